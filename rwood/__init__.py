@@ -1,0 +1,23 @@
+"""rwood: which temperature and margins should ReweightOOD train with, and how good is it then?
+
+A study file goes in; out come a champion, its reruns, a report and a detector. The rooms, from the
+top: a room may import those below it, never the reverse (`tests/test_layers.py`).
+
+```
+cli          the verbs
+cluster      Ray and Optuna: launch one run, search, rerun, submit
+training     the only training loop, checkpoints, the Worker protocol
+tracking     the only mlflow import
+report       results -> tables, figures, page
+detector     champion -> something that can be deployed
+evaluation   embed once, score, measure
+data model method      images in; networks; the paper as pure tensors
+results      what comes out, JSON both ways
+spec         what we ask for
+errors       what can go wrong
+```
+"""
+
+from importlib.metadata import version
+
+__version__ = version("rwood")

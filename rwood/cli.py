@@ -1,0 +1,222 @@
+"""The verbs. A body loads, calls one function, and prints; nothing heavy is imported up here."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from rwood.spec.load import load_study, set_values
+from rwood.spec.study import StudySpec
+
+if TYPE_CHECKING:
+    from rwood.cluster.stages import Study
+    from rwood.results import EpochReport
+
+app = typer.Typer(
+    help="Which temperature and margins should ReweightOOD train with, and how good is it then?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+File = Annotated[Path, typer.Argument(help="A study file.", metavar="FILE")]
+Results = Annotated[Path, typer.Option(help="Folder for results.")]
+DataRoot = Annotated[
+    Path, typer.Option(help="Folder with image sets.", envvar="RWOOD_DATA", show_envvar=True)
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        help="A running Ray cluster (auto, host:port, ray://...); default: this machine.",
+        envvar="RAY_ADDRESS",
+        show_envvar=True,
+    ),
+]
+TrackingUri = Annotated[
+    str | None,
+    typer.Option(
+        help="An MLflow server; default: a SQLite store in the results folder.",
+        envvar="MLFLOW_TRACKING_URI",
+        show_envvar=True,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+RESULTS, DATA = Path("results"), Path("data")
+
+
+@app.command()
+def run(
+    file: File,
+    results: Results = RESULTS,
+    data_root: DataRoot = DATA,
+    address: Address = None,
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search, select, rerun, report; run again, it resumes what is unfinished."""
+    study = _load(file)
+    if _nothing_left(study, results / study.name):
+        page = results / study.name / "report.html"
+        typer.echo(f"study {study.name} is finished, nothing is left to do: {page}", err=as_json)
+        if as_json:
+            _print_record(results / study.name)
+        return
+    _stages(file, results, data_root, address, tracking_uri, as_json, lambda opened: opened.run())
+
+
+@app.command()
+def search(
+    file: File,
+    results: Results = RESULTS,
+    data_root: DataRoot = DATA,
+    address: Address = None,
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the trials that are left."""
+    _stages(file, results, data_root, address, tracking_uri, as_json, lambda study: study.search())
+
+
+@app.command()
+def select(
+    file: File,
+    results: Results = RESULTS,
+    data_root: DataRoot = DATA,
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
+) -> None:
+    """Choose the champion among complete trials, on validation sets only."""
+    _stages(file, results, data_root, None, tracking_uri, as_json, lambda study: study.select())
+
+
+@app.command()
+def benchmark(
+    file: File,
+    results: Results = RESULTS,
+    data_root: DataRoot = DATA,
+    address: Address = None,
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rerun the champion, and the base run beside it, over seeds on the test sets."""
+    _stages(
+        file, results, data_root, address, tracking_uri, as_json, lambda study: study.benchmark()
+    )
+
+
+@app.command()
+def report(
+    file: File,
+    results: Results = RESULTS,
+    data_root: DataRoot = DATA,
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write tables, figures and the page from what is on disk."""
+    _stages(file, results, data_root, None, tracking_uri, as_json, lambda study: study.report())
+
+
+@app.command()
+def check(file: File, as_json: AsJson = False) -> None:
+    """Validate a study; print it resolved, its trials and its cost; open no data."""
+    from rwood.cost import estimate
+
+    study = _load(file)
+    plain = study.model_dump(mode="json")
+    if as_json:
+        typer.echo(json.dumps(plain, indent=1))
+        return
+    import yaml
+
+    console = Console(highlight=False)
+    console.print(yaml.safe_dump(plain, sort_keys=False), markup=False, soft_wrap=True)
+    for line in estimate(study):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+@app.command()
+def train(
+    file: File,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value, e.g. loss.temperature=0.2")
+    ] = None,
+    results: Results = RESULTS,
+    data_root: DataRoot = DATA,
+    address: Address = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train the base run alone, on this machine or the cluster."""
+    study = _load(file)
+    if set_:
+        study = set_values(study, set_)
+    from rwood.cluster.single import train_alone
+
+    console = Console(highlight=False, stderr=as_json)
+    epochs = study.run.epochs
+
+    def say(report: "EpochReport") -> None:
+        shown = {k: v for k, v in report.metrics.items() if k in ("val/auroc", "val/fpr95")}
+        values = "".join(f"  {name} {value:.2f}" for name, value in shown.items())
+        loss = report.metrics["train/loss"]
+        console.print(f"epoch {report.epoch}/{epochs}  loss {loss:.4f}{values}", soft_wrap=True)
+
+    report, folder = train_alone(
+        study,
+        results=results,
+        data_root=data_root,
+        address=address,
+        on_report=say,
+    )
+    if as_json:
+        typer.echo(json.dumps({"folder": str(folder), "metrics": report.metrics}))
+    else:
+        console.print(f"weights: {folder}", soft_wrap=True)
+
+
+def _load(file: Path) -> StudySpec:
+    from rwood.data.image_sets import check_known
+
+    study = load_study(file)
+    check_known(study.benchmark)
+    return study
+
+
+def _stages(
+    file: Path,
+    results: Path,
+    data_root: Path,
+    address: str | None,
+    tracking_uri: str | None,
+    as_json: bool,
+    work: "Callable[[Study], None]",
+) -> None:
+    """Open the study, run one stage or all, say where everything is."""
+    from rwood.cluster.stages import LOG_FILE, Place, open_study
+    from rwood.progress import screen
+
+    study = _load(file)
+    console = Console(highlight=False, stderr=as_json)
+    place = Place(results, data_root, address, tracking_uri)
+    with screen(study, console) as view, open_study(study, place, view) as opened:
+        work(opened)
+    console.print(f"log: {results / study.name / LOG_FILE}", soft_wrap=True)
+    if as_json:
+        _print_record(results / study.name)
+
+
+def _print_record(folder: Path) -> None:
+    from rwood.results import STUDY_FILE
+
+    typer.echo((folder / STUDY_FILE).read_text(encoding="utf-8"))
+
+
+def _nothing_left(study: StudySpec, folder: Path) -> bool:
+    from rwood.results import STUDY_FILE, StudyResult, load
+    from rwood.spec.base import digest
+
+    path = folder / STUDY_FILE
+    return path.exists() and load(StudyResult, path).finished == digest(study)

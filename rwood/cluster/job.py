@@ -1,0 +1,83 @@
+"""One training, as it travels to a worker: all it needs, and what the worker does with it."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rwood import results
+from rwood.evaluation.evaluate import run_benchmark
+from rwood.results import RunResult
+from rwood.spec.benchmark import BenchmarkSpec, ScorerSpec
+from rwood.spec.run import RunSpec
+from rwood.spec.study import run_digest
+from rwood.training import checkpoint
+from rwood.training.train import train
+from rwood.training.worker import Worker
+
+RESULT_FILE = "result.json"
+SCORES_FILE = "scores.npz"
+EMBEDDINGS_FILE = "embeddings.npz"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training, and whether a benchmark follows."""
+
+    run: RunSpec
+    benchmark: BenchmarkSpec
+    data_root: Path
+    folder: Path
+    """The run's own folder, visible from every node."""
+    threads: int
+    """Torch threads of a worker."""
+    label: str | None = None
+    """A rerun's label: the benchmark follows. None: a trial, which never sees a test set."""
+    scorers: tuple[ScorerSpec, ...] = ()
+    """Scorers of the benchmark, the run's own first."""
+    fsood: bool = False
+
+    @property
+    def digest(self) -> str:
+        """Names the training by content."""
+        return run_digest(self.run, self.benchmark)
+
+
+def work(job: Job, worker: Worker) -> None:
+    """Train, and for a rerun measure the test sets and write the result into the run's folder."""
+    torch.set_num_threads(job.threads)
+    started = time.monotonic()
+    encoder = train(job.run, job.benchmark, worker, data_root=job.data_root)
+    if job.label is None or worker.rank != 0:
+        return
+    outcome = run_benchmark(
+        encoder,
+        job.benchmark,
+        job.scorers,
+        data_root=job.data_root,
+        device=worker.device,
+        fsood=job.fsood,
+    )
+    saved = checkpoint.load_latest(job.folder, job.digest)
+    assert saved is not None
+    _save_arrays(job.folder / SCORES_FILE, outcome.scores)
+    _save_arrays(job.folder / EMBEDDINGS_FILE, outcome.embeddings)
+    result = RunResult(
+        label=job.label,
+        seed=job.run.seed,
+        digest=job.digest,
+        run=job.run.model_dump(mode="json"),
+        history=json.loads(saved["history"]),
+        tables=outcome.tables,
+        id_metrics=outcome.id_metrics,
+        seconds=time.monotonic() - started,
+    )
+    results.save(result, job.folder / RESULT_FILE)
+
+
+def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    with path.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)

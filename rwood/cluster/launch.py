@@ -1,0 +1,160 @@
+"""One training on Ray Train: its reports as they come, and nothing left behind when stopped."""
+
+import contextlib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2._internal.execution.callback import ControllerCallback
+from ray.train.v2.api.callback import UserCallback
+from ray.util.queue import Empty, Queue
+
+from rwood.cluster.job import Job, work
+from rwood.cluster.worker import FAILURE, REPORT, TrainWorker
+from rwood.errors import RunError
+from rwood.results import EpochReport
+from rwood.spec.study import ClusterSpec
+
+_POLL_S = 0.2
+
+
+def fit(
+    job: Job,
+    cluster: ClusterSpec,
+    *,
+    name: str,
+    storage: Path,
+    on_report: Callable[[EpochReport], None],
+    cancelled: Callable[[], bool] = lambda: False,
+) -> None:
+    """Train a job on a group of workers and return when it is done.
+
+    A worker that dies is replaced and the group goes on from the last checkpoint. Whatever ends
+    this call early (an exception in `on_report`, Tune stopping the trial) takes the group down.
+
+    Args:
+        job: what to train.
+        cluster: workers, resources, retries.
+        name: stable name of the run on Ray.
+        storage: folder for Ray Train's own state, visible from every node.
+        on_report: called here, in order, for each epoch.
+        cancelled: asked several times a second; True ends the training.
+
+    Raises:
+        RunError: the training failed, or its workers died more often than `cluster.retries`.
+    """
+    queue = Queue(actor_options={"num_cpus": 0})
+    trainer = _trainer(job, cluster, name, storage, queue)
+    outcome: list[BaseException] = []
+    thread = threading.Thread(target=_run, args=(trainer, outcome), daemon=True, name=name)
+    controller: Any = None
+    failure: str | None = None
+    thread.start()
+    try:
+        while not cancelled():
+            alive = thread.is_alive()
+            try:
+                item = queue.get(timeout=_POLL_S)
+            except Empty:
+                if not alive:
+                    break
+                continue
+            if REPORT in item:
+                on_report(EpochReport.model_validate_json(item[REPORT]))
+            controller = item.get("controller", controller)
+            failure = item.get(FAILURE, failure)
+    finally:
+        if thread.is_alive():
+            _abort(controller, queue)
+            thread.join(timeout=10)
+        queue.shutdown(force=True)
+    if failure is not None:
+        raise RunError(failure, name=name)
+    if outcome:
+        first = str(outcome[0]).strip().splitlines()
+        raise RunError(
+            f"{name}: its workers died more than {cluster.retries} times: "
+            f"{first[0] if first else type(outcome[0]).__name__}",
+            name=name,
+        ) from outcome[0]
+
+
+def _trainer(
+    job: Job, cluster: ClusterSpec, name: str, storage: Path, queue: Queue
+) -> TorchTrainer:
+    gpu = cluster.gpus_per_worker > 0
+    resources: dict[str, float] = {"CPU": cluster.cpus_per_worker}
+    if gpu:
+        resources["GPU"] = cluster.gpus_per_worker
+    return TorchTrainer(
+        _loop,
+        train_loop_config={"job": job},
+        torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=cluster.workers, use_gpu=gpu, resources_per_worker=resources
+        ),
+        run_config=ray.train.RunConfig(
+            name=name,
+            storage_path=str(storage),
+            failure_config=ray.train.FailureConfig(max_failures=cluster.retries),
+            callbacks=[_Relay(queue), _Handle(queue)],
+        ),
+    )
+
+
+def _loop(config: dict[str, Any]) -> None:
+    """Runs on every rank."""
+    job: Job = config["job"]
+    worker = TrainWorker(job.folder)
+    try:
+        work(job, worker)
+    except Exception as error:
+        # Alone, a failure is the training's own and would only repeat itself: say it and end. In a
+        # group the other ranks may be waiting in a collective call, so the group must fall.
+        if worker.world_size > 1:
+            raise
+        ray.train.report({FAILURE: f"{type(error).__name__}: {error}"})
+
+
+class _Relay(UserCallback):  # type: ignore[misc]
+    """Passes reports on; runs in the controller's process."""
+
+    def __init__(self, queue: Queue) -> None:
+        self.queue = queue
+
+    def after_report(
+        self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any
+    ) -> None:
+        self.queue.put(metrics[0])
+
+
+class _Handle(ControllerCallback):  # type: ignore[misc]
+    """Sends up the controller's own handle, by which the group can be taken down."""
+
+    def __init__(self, queue: Queue) -> None:
+        self.queue = queue
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        self.queue.put({"controller": ray.get_runtime_context().current_actor})
+
+
+def _run(trainer: TorchTrainer, outcome: list[BaseException]) -> None:
+    try:
+        trainer.fit()
+    except BaseException as error:
+        outcome.append(error)
+
+
+def _abort(controller: Any, queue: Queue) -> None:
+    """Take down the controller, its workers and their placement group, now."""
+    while controller is None:
+        try:
+            controller = queue.get(timeout=10).get("controller")
+        except Empty:
+            return
+    with contextlib.suppress(ray.exceptions.RayError):
+        ray.get(controller.abort.remote(), timeout=10)

@@ -1,0 +1,95 @@
+"""A Ray to work on: a private one on this machine, or a running cluster."""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rwood.errors import RwoodError
+
+_SETTINGS = {
+    # The Train controller polls its workers at this interval: the default of 2 s is most of a
+    # short run.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Ctrl-C must reach rwood, which knows what to save and what to say.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # Reports travel as one JSON text, which the scheduler reads.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    # Every trial is durable in its own folder; Tune's snapshot of the experiment is not used.
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DEDUP_LOGS": "0",
+}
+
+
+@contextmanager
+def session(address: str | None, *, log: Path, cpus: int | None = None) -> Iterator[str]:
+    """Connect to Ray; disconnect, and stop what was started here, at the end.
+
+    Nodes and clients of one cluster share a token (Ray's default); Ray reads it from
+    `RAY_AUTH_TOKEN`, `RAY_AUTH_TOKEN_PATH` or the user's home, and makes one for a private Ray.
+
+    Args:
+        address: a running cluster (`auto`, `host:port`, `ray://...`); None starts a private Ray.
+        log: file for what Ray says.
+        cpus: CPUs of a private Ray; None: those of the machine.
+
+    Yields:
+        Where Ray keeps its own logs.
+
+    Raises:
+        RwoodError: the cluster does not answer or refuses the token.
+    """
+    for key, value in _SETTINGS.items():
+        os.environ.setdefault(key, value)
+    quiet(log)
+    import ray
+
+    attached = ray.is_initialized()
+    if not attached:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                ray.init(
+                    address=address or "local",
+                    num_cpus=cpus,
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                    include_dashboard=False if address is None else None,
+                    runtime_env={"env_vars": _SETTINGS},
+                )
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error)
+            raise RwoodError(
+                f"cannot connect to Ray at {address or 'this machine'}: {first}", address=address
+            ) from error
+    try:
+        node = ray._private.worker._global_node
+        yield node.get_logs_dir_path() if node else "the cluster's head node"
+    finally:
+        if not attached:
+            ray.shutdown()
+
+
+def quiet(log: Path) -> None:
+    """Send what libraries log and warn to a file instead of the screen."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    root = logging.getLogger()
+    if not any(getattr(h, "baseFilename", None) == str(log.resolve()) for h in root.handlers):
+        handler = logging.FileHandler(log.resolve())
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+        for old in root.handlers:
+            root.removeHandler(old)
+        root.addHandler(handler)
+    logging.captureWarnings(True)
+    for name in ("ray", "ray.tune", "ray.train", "optuna", "mlflow", "alembic", "py.warnings"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True

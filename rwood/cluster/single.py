@@ -1,0 +1,56 @@
+"""The base run of a study alone, without a search."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from rwood.cluster.job import Job, work
+from rwood.cluster.launch import fit
+from rwood.cluster.session import session
+from rwood.results import EpochReport
+from rwood.spec.study import StudySpec, run_digest
+from rwood.training.worker import LocalWorker
+
+
+def train_alone(
+    study: StudySpec,
+    *,
+    results: Path,
+    data_root: Path,
+    address: str | None,
+    on_report: Callable[[EpochReport], None],
+) -> tuple[EpochReport, Path]:
+    """Train the base run; in this process if it has one worker and no cluster is named.
+
+    Stopped and called again, it goes on from its last checkpoint.
+
+    Returns:
+        The last epoch's report, and the run's folder (`encoder.pt` are the weights).
+    """
+    digest = run_digest(study.run, study.benchmark)
+    folder = (results / study.name / "runs" / f"train-seed{study.run.seed}-{digest[:8]}").resolve()
+    job = Job(
+        run=study.run,
+        benchmark=study.benchmark,
+        data_root=data_root.resolve(),
+        folder=folder,
+        threads=study.cluster.cpus_per_worker,
+    )
+    last: list[EpochReport] = []
+
+    def note(report: EpochReport) -> None:
+        last.append(report)
+        on_report(report)
+
+    if address is None and study.cluster.workers == 1:
+        threads = torch.get_num_threads()
+        try:
+            work(job, LocalWorker(folder, on_report=note))
+        finally:
+            torch.set_num_threads(threads)
+    else:
+        name = f"{study.name}-{folder.name}"
+        with session(address, log=results / study.name / "rwood.log"):
+            fit(job, study.cluster, name=name, storage=folder / "ray", on_report=note)
+    return last[-1], folder

@@ -1,0 +1,288 @@
+"""A whole study, stage by stage; each stage goes on where it stopped."""
+
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import yaml
+
+from rwood import results
+from rwood.cluster.job import EMBEDDINGS_FILE, SCORES_FILE, Job
+from rwood.cluster.ledger import read_trials, trial_folder
+from rwood.cluster.proposals import importances
+from rwood.cluster.record import open_record
+from rwood.cluster.rerun import BASE, CHAMPION, finished, plan, rerun
+from rwood.cluster.session import session
+from rwood.cluster.tuner import is_searched, search
+from rwood.errors import StudyError
+from rwood.report import ReportInputs, load_scores, project_embeddings, render_report
+from rwood.results import STUDY_FILE, EpochReport, RunResult, TrialResult, select_champion
+from rwood.spec.base import digest
+from rwood.spec.search import apply
+from rwood.spec.study import StudySpec
+from rwood.tracked import Artifacts, benchmark_run, rerun_run, search_run, trial_run
+from rwood.tracking import Tracker, local_uri
+from rwood.training.train import ENCODER_FILE
+
+CHAMPION_FILE = "champion.yaml"
+"""The champion's settings, as a study's `run:` takes them."""
+SPEC_FILE = "spec.yaml"
+LOG_FILE = "rwood.log"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a study runs and what it leaves behind."""
+
+    results: Path
+    data_root: Path
+    address: str | None = None
+    """A running Ray cluster; None starts a private Ray."""
+    tracking_uri: str | None = None
+    """An MLflow server; None keeps a SQLite store in the results folder."""
+
+
+class Screen(Protocol):
+    """Whoever watches a study."""
+
+    def stage(self, name: str, detail: str) -> None:
+        """A stage begins."""
+
+    def trial(self, trial: TrialResult) -> None:
+        """A trial changed."""
+
+    def epoch(self, name: str, report: EpochReport, epochs: int) -> None:
+        """A rerun finished an epoch; called from several threads."""
+
+    def note(self, text: str) -> None:
+        """Something to say in a line."""
+
+
+@contextmanager
+def open_study(study: StudySpec, place: Place, screen: Screen) -> Iterator["Study"]:
+    """Open a study's results folder, alone, and its MLflow experiment; leave both consistent.
+
+    Raises:
+        StudyError: the folder belongs to another study, or another process works on it.
+    """
+    folder = place.results / study.name
+    with open_record(study, folder) as record:
+        opened = Study(study, place, folder, record, screen)
+        try:
+            yield opened
+        except BaseException:
+            opened.close(interrupted=True)
+            raise
+        opened.close(interrupted=False)
+
+
+class Study:
+    """An opened study and its stages; see `open_study`."""
+
+    def __init__(
+        self,
+        study: StudySpec,
+        place: Place,
+        folder: Path,
+        record: results.StudyResult,
+        screen: Screen,
+    ) -> None:
+        """Start tracking."""
+        self.spec, self.place, self.folder, self.screen = study, place, folder, screen
+        self.record = record
+        local = place.tracking_uri is None
+        self._tracker = Tracker(
+            place.tracking_uri or local_uri(place.results),
+            study.name,
+            place.results / "mlartifacts" if local else None,
+        )
+        self._live: dict[str, tuple[EpochReport, ...]] = {}
+        plain = yaml.safe_dump(self.record.spec, sort_keys=False)
+        results.write_atomically(folder / SPEC_FILE, plain)
+
+    def run(self) -> None:
+        """All stages."""
+        if self.spec.search is not None:
+            self.search()
+        self.select()
+        self.benchmark()
+        self.report()
+
+    def search(self) -> None:
+        """Run the trials that are left."""
+        if self.spec.search is None:
+            raise StudyError(f"study {self.spec.name} has no search: give it a `search:` section")
+        self._tracker.update(search_run(self.spec, self.record, state="running"))
+        trials = read_trials(self.folder)
+        for trial in trials.values():
+            self._tracker.update(trial_run(self.record, trial))
+        left = self.spec.search.trials - sum(t.state != "running" for t in trials.values())
+        self.screen.stage("search", f"{max(0, left)} of {self.spec.search.trials} trials to run")
+        if not is_searched(self.spec, trials):
+            with self._timed("search"), self._ray():
+                search(
+                    self.spec,
+                    folder=self.folder,
+                    data_root=self.place.data_root,
+                    listener=self._on_trial,
+                )
+        self._save(trials=tuple(read_trials(self.folder).values()))
+        self._tracker.update(search_run(self.spec, self.record, state="complete"))
+
+    def select(self) -> None:
+        """Choose the champion among complete trials, on validation sets only."""
+        if self.spec.search is None:
+            self.screen.stage("select", "no search: the base run is the champion")
+            params: dict[str, object] = {}
+        else:
+            trials = read_trials(self.folder).values()
+            objective = self.spec.search.objective
+            best = select_champion(trials, objective)
+            params = dict(best.params)
+            self._save(champion=best.number)
+            knobs = ", ".join(f"{key} = {_short(value)}" for key, value in params.items())
+            self.screen.stage(
+                "select", f"trial {best.number}, {objective} {best.objective:.2f}: {knobs}"
+            )
+        self._save(champion_params=params)
+        run = apply(self.spec.run, self.record.champion_params).model_dump(mode="json")
+        plain = yaml.safe_dump({"run": run}, sort_keys=False)
+        results.write_atomically(self.folder / CHAMPION_FILE, plain)
+        if self.record.champion is not None:
+            self._track_champion(self.record.champion)
+
+    def benchmark(self) -> None:
+        """Rerun champion and base over seeds on the test sets."""
+        if self.spec.search is not None and self.record.champion is None:
+            raise StudyError(
+                f"study {self.spec.name} has no champion yet: run `rwood search` and "
+                "`rwood select` first, or `rwood run`"
+            )
+        jobs = self._jobs()
+        left = [job for job in jobs if finished(job) is None]
+        self.screen.stage("benchmark", f"{len(left)} of {len(jobs)} reruns to run")
+        self._tracker.update(benchmark_run(self.spec, self.record, state="running"))
+        if left:
+            with self._timed("benchmark"), self._ray():
+                rerun(self.spec, jobs, folder=self.folder, on_report=self._on_epoch)
+        runs = [result for job in jobs if (result := finished(job)) is not None]
+        for job, result in zip(jobs, runs, strict=True):
+            self._track_rerun(job, result.history, result)
+        if self.spec.rerun.base and all(run.label == CHAMPION for run in runs):
+            runs += [run.model_copy(update={"label": BASE}) for run in runs]
+        self._save(runs=tuple(runs))
+
+    def report(self) -> None:
+        """Write tables, figures and the page from what is on disk."""
+        if not self.record.runs:
+            raise StudyError(
+                f"study {self.spec.name} has no benchmark yet: run `rwood benchmark` first"
+            )
+        self.screen.stage("report", str(self.folder / "report.html"))
+        trials = tuple(read_trials(self.folder).values())
+        with self._timed("report"):
+            first = {str(job.label): job.folder for job in reversed(self._jobs())}
+            searched = self.spec.search
+            files = render_report(
+                ReportInputs(
+                    study=self.record.model_copy(update={"trials": trials}),
+                    spec=self.spec,
+                    importance=importances(self.spec.run, searched, trials) if searched else {},
+                    scores={k: load_scores(f / SCORES_FILE) for k, f in first.items()},
+                    embedding=project_embeddings(first[CHAMPION] / EMBEDDINGS_FILE),
+                ),
+                self.folder,
+            )
+        outcome: Artifacts = tuple(
+            (file, "figures" if file.parent.name == "figures" else None)
+            for file in (*files, self.folder / SPEC_FILE, self.folder / CHAMPION_FILE)
+        )
+        self._tracker.update(
+            benchmark_run(self.spec, self.record, state="complete", artifacts=outcome)
+        )
+
+    def close(self, *, interrupted: bool) -> None:
+        """Send what is left to MLflow; note on disk if nothing is left to do."""
+        if interrupted:
+            self._tracker.interrupt()
+        problem = self._tracker.close()
+        if problem:
+            self.screen.note(problem)
+        elif not interrupted and self.record.runs and (self.folder / "report.html").exists():
+            self._save(finished=digest(self.spec))
+
+    def _ray(self) -> AbstractContextManager[str]:
+        return session(self.place.address, log=self.folder / LOG_FILE)
+
+    def _jobs(self) -> list[Job]:
+        return plan(
+            self.spec,
+            self.record.champion_params,
+            folder=self.folder,
+            data_root=self.place.data_root,
+        )
+
+    def _on_trial(self, trial: TrialResult) -> None:
+        self._tracker.update(trial_run(self.record, trial))
+        self.screen.trial(trial)
+
+    def _on_epoch(self, job: Job, report: EpochReport) -> None:
+        name = f"{job.label}-seed{job.run.seed}"
+        history = self._live.get(name, ())
+        if len(history) < report.epoch:
+            self._live[name] = (*history, report)
+            self._track_rerun(job, self._live[name], None)
+        self.screen.epoch(name, report, job.run.epochs)
+
+    def _track_rerun(
+        self, job: Job, history: tuple[EpochReport, ...], result: RunResult | None
+    ) -> None:
+        weights: Artifacts = ((job.folder / ENCODER_FILE, "checkpoint"),) if result else ()
+        self._tracker.update(
+            rerun_run(
+                self.spec,
+                self.record,
+                label=str(job.label),
+                run=job.run,
+                digest=job.digest,
+                history=history,
+                result=result,
+                artifacts=weights,
+            )
+        )
+
+    def _track_champion(self, number: int) -> None:
+        files = ((self.folder / SPEC_FILE, None), (self.folder / CHAMPION_FILE, None))
+        weights = trial_folder(self.folder, number) / ENCODER_FILE
+        self._tracker.update(
+            search_run(
+                self.spec,
+                self.record,
+                state="complete",
+                artifacts=(*files, (weights, "checkpoint")),
+            )
+        )
+        self._tracker.update(trial_run(self.record, read_trials(self.folder)[number]))
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            spent = self.record.wall_seconds
+            total = spent.get(stage, 0.0) + time.monotonic() - started
+            self._save(wall_seconds={**spent, stage: total})
+
+    def _save(self, **changes: object) -> None:
+        """Change the record; histories of trials stay in their own files."""
+        self.record = self.record.model_copy(update=changes)
+        slim = tuple(t.model_copy(update={"history": ()}) for t in self.record.trials)
+        results.save(self.record.model_copy(update={"trials": slim}), self.folder / STUDY_FILE)
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,115 @@
+"""The search of a study on Ray Tune."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+
+from rwood.cluster.early_stopping import Halving
+from rwood.cluster.job import Job, work
+from rwood.cluster.launch import fit
+from rwood.cluster.ledger import Ledger, trial_folder
+from rwood.cluster.proposals import OPTUNA_FILE, Proposals
+from rwood.cluster.worker import FAILURE, REPORT, TuneWorker
+from rwood.errors import StudyError
+from rwood.results import EpochReport, TrialResult
+from rwood.spec.search import apply
+from rwood.spec.study import StudySpec
+
+
+def search(
+    study: StudySpec,
+    *,
+    folder: Path,
+    data_root: Path,
+    listener: Callable[[TrialResult], None],
+) -> list[TrialResult]:
+    """Run what is left of a search and return its trials, by number.
+
+    Needs a connected Ray. Killed at any moment and called again, it ends with the same trials.
+
+    Args:
+        study: a study with a search.
+        folder: its results folder, visible from every node.
+        data_root: where image sets lie, on every node.
+        listener: told of every trial that changed, in this process.
+
+    Raises:
+        StudyError: `cluster.max_failures` trials failed.
+    """
+    ledger = Ledger(study, folder, listener)
+    proposals = Proposals(ledger, folder / OPTUNA_FILE)
+    if not is_searched(study, ledger.trials):
+        # Tune rejects a non-positive number of samples and counts those that it starts itself.
+        tuner = tune.Tuner(
+            _trainable(study, folder.resolve(), data_root.resolve()),
+            tune_config=tune.TuneConfig(
+                search_alg=proposals,
+                scheduler=Halving(ledger),
+                num_samples=-1,
+                reuse_actors=study.cluster.workers == 1,
+            ),
+            run_config=tune.RunConfig(
+                name="tune",
+                storage_path=str((folder / "ray").resolve()),
+                failure_config=tune.FailureConfig(max_failures=study.cluster.retries),
+                verbose=0,
+            ),
+        )
+        tuner.fit()
+    proposals.finish()
+    if proposals.exhausted and not is_searched(study, ledger.trials):
+        failed = [t for t in ledger.trials.values() if t.state == "failed"]
+        raise StudyError(
+            f"{len(failed)} trials failed (cluster.max_failures is "
+            f"{study.cluster.max_failures}); the last one: {failed[-1].error}"
+        )
+    return [ledger.trials[number] for number in sorted(ledger.trials)]
+
+
+def is_searched(study: StudySpec, trials: dict[int, TrialResult]) -> bool:
+    """Whether nothing is left to search."""
+    assert study.search is not None
+    closed = sum(t.state != "running" for t in trials.values())
+    return closed >= study.search.trials
+
+
+def _trainable(study: StudySpec, folder: Path, data_root: Path) -> Any:
+    cluster = study.cluster
+    trial = partial(_trial, study=study, folder=folder, data_root=data_root)
+    if cluster.workers > 1:
+        # The inner run holds the resources; the outer one only listens.
+        return tune.with_resources(trial, {"cpu": 0})
+    resources: dict[str, float] = {"cpu": cluster.cpus_per_worker}
+    if cluster.gpus_per_worker:
+        resources["gpu"] = cluster.gpus_per_worker
+    return tune.with_resources(trial, resources)
+
+
+def _trial(config: dict[str, Any], *, study: StudySpec, folder: Path, data_root: Path) -> None:
+    """One trial; runs in a Tune actor, which the next trial reuses."""
+    job = Job(
+        run=apply(study.run, config["params"]),
+        benchmark=study.benchmark,
+        data_root=data_root,
+        folder=trial_folder(folder, config["number"]),
+        threads=study.cluster.cpus_per_worker,
+    )
+    try:
+        if study.cluster.workers == 1:
+            work(job, TuneWorker(job.folder))
+        else:
+            name = f"{study.name}-{config['number']:04d}"
+            fit(job, study.cluster, name=name, storage=folder / "ray", on_report=_report)
+    except (ray.exceptions.RayError, SystemExit):
+        raise
+    except Exception as error:
+        # The training's own failure: recorded, not repeated, and the actor lives on.
+        tune.report({FAILURE: f"{type(error).__name__}: {error}"})
+
+
+def _report(report: EpochReport) -> None:
+    tune.report({REPORT: report.model_dump_json()})

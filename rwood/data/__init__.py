@@ -1,0 +1,1 @@
+"""Images in: named sets, packs, two random views, batches."""

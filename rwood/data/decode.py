@@ -1,0 +1,77 @@
+"""Image files to pixels, one at a time or many on demand."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from rwood.data import transform
+from rwood.data.listing import Listing
+from rwood.data.transform import Transform
+from rwood.errors import DataError
+
+
+@contextmanager
+def opened(path: Path, remedy: str) -> Iterator[Image.Image]:
+    """An image whose pixels are decoded to the last byte.
+
+    Raises:
+        DataError: the file is missing, truncated or no image; names it.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            yield image
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing: {remedy}", file=str(path)) from None
+    except UnidentifiedImageError:
+        raise DataError(f"{path} is not an image: {remedy}", file=str(path)) from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} is damaged ({error}): {remedy}", file=str(path)) from error
+
+
+def scored(listing: Listing, row: int, how: Transform) -> tuple[np.ndarray, bool]:
+    """One image of a set after the test transform's resize and crop.
+
+    Returns:
+        (size, size, channels) uint8, and whether these are all the pixels of the file.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    with opened(listing.path(row), listing.remedy) as image:
+        return transform.apply(image, how), image.size == (how.size, how.size)
+
+
+class FileImages:
+    """A set too large for a pack: an array of images that are decoded when they are indexed."""
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, listing: Listing, how: Transform, threads: int) -> None:
+        """Remember the files.
+
+        Args:
+            listing: the files.
+            how: the test transform.
+            threads: images decoded at a time.
+        """
+        self.shape = (len(listing), how.size, how.size, how.channels)
+        self._listing, self._how, self._threads = listing, how, threads
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        """Decode some images: (n, size, size, channels) uint8."""
+        wanted = range(*rows.indices(len(self)))
+        with ThreadPoolExecutor(self._threads) as pool:
+            images = list(pool.map(self._decode, wanted))
+        return np.stack(images) if images else np.empty((0, *self.shape[1:]), np.uint8)
+
+    def _decode(self, row: int) -> np.ndarray:
+        return scored(self._listing, row, self._how)[0]

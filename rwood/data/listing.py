@@ -1,0 +1,168 @@
+"""Which files make an image set: read from a list in OpenOOD's form, or from plain folders."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from rwood.errors import DataError
+
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """The files of an image set, in its order."""
+
+    name: str
+    """The set's name, list or folder, as messages and packs call it."""
+    root: Path
+    """Folder that the paths start from."""
+    paths: Sequence[str]
+    """N relative paths."""
+    labels_N: np.ndarray
+    """int64: 0..classes-1, or -1 where OOD."""
+    digest: str
+    """Names paths and labels by content."""
+    remedy: str
+    """What to run when a file is missing."""
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.paths)
+
+    def path(self, row: int) -> Path:
+        """Where an image lies."""
+        return self.root / self.paths[row]
+
+
+def list_lines(text: str) -> list[str]:
+    """Lines of a list without line ends, trailing blanks and empty lines."""
+    return [line for raw in text.splitlines() if (line := raw.rstrip())]
+
+
+def read_text(path: Path, remedy: str) -> str:
+    """A list's text.
+
+    Raises:
+        DataError: it is missing or no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing: {remedy}", file=str(path)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as a list ({error})", file=str(path)) from error
+
+
+def parse_list(
+    lines: Sequence[str], path: Path, *, images: Path, classes: int | None, name: str, remedy: str
+) -> Listing:
+    """Files and labels of a list: `<relative path> <label>` a line, split at the first blank.
+
+    Args:
+        lines: of `list_lines`.
+        path: of the list, for messages.
+        images: folder that the paths start from.
+        classes: ID labels must lie in 0..classes-1; None: an OOD set, whose labels all become -1.
+        name: of the set.
+        remedy: what to run when an image is missing.
+
+    Raises:
+        DataError: a path that leaves the folder, or a label that is none.
+    """
+    paths, labels = [], np.full(len(lines), -1, dtype=np.int64)
+    for row, line in enumerate(lines):
+        relative, _, label = line.partition(" ")
+        where = f"{path}, line {row + 1}"
+        if not is_below(relative):
+            raise DataError(f"{where}: {relative} leads out of the image folder", file=str(path))
+        try:
+            value = int(label)
+        except ValueError:
+            raise DataError(
+                f"{where}: {label.strip()!r} is not a label; a line reads `<path> <number>`",
+                file=str(path),
+            ) from None
+        if classes is not None:
+            if not 0 <= value < classes:
+                raise DataError(
+                    f"{where}: label {value} is outside 0..{classes - 1}", file=str(path)
+                )
+            labels[row] = value
+        paths.append(relative)
+    if not paths:
+        raise DataError(f"{path} lists no image", file=str(path))
+    return Listing(name, images, paths, labels, digest_of(lines, labels), remedy)
+
+
+def read_folder(folder: Path, *, name: str, class_names: Sequence[str] | None) -> Listing:
+    """Files of plain folders, sorted: `<folder>/<class>/<file>`, deeper levels included.
+
+    File sizes are part of the digest: one's own images change more often than a benchmark's.
+
+    Args:
+        folder: absolute, or relative to the working directory.
+        name: of the set.
+        class_names: folders of the ID classes in the order of their labels; None: an OOD set,
+            whose images may lie in the folder itself too.
+
+    Raises:
+        DataError: no such folder, no image in it, or a class that the ID train set lacks.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder: put images there as <class>/<file>", file=name)
+    found = sorted(_images_below(folder))
+    if not found:
+        raise DataError(f"{folder} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})", file=name)
+    labels = np.full(len(found), -1, dtype=np.int64)
+    if class_names is not None:
+        rank = {class_name: i for i, class_name in enumerate(class_names)}
+        for row, (path, _) in enumerate(found):
+            first, _, rest = path.partition("/")
+            if not rest:
+                raise DataError(f"{folder / path} lies in no class folder", file=name)
+            if first not in rank:
+                raise DataError(f"{folder / first} is no class of the ID train set", file=name)
+            labels[row] = rank[first]
+    lines = [f"{path} {size}" for path, size in found]
+    remedy = "it was there a moment ago; is something else writing to this folder?"
+    return Listing(name, folder, [p for p, _ in found], labels, digest_of(lines, labels), remedy)
+
+
+def class_folders(folder: Path) -> list[str]:
+    """Class names of a plain folder, sorted: the rank is the label.
+
+    Raises:
+        DataError: no such folder.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder: put images there as <class>/<file>")
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+
+
+def is_below(relative: str) -> bool:
+    """Whether a path from a list or an archive stays below the folder that it starts from."""
+    path = PurePosixPath(relative)
+    unsafe = path.is_absolute() or ".." in path.parts or not path.parts
+    return not (unsafe or "\\" in relative or "\0" in relative or ":" in path.parts[0])
+
+
+def digest_of(lines: Sequence[str], labels_N: np.ndarray) -> str:
+    """16 hex digits of the SHA-256 of lines and labels."""
+    text = hashlib.sha256("\n".join(lines).encode())
+    text.update(labels_N.tobytes())
+    return text.hexdigest()[:16]
+
+
+def _images_below(folder: Path, prefix: str = "") -> Iterator[tuple[str, int]]:
+    for entry in os.scandir(folder):
+        if entry.is_dir():
+            yield from _images_below(Path(entry.path), f"{prefix}{entry.name}/")
+        elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
+            yield f"{prefix}{entry.name}", entry.stat().st_size

@@ -1,0 +1,72 @@
+"""The test transform, up to normalisation: convert, resize the shorter side, crop the centre."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from rwood.spec.benchmark import BenchmarkSpec
+
+
+@dataclass(frozen=True)
+class Transform:
+    """What a scored image goes through before normalisation. OpenOOD's, evaluation API v1.5."""
+
+    channels: int
+    """1 = grey, 3 = RGB."""
+    resize: int
+    """Shorter side after the resize, in pixels (bilinear with PIL's antialias)."""
+    size: int
+    """Side of the centre crop, in pixels."""
+
+
+def of(benchmark: BenchmarkSpec) -> Transform:
+    """The test transform of a benchmark."""
+    return Transform(
+        benchmark.channels, benchmark.resize or benchmark.image_size, benchmark.image_size
+    )
+
+
+def apply(image: Image.Image, how: Transform) -> np.ndarray:
+    """Transform one image; equal to torchvision's Resize and CenterCrop on PIL images.
+
+    Args:
+        image: of any mode and size.
+        how: channels and sizes.
+
+    Returns:
+        (size, size, channels) uint8.
+    """
+    image = convert(image, how.channels)
+    width, height = image.size
+    short, long = min(width, height), max(width, height)
+    if short != how.resize:
+        longer = int(how.resize * long / short)
+        target = (how.resize, longer) if width <= height else (longer, how.resize)
+        image = image.resize(target, Image.Resampling.BILINEAR)
+    if image.size != (how.size, how.size):
+        image = _centre(image, how.size)
+    return np.asarray(image).reshape(how.size, how.size, how.channels)
+
+
+def convert(image: Image.Image, channels: int) -> Image.Image:
+    """To grey or RGB; a copy only where the mode differs."""
+    mode = "L" if channels == 1 else "RGB"
+    return image if image.mode == mode else image.convert(mode)
+
+
+def apply_all(images_NHW: np.ndarray, how: Transform) -> np.ndarray:
+    """Transform grey images held in memory: (N, H, W) uint8 -> (N, size, size, channels)."""
+    return np.stack([apply(Image.fromarray(image), how) for image in images_NHW])
+
+
+def _centre(image: Image.Image, size: int) -> Image.Image:
+    """Crop the centre; a side shorter than the crop is padded with black, as torchvision does."""
+    width, height = image.size
+    if width < size or height < size:
+        left, top = max((size - width) // 2, 0), max((size - height) // 2, 0)
+        padded = Image.new(image.mode, (max(width, size), max(height, size)))
+        padded.paste(image, (left, top))
+        image, (width, height) = padded, padded.size
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return image.crop((left, top, left + size, top + size))

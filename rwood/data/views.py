@@ -1,0 +1,254 @@
+"""Two random views of every training image, on the device that trains.
+
+Parameters are drawn on the CPU for the global batch from a generator keyed by (seed, epoch,
+step): which worker holds a row, and how many workers there are, does not change its views. The
+laws are those of the authors' pipeline (torchvision's RandomResizedCrop, RandomHorizontalFlip,
+RandomApply(ColorJitter) and RandomGrayscale, drawn per sample), the arithmetic is that of their
+float path.
+
+Shapes: N views, C channels, H x W pixels in, S x S pixels out, A colour operations.
+"""
+
+import hashlib
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from rwood.data.jitter import OPERATIONS, drop_colour, jitter
+from rwood.spec.run import ViewsSpec
+
+ATTEMPTS = 10
+"""Crops proposed before the central crop is taken, as in torchvision."""
+CROP_DRAWS = 2 * ATTEMPTS + 2
+CHUNK = 128
+"""Rows augmented at a time on a CPU, so that they stay in its cache."""
+
+
+@dataclass(frozen=True)
+class ViewParameters:
+    """How each of N views is made."""
+
+    box_N4: Tensor
+    """int64 top, left, height, width of the crop in pixels."""
+    flip_N: Tensor
+    """bool: mirrored left to right."""
+    factors_NA: Tensor
+    """float32 factor of each operation; 1 (hue: 0 turns) leaves a view as it is."""
+    order_NA: Tensor
+    """int64 operations, by column of `factors_NA`, in the order of their application."""
+    grey_N: Tensor
+    """bool: colours dropped."""
+    operations: tuple[str, ...]
+    """Columns of `factors_NA`; operations that the settings rule out have none."""
+    greyable: bool
+    """Whether the settings drop colours at all."""
+
+    def rows(self, index: slice | Tensor) -> "ViewParameters":
+        """The same for some of the views."""
+        return replace(self, **{name: getattr(self, name)[index] for name in _TENSORS})
+
+    def to(self, device: torch.device | str) -> "ViewParameters":
+        """The same on a device."""
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in _TENSORS}
+        return replace(self, **moved)
+
+
+_TENSORS = ("box_N4", "flip_N", "factors_NA", "order_NA", "grey_N")
+
+
+def draw_views(
+    spec: ViewsSpec,
+    count: int,
+    *,
+    seed: int,
+    epoch: int,
+    step: int,
+    image_size: tuple[int, int],
+    channels: int = 3,
+) -> ViewParameters:
+    """Draw the parameters of all views of one step.
+
+    Args:
+        spec: the laws.
+        count: views of the global batch: 2 x images, all first views before all second ones.
+        seed: of the run.
+        epoch: 0-based.
+        step: 0-based, in the epoch.
+        image_size: (H, W) of the source images, in pixels.
+        channels: grey images have no saturation, hue or colours to drop.
+    """
+    draws = draw_numbers(count, seed=seed, epoch=epoch, step=step)
+    box_N4 = crop_boxes(spec, draws[:, :CROP_DRAWS], *image_size)
+    return parameters(spec, draws, box_N4, channels)
+
+
+def draw_numbers(count: int, *, seed: int, epoch: int, step: int) -> Tensor:
+    """(count, K) uniform numbers in [0, 1), float64: all the chance there is in a step's views."""
+    key = hashlib.sha256(f"views {seed} {epoch} {step}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(key[:8], "little") >> 1)
+    width = CROP_DRAWS + 1 + 1 + 2 * len(OPERATIONS) + 1
+    return torch.rand(count, width, generator=generator, dtype=torch.float64)
+
+
+def crop_boxes(spec: ViewsSpec, draws_NK: Tensor, height: int, width: int) -> Tensor:
+    """Crops by the law of torchvision's RandomResizedCrop.
+
+    Ten times an area and a (log-uniform) ratio are proposed; the first crop that fits is placed
+    uniformly. If none fits, the largest central crop of an allowed ratio is taken.
+
+    Args:
+        spec: ranges of area and ratio.
+        draws_NK: (N, CROP_DRAWS) uniform numbers.
+        height: of the source image, in pixels.
+        width: of the source image, in pixels.
+
+    Returns:
+        (N, 4) int64 top, left, height, width.
+    """
+    low, high = spec.crop_scale
+    area_NT = height * width * (low + draws_NK[:, :ATTEMPTS] * (high - low))
+    low, high = (math.log(ratio) for ratio in spec.crop_ratio)
+    ratio_NT = torch.exp(low + draws_NK[:, ATTEMPTS : 2 * ATTEMPTS] * (high - low))
+    widths_NT = torch.round(torch.sqrt(area_NT * ratio_NT)).long()
+    heights_NT = torch.round(torch.sqrt(area_NT / ratio_NT)).long()
+    fits_NT = (widths_NT > 0) & (widths_NT <= width) & (heights_NT > 0) & (heights_NT <= height)
+    first_N1 = fits_NT.int().argmax(dim=1, keepdim=True)
+    h_N = heights_NT.gather(1, first_N1)[:, 0]
+    w_N = widths_NT.gather(1, first_N1)[:, 0]
+    top_N = (draws_NK[:, -2] * (height - h_N + 1)).long()
+    left_N = (draws_NK[:, -1] * (width - w_N + 1)).long()
+    box_N4 = torch.stack([top_N, left_N, h_N, w_N], dim=1)
+    box_N4[~fits_NT.any(dim=1)] = torch.tensor(_central_box(spec, height, width))
+    return box_N4
+
+
+def _central_box(spec: ViewsSpec, height: int, width: int) -> tuple[int, int, int, int]:
+    narrowest, widest = spec.crop_ratio
+    h, w = height, width
+    if width / height < narrowest:
+        h = round(width / narrowest)
+    elif width / height > widest:
+        w = round(height * widest)
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def parameters(spec: ViewsSpec, draws_NK: Tensor, box_N4: Tensor, channels: int) -> ViewParameters:
+    """Turn uniform numbers into flips, factors, orders and grey rows.
+
+    Args:
+        spec: the laws.
+        draws_NK: (N, K) of `draw_numbers`.
+        box_N4: the crops.
+        channels: 1 or 3.
+    """
+    strength = {name: getattr(spec, name) for name in OPERATIONS}
+    allowed = OPERATIONS if channels == 3 else OPERATIONS[:2]
+    kept = [i for i, name in enumerate(OPERATIONS) if name in allowed and strength[name] > 0]
+    kept = kept if spec.jitter > 0 else []
+    flip, applied = draws_NK[:, CROP_DRAWS], draws_NK[:, CROP_DRAWS + 1]
+    factors = draws_NK[:, CROP_DRAWS + 2 : CROP_DRAWS + 2 + len(OPERATIONS)]
+    order = draws_NK[:, CROP_DRAWS + 2 + len(OPERATIONS) : -1]
+    centre = torch.tensor([0.0 if name == "hue" else 1.0 for name in OPERATIONS])
+    reach = torch.tensor([strength[name] for name in OPERATIONS], dtype=torch.float64)
+    factors_NA = centre + (applied < spec.jitter)[:, None] * reach * (2 * factors - 1)
+    return ViewParameters(
+        box_N4=box_N4,
+        flip_N=flip < spec.flip,
+        factors_NA=factors_NA[:, kept].float(),
+        order_NA=order[:, kept].argsort(dim=1),
+        grey_N=draws_NK[:, -1] < (spec.grayscale if channels == 3 else 0.0),
+        operations=tuple(OPERATIONS[i] for i in kept),
+        greyable=channels == 3 and spec.grayscale > 0,
+    )
+
+
+def augment(
+    images_NCHW: Tensor,
+    parameters: ViewParameters,
+    *,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    output_size: int,
+) -> Tensor:
+    """Make one view of each row: crop, flip, jitter, grey, normalise.
+
+    Args:
+        images_NCHW: (N, C, H, W) uint8.
+        parameters: of N views, on the same device.
+        mean: of each channel, of values in [0, 1].
+        std: of each channel, of values in [0, 1].
+        output_size: S.
+
+    Returns:
+        (N, C, S, S) float32.
+    """
+    count, channels = images_NCHW.shape[:2]
+    out = images_NCHW.new_empty(count, channels, output_size, output_size, dtype=torch.float32)
+    chunk = max(count, 1) if images_NCHW.is_cuda else CHUNK
+    for start in range(0, count, chunk):
+        rows = slice(start, start + chunk)
+        part = parameters.rows(rows)
+        images = crop(images_NCHW[rows], part.box_N4, part.flip_N, output_size)
+        recolour(images, part, mean=mean, std=std, out=out[rows])
+    return out
+
+
+def recolour(
+    images_NCHW: Tensor,
+    parameters: ViewParameters,
+    *,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    out: Tensor,
+) -> None:
+    """Jitter, grey and normalise cropped views in [0, 1], which are overwritten, into `out`."""
+    images = jitter(images_NCHW, parameters.factors_NA, parameters.order_NA, parameters.operations)
+    if parameters.greyable:
+        images = drop_colour(images, parameters.grey_N)
+    for channel, (m, s) in enumerate(zip(mean, std, strict=True)):
+        torch.sub(images[:, channel], m, out=out[:, channel]).div_(s)
+
+
+def crop(images_NCHW: Tensor, box_N4: Tensor, flip_N: Tensor, size: int) -> Tensor:
+    """Cut each row's box, resize it to size x size, mirror some rows.
+
+    Bilinear with antialias, edges clamped to the box, as torchvision's RandomResizedCrop: two
+    small matrix products a row, (S, H) x (H, W) x (W, S), whose weights hold crop, resize and
+    flip at once.
+
+    Returns:
+        (N, C, size, size) float32 in [0, 1].
+    """
+    count, channels, height, width = images_NCHW.shape
+    top_N, left_N, h_N, w_N = box_N4.to(torch.float32).unbind(1)
+    rows_NSH = _weights(top_N, h_N, height, size, torch.zeros_like(flip_N))
+    columns_NSW = _weights(left_N, w_N, width, size, flip_N).div_(255)
+    images = images_NCHW.to(torch.float32).reshape(count, channels * height, width)
+    half = torch.bmm(images, columns_NSW.transpose(1, 2))
+    half = half.view(count, channels, height, size)
+    return torch.matmul(rows_NSH[:, None], half)
+
+
+def _weights(start_N: Tensor, length_N: Tensor, pixels: int, size: int, flip_N: Tensor) -> Tensor:
+    """(N, size, pixels) weights of source pixels in each output pixel: triangles inside the box."""
+    scale_N1 = (length_N / size)[:, None]
+    output_S = torch.arange(size, device=start_N.device, dtype=torch.float32)
+    output_NS = torch.where(flip_N[:, None], size - 1 - output_S, output_S)
+    centre_NS = start_N[:, None] + (output_NS + 0.5) * scale_N1
+    source_P = torch.arange(pixels, device=start_N.device, dtype=torch.float32) + 0.5
+    distance_NSP = (source_P - centre_NS[:, :, None]).abs_()
+    weights = distance_NSP.div_(scale_N1.clamp(min=1)[:, :, None]).neg_().add_(1).clamp_(min=0)
+    end_N1 = (start_N + length_N)[:, None]
+    inside_NP = (source_P >= start_N[:, None]) & (source_P < end_N1)
+    weights = weights.mul_(inside_NP.to(torch.float32)[:, None])
+    return weights.div_(weights.sum(dim=2, keepdim=True))
+
+
+def normalize(images_NHWC: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Scored images: (N, H, W, C) uint8 -> (N, C, H, W) float32, minus mean, over std."""
+    images = images_NHWC.permute(0, 3, 1, 2).to(torch.float32) / 255
+    shape = (1, -1, 1, 1)
+    mean_1C11 = torch.tensor(mean, device=images.device).view(shape)
+    return (images - mean_1C11) / torch.tensor(std, device=images.device).view(shape)

@@ -1,0 +1,184 @@
+"""Validation on the sets that a search may see; the benchmark on near and far sets, once."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rwood.data import image_sets
+from rwood.data.image_sets import ImageSet
+from rwood.evaluation.embed import embed
+from rwood.evaluation.scoring import (
+    class_means,
+    fit_scorer,
+    linear_probe_accuracy,
+    nearest_mean_accuracy,
+)
+from rwood.method.metrics import ood_metrics
+from rwood.model.encoder import Encoder
+from rwood.results import BenchmarkTable, SetMetrics
+from rwood.spec.benchmark import METRICS, BenchmarkSpec, OODSets, ScorerSpec
+
+PICTURE_ROWS = 500
+"""Embeddings kept of each set for the report's picture."""
+
+
+@dataclass(frozen=True)
+class ValidationSets:
+    """What a trial may see: ID train and val, validation OOD sets."""
+
+    train: ImageSet
+    val: ImageSet
+    ood: Mapping[str, ImageSet]
+
+
+@dataclass(frozen=True)
+class BenchmarkOutcome:
+    """One encoder on the test sets."""
+
+    tables: dict[str, BenchmarkTable]
+    """`<protocol>/<scorer>` -> metrics."""
+    id_metrics: dict[str, float]
+    """`linear_probe` and `nearest_mean` accuracy on the ID test set, in percent."""
+    scores: dict[str, np.ndarray]
+    """`id/test`, `id/val`, `near/<set>`, `far/<set>` -> scores of the first scorer."""
+    embeddings: dict[str, np.ndarray]
+    """The same names -> the first embeddings of each set; `id/test_labels`."""
+
+
+def open_validation(benchmark: BenchmarkSpec, data_root: Path) -> ValidationSets:
+    """Open the sets that a search may see, and no other.
+
+    Raises:
+        DataError: a set is missing or corrupt.
+    """
+    return ValidationSets(
+        train=image_sets.open_set(benchmark.id.train, benchmark, data_root),
+        val=image_sets.open_set(benchmark.id.val, benchmark, data_root),
+        ood=_open_all(benchmark.validation, benchmark, data_root),
+    )
+
+
+def validate(
+    encoder: Encoder,
+    sets: ValidationSets,
+    benchmark: BenchmarkSpec,
+    scorer: ScorerSpec,
+    device: torch.device,
+) -> dict[str, float]:
+    """Metrics of the validation sets: `val/<set>/<metric>`, their means `val/<metric>`.
+
+    `val/nearest_mean` is the accuracy, in percent, of the nearest class mean on ID val.
+
+    Args:
+        encoder: network in any mode; it is left in that mode.
+        sets: the opened sets.
+        benchmark: number of classes, pixel statistics.
+        scorer: fitted on the whole ID train set.
+        device: where the encoder lives.
+    """
+    train_ND = embed(encoder, sets.train, benchmark, device)
+    labels_N = _labels(sets.train, device)
+    score = fit_scorer(scorer, train_ND, labels_N, benchmark.classes)
+    val_ND = embed(encoder, sets.val, benchmark, device)
+    id_scores = score(val_ND)
+    metrics: dict[str, float] = {}
+    for name, image_set in sets.ood.items():
+        found = ood_metrics(id_scores, score(embed(encoder, image_set, benchmark, device)))
+        for metric in METRICS:
+            metrics[f"val/{name}/{metric}"] = float(getattr(found, metric))
+    for metric in METRICS:
+        metrics[f"val/{metric}"] = statistics.fmean(
+            metrics[f"val/{name}/{metric}"] for name in sets.ood
+        )
+    means_CD = class_means(train_ND, labels_N, benchmark.classes)
+    metrics["val/nearest_mean"] = nearest_mean_accuracy(means_CD, val_ND, _labels(sets.val, device))
+    return metrics
+
+
+def run_benchmark(
+    encoder: Encoder,
+    benchmark: BenchmarkSpec,
+    scorers: Sequence[ScorerSpec],
+    *,
+    data_root: Path,
+    device: torch.device,
+    fsood: bool = False,
+) -> BenchmarkOutcome:
+    """Score the ID test set against every near and far set. Only this opens test sets.
+
+    Each set is embedded once for all scorers. Under `fsood` the shifted sets' scores are pooled
+    with the ID test set's, as OpenOOD does.
+
+    Args:
+        encoder: network in any mode.
+        benchmark: the sets.
+        scorers: the first one's scores are kept for the report.
+        data_root: where image sets lie.
+        device: where the encoder lives.
+        fsood: report the full-spectrum protocol too.
+
+    Raises:
+        DataError: a set is missing or corrupt.
+    """
+    train = image_sets.open_set(benchmark.id.train, benchmark, data_root)
+    train_ND, labels_N = embed(encoder, train, benchmark, device), _labels(train, device)
+    test = image_sets.open_set(benchmark.id.test, benchmark, data_root)
+    val = image_sets.open_set(benchmark.id.val, benchmark, data_root)
+    parts: dict[str, ImageSet] = {"id/test": test, "id/val": val}
+    for part in ("near", "far", "shifted") if fsood else ("near", "far"):
+        opened = _open_all(getattr(benchmark, part), benchmark, data_root)
+        parts |= {f"{part}/{name}": image_set for name, image_set in opened.items()}
+    embedded = {name: embed(encoder, part, benchmark, device) for name, part in parts.items()}
+    tables: dict[str, BenchmarkTable] = {}
+    kept: dict[str, np.ndarray] = {}
+    for spec in scorers:
+        score = fit_scorer(spec, train_ND, labels_N, benchmark.classes)
+        scores = {name: score(rows) for name, rows in embedded.items()}
+        kept = kept or {name: s.cpu().numpy() for name, s in scores.items()}
+        tables[f"ood/{spec.name}"] = _table(scores, scores["id/test"])
+        if fsood:
+            shifted = [s for name, s in scores.items() if name.startswith("shifted/")]
+            tables[f"fsood/{spec.name}"] = _table(scores, torch.cat([scores["id/test"], *shifted]))
+    labels_Q = _labels(test, device)
+    test_QD = embedded["id/test"]
+    return BenchmarkOutcome(
+        tables=tables,
+        id_metrics={
+            "linear_probe": linear_probe_accuracy(
+                train_ND, labels_N, test_QD, labels_Q, benchmark.classes
+            ),
+            "nearest_mean": nearest_mean_accuracy(
+                class_means(train_ND, labels_N, benchmark.classes), test_QD, labels_Q
+            ),
+        },
+        scores=kept,
+        embeddings={n: e[:PICTURE_ROWS].float().cpu().numpy() for n, e in embedded.items()}
+        | {"id/test_labels": test.labels_N[:PICTURE_ROWS]},
+    )
+
+
+def _open_all(sets: OODSets, benchmark: BenchmarkSpec, data_root: Path) -> dict[str, ImageSet]:
+    return {n: image_sets.open_set(ref, benchmark, data_root) for n, ref in sets.items()}
+
+
+def _labels(image_set: ImageSet, device: torch.device) -> Tensor:
+    return torch.as_tensor(np.asarray(image_set.labels_N), dtype=torch.int64, device=device)
+
+
+def _table(scores: Mapping[str, Tensor], id_scores: Tensor) -> BenchmarkTable:
+    def part(prefix: str) -> dict[str, SetMetrics]:
+        rows = {}
+        for name, ood_scores in scores.items():
+            if name.startswith(prefix):
+                found = ood_metrics(id_scores, ood_scores)
+                rows[name.removeprefix(prefix)] = SetMetrics(
+                    **{metric: float(getattr(found, metric)) for metric in METRICS}
+                )
+        return rows
+
+    return BenchmarkTable(near=part("near/"), far=part("far/"))

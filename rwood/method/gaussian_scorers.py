@@ -1,0 +1,268 @@
+"""OOD scores from Gaussians in the embedding space: Mahalanobis, RMDS, SSD+.
+
+**Scores: higher = more OOD** (see `scorers`).
+
+Legend of shape suffixes: N training rows, Q query rows, D dims, C classes, K kept directions of a
+Gaussian, B kept directions of the background Gaussian.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .queries import beside, check_embeddings, chunks
+from .statistics import ClassSums, accumulate, empty_class_sums
+
+
+@dataclass(frozen=True)
+class Mahalanobis:
+    """Class Gaussians with one covariance, as a point set in whitened space; all float64.
+
+    Attributes:
+        centre_D: subtracted first, so that float32 queries lose no digits to a common offset.
+        whitening_DK: maps a centred embedding to where the distance is Euclidean.
+        means_CK: class means, centred and whitened.
+    """
+
+    centre_D: Tensor
+    whitening_DK: Tensor
+    means_CK: Tensor
+
+
+def fit_mahalanobis(
+    embeddings_ND: Tensor, labels_N: Tensor, *, classes: int, rtol: float | None = None
+) -> Mahalanobis:
+    """Class means and the inverse of their common covariance, which has divisor N.
+
+    Args:
+        embeddings_ND: (N, D) training rows.
+        labels_N: (N,) integer classes in 0..C-1.
+        classes: C.
+        rtol: see `mahalanobis_from_sums`.
+
+    Returns:
+        The fitted state.
+
+    Raises:
+        ValueError: rows are empty or not finite, or a class has none.
+    """
+    sums = empty_class_sums(classes, embeddings_ND.shape[-1], embeddings_ND.device)
+    return mahalanobis_from_sums(accumulate(sums, embeddings_ND, labels_N), rtol=rtol)
+
+
+def mahalanobis_from_sums(sums: ClassSums, *, rtol: float | None = None) -> Mahalanobis:
+    """The same from streamed statistics.
+
+    Lee et al., NeurIPS 2018, with the whitening of the pseudo-inverse: directions of less variance
+    than `rtol` times the largest do not count. Differs from the authors' code: whitened once
+    instead of a matrix product for every class, and in float64 throughout.
+
+    Args:
+        sums: class sums of the training rows.
+        rtol: by default D times the float64 epsilon, which is the authors' rule.
+
+    Returns:
+        The fitted state.
+
+    Raises:
+        ValueError: a class has no row, or all rows coincide with their class mean.
+    """
+    means_CD = sums.means_CD()
+    centre_D = means_CD.mean(0)
+    whitening_DK = _whitening(sums.within_DD(), rtol)
+    return Mahalanobis(centre_D, whitening_DK, (means_CD - centre_D) @ whitening_DK)
+
+
+def score_mahalanobis(state: Mahalanobis, embeddings_QD: Tensor) -> Tensor:
+    """Squared Mahalanobis distance to the nearest class mean.
+
+    Args:
+        state: from `fit_mahalanobis`.
+        embeddings_QD: (Q, D) queries.
+
+    Returns:
+        (Q,) scores, higher = more OOD.
+
+    Raises:
+        ValueError: queries are empty, not finite or of other dims.
+    """
+    return nearest_class_mahalanobis(state, embeddings_QD)[0]
+
+
+def nearest_class_mahalanobis(state: Mahalanobis, embeddings_QD: Tensor) -> tuple[Tensor, Tensor]:
+    """The Mahalanobis score and the class it belongs to.
+
+    The nearest class is found by one matrix product; its distance is then recomputed as a plain sum
+    of squares, since |z|^2 - 2 z.m + |m|^2 cancels in float32. Relative error against float64: at
+    rounding in float64; below 2e-6 in float32 for a well-conditioned covariance, about 5e-6 where
+    its eigenvalues span 1e3 or more.
+
+    Args:
+        state: from `fit_mahalanobis`.
+        embeddings_QD: (Q, D) queries.
+
+    Returns:
+        (Q,) squared distances, higher = more OOD; (Q,) class indices.
+
+    Raises:
+        ValueError: queries are empty, not finite or of other dims.
+    """
+    check_embeddings(embeddings_QD, state.centre_D.shape[0])
+    centre_D, whitening_DK, means_CK = beside(
+        embeddings_QD, state.centre_D, state.whitening_DK, state.means_CK
+    )
+    half_norms_C = means_CK.square().sum(1) / 2.0
+    scores, nearest = [], []
+    for chunk_QD in chunks(embeddings_QD, max(*whitening_DK.shape, means_CK.shape[0])):
+        white_QK = (chunk_QD - centre_D) @ whitening_DK
+        classes_Q = torch.addmm(half_norms_C, white_QK, means_CK.T, alpha=-1.0).argmin(1)
+        scores.append(white_QK.sub_(means_CK[classes_Q]).square_().sum(1))
+        nearest.append(classes_Q)
+    return torch.cat(scores), torch.cat(nearest)
+
+
+@dataclass(frozen=True)
+class Rmds:
+    """Class Gaussians with one covariance, and one Gaussian of all classes; all float64.
+
+    Attributes:
+        centre_D: as in `Mahalanobis`.
+        whitening_DK: as in `Mahalanobis`.
+        means_CK: as in `Mahalanobis`.
+        background_mean_D: mean of all rows.
+        background_whitening_DB: whitening of the covariance of all rows.
+    """
+
+    centre_D: Tensor
+    whitening_DK: Tensor
+    means_CK: Tensor
+    background_mean_D: Tensor
+    background_whitening_DB: Tensor
+
+
+def fit_rmds(
+    embeddings_ND: Tensor, labels_N: Tensor, *, classes: int, rtol: float | None = None
+) -> Rmds:
+    """Gaussians of the relative Mahalanobis distance.
+
+    Args:
+        embeddings_ND: (N, D) training rows.
+        labels_N: (N,) integer classes in 0..C-1.
+        classes: C.
+        rtol: see `mahalanobis_from_sums`; for both covariances.
+
+    Returns:
+        The fitted state.
+
+    Raises:
+        ValueError: rows are empty or not finite, or a class has none.
+    """
+    empty = empty_class_sums(classes, embeddings_ND.shape[-1], embeddings_ND.device)
+    sums = accumulate(empty, embeddings_ND, labels_N)
+    near = mahalanobis_from_sums(sums, rtol=rtol)
+    background = (sums.mean_D(), _whitening(sums.total_DD(), rtol))
+    return Rmds(near.centre_D, near.whitening_DK, near.means_CK, *background)
+
+
+def score_rmds(state: Rmds, embeddings_QD: Tensor) -> Tensor:
+    """Distance to the nearest class minus distance to the background. Ren et al., 2021.
+
+    Args:
+        state: from `fit_rmds`.
+        embeddings_QD: (Q, D) queries.
+
+    Returns:
+        (Q,) scores, higher = more OOD; negative ones are ordinary.
+
+    Raises:
+        ValueError: queries are empty, not finite or of other dims.
+    """
+    near = Mahalanobis(state.centre_D, state.whitening_DK, state.means_CK)
+    background_Q = _distance(embeddings_QD, state.background_mean_D, state.background_whitening_DB)
+    return score_mahalanobis(near, embeddings_QD) - background_Q
+
+
+@dataclass(frozen=True)
+class Ssd:
+    """One Gaussian of normalised and standardised embeddings; all float64.
+
+    Attributes:
+        mean_D: mean of the unit rows.
+        whitening_DK: standardisation and whitening in one matrix.
+    """
+
+    mean_D: Tensor
+    whitening_DK: Tensor
+
+
+def fit_ssd(embeddings_ND: Tensor, *, rtol: float | None = None) -> Ssd:
+    """The Gaussian of SSD+, which knows no classes.
+
+    Rows are scaled to unit length and every dim to zero mean and unit variance; of the covariance
+    of that, a pseudo-inverse. Sehwag et al., ICLR 2021. Differs from the authors' code: a dim
+    without variance is left unscaled (there: divided by 1e-10) and so does not count; and the
+    cut-off of directions is that of `mahalanobis_from_sums`.
+
+    Args:
+        embeddings_ND: (N, D) training rows.
+        rtol: directions of less variance than this times the largest do not count.
+
+    Returns:
+        The fitted state.
+
+    Raises:
+        ValueError: rows are empty or not finite, or all coincide.
+    """
+    check_embeddings(embeddings_ND)
+    one_class_N = torch.zeros(len(embeddings_ND), dtype=torch.int64, device=embeddings_ND.device)
+    empty = empty_class_sums(1, embeddings_ND.shape[1], embeddings_ND.device)
+    sums = accumulate(empty, F.normalize(embeddings_ND.double(), dim=1), one_class_N)
+    covariance_DD = sums.total_DD()
+    deviation_D = covariance_DD.diagonal().clamp_min(0.0).sqrt()
+    scale_D = torch.where(deviation_D > 1e-10, deviation_D, 1.0)
+    standard_DD = covariance_DD / torch.outer(scale_D, scale_D)
+    return Ssd(sums.mean_D(), _whitening(standard_DD, rtol) / scale_D[:, None])
+
+
+def score_ssd(state: Ssd, embeddings_QD: Tensor) -> Tensor:
+    """Squared Mahalanobis distance of the unit row to the one mean.
+
+    Args:
+        state: from `fit_ssd`.
+        embeddings_QD: (Q, D) queries of any length.
+
+    Returns:
+        (Q,) scores, higher = more OOD.
+
+    Raises:
+        ValueError: queries are empty, not finite or of other dims.
+    """
+    check_embeddings(embeddings_QD, state.mean_D.shape[0])
+    return _distance(F.normalize(embeddings_QD, dim=1), state.mean_D, state.whitening_DK)
+
+
+def _whitening(covariance_DD: Tensor, rtol: float | None) -> Tensor:
+    """Matrix that maps the covariance to the identity of the directions kept."""
+    variances_D, directions_DD = torch.linalg.eigh(covariance_DD)
+    if rtol is None:
+        rtol = covariance_DD.shape[0] * torch.finfo(torch.float64).eps
+    kept_D = variances_D > variances_D[-1].clamp_min(0.0) * rtol
+    if not bool(kept_D.any()):
+        raise ValueError("the embeddings have no variance to fit a Gaussian on")
+    whitening_DK: Tensor = directions_DD[:, kept_D] / variances_D[kept_D].sqrt()
+    return whitening_DK
+
+
+def _distance(embeddings_QD: Tensor, mean_D: Tensor, whitening_DK: Tensor) -> Tensor:
+    """Squared Mahalanobis distance to one mean."""
+    mean_D, whitening_DK = beside(embeddings_QD, mean_D, whitening_DK)
+    return torch.cat(
+        [
+            ((chunk_QD - mean_D) @ whitening_DK).square_().sum(1)
+            for chunk_QD in chunks(embeddings_QD, max(whitening_DK.shape))
+        ]
+    )

@@ -1,0 +1,132 @@
+"""OOD scores of a classifier from its logits (MSP, energy) and its last layer (ViM).
+
+**Scores: higher = more OOD** (see `scorers`).
+
+Legend of shape suffixes: N training rows, Q query rows, D dims, C classes, K directions left to the
+residual.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .queries import beside, check_embeddings, chunks
+from .statistics import accumulate, empty_class_sums
+
+
+def score_msp(logits_QC: Tensor) -> Tensor:
+    """Minus the largest softmax probability. Hendrycks and Gimpel, ICLR 2017; nothing to fit.
+
+    Args:
+        logits_QC: (Q, C) logits.
+
+    Returns:
+        (Q,) scores in -1..0, higher = more OOD.
+
+    Raises:
+        ValueError: logits are empty or not finite.
+    """
+    check_embeddings(logits_QC)
+    (wide_QC,) = beside(logits_QC, logits_QC)
+    return -wide_QC.softmax(1).amax(1)
+
+
+def score_energy(logits_QC: Tensor, *, temperature: float = 1.0) -> Tensor:
+    """Free energy -T logsumexp(logits / T). Liu et al., NeurIPS 2020; nothing to fit.
+
+    Args:
+        logits_QC: (Q, C) logits.
+        temperature: T > 0.
+
+    Returns:
+        (Q,) scores, higher = more OOD.
+
+    Raises:
+        ValueError: logits are empty or not finite.
+    """
+    check_embeddings(logits_QC)
+    (wide_QC,) = beside(logits_QC, logits_QC)
+    return -temperature * (wide_QC / temperature).logsumexp(1)
+
+
+@dataclass(frozen=True)
+class Vim:
+    """The classifier and the space its training embeddings hardly use; all float64.
+
+    Attributes:
+        origin_D: u, the embedding whose logits are nearest to zero.
+        residual_DK: directions around u beyond the principal ones.
+        alpha: 0-d, scale of the virtual logit.
+        weight_CD: classifier weights.
+        bias_C: classifier biases.
+    """
+
+    origin_D: Tensor
+    residual_DK: Tensor
+    alpha: Tensor
+    weight_CD: Tensor
+    bias_C: Tensor
+
+
+def fit_vim(embeddings_ND: Tensor, weight_CD: Tensor, bias_C: Tensor, *, dims: int) -> Vim:
+    """Residual space and scale of the virtual logit. Wang et al., CVPR 2022.
+
+    Args:
+        embeddings_ND: (N, D) training rows, as the classifier sees them.
+        weight_CD: classifier weights.
+        bias_C: classifier biases.
+        dims: principal directions left out of the residual, 1..D-1.
+
+    Returns:
+        The fitted state.
+
+    Raises:
+        ValueError: rows are empty, not finite or of other dims, or `dims` leaves no residual.
+    """
+    width = weight_CD.shape[1]
+    check_embeddings(embeddings_ND, width)
+    if not 1 <= dims < width:
+        raise ValueError(f"dims = {dims} of {width} leaves ViM no residual space or all of it")
+    weight_CD, bias_C = weight_CD.double(), bias_C.double()
+    origin_D = -torch.linalg.pinv(weight_CD) @ bias_C
+    one_class_N = torch.zeros(len(embeddings_ND), dtype=torch.int64, device=embeddings_ND.device)
+    sums = accumulate(empty_class_sums(1, width, embeddings_ND.device), embeddings_ND, one_class_N)
+    # Ascending eigenvalues: the first are those the training embeddings use least.
+    residual_DK = torch.linalg.eigh(sums.moment_DD(origin_D)).eigenvectors[:, : width - dims]
+    norms, logits = embeddings_ND.new_zeros(2, dtype=torch.float64).unbind()
+    for chunk_ND in chunks(embeddings_ND.double(), width):
+        norms = norms + ((chunk_ND - origin_D) @ residual_DK).norm(dim=1).sum()
+        logits = logits + (chunk_ND @ weight_CD.T + bias_C).amax(1).sum()
+    return Vim(origin_D, residual_DK, logits / norms, weight_CD, bias_C)
+
+
+def score_vim(state: Vim, embeddings_QD: Tensor) -> Tensor:
+    """Virtual logit minus the free energy of the true ones: alpha |residual| - logsumexp(logits).
+
+    Args:
+        state: from `fit_vim`.
+        embeddings_QD: (Q, D) queries, as the classifier sees them.
+
+    Returns:
+        (Q,) scores, higher = more OOD.
+
+    Raises:
+        ValueError: queries are empty, not finite or of other dims.
+    """
+    check_embeddings(embeddings_QD, state.origin_D.shape[0])
+    origin_D, residual_DK, alpha, weight_CD, bias_C = beside(
+        embeddings_QD,
+        state.origin_D,
+        state.residual_DK,
+        state.alpha,
+        state.weight_CD,
+        state.bias_C,
+    )
+    scores = []
+    for chunk_QD in chunks(embeddings_QD, max(*residual_DK.shape, weight_CD.shape[0])):
+        virtual_Q = alpha * ((chunk_QD - origin_D) @ residual_DK).norm(dim=1)
+        scores.append(virtual_Q - (chunk_QD @ weight_CD.T + bias_C).logsumexp(1))
+    return torch.cat(scores)

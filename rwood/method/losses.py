@@ -1,0 +1,12 @@
+"""Every loss a run can minimise; cross-entropy is torch's own.
+
+Each takes projections and labels, is a scalar, never synchronises with the host (unless row counts
+of ranks or of classes must be found out, see the arguments), and with a process group is the loss
+of the global batch: parameter gradients must then be SUMMED over ranks.
+"""
+
+from .prototypes import cider_loss, update_prototypes
+from .reweightood import reweightood_loss
+from .supcon import supcon_loss
+
+__all__ = ["cider_loss", "reweightood_loss", "supcon_loss", "update_prototypes"]

@@ -1,0 +1,51 @@
+"""Every OOD scorer.
+
+**SCORES: HIGHER = MORE OOD, EVERYWHERE.** OpenOOD's ``conf`` is the negative of these.
+
+A scorer is a frozen dataclass of tensors (what it learned from the ID training set, so it can be
+saved as tensors), a ``fit_`` and a ``score_`` function; MSP and energy learn nothing. Embeddings
+are taken as given, raw or unit length, except where a method itself normalises them (cosine, SSD+).
+Statistics are fitted in float64; scores come in the dtype of the query, float32 at least. Matrix
+products follow the global float32 precision flags: leave TF32 off for them (the default).
+"""
+
+from .gaussian_scorers import (
+    Mahalanobis,
+    Rmds,
+    Ssd,
+    fit_mahalanobis,
+    fit_rmds,
+    fit_ssd,
+    mahalanobis_from_sums,
+    nearest_class_mahalanobis,
+    score_mahalanobis,
+    score_rmds,
+    score_ssd,
+)
+from .logit_scorers import Vim, fit_vim, score_energy, score_msp, score_vim
+from .neighbour_scorers import Cosine, Knn, fit_cosine, fit_knn, score_cosine, score_knn
+
+__all__ = [
+    "Cosine",
+    "Knn",
+    "Mahalanobis",
+    "Rmds",
+    "Ssd",
+    "Vim",
+    "fit_cosine",
+    "fit_knn",
+    "fit_mahalanobis",
+    "fit_rmds",
+    "fit_ssd",
+    "fit_vim",
+    "mahalanobis_from_sums",
+    "nearest_class_mahalanobis",
+    "score_cosine",
+    "score_energy",
+    "score_knn",
+    "score_mahalanobis",
+    "score_msp",
+    "score_rmds",
+    "score_ssd",
+    "score_vim",
+]

@@ -1,0 +1,93 @@
+"""OpenOOD's checkpoints, both ways: plain state dicts with or without a DDP prefix.
+
+The networks here carry OpenOOD's keys, so that nothing is renamed; what differs is what wraps
+the keys (`module.`), what accompanies them (`fc.*`) and where classifiers keep their backbone.
+"""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from rwood.errors import DataError
+from rwood.model.encoder import Encoder
+
+
+def load_openood_state(path: Path) -> dict[str, Tensor]:
+    """Read a state dict that OpenOOD, torchvision or rwood saved; tensors only, no code is run.
+
+    Returns:
+        Key -> tensor on the CPU, without a `module.` prefix and without a classifier's `fc.*`.
+
+    Raises:
+        DataError: no such file, or not a state dict.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such checkpoint", file=str(path)) from None
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "unreadable"
+        raise DataError(
+            f"{path} is not a checkpoint of tensors ({reason})", file=str(path)
+        ) from error
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise DataError(f"{path} is not a plain state dict (key -> tensor)", file=str(path))
+    bare = {key.removeprefix("module."): value for key, value in state.items()}
+    return {k: v for k, v in bare.items() if not k.startswith(("fc.", "backbone.fc."))}
+
+
+def load_into(encoder: Encoder, state: Mapping[str, Tensor]) -> None:
+    """Fill an encoder with a whole state dict.
+
+    Raises:
+        DataError: names the first key that is missing, unknown or of another shape.
+    """
+    _check(encoder, state)
+    encoder.load_state_dict(state)
+
+
+def load_backbone_weights(encoder: Encoder, path: Path) -> None:
+    """Fill the backbone from a classifier's or an encoder's state dict; the head stays fresh.
+
+    Raises:
+        DataError: unreadable, or names the first key that does not fit.
+    """
+    state = load_openood_state(path)
+    if any(key.startswith("backbone.") for key in state):
+        state = {
+            key.removeprefix("backbone."): value
+            for key, value in state.items()
+            if key.startswith("backbone.")
+        }
+    _check(encoder.backbone, state)
+    encoder.backbone.load_state_dict(state)
+
+
+def save_openood_state(encoder: Encoder, path: Path) -> None:
+    """Write a checkpoint that OpenOOD's evaluation reads: a plain state dict, all or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    state = {k: v.detach().cpu().contiguous() for k, v in encoder.state_dict().items()}
+    torch.save(state, part)
+    part.replace(path)
+
+
+def _check(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    wanted = module.state_dict()
+    for key, value in wanted.items():
+        if key not in state:
+            raise DataError(f"the checkpoint lacks {key} {tuple(value.shape)}", key=key)
+        if state[key].shape != value.shape:
+            raise DataError(
+                f"the checkpoint's {key} has shape {tuple(state[key].shape)}, the network's "
+                f"{tuple(value.shape)}",
+                key=key,
+            )
+    for key, value in state.items():
+        if key not in wanted:
+            raise DataError(
+                f"the checkpoint's {key} {tuple(value.shape)} has no place in the network", key=key
+            )

@@ -1,0 +1,167 @@
+"""Studies side by side: settings that differ, results, paired tests, cost."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rwood.report.knobs import metric_title
+from rwood.report.paired import TEST, paired_difference
+from rwood.report.table import Table, duration, plain_number
+from rwood.report.tables import cell, gain_cells
+from rwood.spec.benchmark import METRICS
+from rwood.spec.study import is_minimized
+
+COMPARED = tuple(f"{part}/{metric}" for part in ("near", "far") for metric in METRICS)
+"""Metrics of a rerun that are compared, e.g. `near/auroc`."""
+_ABSENT = "/"
+
+
+@dataclass(frozen=True)
+class StudySummary:
+    """What a comparison needs to know of one study."""
+
+    name: str
+    settings: dict[str, object]
+    """Dotted setting -> value, of the champion's run and the study."""
+    objective: float | None
+    """The champion's, on validation sets."""
+    objective_name: str | None
+    """E.g. `val/auroc`; None without a search."""
+    seeds: dict[int, dict[str, float]]
+    """Seed -> metric (`near/auroc`, ...) -> percent, of the champion's reruns."""
+    seconds: float
+    """Wall time."""
+    gpu_seconds: float
+    """GPUs times the seconds that they were held."""
+    epochs: int
+    """Of all trials and reruns."""
+
+    def by_seed(self, metric: str) -> dict[int, float]:
+        """Seed -> the metric, where it was measured."""
+        return {seed: row[metric] for seed, row in sorted(self.seeds.items()) if metric in row}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Studies side by side; the first is the one that the others are tested against."""
+
+    settings: Table
+    """Settings that differ; a column a study."""
+    results: Table
+    """Objective, metrics over seeds, cost; a column a study."""
+    tests: tuple[Table, ...] = field(default=())
+    """Each later study minus the first, seed by seed; none where no seed matches."""
+
+    def markdown(self) -> str:
+        """All tables under headings."""
+        parts = ["## Results", self.results.markdown(), "## Settings that differ"]
+        parts.append(self.settings.markdown() if self.settings.rows else "None.")
+        if self.tests:
+            parts.append("## Paired differences")
+            parts += [table.markdown() for table in self.tests]
+        return "\n\n".join(parts) + "\n"
+
+    def csv(self) -> str:
+        """Results, then settings: a row a figure, a column a study."""
+        return Table(self.results.columns, self.results.rows + self.settings.rows).csv()
+
+
+def compare_studies(summaries: Sequence[StudySummary]) -> Comparison:
+    """Set studies beside each other.
+
+    Raises:
+        ValueError: fewer than two studies.
+    """
+    if len(summaries) < 2:
+        raise ValueError(f"a comparison needs two studies, got {len(summaries)}")
+    first, *others = summaries
+    names = tuple(summary.name for summary in summaries)
+    tests = (_test_table(other, first) for other in others)
+    return Comparison(
+        settings=Table(("setting", *names), _differing(summaries)),
+        results=Table(("", *names), _result_rows(summaries), _seeds_caption(summaries)),
+        tests=tuple(table for table in tests if table.rows),
+    )
+
+
+def _differing(summaries: Sequence[StudySummary]) -> tuple[tuple[str, ...], ...]:
+    keys = dict.fromkeys(key for summary in summaries for key in summary.settings)
+    rows = []
+    for key in keys:
+        shown = [plain_number(s.settings[key]) if key in s.settings else _ABSENT for s in summaries]
+        exact = [repr(s.settings[key]) if key in s.settings else None for s in summaries]
+        if len(set(exact)) > 1:
+            if len(set(shown)) == 1:
+                shown = [text or _ABSENT for text in exact]
+            rows.append((key, *shown))
+    return tuple(rows)
+
+
+def _result_rows(summaries: Sequence[StudySummary]) -> tuple[tuple[str, ...], ...]:
+    rows = [
+        ("objective", *(s.objective_name or _ABSENT for s in summaries)),
+        ("champion's objective", *(_number(s.objective) for s in summaries)),
+    ]
+    for metric in COMPARED:
+        cells = [cell(list(s.by_seed(metric).values())) for s in summaries]
+        if any(text != _ABSENT for text in cells):
+            arrow = "↓" if is_minimized(metric) else "↑"
+            rows.append((f"{metric_title(metric)} {arrow}", *cells))
+    rows += [
+        ("wall time", *(duration(s.seconds) for s in summaries)),
+        ("GPU time", *(duration(s.gpu_seconds) for s in summaries)),
+        ("epochs", *(str(s.epochs) for s in summaries)),
+    ]
+    return tuple(rows)
+
+
+def _seeds_caption(summaries: Sequence[StudySummary]) -> str:
+    each = (f"{s.name} {', '.join(map(str, sorted(s.seeds))) or 'none'}" for s in summaries)
+    return f"Mean ± population std over seeds ({'; '.join(each)})."
+
+
+def _test_table(study: StudySummary, first: StudySummary) -> Table:
+    rows, seeds = [], 0
+    for metric in COMPARED:
+        found = paired_difference(study.by_seed(metric), first.by_seed(metric))
+        if found is not None:
+            seeds = max(seeds, len(found.seeds))
+            rows.append((metric_title(metric), *gain_cells(found, metric)))
+    caption = (
+        f"{study.name} minus {first.name}, in percentage points, over {seeds} matching seed"
+        f"{'s' if seeds > 1 else ''}; {TEST}, {len(rows)} tests, no correction for their number."
+    )
+    return Table(("metric", "difference", "95 % interval", "p", "reading"), tuple(rows), caption)
+
+
+def _number(value: float | None) -> str:
+    return _ABSENT if value is None else f"{value:.2f}"
+
+
+def draw_comparison(summaries: Sequence[StudySummary], path: Path) -> Path:
+    """Near and far FPR@95 and AUROC of every study: mean ± std and each seed, as a PNG."""
+    from rwood.report.figures import BLUE, INK, VERMILLION, canvas, dress, write
+    from rwood.results import mean_and_std
+
+    figure, axes = canvas(1.3 + 0.45 * len(summaries), 1, 2, sharey=True)
+    for axis, metric in zip(axes[0], ("fpr95", "auroc"), strict=True):
+        looks = (("near", "o", VERMILLION, -0.15), ("far", "s", BLUE, 0.15))
+        for part, marker, colour, shift in looks:
+            for place, summary in enumerate(summaries):
+                values = list(summary.by_seed(f"{part}/{metric}").values())
+                if values:
+                    mean, std = mean_and_std(values)
+                    axis.errorbar(mean, place + shift, xerr=std or None, fmt=marker, color=colour,
+                                  markersize=6.5, linewidth=2, zorder=3)  # fmt: skip
+                    axis.scatter(values, [place + shift] * len(values), s=9, color=INK, zorder=4)
+            axis.plot([], [], marker, color=colour, label=f"{part}-OOD: mean ± std (dots: seeds)")
+        title = (
+            "FPR@95 (%), lower is better" if metric == "fpr95" else "AUROC (%), higher is better"
+        )
+        dress(axis, title, "")
+        axis.set_yticks(range(len(summaries)), [summary.name for summary in summaries])
+        axis.margins(x=0.08)
+    axes[0, 0].set_ylim(len(summaries) - 0.5, -0.5)
+    handles, texts = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, texts, loc="outside upper center", ncols=2, fontsize=9, frameon=False)
+    return write(figure, path)

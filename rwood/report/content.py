@@ -1,0 +1,205 @@
+"""What a report says, section by section; it draws the figures it shows."""
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from rwood.report import figures_parallel, figures_scores, figures_search, interactive
+from rwood.report.document import Block, Code, Document, Folded, Picture, Section, Text
+from rwood.report.figures_scores import GEOMETRY, geometry_curves
+from rwood.report.finding import finding
+from rwood.report.inputs import ReportInputs
+from rwood.report.knobs import knobs, last_value
+from rwood.report.tables import accuracy_sentence, gain_table, own_key, own_table, versus_table
+from rwood.report.trials import (
+    cost_table,
+    failures,
+    knob_table,
+    saving,
+    trial_table,
+    versions_table,
+)
+
+
+def build_document(inputs: ReportInputs, figures: Path) -> Document:
+    """The report of a study; sections about what was not run are left out.
+
+    Args:
+        inputs: what to report.
+        figures: folder that the figures are written to.
+    """
+    parts: tuple[Callable[[ReportInputs, Path], list[Block]], ...]
+    parts = (_chosen, _benchmark, _search, _scores, _embedding, _geometry, _cost, _reproduce)
+    titles = ("Settings", "Benchmark", "Search", "Scores", "Embedding", "Geometry", "Cost",
+              "Reproduce")  # fmt: skip
+    sections = (
+        Section(title, tuple(part(inputs, figures)))
+        for title, part in zip(titles, parts, strict=True)
+    )
+    return Document(
+        title=f"Study {inputs.study.name}",
+        question=inputs.spec.question,
+        finding=finding(inputs),
+        sections=tuple(section for section in sections if section.blocks),
+    )
+
+
+def _chosen(inputs: ReportInputs, _: Path) -> list[Block]:
+    if not knobs(inputs.spec) or inputs.study.champion is None:
+        return []
+    return [knob_table(inputs)]
+
+
+def _benchmark(inputs: ReportInputs, figures: Path) -> list[Block]:
+    runs, base, id_set = inputs.runs, inputs.base_runs, inputs.spec.benchmark.published
+    if not runs:
+        return []
+    key, whose = own_key(runs[0]), inputs.whose
+    blocks: list[Block] = [own_table(runs, key, id_set, whose)]
+    blocks += [Text(line) for line in [accuracy_sentence(runs, whose)] if line]
+    if base:
+        blocks += [Text(line) for line in [accuracy_sentence(base, "the base run")] if line]
+        base_key = own_key(base[0])
+        if id_set:
+            blocks.append(own_table(base, base_key, id_set, "the base run"))
+        for metrics in (("fpr95", "auroc"), ("aupr_in", "aupr_out")):
+            blocks.append(versus_table(runs, base, metrics, key, base_key))
+        gained = gain_table(runs, base)
+        blocks += [Text("What the search bought, seed by seed:"), gained] if gained else []
+    caption = (
+        "FPR@95 and AUROC on every test OOD set: mean with a bar of one population std, and each "
+        "seed as a dot. Shaded: the means over near and far sets."
+    )
+    path = figures_scores.draw_benchmark(inputs, figures / "benchmark.png")
+    blocks.append(Picture(path, "Benchmark", caption))
+    others = [k for k in runs[0].tables if k != key]
+    blocks += [Folded(f"{whose.capitalize()} by {k}", own_table(runs, k, id_set, whose))
+               for k in others]  # fmt: skip
+    return blocks
+
+
+def _search(inputs: ReportInputs, figures: Path) -> list[Block]:
+    study, spec = inputs.study, inputs.spec
+    if spec.search is None or not study.trials:
+        return []
+    spared = saving(study, spec)
+    blocks: list[Block] = [
+        Text(
+            f"{len(study.trials)} trials, {spared.stopped} of them stopped early: "
+            f"{spared.epochs_run} epochs run where a search without early stopping would have run "
+            f"{spared.epochs_full} "
+            f"({spared.share:.0f} % spared; failed and running trials not counted)."
+        )
+    ]
+    blocks += [Text(line) for line in failures(study)]
+    if any(last_value(trial, spec.search.objective) is not None for trial in study.trials):
+        blocks += _search_pictures(inputs, figures)
+    return [*blocks, Folded("All trials", trial_table(inputs))]
+
+
+def _search_pictures(inputs: ReportInputs, figures: Path) -> list[Block]:
+    draw, curves = figures_search.draw_history, figures_search.draw_curves
+    blocks: list[Block] = [
+        Picture(
+            draw(inputs, figures / "history.png"),
+            "Search history",
+            "Objective of every trial. The star is the champion, the line the best complete trial "
+            "so far; a trial stopped early stands at its last value, from fewer epochs.",
+            interactive.plot_history(inputs),
+        ),
+        Picture(
+            curves(inputs, figures / "curves.png"),
+            "Learning curves",
+            "The objective after every validated epoch; triangles: where early stopping cut.",
+        ),
+        Picture(
+            figures_parallel.draw_parallel(inputs, figures / "parallel.png"),
+            "Parallel coordinates",
+            "Every trial as a line through its settings to its objective. In the interactive form, "
+            "drag along an axis to keep the trials within.",
+            interactive.plot_parallel(inputs),
+        ),
+    ]
+    if inputs.importance:
+        caption = (
+            "Importance by fANOVA: the share of the objective's variance over complete trials that "
+            "each setting explains. Few trials make it a rough guide."
+        )
+        path = figures_search.draw_importance(inputs, figures / "importance.png")
+        blocks.append(Picture(path, "Importance of the settings", caption))
+    caption = "Each setting against the objective. Dotted: the base run's value."
+    path = figures_search.draw_slices(inputs, figures / "slices.png")
+    return [*blocks, Picture(path, "Slices", caption, interactive.plot_slices(inputs))]
+
+
+def _scores(inputs: ReportInputs, figures: Path) -> list[Block]:
+    samples = inputs.scores.get(inputs.label)
+    if samples is None:
+        return []
+    seed = f" Seed {inputs.runs[0].seed}." if inputs.runs else ""
+    mark = (
+        " Right of the dashed line an image is called OOD." if samples.threshold is not None else ""
+    )
+    return [
+        Picture(
+            figures_scores.draw_histograms(samples, figures / "scores.png"),
+            "Score histograms",
+            f"Scores of ID and OOD test images.{mark} The outermost bars hold what lies "
+            f"beyond.{seed}",
+        ),
+        Picture(
+            figures_scores.draw_roc(samples, figures / "roc.png"),
+            "ROC",
+            "ROC with OOD as positive. FPR@95 is read where a curve crosses the dotted line, where "
+            f"95 % of the OOD images are caught.{seed}",
+        ),
+    ]
+
+
+def _embedding(inputs: ReportInputs, figures: Path) -> list[Block]:
+    if inputs.embedding is None:
+        return []
+    caption = (
+        f"Embeddings of test images by {inputs.embedding.method}; numbers are ID classes. "
+        "Distances between far-apart groups mean little."
+    )
+    path = figures_scores.draw_embedding(inputs.embedding, figures / "embedding.png")
+    return [Picture(path, "Embedding", caption)]
+
+
+def _geometry(inputs: ReportInputs, figures: Path) -> list[Block]:
+    if not any(geometry_curves(inputs.runs, metric) for metric in GEOMETRY):
+        return []
+    caption = (
+        "Geometry of the embedding after every epoch: small class radius, wide dispersion and "
+        "little ID-OOD overlap are what the loss is for. Mean over seeds; band: least to most."
+    )
+    path = figures_scores.draw_geometry(inputs, figures / "geometry.png")
+    return [Picture(path, "Geometry", caption)]
+
+
+def _cost(inputs: ReportInputs, _: Path) -> list[Block]:
+    blocks: list[Block] = []
+    if cost_table(inputs.study).rows:
+        blocks.append(cost_table(inputs.study))
+    if inputs.study.versions:
+        blocks.append(versions_table(inputs.study))
+    return blocks
+
+
+def _reproduce(inputs: ReportInputs, _: Path) -> list[Block]:
+    name, params = inputs.study.name, inputs.study.champion_params
+    words = [f"rwood run {name}.yaml"]
+    if params:
+        sets = " ".join(f"--set {shlex.quote(f'{key}={value}')}" for key, value in params.items())
+        words.append(f"rwood train {name}.yaml {sets}    # the champion alone")
+    settings = yaml.safe_dump(
+        inputs.spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True
+    )
+    return [
+        Text(f"Save the settings below as {name}.yaml; the versions are those above."),
+        Code("\n".join(words), "console"),
+        Folded("All settings of the study", Code(settings, "yaml")),
+    ]

@@ -1,0 +1,240 @@
+"""Figures of the detector: benchmark, score histograms, ROC, embedding picture, geometry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rwood.report.figures import (
+    BLUE,
+    GREY,
+    INK,
+    MARKERS,
+    PALE,
+    VERMILLION,
+    canvas,
+    dress,
+    key,
+    log_ticks,
+    set_colour,
+    write,
+)
+from rwood.report.inputs import EmbeddingPicture, ReportInputs, ScoreSamples
+from rwood.report.tables import CSV_TITLES, MEANS, own_key, row_values
+from rwood.results import RunResult, mean_and_std
+from rwood.spec.benchmark import Metric
+
+if TYPE_CHECKING:
+    from rwood.report.inputs import Array
+
+GEOMETRY = {
+    "id/mes_radius": "class radius\n(of unit-length embeddings)",
+    "id/dispersion": "inter-class dispersion (degrees)",
+    "val/overlap": "ID-OOD overlap (share)",
+}
+"""Per-epoch metrics of the embedding's geometry and how an axis names them."""
+
+
+def draw_benchmark(inputs: ReportInputs, path: Path) -> Path:
+    """FPR@95 and AUROC of champion and base on every OOD set, mean ± std and each seed."""
+    labels = {inputs.label: inputs.runs} | ({"base": inputs.base_runs} if inputs.base_runs else {})
+    names = list(row_values(inputs.runs, own_key(inputs.runs[0])))
+    figure, axes = canvas(1.15 + 0.36 * len(names), 1, 2, sharey=True)
+    looks = (("o", VERMILLION, VERMILLION), ("s", BLUE, "white"))
+    metrics: tuple[Metric, ...] = ("fpr95", "auroc")
+    for axis, metric in zip(axes[0], metrics, strict=True):
+        for place, (label, runs) in enumerate(labels.items()):
+            shift = 0.0 if len(labels) == 1 else (-0.17, 0.17)[place]
+            _dots(axis, runs, names, metric, shift, looks[place], label)
+        best = "lower is better" if metric == "fpr95" else "higher is better"
+        dress(axis, f"{CSV_TITLES[metric]} (%), {best}", "")
+        axis.set_yticks(range(len(names)), names)
+        for text in axis.get_yticklabels():
+            text.set_fontweight("bold" if text.get_text() in MEANS else "normal")
+        for at, name in enumerate(names):
+            if name in MEANS:
+                axis.axhspan(at - 0.5, at + 0.5, color="#f1f1f1", zorder=0, linewidth=0)
+        axis.margins(x=0.08)
+    axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
+    handles, texts = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, texts, loc="outside upper center", ncols=2, fontsize=9, frameon=False)
+    return write(figure, path)
+
+
+def _dots(
+    axis: Any,
+    runs: list[RunResult],
+    names: list[str],
+    metric: Metric,
+    shift: float,
+    look: tuple[str, str, str],
+    label: str,
+) -> None:
+    marker, edge, face = look
+    values = row_values(runs, own_key(runs[0]))
+    found = [(at, list(values[name][metric].values())) for at, name in enumerate(names)]
+    means, stds = zip(*(mean_and_std(v) for _, v in found), strict=True)
+    kind = "mean ± std (dots: seeds)" if len(runs) > 1 else "one seed"
+    axis.errorbar(
+        means, [at + shift for at, _ in found], xerr=stds if len(runs) > 1 else None, fmt=marker,
+        color=edge, markerfacecolor=face, markersize=6, linewidth=2, zorder=3,
+        label=f"{label}: {kind}",
+    )  # fmt: skip
+    if len(runs) > 1:
+        for at, seeds in found:
+            axis.scatter(seeds, [at + shift] * len(seeds), s=9, color=INK, zorder=4, linewidths=0)
+
+
+def ood_sets(samples: ScoreSamples) -> Iterator[tuple[str, int, str, Array]]:
+    """(`near` or `far`, place in it, set, scores) of every OOD set."""
+    for part, sets in (("near", samples.near), ("far", samples.far)):
+        for place, (name, scores) in enumerate(sets.items()):
+            yield part, place, name, scores
+
+
+def draw_histograms(samples: ScoreSamples, path: Path) -> Path:
+    """Scores of ID and OOD images, a panel an OOD set, with the verdict's threshold."""
+    sets = list(ood_sets(samples))
+    columns = min(3 if len(sets) != 4 else 2, len(sets))
+    rows = -(-len(sets) // columns)
+    figure, axes = canvas(0.75 + 2.2 * rows, rows, columns)
+    for place, axis in enumerate(axes.flat):
+        if place >= len(sets):
+            axis.set_visible(False)
+            continue
+        part, _, name, scores = sets[place]
+        _histogram(axis, samples, scores, VERMILLION if part == "near" else BLUE, part)
+        y = "share of images (%)" if place % columns == 0 else ""
+        x = "score, log scale" if axis.get_xscale() == "log" else "score"
+        dress(axis, x, y, f"{part}: {name}")
+    figure.supxlabel("higher score = more OOD", fontsize=10, color=INK)
+    seen: dict[str, Any] = {}
+    for axis in axes.flat:
+        seen |= {t: h for h, t in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(
+        seen.values(), seen.keys(), loc="outside upper center", ncols=4, fontsize=9, frameon=False
+    )
+    return write(figure, path)
+
+
+def _histogram(axis: Any, samples: ScoreSamples, ood: Array, colour: str, part: str) -> None:
+    both = np.concatenate([samples.id, ood])
+    low, high = (float(q) for q in np.quantile(both, [0.002, 0.995]))
+    log = low > 0 and high / low > 30
+    if high <= low:
+        low, high = low - 0.5, high + 0.5
+    bins = np.geomspace(low, high, 41) if log else np.linspace(low, high, 41)
+    looks = ((samples.id, "ID test", GREY, 0.55), (ood, f"{part} OOD", colour, 0.6))
+    for scores, label, shade, alpha in looks:
+        weights = np.full(len(scores), 100 / len(scores))
+        axis.hist(np.clip(scores, low, high), bins=bins, weights=weights, color=shade, alpha=alpha,
+                  label=label, linewidth=0)  # fmt: skip
+    if log:
+        axis.set_xlim(low / 1.1, high * 1.1)
+        log_ticks(axis)
+    if samples.threshold is not None:
+        axis.axvline(samples.threshold, color=INK, linestyle="--", linewidth=1.3,
+                     label="threshold: accepts 95 % of ID validation")  # fmt: skip
+
+
+def roc_points(samples: ScoreSamples, ood: Array) -> tuple[Array, Array, float]:
+    """False and true positive rates in percent, OOD positive, and the area in percent."""
+    from sklearn.metrics import auc, roc_curve
+
+    truth = np.concatenate([np.zeros(len(samples.id)), np.ones(len(ood))])
+    fpr, tpr, _ = roc_curve(truth, np.concatenate([samples.id, ood]))
+    return 100 * fpr, 100 * tpr, 100 * float(auc(fpr, tpr))
+
+
+def draw_roc(samples: ScoreSamples, path: Path) -> Path:
+    """ROC of every OOD set, whole and with few false alarms enlarged."""
+    figure, axes = canvas(4.3, 1, 2)
+    whole, close = axes[0]
+    least = 100 / len(samples.id)
+    for part, place, name, scores in ood_sets(samples):
+        fpr, tpr, area = roc_points(samples, scores)
+        look = {
+            "color": set_colour(part, place),
+            "linestyle": "-" if part == "near" else "--",
+            "linewidth": 1.9,
+        }
+        whole.plot(fpr, tpr, label=f"{part}: {name} ({area:.2f})", **look)
+        close.plot(np.maximum(fpr, least / 2), tpr, **look)
+    whole.plot([0, 100], [0, 100], color=PALE, linewidth=1, linestyle=":")
+    for axis in (whole, close):
+        axis.axhline(95, color=INK, linewidth=1, linestyle=":")
+        axis.set_ylim(-2, 102)
+    close.set_xlim(least / 2, 100)
+    log_ticks(close)
+    dress(whole, "ID images called OOD (%)", "OOD images called OOD (%)", "whole")
+    dress(close, "ID images called OOD (%), log scale", "", "few false alarms, enlarged")
+    handles, texts = whole.get_legend_handles_labels()
+    figure.legend(handles, texts, loc="outside lower center", ncols=3, fontsize=9, frameon=False,
+                  title="OOD set (AUROC in %)", title_fontsize=9)  # fmt: skip
+    return write(figure, path)
+
+
+def draw_embedding(picture: EmbeddingPicture, path: Path) -> Path:
+    """ID and OOD embeddings in the plane; numbers mark the middle of each ID class."""
+    from matplotlib.patheffects import withStroke
+
+    figure, axes = canvas(5.2)
+    axis = axes[0, 0]
+    groups, classes = np.array(picture.groups), np.array(picture.classes)
+    counts = {"near": 0, "far": 0}
+    for place, name in enumerate(dict.fromkeys(picture.groups)):
+        part = name.partition(":")[0]
+        colour = PALE
+        if part in counts:
+            colour = set_colour(part, counts[part])
+            counts[part] += 1
+        where = picture.points[groups == name]
+        axis.scatter(where[:, 0], where[:, 1], s=13, color=colour, alpha=0.8, linewidths=0,
+                     marker=MARKERS[place % len(MARKERS)], label=name)  # fmt: skip
+    stroke = withStroke(linewidth=3, foreground="white")
+    known = sorted(set(classes[classes >= 0].tolist()))
+    for label in known if len(known) <= 20 else []:
+        x, y = np.median(picture.points[classes == label], axis=0)
+        axis.text(x, y, str(label), fontsize=12, fontweight="bold", ha="center", va="center",
+                  color=INK, path_effects=[stroke])  # fmt: skip
+    name = "principal component" if picture.method == "PCA" else "t-SNE axis"
+    dress(axis, f"{name} 1 (no unit)", f"{name} 2 (no unit)")
+    axis.set_xticks([])
+    axis.set_yticks([])
+    key(axis, loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=1.9)
+    return write(figure, path)
+
+
+def geometry_curves(runs: list[RunResult], metric: str) -> dict[int, list[float]]:
+    """Epoch -> the seeds' values of a metric of the history."""
+    curves: dict[int, list[float]] = {}
+    for run in runs:
+        for report in run.history:
+            if metric in report.metrics:
+                curves.setdefault(report.epoch, []).append(report.metrics[metric])
+    return dict(sorted(curves.items()))
+
+
+def draw_geometry(inputs: ReportInputs, path: Path) -> Path:
+    """Radius, dispersion, overlap after every epoch: mean over seeds, band from least to most."""
+    found = [metric for metric in GEOMETRY if geometry_curves(inputs.runs, metric)]
+    figure, axes = canvas(2.9, 1, len(found))
+    labels = {inputs.label: inputs.runs} | ({"base": inputs.base_runs} if inputs.base_runs else {})
+    for axis, metric in zip(axes[0], found, strict=True):
+        for (label, runs), colour, dash in zip(
+            labels.items(), (VERMILLION, BLUE), ("-", "--"), strict=False
+        ):
+            curves = geometry_curves(runs, metric)
+            epochs, values = list(curves), list(curves.values())
+            mean = [mean_and_std(v)[0] for v in values]
+            axis.plot(epochs, mean, dash, color=colour, linewidth=1.8, label=label)
+            axis.fill_between(epochs, [min(v) for v in values], [max(v) for v in values],
+                              color=colour, alpha=0.18, linewidth=0)  # fmt: skip
+        dress(axis, "epoch", GEOMETRY[metric])
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2,
+                  fontsize=9, frameon=False)  # fmt: skip
+    return write(figure, path)

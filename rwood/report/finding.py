@@ -1,0 +1,95 @@
+"""What a study found, in one sentence with its uncertainty."""
+
+from rwood.report.inputs import ReportInputs
+from rwood.report.knobs import knobs, metric_title
+from rwood.report.paired import TEST, PairedDifference, p_value
+from rwood.report.table import plain_number, signed
+from rwood.report.tables import cell, gain, own_key, row_values
+from rwood.results import RunResult, mean_and_std
+
+
+def finding(inputs: ReportInputs) -> str:
+    """The answer to the study's question, no bolder than the seeds allow."""
+    study = inputs.study
+    if not inputs.runs:
+        return _unfinished(inputs)
+    near, far = _mean(inputs.runs, "nearood"), _mean(inputs.runs, "farood")
+    reach = f"a near-OOD AUROC of {near} % and a far-OOD AUROC of {far} % ({_seeds(inputs.runs)})"
+    if inputs.spec.search is None:
+        return f"The base run reaches {reach}; nothing was searched."
+    if study.champion_params and all(
+        study.champion_params.get(knob.key, knob.base) == knob.base for knob in knobs(inputs.spec)
+    ):
+        return (
+            "No trial beat the base run's own settings on the validation sets, so they are the "
+            f"champion: they reach {reach}."
+        )
+    champion = f"With {_settings(inputs)}, the champion"
+    champion += "" if study.champion is None else f" (trial {study.champion})"
+    if not inputs.base_runs:
+        return f"{champion} reaches {reach}; the base run was not rerun to compare with."
+    base = _mean(inputs.base_runs, "nearood")
+    return (
+        f"{champion} reaches a near-OOD AUROC of {near} % against {base} % for the base run "
+        f"({_seeds(inputs.runs)}): {_verdict(inputs)}."
+    )
+
+
+def _unfinished(inputs: ReportInputs) -> str:
+    study = inputs.study
+    done = [t for t in study.trials if t.state == "complete" and t.objective is not None]
+    if not study.trials:
+        return "Nothing has been run yet."
+    if study.objective is None or not done:
+        return f"No trial of {len(study.trials)} has completed yet."
+    chosen = [t for t in done if t.number == study.champion]
+    best = f"; the champion is trial {chosen[0].number} with " if chosen else ""
+    best += f"{metric_title(study.objective)} {chosen[0].objective:.2f}" if chosen else ""
+    return (
+        f"{len(done)} of {len(study.trials)} trials are complete{best}. The benchmark has not been "
+        "run, so nothing is known about the test OOD sets."
+    )
+
+
+def _settings(inputs: ReportInputs) -> str:
+    params = inputs.study.champion_params
+    words = [
+        f"{knob.key.rsplit('.', 1)[-1]} {plain_number(params.get(knob.key, knob.base))}"
+        for knob in knobs(inputs.spec)
+    ]
+    return ", ".join(words) if words else "its settings"
+
+
+def _mean(runs: list[RunResult], row: str) -> str:
+    return cell(list(row_values(runs, own_key(runs[0]))[row]["auroc"].values()))
+
+
+def _seeds(runs: list[RunResult]) -> str:
+    return "one seed" if len(runs) == 1 else f"mean ± std over {len(runs)} seeds"
+
+
+def _verdict(inputs: ReportInputs) -> str:
+    found = gain(inputs.runs, inputs.base_runs, "nearood", "auroc")
+    if found is None:
+        means = [
+            mean_and_std(list(row_values(r, own_key(r[0]))["nearood"]["auroc"].values()))[0]
+            for r in (inputs.runs, inputs.base_runs)
+        ]
+        return f"{signed(means[0] - means[1])} points, untested since no seed matches"
+    if found.p is None:
+        return f"{signed(found.mean)} points on one seed, whose uncertainty is unknown"
+    return (
+        f"a paired difference of {signed(found.mean)} ± {found.std:.2f} points, "
+        f"{_reading(found)} (p {_equals(found.p)}, {TEST})"
+    )
+
+
+def _reading(found: PairedDifference) -> str:
+    if not found.beyond_chance:
+        return "within the noise between seeds"
+    return f"a {'gain' if found.mean > 0 else 'loss'} beyond the noise between seeds"
+
+
+def _equals(p: float) -> str:
+    text = p_value(p)
+    return text if text.startswith("<") else f"= {text}"

@@ -1,0 +1,161 @@
+"""What a report is made of: a study's results, importances, score samples, an embedding picture."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rwood.errors import StudyError
+from rwood.results import RunResult, StudyResult
+from rwood.spec.study import StudySpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.floating]
+
+ACCEPTED = 0.95
+"""Share of the ID validation images that the verdict's threshold accepts."""
+_TSNE_FROM = 60
+"""Points from which t-SNE shows more than two principal components do."""
+
+
+@dataclass(frozen=True)
+class ScoreSamples:
+    """Scores of one run, higher = more OOD."""
+
+    id: Array
+    """(n,) scores of the ID test set."""
+    near: dict[str, Array]
+    """Near OOD set -> (n,) scores."""
+    far: dict[str, Array]
+    """Far OOD set -> (n,) scores."""
+    threshold: float | None = None
+    """Scores above it are called OOD; it accepts 95 % of the ID validation images."""
+
+
+@dataclass(frozen=True)
+class EmbeddingPicture:
+    """Embeddings laid out in the plane."""
+
+    points: Array
+    """(n, 2) coordinates, without a unit."""
+    groups: tuple[str, ...]
+    """Name of each point's set: `ID`, `near: <set>` or `far: <set>`."""
+    classes: tuple[int, ...]
+    """ID class of each point, -1 for OOD."""
+    method: str
+    """`PCA` or `t-SNE`."""
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """Everything that a report shows; nothing of it is computed on a device."""
+
+    study: StudyResult
+    spec: StudySpec
+    importance: dict[str, float]
+    """Searched setting -> share of the objective's variance (fANOVA); empty: left out."""
+    scores: dict[str, ScoreSamples]
+    """Label (`champion`, `base`) -> scores of its first seed; empty: left out."""
+    embedding: EmbeddingPicture | None = None
+    """The first seed of the champion; None: left out."""
+
+    @property
+    def label(self) -> str:
+        """Whose figures come first: the champion's, or the base run's where nothing was chosen."""
+        return "champion" if self.study.of("champion") or not self.study.of("base") else "base"
+
+    @property
+    def whose(self) -> str:
+        """The runs that come first, in words."""
+        searched = self.spec.search is not None and self.label == "champion"
+        return "the champion" if searched else "the base run"
+
+    @property
+    def runs(self) -> list[RunResult]:
+        """Reruns that come first."""
+        return self.study.of(self.label)
+
+    @property
+    def base_runs(self) -> list[RunResult]:
+        """Reruns of the base run, to stand beside the champion's."""
+        return self.study.of("base") if self.label == "champion" else []
+
+
+def load_scores(path: Path) -> ScoreSamples:
+    """Read a run's `scores.npz`: arrays `id/test`, `id/val`, `near/<set>`, `far/<set>`.
+
+    Raises:
+        StudyError: the file cannot be read or has no `id/test`.
+    """
+    import numpy as np
+
+    arrays = _load_arrays(path)
+    threshold = None
+    if arrays.get("id/val", np.empty(0)).size:
+        threshold = float(np.quantile(arrays["id/val"], ACCEPTED, method="inverted_cdf"))
+    return ScoreSamples(
+        id=arrays["id/test"],
+        near=_below(arrays, "near/"),
+        far=_below(arrays, "far/"),
+        threshold=threshold,
+    )
+
+
+def project_embeddings(path: Path, seed: int = 0) -> EmbeddingPicture:
+    """Lay out a run's `embeddings.npz` in the plane by PCA, then t-SNE where points suffice.
+
+    Args:
+        path: arrays `id/test` (n, d), `id/test_labels` (n,), `near/<set>` and `far/<set>` (n, d).
+        seed: of t-SNE.
+
+    Raises:
+        StudyError: the file cannot be read or has no `id/test`.
+    """
+    import numpy as np
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    arrays = _load_arrays(path)
+    sets = {"ID": arrays["id/test"]}
+    for part in ("near", "far"):
+        sets |= {f"{part}: {name}": rows for name, rows in _below(arrays, f"{part}/").items()}
+    rows = np.concatenate(list(sets.values())).astype(np.float64)
+    count, width = rows.shape
+    classes = np.full(count, -1)
+    labels = arrays.get("id/test_labels", np.empty(0))
+    classes[: len(labels)] = labels
+    enough = count >= _TSNE_FROM
+    points = PCA(min(30 if enough else 2, width, count), random_state=seed).fit_transform(rows)
+    if enough:
+        with threadpool_limits(1):  # several threads spin for minutes where cores are shared
+            tsne = TSNE(2, init="pca", perplexity=min(30, count / 4), random_state=seed)
+            points = tsne.fit_transform(points)
+    return EmbeddingPicture(
+        points=points,
+        groups=tuple(name for name, block in sets.items() for _ in range(len(block))),
+        classes=tuple(classes.tolist()),
+        method="t-SNE" if enough else "PCA",
+    )
+
+
+def _load_arrays(path: Path) -> dict[str, Array]:
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise StudyError(f"{path}: cannot be read as arrays ({error})", file=str(path)) from error
+    if not arrays.get("id/test", np.empty(0)).size:
+        raise StudyError(f"{path}: has no array id/test", file=str(path))
+    return arrays
+
+
+def _below(arrays: dict[str, Array], part: str) -> dict[str, Array]:
+    return {k.removeprefix(part): v for k, v in arrays.items() if k.startswith(part) and v.size}

@@ -1,0 +1,177 @@
+"""Plotly counterparts of the search's figures, as JSON for the page to draw."""
+
+import math
+from typing import Any
+
+from rwood.report.figures import BLUE, GREY, INK, VERMILLION
+from rwood.report.figures_search import best_so_far, objective_of, valued
+from rwood.report.inputs import ReportInputs
+from rwood.report.knobs import Knob, knobs, metric_title
+from rwood.report.table import plain_number
+from rwood.report.trials import epochs_run
+from rwood.results import TrialResult
+from rwood.spec.search import Choices, Range
+from rwood.spec.study import is_minimized
+
+_LOOKS = {
+    "complete": {"symbol": "circle", "color": BLUE, "size": 9},
+    "stopped": {"symbol": "triangle-down-open", "color": GREY, "size": 10},
+    "running": {"symbol": "square-open", "color": BLUE, "size": 9},
+}
+_NAMES = {"complete": "complete", "stopped": "stopped early (last value)", "running": "running"}
+
+
+def plot_history(inputs: ReportInputs) -> str:
+    """Objective of every trial; settings appear where the pointer rests."""
+    from plotly import graph_objects as go
+
+    figure = go.Figure()
+    best = best_so_far(inputs.study.trials, objective_of(inputs))
+    figure.add_scatter(
+        x=[n for n, _ in best], y=[v for _, v in best], mode="lines", name="best so far",
+        line={"shape": "hv", "color": VERMILLION}, hoverinfo="skip",
+    )  # fmt: skip
+    for state in _LOOKS:
+        _add_trials(figure, inputs, state, [float(t.number) for t, _ in valued(inputs, state)])
+    failed = [t.number for t in inputs.study.trials if t.state == "failed"]
+    if failed and best:
+        low = min(v for state in _LOOKS for _, v in valued(inputs, state))
+        figure.add_scatter(
+            x=failed, y=[low] * len(failed), mode="markers", name="failed", hoverinfo="x+name",
+            marker={"symbol": "x-thin-open", "color": INK, "size": 9, "line": {"width": 2}},
+        )  # fmt: skip
+    _dress(figure, 400)
+    figure.update_xaxes(title="trial number")
+    figure.update_yaxes(title=metric_title(objective_of(inputs)))
+    return str(figure.to_json())
+
+
+def plot_slices(inputs: ReportInputs) -> str:
+    """Each setting against the objective; zoom and legend act on all panels."""
+    from plotly.subplots import make_subplots
+
+    found = knobs(inputs.spec)
+    columns = min(3, len(found))
+    rows = -(-len(found) // columns)
+    figure = make_subplots(rows, columns, shared_yaxes="all", horizontal_spacing=0.05,
+                           vertical_spacing=0.36 / rows)  # fmt: skip
+    for place, knob in enumerate(found):
+        where = {"row": place // columns + 1, "col": place % columns + 1}
+        for state in _LOOKS:
+            x = [knob.number(knob.of(t)) for t, _ in valued(inputs, state)]
+            _add_trials(figure, inputs, state, x, first=place == 0, **where)
+        figure.add_vline(
+            knob.number(knob.base), line={"color": INK, "dash": "dot", "width": 1.3}, **where
+        )
+        figure.update_xaxes(**_slice_axis(knob), **where)
+    for row in range(1, rows + 1):
+        figure.update_yaxes(title=metric_title(objective_of(inputs)), row=row, col=1)
+    _dress(figure, 120 + 240 * rows)
+    return str(figure.to_json())
+
+
+def _slice_axis(knob: Knob) -> dict[str, Any]:
+    if isinstance(knob.domain, Choices):
+        return {"title": knob.name, **_choices(knob.domain)}
+    if knob.log:
+        steps = {"tickvals": [step for step, _ in _steps(knob)],
+                 "ticktext": [text for _, text in _steps(knob)]}  # fmt: skip
+        return {"title": f"{knob.name}, log scale", "type": "log", **steps}
+    return {"title": knob.name}
+
+
+def _choices(domain: Choices) -> dict[str, Any]:
+    names = [str(choice) for choice in domain.choices]
+    return {"tickvals": list(range(len(names))), "ticktext": names}
+
+
+def _steps(knob: Knob) -> list[tuple[float, str]]:
+    """Five values from low to high, even on the knob's own scale, and how to print them."""
+    assert isinstance(knob.domain, Range)
+    low, high = float(knob.domain.low), float(knob.domain.high)
+    shares = [i / 4 for i in range(5)]
+    if knob.log:
+        values = [low * (high / low) ** share for share in shares]
+    else:
+        values = [low + (high - low) * share for share in shares]
+    return [(value, f"{value:.2g}") for value in values]
+
+
+def plot_parallel(inputs: ReportInputs) -> str:
+    """Parallel coordinates; dragging along an axis keeps the trials within."""
+    from plotly import graph_objects as go
+
+    pairs = valued(inputs, "stopped") + valued(inputs, "complete")
+    values = [value for _, value in pairs]
+    dimensions = [_dimension(knob, [t for t, _ in pairs]) for knob in knobs(inputs.spec)]
+    dimensions.append({"label": "epochs run", "values": [epochs_run(t) for t, _ in pairs]})
+    objective = metric_title(objective_of(inputs)).replace("validation ", "")
+    dimensions.append({"label": objective, "values": values})
+    scale = [[0.0, "#fde725"], [0.25, "#5ec962"], [0.5, "#21918c"], [0.75, "#3b528b"],
+             [1.0, "#440154"]]  # fmt: skip
+    line = {
+        "color": values,
+        "colorscale": scale,
+        "reversescale": is_minimized(objective_of(inputs)),
+    }
+    hidden = {"color": "rgba(0,0,0,0)"}
+    fonts = {"labelfont": {"size": 13}, "tickfont": {"size": 12}, "rangefont": hidden}
+    figure = go.Figure(go.Parcoords(dimensions=dimensions, line=line, **fonts))
+    _dress(figure, 420)
+    figure.update_layout(margin={"l": 60, "r": 75, "t": 80, "b": 30})
+    return str(figure.to_json())
+
+
+def _dimension(knob: Knob, trials: list[TrialResult]) -> dict[str, Any]:
+    label = knob.key.rsplit(".", 1)[-1]
+    numbers = [knob.number(knob.of(trial)) for trial in trials]
+    if isinstance(knob.domain, Choices):
+        ends = [0, max(1, len(knob.domain.choices) - 1)]
+        return {"label": label, "values": numbers, "range": ends, **_choices(knob.domain)}
+    scale = math.log10 if knob.log else float
+    ticks = [scale(value) for value, _ in _steps(knob)]
+    return {
+        "label": f"{label}, log" if knob.log else label,
+        "values": [scale(number) for number in numbers],
+        "range": [ticks[0], ticks[-1]],
+        "tickvals": ticks,
+        "ticktext": [text for _, text in _steps(knob)],
+    }
+
+
+def _add_trials(
+    figure: Any, inputs: ReportInputs, state: str, x: list[float], first: bool = True, **where: int
+) -> None:
+    pairs = valued(inputs, state)
+    if not pairs:
+        return
+    chosen = [t.number == inputs.study.champion for t, _ in pairs]
+    look = _LOOKS[state]
+    marker = {
+        "symbol": ["star" if best else look["symbol"] for best in chosen],
+        "color": [VERMILLION if best else look["color"] for best in chosen],
+        "size": [15 if best else look["size"] for best in chosen],
+        "opacity": 1.0,
+    }
+    figure.add_scatter(
+        x=x, y=[value for _, value in pairs], mode="markers", marker=marker, name=_NAMES[state],
+        legendgroup=state, showlegend=first, hoverinfo="text",
+        text=[_hover(inputs, trial, value) for trial, value in pairs], **where,
+    )  # fmt: skip
+
+
+def _hover(inputs: ReportInputs, trial: TrialResult, value: float) -> str:
+    lines = [f"trial {trial.number}, {trial.state} after {epochs_run(trial)} epochs"]
+    lines.append(f"{metric_title(objective_of(inputs))}: {value:.2f}")
+    lines += [f"{knob.name}: {plain_number(knob.of(trial))}" for knob in knobs(inputs.spec)]
+    return "<br>".join(lines)
+
+
+def _dress(figure: Any, height: int) -> None:
+    figure.update_layout(
+        template="plotly_white",
+        height=height,
+        font={"size": 13, "color": INK, "family": "system-ui, sans-serif"},
+        margin={"l": 60, "r": 20, "t": 60, "b": 60},
+        legend={"orientation": "h", "y": 1.03, "yanchor": "bottom", "x": 0, "xanchor": "left"},
+    )

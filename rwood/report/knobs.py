@@ -1,0 +1,92 @@
+"""The searched settings of a study: names for people, places on an axis."""
+
+import math
+from dataclasses import dataclass
+
+from rwood.report.table import plain_number
+from rwood.results import TrialResult
+from rwood.spec.search import Choices, Range, Value, setting
+from rwood.spec.study import StudySpec
+
+SYMBOLS = {
+    "loss.temperature": "τ",
+    "loss.within_scale": "m_w",
+    "loss.within_shift": "c_w",
+    "loss.between_scale": "m_b",
+    "loss.between_shift": "c_b",
+}
+"""Symbols of the paper."""
+_METRICS = {"fpr95": "FPR@95", "auroc": "AUROC", "aupr_in": "AUPR_IN", "aupr_out": "AUPR_OUT"}
+_PARTS = {"val": "validation", "near": "near-OOD", "far": "far-OOD"}
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One searched setting."""
+
+    key: str
+    """Dotted setting of the run."""
+    domain: Range | Choices
+    base: Value
+    """Its value in the base run."""
+
+    @property
+    def name(self) -> str:
+        """Last part of the key, with the paper's symbol where there is one."""
+        leaf = self.key.rsplit(".", 1)[-1]
+        return f"{leaf} ({SYMBOLS[self.key]})" if self.key in SYMBOLS else leaf
+
+    @property
+    def log(self) -> bool:
+        """Whether the logarithm is searched."""
+        return isinstance(self.domain, Range) and self.domain.log
+
+    @property
+    def range(self) -> str:
+        """What was allowed, in words."""
+        if isinstance(self.domain, Choices):
+            return ", ".join(str(choice) for choice in self.domain.choices)
+        low, high = plain_number(self.domain.low), plain_number(self.domain.high)
+        return f"{low} to {high}{', log scale' if self.domain.log else ''}"
+
+    def of(self, trial: TrialResult) -> Value:
+        """The trial's value."""
+        return trial.params.get(self.key, self.base)
+
+    def number(self, value: Value) -> float:
+        """Place of a value on an axis: itself, or its index among the choices."""
+        if isinstance(self.domain, Choices):
+            return float(self.domain.choices.index(value)) if value in self.domain.choices else -1.0
+        return float(value)
+
+    def share(self, value: Value) -> float:
+        """Place of a value between the low end (0) and the high end (1) of its range."""
+        if isinstance(self.domain, Choices):
+            low, high = 0.0, len(self.domain.choices) - 1.0
+        else:
+            low, high = float(self.domain.low), float(self.domain.high)
+        at = self.number(value)
+        if self.log:
+            low, high, at = math.log(low), math.log(high), math.log(at)
+        return (at - low) / (high - low) if high > low else 0.5
+
+
+def knobs(spec: StudySpec) -> list[Knob]:
+    """The study's searched settings in the file's order; none without a search."""
+    space = spec.search.space if spec.search else {}
+    return [Knob(key, domain, setting(spec.run, key)) for key, domain in space.items()]
+
+
+def last_value(trial: TrialResult, metric: str) -> float | None:
+    """The trial's objective, or the last value that it reported before it ended."""
+    if trial.objective is not None:
+        return trial.objective
+    reported = [e.metrics[metric] for e in trial.history if metric in e.metrics]
+    return reported[-1] if reported else None
+
+
+def metric_title(name: str) -> str:
+    """A metric as an axis names it, e.g. `val/tin/auroc` -> validation AUROC on tin (%)."""
+    part, *middle, metric = name.split("/")
+    on = f" on {'/'.join(middle)}" if middle else ""
+    return f"{_PARTS.get(part, part)} {_METRICS.get(metric, metric)}{on} (%)"

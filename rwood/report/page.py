@@ -1,0 +1,26 @@
+"""Write a study's report: `report.md`, `report.html`, the benchmark's CSV files, the figures."""
+
+from pathlib import Path
+
+from rwood.report.inputs import ReportInputs
+from rwood.report.tables import benchmark_files
+from rwood.results import write_atomically
+
+
+def render_report(inputs: ReportInputs, folder: Path) -> list[Path]:
+    """Write the report into a folder, over an earlier one, and return the files written.
+
+    Args:
+        inputs: what to report.
+        folder: gets `report.md`, `report.html`, `benchmark*.csv` and `figures/*.png`.
+    """
+    from rwood.report.content import build_document
+    from rwood.report.html_page import to_html
+
+    figures = folder / "figures"
+    document = build_document(inputs, figures)
+    texts = benchmark_files(inputs)
+    texts |= {"report.md": document.markdown(folder), "report.html": to_html(document)}
+    for name, text in texts.items():
+        write_atomically(folder / name, text)
+    return [*(folder / name for name in texts), *document.pictures]

@@ -1,0 +1,212 @@
+"""The benchmark's tables: OpenOOD's CSV, champion beside base beside published."""
+
+from collections.abc import Sequence
+
+from rwood.report.inputs import ReportInputs
+from rwood.report.paired import TEST, PairedDifference, p_value, paired_difference
+from rwood.report.published import Published, published
+from rwood.report.table import Table, signed
+from rwood.results import RunResult, mean_and_std
+from rwood.spec.benchmark import METRICS, MINIMIZED, Metric
+
+CSV_TITLES: dict[Metric, str] = {
+    "fpr95": "FPR@95",
+    "auroc": "AUROC",
+    "aupr_in": "AUPR_IN",
+    "aupr_out": "AUPR_OUT",
+}
+"""Columns as OpenOOD names them."""
+ACCURACIES = {"linear_probe": "LINEAR_PROBE", "nearest_mean": "NEAREST_MEAN"}
+"""In place of OpenOOD's ACC, which means nothing for a contrastive network."""
+MEANS = frozenset({"nearood", "farood"})
+
+
+def own_key(run: RunResult) -> str:
+    """`<protocol>/<scorer>` of the run's own scorer."""
+    scorer = run.run.get("scorer")
+    name = scorer.get("name") if isinstance(scorer, dict) else None
+    key = f"ood/{name}"
+    return key if key in run.tables else next(iter(run.tables))
+
+
+def row_values(runs: Sequence[RunResult], key: str) -> dict[str, dict[Metric, dict[int, float]]]:
+    """OOD set (near sets, `nearood`, far sets, `farood`) -> metric -> seed -> percent."""
+    tables = {run.seed: run.tables[key].rows() for run in runs if key in run.tables}
+    names = next(iter(tables.values()), {})
+    return {
+        name: {
+            metric: {seed: float(getattr(rows[name], metric)) for seed, rows in tables.items()}
+            for metric in METRICS
+        }
+        for name in names
+    }
+
+
+def cell(values: Sequence[float]) -> str:
+    """Mean ± population std over runs, a plain number for one run, `/` for none."""
+    if not values:
+        return "/"
+    mean, std = mean_and_std(values)
+    return f"{mean:.2f}" if len(values) == 1 else f"{mean:.2f} ± {std:.2f}"
+
+
+def benchmark_csv(runs: Sequence[RunResult], key: str) -> str:
+    """OpenOOD's CSV of runs of one label; the ACC column is two accuracies of the embedding.
+
+    The near and far rows are the mean and std of the runs' means, as OpenOOD computes them.
+
+    Args:
+        runs: one training a seed.
+        key: `<protocol>/<scorer>`, a key of `RunResult.tables`.
+    """
+    accuracies = tuple(
+        cell([run.id_metrics[name] for run in runs if name in run.id_metrics])
+        for name in ACCURACIES
+    )
+    rows = tuple(
+        (name, *(cell(list(by_metric[metric].values())) for metric in METRICS), *accuracies)
+        for name, by_metric in row_values(runs, key).items()
+    )
+    return Table(("", *CSV_TITLES.values(), *ACCURACIES.values()), rows).csv()
+
+
+def benchmark_files(inputs: ReportInputs) -> dict[str, str]:
+    """File name -> CSV: `benchmark.csv` is the champion's, one more a label, protocol, scorer."""
+    out: dict[str, str] = {}
+    groups = {inputs.label: inputs.runs} | ({"base": inputs.base_runs} if inputs.base_runs else {})
+    for label, runs in groups.items():
+        if not runs:
+            continue
+        own = own_key(runs[0])
+        for key in runs[0].tables:
+            if key != own:
+                name = f"benchmark_{label}_{key.replace('/', '_')}.csv"
+            else:
+                name = "benchmark.csv" if label == inputs.label else f"benchmark_{label}.csv"
+            out[name] = benchmark_csv(runs, key)
+    return out
+
+
+def own_table(runs: Sequence[RunResult], key: str, id_set: str | None, whose: str) -> Table:
+    """Runs in the layout of the published tables, the published figure below each of ours.
+
+    Args:
+        runs: one training a seed.
+        key: `<protocol>/<scorer>`.
+        id_set: of the published tables; None: nothing published.
+        whose: the runs in words, e.g. `the champion`.
+    """
+    protocol, _, scorer = key.partition("/")
+    rows, noted = [], False
+    for name, by_metric in row_values(runs, key).items():
+        cells = []
+        for metric, by_seed in by_metric.items():
+            values = list(by_seed.values())
+            known = published().get((id_set or "", protocol, name, metric))
+            noted = noted or known is not None
+            cells.append(cell(values) + (_beside(values, known) if known else ""))
+        rows.append((name, *cells))
+    caption = (
+        f"{whose[:1].upper()}{whose[1:]}, {scorer} scores, protocol {protocol}: "
+        f"{_over(runs)}, in percent. FPR@95 counts OOD as positive (OpenOOD)."
+    )
+    if noted:
+        caption += (
+            " Beside each figure: the published one (ReweightOOD, Mahalanobis) and ours minus it."
+        )
+    return Table(("OOD set", *(_titled(m) for m in METRICS)), tuple(rows), caption, MEANS)
+
+
+def accuracy_sentence(runs: Sequence[RunResult], whose: str) -> str:
+    """Accuracies of the embedding on the ID test set; empty where none was measured."""
+    words = [
+        f"{name.replace('_', ' ')} {cell([run.id_metrics[name] for run in runs])} %"
+        for name in ACCURACIES
+        if all(name in run.id_metrics for run in runs)
+    ]
+    return f"Accuracy of {whose}'s embedding on the ID test set: {', '.join(words)}." * bool(words)
+
+
+def versus_table(
+    champion: Sequence[RunResult],
+    base: Sequence[RunResult],
+    metrics: tuple[Metric, ...],
+    key: str,
+    base_key: str,
+) -> Table:
+    """Champion, base and the difference of their means, for some metrics, on every OOD set."""
+    ours, theirs = row_values(champion, key), row_values(base, base_key)
+    columns: list[str] = ["OOD set"]
+    for metric in metrics:
+        columns += [f"{_titled(metric)} champion", "base", "difference"]
+    rows = []
+    for name in [n for n in ours if n in theirs]:
+        row = [name]
+        for metric in metrics:
+            a, b = list(ours[name][metric].values()), list(theirs[name][metric].values())
+            row += [cell(a), cell(b), signed(mean_and_std(a)[0] - mean_and_std(b)[0])]
+        rows.append(tuple(row))
+    caption = f"Champion ({key}) and base run ({base_key}), in percent: {_over(champion)}"
+    caption += "." if _over(champion) == _over(base) else f"; base: {_over(base)}."
+    return Table(tuple(columns), tuple(rows), caption, MEANS)
+
+
+def gain(
+    champion: Sequence[RunResult], base: Sequence[RunResult], row: str, metric: Metric
+) -> PairedDifference | None:
+    """Champion minus base on one row of the benchmark, seed by seed, each with its own scorer."""
+    if not champion or not base:
+        return None
+    ours, theirs = row_values(champion, own_key(champion[0])), row_values(base, own_key(base[0]))
+    return paired_difference(ours[row][metric], theirs[row][metric])
+
+
+def gain_table(champion: Sequence[RunResult], base: Sequence[RunResult]) -> Table | None:
+    """What the search bought: paired differences on the near and far means; None unpaired."""
+    rows, seeds = [], 0
+    for name, title in (("nearood", "near"), ("farood", "far")):
+        for metric in METRICS:
+            found = gain(champion, base, name, metric)
+            if found is None:
+                return None
+            seeds = len(found.seeds)
+            rows.append((f"{title} {_titled(metric)}", *gain_cells(found, metric)))
+    caption = (
+        f"Champion minus base over the {seeds} seeds that both have, in percentage points: mean ± "
+        f"population std of the differences. {TEST[:1].upper()}{TEST[1:]}; {len(rows)} tests, no "
+        "correction for their number."
+        if seeds > 1
+        else "Champion minus base for one seed, in percentage points: too few for a test."
+    )
+    columns = ("metric", "difference", "95 % interval", "p", "reading")
+    return Table(columns, tuple(rows), caption)
+
+
+def gain_cells(found: PairedDifference, metric: str) -> tuple[str, str, str, str]:
+    """A paired difference as cells: difference, interval, p, reading."""
+    if found.interval is None:
+        return signed(found.mean), "n/a", "n/a", "one seed"
+    low, high = found.interval
+    better = (found.mean < 0) == (metric in MINIMIZED)
+    reading = ("better" if better else "worse") if found.beyond_chance else "within noise"
+    return (
+        f"{signed(found.mean)} ± {found.std:.2f}",
+        f"{signed(low)} to {signed(high)}",
+        p_value(found.p),
+        reading,
+    )
+
+
+def _beside(values: Sequence[float], known: Published) -> str:
+    return f"\n{known}; {signed(mean_and_std(values)[0] - known.mean)}"
+
+
+def _titled(metric: Metric) -> str:
+    return f"{CSV_TITLES[metric]} {'↓' if metric in MINIMIZED else '↑'}"
+
+
+def _over(runs: Sequence[RunResult]) -> str:
+    if len(runs) == 1:
+        return f"one run (seed {runs[0].seed})"
+    seeds = ", ".join(str(run.seed) for run in runs)
+    return f"mean ± population std over {len(runs)} runs (seeds {seeds})"

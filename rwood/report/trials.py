@@ -1,0 +1,99 @@
+"""The search and its cost as tables: trials, settings, epochs saved, seconds, versions."""
+
+from dataclasses import dataclass
+
+from rwood.report.inputs import ReportInputs
+from rwood.report.knobs import knobs, last_value, metric_title
+from rwood.report.table import Table, duration, plain_number
+from rwood.results import StudyResult, TrialResult
+from rwood.spec.study import StudySpec
+
+
+@dataclass(frozen=True)
+class Saving:
+    """What early stopping spared, over the trials that ended complete or stopped."""
+
+    stopped: int
+    """Trials stopped early."""
+    epochs_run: int
+    epochs_full: int
+    """Epochs had every one of these trials run to its end."""
+
+    @property
+    def share(self) -> float:
+        """Share of the epochs spared, in percent."""
+        return 100 * (1 - self.epochs_run / self.epochs_full) if self.epochs_full else 0.0
+
+
+def epochs_run(trial: TrialResult) -> int:
+    """Epochs that the trial reported; those repeated after a crash count once."""
+    return max((report.epoch for report in trial.history), default=0)
+
+
+def saving(study: StudyResult, spec: StudySpec) -> Saving:
+    """Epochs run and epochs that a search without early stopping would have run."""
+    ended = [t for t in study.trials if t.state in ("complete", "stopped")]
+    return Saving(
+        stopped=sum(t.state == "stopped" for t in ended),
+        epochs_run=sum(epochs_run(t) for t in ended),
+        epochs_full=sum(int(t.params.get("epochs", spec.run.epochs)) for t in ended),
+    )
+
+
+def knob_table(inputs: ReportInputs) -> Table:
+    """The searched settings: what was allowed, the base run's value, the champion's."""
+    chosen = inputs.study.champion_params
+    rows = tuple(
+        (
+            knob.name,
+            knob.range,
+            plain_number(knob.base),
+            plain_number(chosen.get(knob.key, knob.base)),
+        )
+        for knob in knobs(inputs.spec)
+    )
+    return Table(("setting", "searched", "base run", "champion"), rows)
+
+
+def trial_table(inputs: ReportInputs) -> Table:
+    """Every trial: state, objective, epochs and settings."""
+    study, found = inputs.study, knobs(inputs.spec)
+    title = metric_title(study.objective) if study.objective else "objective"
+    columns = ("trial", "state", title, "epochs", *(knob.name for knob in found))
+    rows = []
+    for trial in study.trials:
+        value = last_value(trial, study.objective or "")
+        number = f"{trial.number} ★" if trial.number == study.champion else str(trial.number)
+        shown = "" if value is None else f"{value:.2f}"
+        settings = (plain_number(knob.of(trial)) for knob in found)
+        rows.append((number, trial.state, shown, str(epochs_run(trial)), *settings))
+    caption = "★ champion. The objective of a trial that did not complete is its last value."
+    return Table(columns, tuple(rows), caption)
+
+
+def failures(study: StudyResult) -> list[str]:
+    """One line for each failed trial: which and why."""
+    return [
+        f"Trial {t.number} failed: {t.error or 'no reason was recorded'}"
+        for t in study.trials
+        if t.state == "failed"
+    ]
+
+
+def cost_table(study: StudyResult) -> Table:
+    """Wall time of each stage, epochs of the trials and time of the reruns."""
+    rows = [(f"{stage} (wall time)", duration(s)) for stage, s in study.wall_seconds.items()]
+    if study.trials:
+        epochs = sum(epochs_run(trial) for trial in study.trials)
+        rows.append(("epochs of all trials", f"{epochs} in {len(study.trials)} trials"))
+    for label in dict.fromkeys(run.label for run in study.runs):
+        runs = study.of(label)
+        epochs = sum(max((e.epoch for e in run.history), default=0) for run in runs)
+        each = duration(sum(run.seconds for run in runs) / len(runs))
+        rows.append((f"reruns of the {label}", f"{len(runs)} × {each}, {epochs} epochs in all"))
+    return Table(("what", "cost"), tuple(rows))
+
+
+def versions_table(study: StudyResult) -> Table:
+    """What ran: packages, Python, commit, device."""
+    return Table(("part", "version"), tuple(study.versions.items()))

@@ -1,0 +1,195 @@
+"""What comes out: trials, reruns, benchmarks, studies; JSON both ways; the choice of a champion.
+
+Scores are higher = more OOD. Metrics are in percent, named `<part>/<set>/<metric>`.
+"""
+
+import os
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from rwood.errors import StudyError
+from rwood.spec.search import Params
+from rwood.spec.study import is_minimized
+
+STUDY_FILE = "study.json"
+"""Record of a study in its results folder."""
+
+TrialState = Literal["running", "complete", "stopped", "failed"]
+
+
+class Record(BaseModel):
+    """Something that happened; cannot be changed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EpochReport(Record):
+    """What one epoch of a run reported."""
+
+    epoch: int
+    """1-based: epochs done."""
+    time: float
+    """Unix seconds at which the epoch ended."""
+    metrics: dict[str, float]
+    """By name, e.g. `train/loss`, `val/digit7/auroc`, `val/auroc`, `sys/images_per_s`."""
+
+
+class RunResult(Record):
+    """One finished training and its benchmark."""
+
+    label: str
+    """`champion` or `base`."""
+    seed: int
+    digest: str
+    """Names the training by content."""
+    run: dict[str, object]
+    """Its settings, as plain JSON."""
+    history: tuple[EpochReport, ...]
+    tables: dict[str, "BenchmarkTable"]
+    """`<protocol>/<scorer>` -> the OOD sets' metrics."""
+    id_metrics: dict[str, float]
+    """Accuracy of the embedding on the ID test set, in percent: `linear_probe`, `nearest_mean`."""
+    seconds: float
+    """Training and benchmark, without waiting."""
+
+
+class SetMetrics(Record):
+    """The four metrics of one OOD set, in percent. FPR@95 counts OOD as positive (OpenOOD)."""
+
+    fpr95: float
+    auroc: float
+    aupr_in: float
+    aupr_out: float
+
+
+class BenchmarkTable(Record):
+    """One run's metrics on every test OOD set."""
+
+    near: dict[str, SetMetrics]
+    far: dict[str, SetMetrics]
+
+    def rows(self) -> dict[str, SetMetrics]:
+        """Rows in OpenOOD's order: near sets, `nearood`, far sets, `farood`."""
+        return (
+            dict(self.near)
+            | {"nearood": mean_of(self.near.values())}
+            | dict(self.far)
+            | {"farood": mean_of(self.far.values())}
+        )
+
+
+class TrialResult(Record):
+    """One trial of a search."""
+
+    number: int
+    params: Params
+    state: TrialState
+    digest: str
+    started: float
+    """Unix seconds."""
+    finished: float | None = None
+    history: tuple[EpochReport, ...] = ()
+    objective: float | None = None
+    """Value of the study's objective after the last epoch; None unless complete."""
+    error: str | None = None
+    """Why it failed, in one line."""
+
+
+class StudyResult(Record):
+    """A study so far."""
+
+    name: str
+    id: str
+    """Drawn when the study first started; names its runs in MLflow."""
+    objective: str | None
+    """Metric optimised; None without a search."""
+    trial_digest: str
+    """What must not change for the study to go on."""
+    finished: str | None = None
+    """Digest of the whole spec once nothing was left to do for it."""
+    spec: dict[str, object]
+    """The resolved study, as plain JSON."""
+    trials: tuple[TrialResult, ...] = ()
+    champion: int | None = None
+    """Trial number; None before selection or without a search."""
+    champion_params: Params = {}
+    runs: tuple[RunResult, ...] = ()
+    """Reruns: champion, then base."""
+    wall_seconds: dict[str, float] = {}
+    """Stage -> seconds spent in it, over all starts."""
+    versions: dict[str, str] = {}
+    """Packages, Python, git commit, device."""
+
+    def of(self, label: str) -> list[RunResult]:
+        """Reruns with a label, by seed."""
+        return sorted((r for r in self.runs if r.label == label), key=lambda r: r.seed)
+
+
+R = TypeVar("R", bound=Record)
+
+
+def mean_of(rows: Iterable[SetMetrics]) -> SetMetrics:
+    """Plain mean of each metric, as OpenOOD averages its sets."""
+    values = list(rows)
+    return SetMetrics(
+        **{
+            name: statistics.fmean(getattr(row, name) for row in values)
+            for name in SetMetrics.model_fields
+        }
+    )
+
+
+def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and population standard deviation, as OpenOOD prints over runs."""
+    return statistics.fmean(values), statistics.pstdev(values)
+
+
+def select_champion(trials: Iterable[TrialResult], objective: str) -> TrialResult:
+    """The complete trial with the best objective; ties go to the lower number.
+
+    Raises:
+        StudyError: no trial is complete.
+    """
+    complete = [t for t in trials if t.state == "complete" and t.objective is not None]
+    if not complete:
+        raise StudyError(
+            "no complete trial: nothing can be selected; raise search.trials or look at the "
+            "failed trials' errors"
+        )
+    sign = 1.0 if is_minimized(objective) else -1.0
+    return min(complete, key=lambda t: (sign * (t.objective or 0.0), t.number))
+
+
+def save(record: Record, path: Path) -> None:
+    """Write a record as JSON; readers see the old file or the new one, never half of one."""
+    write_atomically(path, record.model_dump_json(indent=1))
+
+
+def load(kind: type[R], path: Path) -> R:
+    """Read a record back.
+
+    Raises:
+        StudyError: the file is not such a record.
+    """
+    try:
+        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise StudyError(
+            f"{path} is not a {kind.__name__} of this version of rwood; move it away to start anew",
+            file=str(path),
+        ) from error
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that a crash leaves the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with part.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

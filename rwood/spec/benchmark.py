@@ -1,0 +1,112 @@
+"""What a detector is measured on: the ID set, validation OOD, near, far and shifted sets."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from rwood.spec.base import Number, Spec
+
+Metric = Literal["fpr95", "auroc", "aupr_in", "aupr_out"]
+METRICS: tuple[Metric, ...] = ("fpr95", "auroc", "aupr_in", "aupr_out")
+MINIMIZED: frozenset[str] = frozenset({"fpr95", "loss"})
+"""Metrics of which less is better."""
+
+
+class FolderSet(Spec):
+    """Images of one's own in plain folders: `<folder>/<class>/<file>`."""
+
+    folder: str = Field(min_length=1)
+    """Path below the data root, or absolute."""
+
+
+class ListSet(Spec):
+    """Images named by a list in OpenOOD's form: `<relative path> <label>` a line."""
+
+    list: str = Field(min_length=1)
+    """Path of the list below the data root, e.g. `benchmark_imglist/cifar10/test_tin.txt`."""
+    images: str = Field(min_length=1)
+    """Folder below the data root that the list's paths start from, e.g. `images_classic`."""
+
+
+def _kind_of_set(value: Any) -> str:
+    """Which of the three a value was meant to be, so that an error speaks of that one."""
+    if isinstance(value, ListSet) or (isinstance(value, dict) and "list" in value):
+        return "ListSet"
+    return "FolderSet" if isinstance(value, (FolderSet, dict)) else "named"
+
+
+ImageSetRef = Annotated[
+    Annotated[str, Field(min_length=1), Tag("named")]
+    | Annotated[FolderSet, Tag("FolderSet")]
+    | Annotated[ListSet, Tag("ListSet")],
+    Discriminator(_kind_of_set),
+]
+"""A named image set (`rwood data list` shows the names), or one's own folder or list."""
+
+OODSets = dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], ImageSetRef]
+
+
+class IDSets(Spec):
+    """The in-distribution set, in three disjoint parts."""
+
+    train: ImageSetRef
+    """Trains the encoder and fits the scorer."""
+    val: ImageSetRef
+    """Stands for ID while a study selects."""
+    test: ImageSetRef
+    """Stands for ID in the benchmark, opened by nothing else."""
+
+
+class BenchmarkSpec(Spec):
+    """One ID set and the OOD sets it is measured against."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    """Names results and packs."""
+    published: str | None = None
+    """`id_set` of the published tables to stand beside, if any."""
+    classes: int = Field(ge=2)
+    """Number of ID classes; labels are 0..classes-1."""
+    channels: Literal[1, 3] = 3
+    """1 = grey, 3 = RGB; images are converted."""
+    image_size: int = Field(ge=4)
+    """Height and width of the encoder's input, in pixels."""
+    resize: int | None = Field(default=None, ge=4)
+    """Shorter side, in pixels, before the centre crop of a scored image; default image_size."""
+    mean: tuple[Number, ...]
+    """Mean of each channel, of values in [0, 1]."""
+    std: tuple[Annotated[Number, Field(gt=0)], ...]
+    """Standard deviation of each channel, of values in [0, 1]."""
+    id: IDSets
+    """The in-distribution set."""
+    validation: OODSets = Field(min_length=1)
+    """OOD sets that a search may see."""
+    near: OODSets = Field(min_length=1)
+    """Test OOD sets close to the ID set."""
+    far: OODSets = Field(min_length=1)
+    """Test OOD sets far from the ID set."""
+    shifted: OODSets = Field(default_factory=dict)
+    """Covariate-shifted ID sets, pooled with the ID test set under `protocol: fsood`."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "BenchmarkSpec":
+        for field in ("mean", "std"):
+            if len(getattr(self, field)) != self.channels:
+                raise ValueError(f"{field} needs {self.channels} value(s), one a channel")
+        both = self.near.keys() & self.far.keys()
+        if both:
+            raise ValueError(f"{sorted(both)[0]} is both a near and a far set")
+        return self
+
+
+ScorerName = Literal["mahalanobis", "knn", "rmds", "ssd", "cosine"]
+
+
+class ScorerSpec(Spec):
+    """How an embedding becomes a score (higher = more OOD)."""
+
+    name: ScorerName = "mahalanobis"
+    """Which scorer."""
+    k: int = Field(default=50, ge=1)
+    """Neighbour counted by `knn`."""
+    rtol: Annotated[Number, Field(ge=0)] | None = None
+    """Eigenvalues up to rtol x the largest are dropped; default d x 2.2e-16 as in OpenOOD."""

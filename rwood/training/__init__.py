@@ -1,0 +1,1 @@
+"""The only training loop, its checkpoints, and the small door to whoever runs it."""

@@ -1,0 +1,84 @@
+"""Checkpoints of one run: written atomically each epoch, read back only if whole and its own."""
+
+import os
+import pickle
+import re
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rwood.errors import StudyError
+
+KEPT = 2
+"""Newest checkpoints kept: if the last one is damaged, the one before it is used."""
+
+State = dict[str, Any]
+
+
+def save(folder: Path, epoch: int, digest: str, state: State) -> Path:
+    """Write `epoch-<n>.pt`; a crash leaves the earlier files as they were.
+
+    Args:
+        folder: the run's folder.
+        epoch: epochs done.
+        digest: names the training; reading under another digest is refused.
+        state: tensors and plain values only.
+
+    Returns:
+        The file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"epoch-{epoch:04d}.pt"
+    write_tensors(path, {"digest": digest, "epoch": epoch, **state})
+    for _, old in _by_epoch(folder)[:-KEPT]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def load_latest(folder: Path, digest: str) -> State | None:
+    """The newest whole checkpoint, on the CPU; None if there is none.
+
+    A damaged file is passed over with a warning and the one before it is used.
+
+    Raises:
+        StudyError: the folder belongs to another training.
+    """
+    for epoch, path in reversed(_by_epoch(folder)):
+        try:
+            state: State = torch.load(path, map_location="cpu", weights_only=True)
+            found = state["digest"]
+        except (RuntimeError, OSError, EOFError, KeyError, ValueError, pickle.UnpicklingError,
+                zipfile.BadZipFile) as error:  # fmt: skip
+            warnings.warn(
+                f"{path} is damaged ({type(error).__name__}); going on from the one before it",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            continue
+        if found != digest:
+            raise StudyError(
+                f"{folder} holds another training (digest {found} at epoch {epoch}, wanted "
+                f"{digest}); move it away or choose another results folder",
+                found=found,
+                wanted=digest,
+            )
+        return state
+    return None
+
+
+def write_tensors(path: Path, state: State) -> None:
+    """`torch.save` so that readers see the old file or the new one, never half of one."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with part.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def _by_epoch(folder: Path) -> list[tuple[int, Path]]:
+    found = ((re.fullmatch(r"epoch-(\d+)\.pt", p.name), p) for p in folder.glob("epoch-*.pt"))
+    return sorted((int(match[1]), path) for match, path in found if match)

@@ -1,0 +1,274 @@
+"""The only training loop: one run, on one worker or many, resumable to the bit on a CPU."""
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from rwood.data import image_sets, loaders
+from rwood.data.image_sets import ImageSet
+from rwood.errors import NonFiniteLossError
+from rwood.evaluation.evaluate import open_validation, validate
+from rwood.method import losses
+from rwood.method.schedule import learning_rate
+from rwood.model.batch_norm import convert_global_batch_norm
+from rwood.model.checkpoint_keys import load_backbone_weights
+from rwood.model.encoder import Encoder, build_encoder, trainable_parameters
+from rwood.results import EpochReport
+from rwood.spec.benchmark import BenchmarkSpec
+from rwood.spec.run import RunSpec
+from rwood.spec.study import run_digest
+from rwood.training import checkpoint
+from rwood.training.worker import Worker
+
+ENCODER_FILE = "encoder.pt"
+"""The weights to score, in OpenOOD's form; written when a run ends."""
+SMOOTHING = 0.8
+"""Weight of the past in the smoothed loss, restarted at 0 each epoch as the authors do."""
+
+
+@dataclass
+class _State:
+    """What a checkpoint holds."""
+
+    encoder: Encoder
+    optimizer: torch.optim.SGD
+    scaler: torch.amp.GradScaler
+    history: list[EpochReport]
+    best_loss: float = math.inf
+    best_weights: dict[str, Tensor] | None = None
+
+    def pack(self) -> checkpoint.State:
+        """Plain values and tensors."""
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        return {
+            "encoder": self.encoder.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "generators": {"cpu": torch.get_rng_state(), "cuda": cuda},
+            "history": json.dumps([report.model_dump() for report in self.history]),
+            "best_loss": self.best_loss,
+            "best_weights": self.best_weights,
+        }
+
+    def unpack(self, state: checkpoint.State) -> None:
+        """Go back to where a checkpoint was written."""
+        self.encoder.load_state_dict(state["encoder"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["generators"]["cpu"])
+        if torch.cuda.is_available() and state["generators"]["cuda"]:
+            torch.cuda.set_rng_state_all(state["generators"]["cuda"])
+        self.history = [EpochReport.model_validate(r) for r in json.loads(state["history"])]
+        self.best_loss = state["best_loss"]
+        self.best_weights = state["best_weights"]
+
+
+def train(run: RunSpec, benchmark: BenchmarkSpec, worker: Worker, *, data_root: Path) -> Encoder:
+    """Train one run and return the encoder to score.
+
+    Every epoch ends with a checkpoint and a report. If the worker's folder holds checkpoints of
+    this training, it goes on from the last one, after reporting again what was reported before, so
+    that whoever listens misses nothing. Trials see validation sets only.
+
+    Args:
+        run: what to train.
+        benchmark: ID train set, validation sets, pixel statistics.
+        worker: rank, world size, device, folder, report.
+        data_root: where image sets lie.
+
+    Raises:
+        NonFiniteLossError: the loss left the real numbers; no step was taken with it.
+        DataError: an image set is missing or corrupt.
+        StudyError: the folder holds another training.
+    """
+    digest = run_digest(run, benchmark)
+    train_set = image_sets.open_set(benchmark.id.train, benchmark, data_root)
+    state = _begin(run, benchmark, worker, data_root)
+    saved = checkpoint.load_latest(worker.folder, digest)
+    if saved is not None:
+        state.unpack(saved)
+        for report in state.history:
+            worker.report(report)
+    network = _wrap(state.encoder, run, worker)
+    for epoch in range(len(state.history), run.epochs):
+        started = time.monotonic()
+        mean, smoothed, rate = _one_epoch(run, benchmark, worker, state, network, train_set, epoch)
+        seconds = time.monotonic() - started
+        metrics = {
+            "train/loss": mean,
+            "train/loss_smoothed": smoothed,
+            "train/lr": rate,
+            "sys/images_per_s": len(train_set.labels_N) / seconds,
+            "sys/train_seconds": seconds,
+        }
+        if run.checkpoint == "lowest_loss" and smoothed <= state.best_loss:
+            state.best_loss = smoothed
+            state.best_weights = _cpu_copy(state.encoder)
+        done = epoch + 1
+        if worker.rank == 0 and (done % run.validate_every == 0 or done == run.epochs):
+            sets = open_validation(benchmark, data_root)
+            metrics |= validate(state.encoder, sets, benchmark, run.scorer, worker.device)
+        report = EpochReport(epoch=done, time=time.time(), metrics=metrics)
+        state.history.append(report)
+        if worker.rank == 0:
+            checkpoint.save(worker.folder, done, digest, state.pack())
+        worker.report(report)
+    if state.best_weights is not None:
+        state.encoder.load_state_dict(state.best_weights)
+    if worker.rank == 0:
+        checkpoint.write_tensors(worker.folder / ENCODER_FILE, _cpu_copy(state.encoder))
+    return state.encoder
+
+
+def _begin(run: RunSpec, benchmark: BenchmarkSpec, worker: Worker, data_root: Path) -> _State:
+    torch.manual_seed(run.seed)
+    encoder = build_encoder(run.model, channels=benchmark.channels, seed=run.seed)
+    if run.model.weights is not None:
+        load_backbone_weights(encoder, data_root / run.model.weights)
+    encoder = encoder.to(worker.device)
+    if worker.device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    optimizer = torch.optim.SGD(
+        trainable_parameters(encoder, run.model),
+        lr=run.optimizer.lr,
+        momentum=run.optimizer.momentum,
+        weight_decay=run.optimizer.weight_decay,
+        nesterov=run.optimizer.nesterov,
+        fused=True,
+    )
+    # On a GPU the scaler also guards the step: the fused kernel skips it when a gradient is not
+    # finite, so that no step needs to be awaited by the host.
+    half = run.precision == "float16"
+    scaler = torch.amp.GradScaler(
+        worker.device.type,
+        init_scale=2.0**12 if half else 1.0,
+        growth_interval=2000 if half else 2**31 - 1,
+        enabled=worker.device.type == "cuda",
+    )
+    return _State(encoder, optimizer, scaler, [])
+
+
+def _wrap(encoder: Encoder, run: RunSpec, worker: Worker) -> nn.Module:
+    """What the loss sees: the encoder, over all workers."""
+    network: nn.Module = encoder
+    if run.compile:
+        encoder.compile()
+    if worker.world_size == 1:
+        return network
+    convert_global_batch_norm(encoder, dist.group.WORLD)
+    devices = [worker.device.index] if worker.device.type == "cuda" else None
+    return nn.parallel.DistributedDataParallel(network, device_ids=devices)
+
+
+def _one_epoch(
+    run: RunSpec,
+    benchmark: BenchmarkSpec,
+    worker: Worker,
+    state: _State,
+    network: nn.Module,
+    train_set: ImageSet,
+    epoch: int,
+) -> tuple[float, float, float]:
+    """Train one epoch; mean loss, smoothed loss and last learning rate."""
+    network.train()
+    steps = loaders.steps_per_epoch(len(train_set.labels_N), run.batch_size)
+    seen: list[Tensor] = []
+    rate = math.nan
+    for step, batch in enumerate(_batches(run, benchmark, worker, train_set, epoch)):
+        rate = _learning_rate(run, epoch, step, steps)
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        state.optimizer.zero_grad(set_to_none=True)
+        with _autocast(run, worker.device):
+            projections_MD = network(batch.images)
+        loss = _loss(run, projections_MD, batch.labels, worker)
+        if worker.device.type == "cpu":
+            _check_finite([loss.item()], epoch, step, rate)
+        state.scaler.scale(loss * _gradient_share(run, worker)).backward()  # type: ignore[no-untyped-call]
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        seen.append(loss.detach())
+    values = torch.stack(seen).double().tolist()
+    _check_finite(values, epoch, 0, rate)
+    smoothed = 0.0
+    for value in values:
+        smoothed = SMOOTHING * smoothed + (1 - SMOOTHING) * value
+    return math.fsum(values) / len(values), smoothed, rate
+
+
+def _batches(
+    run: RunSpec, benchmark: BenchmarkSpec, worker: Worker, train_set: ImageSet, epoch: int
+) -> Iterator[loaders.Batch]:
+    return loaders.training_batches(
+        train_set,
+        run,
+        benchmark,
+        epoch=epoch,
+        rank=worker.rank,
+        world_size=worker.world_size,
+        device=worker.device,
+    )
+
+
+def _learning_rate(run: RunSpec, epoch: int, step: int, steps: int) -> float:
+    return learning_rate(
+        epoch=epoch,
+        step=step,
+        steps_per_epoch=steps,
+        epochs=run.epochs,
+        lr=run.optimizer.lr,
+        warmup=run.schedule.warmup,
+        warmup_epochs=run.schedule.warmup_epochs,
+        warmup_from=run.schedule.warmup_from,
+        decay=run.schedule.decay,
+        milestones=run.schedule.milestones,
+    )
+
+
+def _autocast(run: RunSpec, device: torch.device) -> Any:
+    if run.precision in ("float32", "auto"):
+        return nullcontext()
+    return torch.autocast(device.type, dtype=getattr(torch, run.precision))
+
+
+def _loss(run: RunSpec, projections_MD: Tensor, labels_M: Tensor, worker: Worker) -> Tensor:
+    knobs = run.loss.model_dump(exclude={"name", "scope"})
+    alone = worker.world_size == 1 or run.loss.scope == "local"
+    group = None if alone else dist.group.WORLD
+    match run.loss.name:
+        case "reweightood":
+            return losses.reweightood_loss(projections_MD, labels_M, **knobs, group=group)
+        case "supcon":
+            return losses.supcon_loss(projections_MD, labels_M, **knobs, group=group)
+
+
+def _gradient_share(run: RunSpec, worker: Worker) -> int:
+    """Data-parallel averaging divides by the world size; a global loss needs the sum."""
+    return worker.world_size if run.loss.scope == "global" else 1
+
+
+def _check_finite(values: list[float], epoch: int, first_step: int, rate: float) -> None:
+    for step, value in enumerate(values, start=first_step):
+        if not math.isfinite(value):
+            raise NonFiniteLossError(
+                f"the loss became {value} in epoch {epoch + 1}, step {step + 1}, at "
+                f"learning rate {rate:.4g}; try a lower optimizer.lr or a higher loss.temperature",
+                epoch=epoch + 1,
+                step=step + 1,
+                lr=rate,
+                loss=value,
+            )
+
+
+def _cpu_copy(encoder: Encoder) -> dict[str, Tensor]:
+    return {key: value.detach().cpu().clone() for key, value in encoder.state_dict().items()}

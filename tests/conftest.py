@@ -1,0 +1,33 @@
+"""What all tests share: the digits study, one Ray for the session, the real images if present."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+STUDIES = REPOSITORY / "studies"
+
+
+@pytest.fixture(scope="session")
+def digits_file() -> Path:
+    return STUDIES / "digits.yaml"
+
+
+@pytest.fixture(scope="session")
+def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One Ray for all tests; more CPUs than cores, so that groups of workers fit."""
+    from rwood.cluster.session import session
+
+    with session(None, log=tmp_path_factory.mktemp("ray") / "rwood.log", cpus=8):
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder with the real images that stand beside the project."""
+    folder = Path(os.environ.get("RWOOD_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not (folder / "cifar10-jpeg.tar.gz").exists():
+        pytest.skip(f"{folder} has no cifar10-jpeg.tar.gz; set RWOOD_DATA")
+    return folder

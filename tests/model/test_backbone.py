@@ -1,0 +1,171 @@
+"""Networks against the reference's numbers (`golden.json`) and torchvision's ResNet-50."""
+
+import zlib
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from rwood.model.encoder import Encoder, build_encoder
+from rwood.spec.run import ModelSpec
+
+# Measured on the reference's own CIDERNet, float64, weights filled from their keys (see `fill`).
+GOLDEN = {
+    "resnet18_32x32": {
+        "input": (3, 3, 32, 32),
+        "backbone_sum": 18961.955741858914,
+        "backbone_row0": [32.89412444770276, 20.163504089923457, 6.074727623906172,
+                          8.027399842239447],
+        "embed_sum": 52.01382917597529,
+        "embed_row0": [0.08923382900587021, 0.05469872526870222, 0.01647927145501927,
+                       0.02177640040314768],
+        "project_sum": -2.2792787937791115,
+        "project_row0": [-0.021238641276074097, 0.07829047719417533, 0.08705503355142581,
+                         -0.06368714919765382],
+        "parameters": 11_497_152,
+        "layer4_and_head": 8_722_048,
+    },
+    "resnet18_224x224": {
+        "input": (2, 3, 224, 224),
+        "backbone_sum": 35870.47331492423,
+        "backbone_row0": [153.19752453764494, 29.649731058588728, 14.815595861417256,
+                          17.337523236282287],
+        "embed_sum": 32.403839938759006,
+        "embed_row0": [0.13934400508475134, 0.026968531559883453, 0.013475834360101883,
+                       0.015769706026808963],
+        "project_sum": -1.1241953795729285,
+        "project_row0": [-0.17819391664418877, 0.07169842563492607, 0.03209987408938099,
+                         -0.010856409644845962],
+        "parameters": 11_504_832,
+        "layer4_and_head": 8_722_048,
+    },
+}  # fmt: skip
+
+
+def fill(module: nn.Module, prefix: str = "") -> None:
+    """Fill every tensor of a network from the name of its key."""
+    for key, value in module.state_dict().items():
+        g = np.random.default_rng(zlib.crc32((prefix + key).encode()))
+        shape = tuple(value.shape)
+        if key.endswith("num_batches_tracked"):
+            new = np.zeros(shape)
+        elif key.endswith("running_var"):
+            new = 0.5 + g.random(shape)
+        elif key.endswith("running_mean"):
+            new = 0.1 * g.standard_normal(shape)
+        elif value.ndim >= 2:
+            new = g.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
+        elif key.endswith("weight"):
+            new = 1 + 0.1 * g.standard_normal(shape)
+        else:
+            new = 0.1 * g.standard_normal(shape)
+        value.copy_(torch.as_tensor(new))
+
+
+def reference_encoder(name: str) -> Encoder:
+    encoder = build_encoder(ModelSpec(backbone=name), channels=3, seed=0).double().eval()
+    fill(encoder)
+    return encoder
+
+
+def residual_keys(name: str, convolutions: int, depths: tuple[int, ...], short: str) -> list[str]:
+    """Keys of an OpenOOD checkpoint, in its order."""
+    bn = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    keys = ["backbone.conv1.weight"] + [f"backbone.bn1.{k}" for k in bn]
+    for stage, depth in enumerate(depths, 1):
+        for block in range(depth):
+            at = f"backbone.layer{stage}.{block}"
+            for i in range(1, convolutions + 1):
+                keys += [f"{at}.conv{i}.weight"] + [f"{at}.bn{i}.{k}" for k in bn]
+            if block == 0 and (stage > 1 or name == "resnet50"):
+                keys += [f"{at}.{short}.0.weight"] + [f"{at}.{short}.1.{k}" for k in bn]
+    return keys + ["head.0.weight", "head.0.bias", "head.2.weight", "head.2.bias"]
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_forward_equals_the_reference(name: str) -> None:
+    golden = GOLDEN[name]
+    encoder = reference_encoder(name)
+    x = torch.from_numpy(np.random.default_rng(40).standard_normal(golden["input"]))
+    with torch.inference_mode():
+        outputs = {
+            "backbone": encoder.backbone(x),
+            "embed": encoder.embed(x),
+            "project": encoder.project(x),
+        }
+    for what, output in outputs.items():
+        assert output.dtype == torch.float64
+        assert float(output.sum()) == pytest.approx(golden[f"{what}_sum"], rel=1e-9, abs=1e-9)
+        assert output[0, :4].tolist() == pytest.approx(golden[f"{what}_row0"], rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("resnet18_32x32", residual_keys("resnet18_32x32", 2, (2, 2, 2, 2), "shortcut")),
+        ("resnet18_224x224", residual_keys("resnet18_224x224", 2, (2, 2, 2, 2), "downsample")),
+        ("resnet50", residual_keys("resnet50", 3, (3, 4, 6, 3), "downsample")),
+    ],
+)
+def test_keys_are_openoods_in_openoods_order(name: str, expected: list[str]) -> None:
+    encoder = build_encoder(ModelSpec(backbone=name, width=8), channels=3, seed=0)
+    assert list(encoder.state_dict()) == expected
+    assert len(expected) == (322 if name == "resnet50" else 124)
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_parameter_counts_of_the_18_layer_networks(name: str) -> None:
+    encoder = reference_encoder(name)
+    assert sum(p.numel() for p in encoder.parameters()) == GOLDEN[name]["parameters"]
+
+
+def test_resnet50_is_torchvisions_network_with_a_head() -> None:
+    spec = ModelSpec(backbone="resnet50")
+    encoder = build_encoder(spec, channels=3, seed=0).double().eval()
+    assert sum(p.numel() for p in encoder.parameters()) == 27_966_656
+    shapes = {k: tuple(v.shape) for k, v in encoder.state_dict().items()}
+    assert shapes["head.0.weight"] == (2048, 2048)
+    assert shapes["head.2.weight"] == (128, 2048)
+    fill(encoder)
+    theirs = torchvision.models.resnet50()
+    theirs.fc = nn.Identity()
+    theirs = theirs.double().eval()
+    theirs.load_state_dict(encoder.backbone.state_dict())
+    x = torch.from_numpy(np.random.default_rng(40).standard_normal((2, 3, 96, 96)))
+    with torch.inference_mode():
+        ours, expected = encoder.backbone(x), theirs(x)
+    assert ours.shape == (2, 2048)
+    assert float((ours - expected).abs().max() / expected.abs().max()) < 1e-12
+
+
+def test_shapes_of_the_stem_and_shortcuts() -> None:
+    small = build_encoder(ModelSpec(backbone="resnet18_32x32"), channels=3, seed=0).state_dict()
+    assert small["backbone.conv1.weight"].shape == (64, 3, 3, 3)
+    assert small["backbone.layer3.0.shortcut.0.weight"].shape == (256, 128, 1, 1)
+    large = build_encoder(ModelSpec(backbone="resnet18_224x224"), channels=3, seed=0).state_dict()
+    assert large["backbone.conv1.weight"].shape == (64, 3, 7, 7)
+    assert large["backbone.layer3.0.downsample.0.weight"].shape == (256, 128, 1, 1)
+
+
+def test_small_cnn_halves_the_image_twice() -> None:
+    encoder = build_encoder(ModelSpec(backbone="small_cnn", width=16), channels=1, seed=0)
+    convolutions = [m for m in encoder.modules() if isinstance(m, nn.Conv2d)]
+    assert [(c.out_channels, c.stride) for c in convolutions] == [
+        (16, (1, 1)),
+        (16, (2, 2)),
+        (32, (1, 1)),
+        (32, (2, 2)),
+    ]
+    assert encoder.dim == 32
+    assert encoder.backbone(torch.zeros(2, 1, 8, 8)).shape == (2, 32)
+
+
+@pytest.mark.parametrize("name", ["resnet18_224x224", "resnet50"])
+def test_fresh_weights_follow_torchvisions_law(name: str) -> None:
+    backbone = build_encoder(ModelSpec(backbone=name), channels=3, seed=0).backbone
+    for module in backbone.modules():
+        if isinstance(module, nn.Conv2d) and module.weight.numel() > 10_000:
+            fan_out = module.out_channels * module.kernel_size[0] ** 2
+            assert float(module.weight.detach().std()) == pytest.approx((2 / fan_out) ** 0.5, rel=0.05)

@@ -1,0 +1,24 @@
+"""One study and the inputs of its report, built once."""
+
+import pytest
+from a_study import SPACE, make_spec, make_study, write_embeddings, write_scores
+
+from rwood.report import ReportInputs, load_scores, project_embeddings
+from rwood.spec.study import StudySpec
+
+
+@pytest.fixture(scope="session")
+def spec() -> StudySpec:
+    return make_spec()
+
+
+@pytest.fixture(scope="session")
+def inputs(spec: StudySpec, tmp_path_factory: pytest.TempPathFactory) -> ReportInputs:
+    folder = tmp_path_factory.mktemp("arrays")
+    return ReportInputs(
+        study=make_study(spec),
+        spec=spec,
+        importance=dict(zip(SPACE, (0.52, 0.08, 0.05, 0.24, 0.11), strict=True)),
+        scores={"champion": load_scores(write_scores(folder / "scores.npz"))},
+        embedding=project_embeddings(write_embeddings(folder / "embeddings.npz")),
+    )

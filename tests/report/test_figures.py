@@ -1,0 +1,138 @@
+"""Every figure is drawn, of a sane size, and shows what it should."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from a_study import make_spec, make_study
+from PIL import Image
+
+from rwood.report import EmbeddingPicture, ReportInputs, ScoreSamples
+from rwood.report import figures_parallel as parallel
+from rwood.report import figures_scores as scores
+from rwood.report import figures_search as search
+
+SEARCH = (
+    search.draw_history,
+    search.draw_curves,
+    search.draw_importance,
+    search.draw_slices,
+    parallel.draw_parallel,
+)
+
+
+def check(path: Path, least_height: int = 200) -> None:
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        assert image.width == 1080
+        assert least_height <= image.height <= 2500
+        assert round(image.info["dpi"][0]) == 150
+        grey = np.asarray(image.convert("L"))
+    assert (grey < 250).mean() > 0.005, "nothing is drawn"
+    edges = (grey[:2], grey[-2:], grey[:, :2], grey[:, -2:])
+    assert all((edge == 255).all() for edge in edges), "something is cut off at an edge"
+
+
+@pytest.mark.parametrize("draw", SEARCH)
+def test_search_figures(
+    draw: Callable[[ReportInputs, Path], Path], inputs: ReportInputs, tmp_path: Path
+) -> None:
+    path = draw(inputs, tmp_path / "deep" / "figure.png")
+    assert path == tmp_path / "deep" / "figure.png"
+    check(path)
+
+
+@pytest.mark.parametrize("draw", SEARCH)
+def test_choices_and_a_minimised_objective(
+    draw: Callable[[ReportInputs, Path], Path], inputs: ReportInputs, tmp_path: Path
+) -> None:
+    space = {"scorer.name": {"choices": ["knn", "cosine"]}, "batch_size": {"low": 64, "high": 128}}
+    spec = make_spec(search={"trials": 3, "objective": "val/fpr95", "space": space})
+    names = ("knn", "cosine", "knn")
+    trials = tuple(
+        trial.model_copy(
+            update={
+                "params": {"scorer.name": name, "batch_size": 64 + 8 * trial.number},
+                "objective": 30.0 - trial.number,
+            }
+        )
+        for trial, name in zip(inputs.study.trials[:3], names, strict=True)
+    )
+    study = make_study(spec, objective="val/fpr95", trials=trials, champion=2, champion_params={})
+    importance = {"scorer.name": 0.7, "batch_size": 0.3}
+    check(
+        draw(replace(inputs, spec=spec, study=study, importance=importance), tmp_path / "f.png"),
+        least_height=150,
+    )
+
+
+def test_best_so_far(inputs: ReportInputs) -> None:
+    best = search.best_so_far(inputs.study.trials, "val/auroc")
+    assert [number for number, _ in best] == list(range(12))
+    values = [value for _, value in best]
+    assert values == sorted(values)
+    assert values[-1] == max(t.objective for t in inputs.study.trials if t.objective is not None)
+    assert values[3] == values[2], "a stopped trial changes nothing"
+    falling = [value for _, value in search.best_so_far(inputs.study.trials, "val/fpr95")]
+    assert falling == sorted(falling, reverse=True)
+
+
+def test_a_single_setting(inputs: ReportInputs, tmp_path: Path) -> None:
+    spec = make_spec()
+    assert spec.search is not None
+    space = {"loss.temperature": spec.search.space["loss.temperature"]}
+    one = spec.search.model_copy(update={"space": space})
+    narrow = replace(inputs, spec=spec.model_copy(update={"search": one}))
+    check(search.draw_slices(narrow, tmp_path / "one.png"))
+    check(parallel.draw_parallel(narrow, tmp_path / "parallel.png"))
+
+
+def test_benchmark(inputs: ReportInputs, tmp_path: Path) -> None:
+    check(scores.draw_benchmark(inputs, tmp_path / "both.png"))
+    runs = (inputs.study.of("champion")[0],)
+    alone = replace(inputs, study=inputs.study.model_copy(update={"runs": runs}))
+    check(scores.draw_benchmark(alone, tmp_path / "one.png"))
+
+
+def test_scores(inputs: ReportInputs, tmp_path: Path) -> None:
+    samples = inputs.scores["champion"]
+    check(scores.draw_histograms(samples, tmp_path / "h.png"))
+    check(scores.draw_roc(samples, tmp_path / "r.png"))
+
+
+@pytest.mark.parametrize("count", [1, 4, 5])
+def test_many_sets_negative_and_equal_scores(count: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    far = {f"far{i}": rng.normal(i, 1, 50) for i in range(count)}
+    samples = ScoreSamples(id=rng.normal(-1, 1, 40), near={"same": np.zeros(30)}, far=far)
+    check(scores.draw_histograms(samples, tmp_path / "h.png"))
+    check(scores.draw_roc(samples, tmp_path / "r.png"))
+    flat = ScoreSamples(id=np.zeros(5), near={"same": np.zeros(3)}, far={"b": np.zeros(3)})
+    check(scores.draw_histograms(flat, tmp_path / "flat.png"))
+
+
+def test_roc_by_hand() -> None:
+    samples = ScoreSamples(id=np.array([1.0, 2.0, 3.0, 4.0]), near={}, far={})
+    fpr, tpr, area = scores.roc_points(samples, np.array([2.5, 5.0]))
+    # Pairs in which the OOD score is the higher one: 2 + 4 of 8.
+    assert area == pytest.approx(75.0)
+    assert (fpr[-1], tpr[-1]) == (100.0, 100.0)
+
+
+def test_embedding(inputs: ReportInputs, tmp_path: Path) -> None:
+    assert inputs.embedding is not None
+    check(scores.draw_embedding(inputs.embedding, tmp_path / "e.png"))
+    points = np.random.default_rng(0).normal(size=(60, 2))
+    groups = tuple(["ID"] * 40 + ["near: a_long_set_name"] * 10 + ["far: b"] * 10)
+    many = EmbeddingPicture(points, groups, tuple(range(40)) + (-1,) * 20, "PCA")
+    check(scores.draw_embedding(many, tmp_path / "many.png"))
+
+
+def test_geometry(inputs: ReportInputs, tmp_path: Path) -> None:
+    curves = scores.geometry_curves(inputs.runs, "id/dispersion")
+    assert list(curves) == list(range(1, 21))
+    assert len(curves[1]) == 3
+    check(scores.draw_geometry(inputs, tmp_path / "g.png"))
+    assert scores.geometry_curves(inputs.runs, "id/nothing") == {}

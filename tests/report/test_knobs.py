@@ -1,0 +1,68 @@
+import pytest
+from a_study import BASE, make_spec
+
+from rwood.report.knobs import Knob, knobs, last_value, metric_title
+from rwood.results import EpochReport, TrialResult
+from rwood.spec.search import Choices, Range
+
+LOG = Knob("loss.temperature", Range(low=0.01, high=1.0, log=True), 0.1)
+LINEAR = Knob("loss.within_scale", Range(low=-1.0, high=3.0), 2.0)
+WORDS = Knob("scorer.name", Choices(choices=("knn", "mahalanobis", "cosine")), "mahalanobis")
+
+
+def trial(**changes: object) -> TrialResult:
+    fields = {"number": 0, "params": {}, "state": "stopped", "digest": "d", "started": 0.0}
+    return TrialResult.model_validate(fields | changes)
+
+
+def test_knobs_know_the_base_run() -> None:
+    found = knobs(make_spec())
+    assert {knob.key: knob.base for knob in found} == BASE
+    assert [knob.name for knob in found][:2] == ["temperature (τ)", "within_scale (m_w)"]
+
+
+def test_no_search_no_knobs() -> None:
+    assert knobs(make_spec(search=None)) == []
+
+
+def test_shares() -> None:
+    assert [LOG.share(v) for v in (0.01, 0.1, 1.0)] == pytest.approx([0, 0.5, 1])
+    assert [LINEAR.share(v) for v in (-1.0, 0.0, 3.0)] == pytest.approx([0, 0.25, 1])
+    assert [WORDS.share(v) for v in ("knn", "mahalanobis", "cosine")] == [0, 0.5, 1]
+    assert Knob("x", Range(low=2, high=2), 2).share(2) == 0.5
+
+
+def test_range_in_words() -> None:
+    assert [knob.range for knob in (LOG, LINEAR, WORDS)] == [
+        "0.01 to 1, log scale",
+        "−1 to 3",
+        "knn, mahalanobis, cosine",
+    ]
+
+
+def test_a_trial_without_the_setting_has_the_base_value() -> None:
+    assert LOG.of(trial()) == 0.1
+    assert LOG.of(trial(params={"loss.temperature": 0.3})) == 0.3
+
+
+def test_last_value() -> None:
+    history = [
+        EpochReport(epoch=1, time=0, metrics={"val/auroc": 80.0}),
+        EpochReport(epoch=2, time=0, metrics={"val/auroc": 85.0}),
+        EpochReport(epoch=3, time=0, metrics={"train/loss": 3.0}),
+    ]
+    assert last_value(trial(history=history), "val/auroc") == 85.0
+    assert last_value(trial(history=history, objective=90.0), "val/auroc") == 90.0
+    assert last_value(trial(), "val/auroc") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("val/auroc", "validation AUROC (%)"),
+        ("val/tin/fpr95", "validation FPR@95 on tin (%)"),
+        ("near/aupr_in", "near-OOD AUPR_IN (%)"),
+    ],
+)
+def test_metric_title(name: str, title: str) -> None:
+    assert metric_title(name) == title

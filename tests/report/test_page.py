@@ -1,0 +1,212 @@
+"""The report as people get it: complete, self-contained, safe, and honest about what is missing."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import yaml
+from a_study import make_run, make_spec, make_study, published_inputs
+
+from rwood.report import ReportInputs, render_report
+from rwood.spec.load import load_study
+
+FIGURES = [
+    "benchmark", "curves", "embedding", "geometry", "history", "importance", "parallel", "roc",
+    "scores", "slices",
+]  # fmt: skip
+
+
+class Loads(HTMLParser):
+    """Everything that a browser would fetch, and the tags of the page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.tags: list[str] = []
+        self.plots: list[str] = []
+        self._in_json = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        names = ("src", "href", "srcset", "data", "poster", "action")
+        self.fetched += [value or "" for name, value in attrs if name in names]
+        self._in_json = tag == "script" and ("type", "application/json") in attrs
+
+    def handle_data(self, data: str) -> None:
+        if self._in_json:
+            self.plots.append(data)
+
+
+@pytest.fixture(scope="module")
+def report(inputs: ReportInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    written = render_report(inputs, folder)
+    assert all(path.stat().st_size > 0 for path in written)
+    on_disk = sorted(path for path in folder.rglob("*") if path.is_file())
+    assert sorted(written) == on_disk, "every file written is returned"
+    return folder
+
+
+def page_of(folder: Path) -> tuple[str, Loads]:
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    loads = Loads()
+    loads.feed(text)
+    return text, loads
+
+
+def test_files(report: Path) -> None:
+    assert sorted(path.stem for path in (report / "figures").iterdir()) == FIGURES
+    assert (report / "benchmark.csv").read_text(encoding="utf-8").startswith(",FPR@95,AUROC,")
+
+
+def test_markdown_shows_every_figure_and_section(report: Path) -> None:
+    text = (report / "report.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"\]\(figures/(\w+)\.png\)", text)) == FIGURES
+    assert re.findall(r"^## (\w+)$", text, re.MULTILINE) == [
+        "Settings", "Benchmark", "Search", "Scores", "Embedding", "Geometry", "Cost", "Reproduce",
+    ]  # fmt: skip
+    assert "37 % spared" in text
+    assert "two-sided paired t-test" in text
+
+
+def test_html_fetches_nothing(report: Path) -> None:
+    text, loads = page_of(report)
+    assert all(link.startswith(("data:image/png;base64,", "#")) for link in loads.fetched)
+    assert len([link for link in loads.fetched if link.startswith("data:")]) == len(FIGURES)
+    assert "link" not in loads.tags
+    assert "default-src 'none'" in text
+    assert text.count("Plotly.newPlot(target") == 1
+    assert not re.search(r"@import|url\(", text.split("</style>")[0])
+
+
+def test_plotly_is_inlined_once(report: Path) -> None:
+    from plotly.offline import get_plotlyjs
+
+    text, loads = page_of(report)
+    assert text.count(get_plotlyjs()[:200]) == 1
+    plots = [json.loads(plot) for plot in loads.plots]
+    assert [plot["data"][-1]["type"] for plot in plots] == ["scatter", "parcoords", "scatter"]
+
+
+def test_parallel_plot_holds_every_trial_with_a_value(report: Path, inputs: ReportInputs) -> None:
+    plot = json.loads(page_of(report)[1].plots[1])
+    dimensions = {d["label"]: d for d in plot["data"][0]["dimensions"]}
+    assert list(dimensions) == [
+        "temperature, log", "within_scale", "within_shift", "between_scale", "between_shift",
+        "epochs run", "AUROC (%)",
+    ]  # fmt: skip
+    assert sorted(dimensions["epochs run"]["values"]) == sorted([20] * 6 + [2, 6, 2, 6, 2])
+    assert dimensions["temperature, log"]["ticktext"][0] == "0.02"
+
+
+def test_links_lead_to_sections(report: Path) -> None:
+    text, loads = page_of(report)
+    anchors = [link[1:] for link in loads.fetched if link.startswith("#")]
+    assert anchors
+    assert all(f'<section id="{anchor}">' in text for anchor in anchors)
+
+
+def test_hostile_text_is_escaped(inputs: ReportInputs, tmp_path: Path) -> None:
+    evil = "</script><script>alert(1)</script> | <img src=x onerror=alert(2)> `x`"
+    trials = tuple(
+        t.model_copy(update={"error": evil}) if t.state == "failed" else t
+        for t in inputs.study.trials
+    )
+    study = inputs.study.model_copy(update={"trials": trials, "versions": {evil: evil}})
+    spec = inputs.spec.model_copy(update={"question": evil})
+    render_report(replace(inputs, spec=spec, study=study), tmp_path)
+    text, loads = page_of(tmp_path)
+    assert "<script>alert" not in text
+    assert "<img src=x" not in text
+    assert loads.tags.count("img") == len(FIGURES)
+    markdown = (tmp_path / "report.md").read_text(encoding="utf-8").split("```")[0]
+    assert "<script>" not in markdown
+    assert "<img" not in markdown
+
+
+def test_without_a_search(inputs: ReportInputs, tmp_path: Path) -> None:
+    spec = make_spec(search=None)
+    runs = tuple(inputs.study.of("base"))
+    study = make_study(spec, objective=None, trials=(), champion=None, champion_params={},
+                       runs=runs)  # fmt: skip
+    bare = ReportInputs(study=study, spec=spec, importance={}, scores={})
+    render_report(bare, tmp_path)
+    text, loads = page_of(tmp_path)
+    assert sorted(p.stem for p in (tmp_path / "figures").iterdir()) == ["benchmark", "geometry"]
+    assert "plotly" not in text.lower()
+    assert 'id="search"' not in text
+    assert 'id="settings"' not in text
+    assert "champion" not in (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "script" not in loads.tags
+
+
+def test_single_seed(inputs: ReportInputs, tmp_path: Path) -> None:
+    runs = (make_run("champion", 1, 1.0), make_run("base", 1, 0.0))
+    study = inputs.study.model_copy(update={"runs": runs})
+    render_report(replace(inputs, study=study), tmp_path)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "one seed, whose uncertainty is unknown" in text
+    assert "too few for a test" in text
+    assert "| **nearood** | **34.00** | **91.50** |" in text
+
+
+def test_before_the_benchmark_and_before_anything(inputs: ReportInputs, tmp_path: Path) -> None:
+    study = inputs.study.model_copy(update={"runs": ()})
+    early = ReportInputs(study=study, spec=inputs.spec, importance={}, scores={})
+    render_report(early, tmp_path / "searched")
+    assert not (tmp_path / "searched" / "benchmark.csv").exists()
+    assert "Benchmark" not in page_of(tmp_path / "searched")[1].fetched
+    empty = make_study(inputs.spec, trials=(), champion=None, champion_params={}, runs=(),
+                       wall_seconds={}, versions={})  # fmt: skip
+    render_report(replace(early, study=empty), tmp_path / "empty")
+    text = (tmp_path / "empty" / "report.md").read_text(encoding="utf-8")
+    assert "**Nothing has been run yet.**" in text
+    assert re.findall(r"^## (\w+)$", text, re.MULTILINE) == ["Reproduce"]
+
+
+def test_trials_that_never_reported_draw_no_search_figures(
+    inputs: ReportInputs, tmp_path: Path
+) -> None:
+    failed = tuple(t for t in inputs.study.trials if t.state == "failed")
+    study = make_study(inputs.spec, trials=failed, champion=None, champion_params={}, runs=())
+    render_report(ReportInputs(study, inputs.spec, {}, {}), tmp_path)
+    assert not (tmp_path / "figures").exists()
+    assert "Trial 7 failed" in (tmp_path / "report.md").read_text(encoding="utf-8")
+
+
+def test_published_figures_of_cifar10(inputs: ReportInputs, tmp_path: Path) -> None:
+    render_report(published_inputs(inputs), tmp_path)
+    markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "| cifar100 | 29.00 ± 0.00 (37.68 ± 0.97; −8.68) |" in markdown
+    assert markdown.count("37.68 ± 0.97") == 2, "beside the champion and beside the base run"
+    text, _ = page_of(tmp_path)
+    assert "29.00 ± 0.00<small>37.68 ± 0.97; −8.68</small>" in text
+
+
+def test_settings_in_the_report_are_the_study(report: Path, inputs: ReportInputs) -> None:
+    text = (report / "report.md").read_text(encoding="utf-8")
+    settings = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert settings is not None
+    (report.parent / "again.yaml").write_text(settings.group(1), encoding="utf-8")
+    assert load_study(report.parent / "again.yaml") == inputs.spec
+    assert yaml.safe_load(settings.group(1))["name"] == "digits"
+    temperature = inputs.study.champion_params["loss.temperature"]
+    assert f"--set loss.temperature={temperature}" in text
+
+
+def test_rendering_again_replaces(inputs: ReportInputs, tmp_path: Path) -> None:
+    for _ in range(2):
+        render_report(replace(inputs, embedding=None, scores={}), tmp_path)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_importing_the_room_is_light() -> None:
+    heavy = ("matplotlib", "plotly", "sklearn", "scipy", "numpy", "pandas", "torch")
+    code = f"import sys, rwood.report; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,169 @@
+"""Each way to get a study file wrong, and the sentence that it earns."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rwood.errors import SpecError
+from rwood.spec.load import load_benchmark, load_study, set_values
+from rwood.spec.study import run_digest
+
+
+def edited(tmp_path: Path, digits_file: Path, edit: Any) -> Path:
+    data = yaml.safe_load(digits_file.read_text())
+    data["benchmark"] = str(digits_file.parent / "benchmarks" / "digits.yaml")
+    edit(data)
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(data))
+    return path
+
+
+def put(dotted: str, value: Any) -> Any:
+    def edit(data: dict[str, Any]) -> None:
+        *parents, leaf = dotted.split("/")
+        for part in parents:
+            data = data[part]
+        data[leaf] = value
+
+    return edit
+
+
+BAD = [
+    ("run/loss/temprature", 0.1, ["run.loss.temprature", "unknown", "temperature"]),
+    ("run/epoch", 3, ["run.epoch", "did you mean epochs"]),
+    ("serach", {}, ["serach", "did you mean search"]),
+    ("run/epochs", "many", ["run.epochs", "'many'", "integer"]),
+    ("run/epochs", 2.5, ["run.epochs", "2.5", "integer"]),
+    (
+        "run/loss/temperature",
+        0.0,
+        ["run.loss.temperature", "0.0", "greater than or equal to 0.005"],
+    ),
+    ("run/loss/temperature", -1, ["run.loss.temperature", "-1", "0.005"]),
+    ("run/optimizer/nesterov", "yes", ["run.optimizer.nesterov", "'yes'", "boolean"]),
+    ("run/views/crop_scale", [0.9, 0.2], ["run.views", "low <= high"]),
+    ("run/model/backbone", "resnet19", ["run.model.backbone", "resnet19", "resnet18_32x32"]),
+    (
+        "search/space/loss.temprature",
+        {"low": 0.1, "high": 0.2},
+        ["search.space", "loss.temprature", "did you mean loss.temperature"],
+    ),
+    (
+        "search/space/loss.temperature",
+        {"low": 0.5, "high": 0.2},
+        ["search.space.loss.temperature", "low (0.5) is above high (0.2)"],
+    ),
+    (
+        "search/space/loss.temperature",
+        {"low": 0.0001, "high": 0.2},
+        ["search.space", "loss.temperature", "0.0001", "0.005"],
+    ),
+    (
+        "search/space/loss.temperature",
+        {"low": 0.2, "high": 0.5},
+        ["search.space", "loss.temperature", "0.1", "first trial"],
+    ),
+    (
+        "search/space/loss.temperature",
+        {"low": -1, "high": 0.5, "log": True},
+        ["loss.temperature", "log range needs low > 0"],
+    ),
+    ("search/objective", "val/digit5/auroc", ["search.objective", "did you mean val/digit7/auroc"]),
+    ("search/objective", "near/auroc", ["search.objective", "near/auroc", "digit7, flower"]),
+    ("rerun/fsood", True, ["rerun.fsood", "no covariate-shifted set"]),
+    ("name", "My Study", ["name", "My Study"]),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "words"), BAD, ids=[f"{b[0]}={b[1]}" for b in BAD])
+def test_bad_settings_are_named(
+    tmp_path: Path, digits_file: Path, key: str, value: Any, words: list[str]
+) -> None:
+    path = edited(tmp_path, digits_file, put(key, value))
+    with pytest.raises(SpecError) as caught:
+        load_study(path)
+    sentence = str(caught.value)
+    assert sentence.startswith(f"{path}: ")
+    assert "\n" not in sentence
+    for word in words:
+        assert word in sentence
+
+
+def test_a_file_that_is_a_list(tmp_path: Path) -> None:
+    path = tmp_path / "list.yaml"
+    path.write_text("- a\n- b\n")
+    with pytest.raises(SpecError, match="the file is a list; it must be a mapping"):
+        load_study(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"), [("", "empty"), ("a: [", "not valid YAML"), ("3", "int")]
+)
+def test_files_that_are_no_mapping(tmp_path: Path, text: str, word: str) -> None:
+    path = tmp_path / "odd.yaml"
+    path.write_text(text)
+    with pytest.raises(SpecError, match=word):
+        load_study(path)
+
+
+def test_a_missing_file_names_the_nearest(digits_file: Path) -> None:
+    with pytest.raises(SpecError, match=r"digitss.yaml: no such file; did you mean .*digits.yaml"):
+        load_study(digits_file.with_name("digitss.yaml"))
+
+
+def test_a_missing_benchmark_is_named(tmp_path: Path, digits_file: Path) -> None:
+    path = edited(tmp_path, digits_file, put("benchmark", "benchmarks/nowhere.yaml"))
+    with pytest.raises(SpecError, match="nowhere.yaml: no such file"):
+        load_study(path)
+
+
+def test_a_benchmark_that_contradicts_itself(tmp_path: Path, digits_file: Path) -> None:
+    data = yaml.safe_load((digits_file.parent / "benchmarks" / "digits.yaml").read_text())
+    path = tmp_path / "benchmark.yaml"
+    path.write_text(yaml.safe_dump(data | {"mean": [0.1, 0.2]}))
+    with pytest.raises(SpecError, match="mean needs 1 value"):
+        load_benchmark(path)
+    path.write_text(yaml.safe_dump(data | {"far": data["near"]}))
+    with pytest.raises(SpecError, match="digit8 is both a near and a far set"):
+        load_benchmark(path)
+
+
+def test_numbers_as_people_write_them(tmp_path: Path, digits_file: Path) -> None:
+    path = tmp_path / "study.yaml"
+    text = digits_file.read_text().replace("lr: 0.1", "lr: 5e-2")
+    text = text.replace(
+        "benchmarks/digits.yaml", str(digits_file.parent / "benchmarks/digits.yaml")
+    )
+    path.write_text(text)
+    study = load_study(path)
+    assert study.run.optimizer.lr == 0.05
+    assert study.run.optimizer.weight_decay == 1e-4
+
+
+def test_set_changes_the_base_run_and_is_validated(digits_file: Path) -> None:
+    study = load_study(digits_file)
+    changed = set_values(study, ["loss.temperature=0.2", "epochs=3", "optimizer.lr=1e-2"])
+    assert (changed.run.loss.temperature, changed.run.epochs) == (0.2, 3)
+    assert changed.run.optimizer.lr == 0.01
+    assert study.run.epochs == 20
+    with pytest.raises(SpecError, match="write it as key=value"):
+        set_values(study, ["epochs"])
+    with pytest.raises(SpecError, match="did you mean loss.temperature"):
+        set_values(study, ["loss.temp=1"])
+    with pytest.raises(SpecError, match=r"epochs: got 0"):
+        set_values(study, ["epochs=0"])
+
+
+def test_digests_name_content(digits_file: Path) -> None:
+    study = load_study(digits_file)
+    again = load_study(digits_file)
+    assert study.trial_digest == again.trial_digest
+    longer = study.model_copy(
+        update={"search": study.search.model_copy(update={"trials": 99})}  # type: ignore[union-attr]
+    )
+    assert longer.trial_digest == study.trial_digest
+    other = set_values(study, ["epochs=3"])
+    assert other.trial_digest != study.trial_digest
+    assert run_digest(other.run, study.benchmark) != run_digest(study.run, study.benchmark)
