@@ -9,16 +9,10 @@ from rwood.errors import RunError, RwoodError
 def main() -> None:
     """Run a verb; what the user can mend is said in a sentence, a bug keeps its traceback."""
     try:
-        app(standalone_mode=True)
+        app()
     except RwoodError as error:
         print(f"rwood: {error}", file=sys.stderr)
         sys.exit(1 if isinstance(error, RunError) else 2)
-    except KeyboardInterrupt:
-        print(
-            "rwood: interrupted; what ran is saved, the same command goes on from here",
-            file=sys.stderr,
-        )
-        sys.exit(130)
 
 
 if __name__ == "__main__":

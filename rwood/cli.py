@@ -201,8 +201,14 @@ def _stages(
     study = _load(file)
     console = Console(highlight=False, stderr=as_json)
     place = Place(results, data_root, address, tracking_uri)
-    with screen(study, console) as view, open_study(study, place, view) as opened:
-        work(opened)
+    try:
+        with screen(study, console) as view, open_study(study, place, view) as opened:
+            work(opened)
+    except KeyboardInterrupt:
+        typer.echo(
+            "rwood: interrupted; what ran is saved, the same command goes on from here", err=True
+        )
+        raise typer.Exit(130) from None
     console.print(f"log: {results / study.name / LOG_FILE}", soft_wrap=True)
     if as_json:
         _print_record(results / study.name)

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from rich.console import Console, Group
@@ -23,11 +23,15 @@ class Tally:
     study: StudySpec
     clock: Callable[[], float] = time.monotonic
     trials: dict[int, TrialResult] = field(default_factory=dict)
+    before: int = 0
+    """Trials that were over when this start began."""
     epochs: dict[str, EpochReport] = field(default_factory=dict)
     started: float = 0.0
 
-    def __post_init__(self) -> None:
-        """Start the clock."""
+    def begin(self, known: Iterable[TrialResult]) -> None:
+        """Start the clock anew, with what earlier starts did."""
+        self.trials = {trial.number: trial for trial in known}
+        self.before = self.closed
         self.started = self.clock()
 
     def see(self, trial: TrialResult) -> None:
@@ -58,10 +62,10 @@ class Tally:
 
     def seconds_left(self, wanted: int) -> float | None:
         """Time left at the pace so far; None before the first trial of this start is over."""
-        mine = [t for t in self.trials.values() if t.finished is not None]
-        if not mine:
+        mine = self.closed - self.before
+        if mine <= 0:
             return None
-        return (self.clock() - self.started) / len(mine) * (wanted - self.closed)
+        return (self.clock() - self.started) / mine * (wanted - self.closed)
 
 
 class Lines:
@@ -76,6 +80,10 @@ class Lines:
     def stage(self, name: str, detail: str) -> None:
         """One line a stage."""
         self._say(f"[{name}] {detail}")
+
+    def known(self, trials: Iterable[TrialResult]) -> None:
+        """Counted, not said again."""
+        self._tally.begin(trials)
 
     def trial(self, trial: TrialResult) -> None:
         """One line when a trial is over."""
@@ -123,6 +131,10 @@ class LiveView:
         self._live.console.print(
             Text.assemble((f"{name:<10}", "bold cyan"), detail), highlight=False
         )
+
+    def known(self, trials: Iterable[TrialResult]) -> None:
+        """Counted."""
+        self._tally.begin(trials)
 
     def trial(self, trial: TrialResult) -> None:
         """Shown in the table."""

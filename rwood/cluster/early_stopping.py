@@ -6,7 +6,7 @@ import numpy as np
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from rwood.cluster.ledger import Ledger, value_at
-from rwood.cluster.worker import FAILURE, REPORT
+from rwood.cluster.relay import FAILURE, REPORT
 from rwood.results import EpochReport
 from rwood.spec.search import EarlyStopping
 from rwood.spec.study import is_minimized

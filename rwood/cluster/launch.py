@@ -9,12 +9,11 @@ from typing import Any
 import ray
 import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
-from ray.train.v2._internal.execution.callback import ControllerCallback
-from ray.train.v2.api.callback import UserCallback
 from ray.util.queue import Empty, Queue
 
 from rwood.cluster.job import Job, work
-from rwood.cluster.worker import FAILURE, REPORT, TrainWorker
+from rwood.cluster.relay import CONTROLLER, FAILURE, REPORT, Handle, Relay
+from rwood.cluster.worker import TrainWorker
 from rwood.errors import RunError
 from rwood.results import EpochReport
 from rwood.spec.study import ClusterSpec
@@ -34,7 +33,7 @@ def fit(
     """Train a job on a group of workers and return when it is done.
 
     A worker that dies is replaced and the group goes on from the last checkpoint. Whatever ends
-    this call early (an exception in `on_report`, Tune stopping the trial) takes the group down.
+    this call early (an exception in `on_report`, `cancelled`) takes the group down.
 
     Args:
         job: what to train.
@@ -65,7 +64,7 @@ def fit(
                 continue
             if REPORT in item:
                 on_report(EpochReport.model_validate_json(item[REPORT]))
-            controller = item.get("controller", controller)
+            controller = item.get(CONTROLLER, controller)
             failure = item.get(FAILURE, failure)
     finally:
         if thread.is_alive():
@@ -101,7 +100,7 @@ def _trainer(
             name=name,
             storage_path=str(storage),
             failure_config=ray.train.FailureConfig(max_failures=cluster.retries),
-            callbacks=[_Relay(queue), _Handle(queue)],
+            callbacks=[Relay(queue), Handle(queue)],
         ),
     )
 
@@ -120,28 +119,6 @@ def _loop(config: dict[str, Any]) -> None:
         ray.train.report({FAILURE: f"{type(error).__name__}: {error}"})
 
 
-class _Relay(UserCallback):  # type: ignore[misc]
-    """Passes reports on; runs in the controller's process."""
-
-    def __init__(self, queue: Queue) -> None:
-        self.queue = queue
-
-    def after_report(
-        self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any
-    ) -> None:
-        self.queue.put(metrics[0])
-
-
-class _Handle(ControllerCallback):  # type: ignore[misc]
-    """Sends up the controller's own handle, by which the group can be taken down."""
-
-    def __init__(self, queue: Queue) -> None:
-        self.queue = queue
-
-    def after_controller_start(self, train_run_context: Any) -> None:
-        self.queue.put({"controller": ray.get_runtime_context().current_actor})
-
-
 def _run(trainer: TorchTrainer, outcome: list[BaseException]) -> None:
     try:
         trainer.fit()
@@ -153,7 +130,7 @@ def _abort(controller: Any, queue: Queue) -> None:
     """Take down the controller, its workers and their placement group, now."""
     while controller is None:
         try:
-            controller = queue.get(timeout=10).get("controller")
+            controller = queue.get(timeout=10).get(CONTROLLER)
         except Empty:
             return
     with contextlib.suppress(ray.exceptions.RayError):

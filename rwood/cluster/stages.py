@@ -1,8 +1,8 @@
 """A whole study, stage by stage; each stage goes on where it stopped."""
 
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -50,6 +50,9 @@ class Screen(Protocol):
 
     def stage(self, name: str, detail: str) -> None:
         """A stage begins."""
+
+    def known(self, trials: Iterable[TrialResult]) -> None:
+        """What earlier starts of the search did."""
 
     def trial(self, trial: TrialResult) -> None:
         """A trial changed."""
@@ -99,6 +102,8 @@ class Study:
             study.name,
             place.results / "mlartifacts" if local else None,
         )
+        self._open = ExitStack()
+        self._connected = False
         self._live: dict[str, tuple[EpochReport, ...]] = {}
         plain = yaml.safe_dump(self.record.spec, sort_keys=False)
         results.write_atomically(folder / SPEC_FILE, plain)
@@ -121,8 +126,10 @@ class Study:
             self._tracker.update(trial_run(self.record, trial))
         left = self.spec.search.trials - sum(t.state != "running" for t in trials.values())
         self.screen.stage("search", f"{max(0, left)} of {self.spec.search.trials} trials to run")
+        self.screen.known(trials.values())
         if not is_searched(self.spec, trials):
-            with self._timed("search"), self._ray():
+            self._connect()
+            with self._timed("search"):
                 search(
                     self.spec,
                     folder=self.folder,
@@ -166,7 +173,8 @@ class Study:
         self.screen.stage("benchmark", f"{len(left)} of {len(jobs)} reruns to run")
         self._tracker.update(benchmark_run(self.spec, self.record, state="running"))
         if left:
-            with self._timed("benchmark"), self._ray():
+            self._connect()
+            with self._timed("benchmark"):
                 rerun(self.spec, jobs, folder=self.folder, on_report=self._on_epoch)
         runs = [result for job in jobs if (result := finished(job)) is not None]
         for job, result in zip(jobs, runs, strict=True):
@@ -205,7 +213,8 @@ class Study:
         )
 
     def close(self, *, interrupted: bool) -> None:
-        """Send what is left to MLflow; note on disk if nothing is left to do."""
+        """Leave Ray, send what is left to MLflow; note on disk if nothing is left to do."""
+        self._open.close()
         if interrupted:
             self._tracker.interrupt()
         problem = self._tracker.close()
@@ -214,8 +223,12 @@ class Study:
         elif not interrupted and self.record.runs and (self.folder / "report.html").exists():
             self._save(finished=digest(self.spec))
 
-    def _ray(self) -> AbstractContextManager[str]:
-        return session(self.place.address, log=self.folder / LOG_FILE)
+    def _connect(self) -> None:
+        """Connect to Ray, once for all stages; `close` disconnects."""
+        if not self._connected:
+            log = self.folder / LOG_FILE
+            self._open.enter_context(session(self.place.address, log=log))
+            self._connected = True
 
     def _jobs(self) -> list[Job]:
         return plan(

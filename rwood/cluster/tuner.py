@@ -5,17 +5,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 
 from rwood.cluster.early_stopping import Halving
+from rwood.cluster.group_trial import GroupTrial
 from rwood.cluster.job import Job, work
-from rwood.cluster.launch import fit
 from rwood.cluster.ledger import Ledger, trial_folder
 from rwood.cluster.proposals import OPTUNA_FILE, Proposals
-from rwood.cluster.worker import FAILURE, REPORT, TuneWorker
+from rwood.cluster.relay import FAILURE
+from rwood.cluster.worker import TuneWorker
 from rwood.errors import StudyError
-from rwood.results import EpochReport, TrialResult
+from rwood.results import TrialResult
 from rwood.spec.search import apply
 from rwood.spec.study import StudySpec
 
@@ -43,18 +43,19 @@ def search(
     ledger = Ledger(study, folder, listener)
     proposals = Proposals(ledger, folder / OPTUNA_FILE)
     if not is_searched(study, ledger.trials):
-        # Tune rejects a non-positive number of samples and counts those that it starts itself.
         tuner = tune.Tuner(
             _trainable(study, folder.resolve(), data_root.resolve()),
             tune_config=tune.TuneConfig(
                 search_alg=proposals,
                 scheduler=Halving(ledger),
                 num_samples=-1,
-                reuse_actors=study.cluster.workers == 1,
+                reuse_actors=True,
             ),
             run_config=tune.RunConfig(
                 name="tune",
                 storage_path=str((folder / "ray").resolve()),
+                # A trial's durable state is its own folder; Tune's checkpoints are not used.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=study.cluster.retries),
                 verbose=0,
             ),
@@ -79,18 +80,18 @@ def is_searched(study: StudySpec, trials: dict[int, TrialResult]) -> bool:
 
 def _trainable(study: StudySpec, folder: Path, data_root: Path) -> Any:
     cluster = study.cluster
-    trial = partial(_trial, study=study, folder=folder, data_root=data_root)
+    fixed = {"study": study, "folder": folder, "data_root": data_root}
     if cluster.workers > 1:
-        # The inner run holds the resources; the outer one only listens.
-        return tune.with_resources(trial, {"cpu": 0})
+        # The inner run holds the resources; the outer actor only listens.
+        return tune.with_resources(tune.with_parameters(GroupTrial, **fixed), {"cpu": 0.001})
     resources: dict[str, float] = {"cpu": cluster.cpus_per_worker}
     if cluster.gpus_per_worker:
         resources["gpu"] = cluster.gpus_per_worker
-    return tune.with_resources(trial, resources)
+    return tune.with_resources(partial(_trial, **fixed), resources)
 
 
 def _trial(config: dict[str, Any], *, study: StudySpec, folder: Path, data_root: Path) -> None:
-    """One trial; runs in a Tune actor, which the next trial reuses."""
+    """A one-worker trial; runs in a Tune actor, which the next trial reuses."""
     job = Job(
         run=apply(study.run, config["params"]),
         benchmark=study.benchmark,
@@ -99,17 +100,7 @@ def _trial(config: dict[str, Any], *, study: StudySpec, folder: Path, data_root:
         threads=study.cluster.cpus_per_worker,
     )
     try:
-        if study.cluster.workers == 1:
-            work(job, TuneWorker(job.folder))
-        else:
-            name = f"{study.name}-{config['number']:04d}"
-            fit(job, study.cluster, name=name, storage=folder / "ray", on_report=_report)
-    except (ray.exceptions.RayError, SystemExit):
-        raise
+        work(job, TuneWorker(job.folder))
     except Exception as error:
         # The training's own failure: recorded, not repeated, and the actor lives on.
         tune.report({FAILURE: f"{type(error).__name__}: {error}"})
-
-
-def _report(report: EpochReport) -> None:
-    tune.report({REPORT: report.model_dump_json()})

@@ -8,13 +8,9 @@ import ray.train.torch
 import torch
 from ray import tune
 
+from rwood.cluster.relay import REPORT
 from rwood.results import EpochReport
 from rwood.training.worker import best_device
-
-REPORT = "report"
-"""Key of an epoch's report, as JSON, in what goes up."""
-FAILURE = "failure"
-"""Key of one line that says why a training failed."""
 
 
 @dataclass(frozen=True)

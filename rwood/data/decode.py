@@ -1,8 +1,6 @@
 """Image files to pixels, one at a time or many on demand."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +12,12 @@ from rwood.data.transform import Transform
 from rwood.errors import DataError
 
 
-@contextmanager
-def opened(path: Path, remedy: str) -> Iterator[Image.Image]:
-    """An image whose pixels are decoded to the last byte.
+def load(path: Path, remedy: str) -> Image.Image:
+    """An image, decoded to the last byte.
+
+    Args:
+        path: of the file.
+        remedy: what to run when it is missing or damaged.
 
     Raises:
         DataError: the file is missing, truncated or no image; names it.
@@ -24,7 +25,7 @@ def opened(path: Path, remedy: str) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as image:
             image.load()
-            yield image
+            return image
     except FileNotFoundError:
         raise DataError(f"{path} is missing: {remedy}", file=str(path)) from None
     except UnidentifiedImageError:
@@ -42,8 +43,9 @@ def scored(listing: Listing, row: int, how: Transform) -> tuple[np.ndarray, bool
     Raises:
         DataError: the file is missing or damaged.
     """
-    with opened(listing.path(row), listing.remedy) as image:
-        return transform.apply(image, how), image.size == (how.size, how.size)
+    image = load(listing.path(row), listing.remedy)
+    whole = image.size == (how.size, how.size) and how.resize == how.size
+    return transform.apply(image, how), whole
 
 
 class FileImages:

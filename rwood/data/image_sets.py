@@ -3,59 +3,81 @@
 import difflib
 import functools
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from rwood.data import digits, transform
+from rwood.data import digits, listing, openood, packs, transform
+from rwood.data.decode import FileImages
+from rwood.data.listing import Listing
 from rwood.data.transform import Transform
-from rwood.errors import DataError, SpecError
-from rwood.spec.benchmark import BenchmarkSpec, ImageSetRef
+from rwood.errors import SpecError
+from rwood.spec.benchmark import BenchmarkSpec, FolderSet, ImageSetRef, ListSet
+
+PACK_LIMIT = 64 * 2**30
+"""Largest pack that `open_set` writes, in bytes; larger sets are decoded when they are read."""
 
 
 @dataclass(frozen=True)
 class NamedSet:
     """A row of the table."""
 
-    count: int
-    """Images it must have."""
+    count: int | None
+    """Images it must have; None where nobody says."""
     classes: int
     """ID classes; 0 for an OOD set."""
     about: str
     """What it shows, in a few words."""
 
 
-NAMED: dict[str, NamedSet] = {
-    "digits/train": NamedSet(759, 7, "scikit-learn's digits 0-6, 60 %"),
-    "digits/val": NamedSet(253, 7, "scikit-learn's digits 0-6, 20 %"),
-    "digits/test": NamedSet(252, 7, "scikit-learn's digits 0-6, 20 %"),
-    "digits/7": NamedSet(179, 0, "scikit-learn's digit 7"),
-    "digits/8": NamedSet(174, 0, "scikit-learn's digit 8"),
-    "digits/9": NamedSet(180, 0, "scikit-learn's digit 9"),
-    "digits/flower": NamedSet(300, 0, "8x8 grey patches of scikit-learn's flower.jpg"),
-    "digits/china": NamedSet(300, 0, "8x8 grey patches of scikit-learn's china.jpg"),
-    "digits/permuted": NamedSet(252, 0, "digits/test, the pixels of each image permuted"),
-}
+def _embedded_rows() -> dict[str, NamedSet]:
+    return {
+        "digits/train": NamedSet(759, 7, "scikit-learn's digits 0-6, 60 %"),
+        "digits/val": NamedSet(253, 7, "scikit-learn's digits 0-6, 20 %"),
+        "digits/test": NamedSet(252, 7, "scikit-learn's digits 0-6, 20 %"),
+        "digits/7": NamedSet(179, 0, "scikit-learn's digit 7"),
+        "digits/8": NamedSet(174, 0, "scikit-learn's digit 8"),
+        "digits/9": NamedSet(180, 0, "scikit-learn's digit 9"),
+        "digits/flower": NamedSet(300, 0, "8x8 grey patches of scikit-learn's flower.jpg"),
+        "digits/china": NamedSet(300, 0, "8x8 grey patches of scikit-learn's china.jpg"),
+        "digits/permuted": NamedSet(252, 0, "digits/test, the pixels of each image permuted"),
+    }
 
 
-@dataclass(frozen=True)
+def _listed_rows() -> dict[str, NamedSet]:
+    return {
+        name: NamedSet(row.count, row.classes, f"images of {row.tree}, a list of OpenOOD v1.5")
+        for name, row in openood.table().items()
+    }
+
+
+NAMED: dict[str, NamedSet] = _embedded_rows() | _listed_rows()
+
+
+@dataclass(frozen=True, eq=False)
 class ImageSet:
     """An opened image set, as the encoder is to see it when it scores."""
 
     name: str
     """Its name, folder or list."""
-    images_NHWC: np.ndarray
+    images_NHWC: np.ndarray | FileImages
     """uint8, after the test transform's resize and crop, not normalised; may be a memory map."""
     labels_N: np.ndarray
     """int64: 0..classes-1, or -1 where OOD."""
     digest: str
-    """16 hex digits that name pixels and labels."""
+    """Names pixels and labels (of a set that is never packed: paths, labels and sizes)."""
+    files: Listing | None = None
+    """The files that a random crop is cut from, where `images_NHWC` does not hold all of them."""
 
 
 def open_set(ref: ImageSetRef, benchmark: BenchmarkSpec, data_root: Path) -> ImageSet:
     """Open an image set: pixels after the test transform, and labels.
+
+    Sets of files are packed at first use, by one process of a node while the others wait; a set
+    whose pack would pass `PACK_LIMIT` is decoded when it is read. Opened once a process.
 
     Args:
         ref: a named set, a folder or a list.
@@ -67,10 +89,29 @@ def open_set(ref: ImageSetRef, benchmark: BenchmarkSpec, data_root: Path) -> Ima
         SpecError: no set has this name.
     """
     if isinstance(ref, str):
-        _check_name(ref)
-        if ref.startswith("digits/"):
-            return _embedded(ref, transform.of(benchmark))
-    raise DataError(f"{ref}: cannot be opened")
+        check_name(ref)
+    how = transform_of(ref, benchmark)
+    if isinstance(ref, str) and ref.startswith("digits/"):
+        return _embedded(ref, how)
+    return _from_files(ref, *_roles(ref, benchmark), how, data_root)
+
+
+def files_of(ref: ImageSetRef, benchmark: BenchmarkSpec, data_root: Path) -> Listing:
+    """The files of a set that is not embedded, listed once a process; opens none of them.
+
+    Raises:
+        DataError: list or folder is missing, or is not what it should be.
+    """
+    return _files(ref, *_roles(ref, benchmark), data_root)
+
+
+def transform_of(ref: ImageSetRef, benchmark: BenchmarkSpec) -> Transform:
+    """The test transform of a set. ImageNet-C comes cropped and is not resized, as in OpenOOD."""
+    how = transform.of(benchmark)
+    row = openood.table().get(ref) if isinstance(ref, str) else None
+    if row is not None and row.tree == "imagenet_c":
+        return Transform(how.channels, how.size, how.size)
+    return how
 
 
 def check_known(benchmark: BenchmarkSpec) -> None:
@@ -82,15 +123,28 @@ def check_known(benchmark: BenchmarkSpec) -> None:
     for key, ref in references(benchmark):
         if not isinstance(ref, str):
             continue
-        _check_name(ref, f"benchmark {benchmark.name}: {key}: ")
+        check_name(ref, f"benchmark {benchmark.name}: {key}: ")
         classes = NAMED[ref].classes
-        if key.startswith("id.") and classes != benchmark.classes:
+        if key.startswith(("id.", "shifted.")) and classes != benchmark.classes:
             raise SpecError(
                 f"benchmark {benchmark.name}: {key}: {ref} has {classes} ID classes, the "
                 f"benchmark says {benchmark.classes}",
                 key=key,
                 got=ref,
             )
+
+
+def check_name(name: str, where: str = "") -> None:
+    """Refuse a name that is not in the table.
+
+    Raises:
+        SpecError: names the nearest right one.
+    """
+    if name in NAMED:
+        return
+    near = difflib.get_close_matches(name, NAMED, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]}?" if near else "`rwood data list` shows the names"
+    raise SpecError(f"{where}{name} is not a known image set; {hint}", got=name)
 
 
 def references(benchmark: BenchmarkSpec) -> Iterator[tuple[str, ImageSetRef]]:
@@ -102,12 +156,54 @@ def references(benchmark: BenchmarkSpec) -> Iterator[tuple[str, ImageSetRef]]:
             yield f"{part}.{name}", ref
 
 
-def _check_name(name: str, where: str = "") -> None:
-    if name in NAMED:
-        return
-    near = difflib.get_close_matches(name, NAMED, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]}?" if near else "`rwood data list` shows the names"
-    raise SpecError(f"{where}{name} is not a known image set; {hint}", got=name)
+def processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _roles(ref: ImageSetRef, benchmark: BenchmarkSpec) -> tuple[int | None, ImageSetRef]:
+    """Number of ID classes (None for an OOD set), and the ID train set."""
+    labelled = any(
+        ref == other and key.startswith(("id.", "shifted.")) for key, other in references(benchmark)
+    )
+    return (benchmark.classes if labelled else None), benchmark.id.train
+
+
+@functools.cache
+def _files(ref: ImageSetRef, classes: int | None, train: ImageSetRef, data_root: Path) -> Listing:
+    if isinstance(ref, str):
+        return openood.read(ref, data_root, ood=classes is None)
+    if isinstance(ref, ListSet):
+        path = data_root / ref.list
+        lines = listing.list_lines(listing.read_text(path, "the benchmark file names it"))
+        return listing.parse_list(
+            lines,
+            path,
+            images=data_root / ref.images,
+            classes=classes,
+            name=ref.list,
+            remedy=f"the list {path} names it",
+        )
+    names = None
+    if classes is not None:
+        first = train if isinstance(train, FolderSet) else ref
+        names = listing.class_folders(data_root / first.folder, classes)
+    return listing.read_folder(data_root / ref.folder, name=ref.folder, class_names=names)
+
+
+@functools.cache
+def _from_files(
+    ref: ImageSetRef, classes: int | None, train: ImageSetRef, how: Transform, data_root: Path
+) -> ImageSet:
+    found = _files(ref, classes, train, data_root)
+    workers = processors()
+    opened = packs.open_pack(found, how, data_root)
+    if opened is None and packs.pack_bytes(len(found), how) > PACK_LIMIT:
+        digest = f"{found.digest}-{how.resize}-{how.size}-{how.channels}"
+        return ImageSet(found.name, FileImages(found, how, workers), found.labels_N, digest, found)
+    opened = opened or packs.pack(found, how, data_root, workers=workers)
+    files = None if opened.whole else found
+    return ImageSet(found.name, opened.images_NHWC, opened.labels_N, opened.digest, files)
 
 
 @functools.cache

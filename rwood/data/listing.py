@@ -3,8 +3,8 @@
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -39,6 +39,11 @@ class Listing:
     def path(self, row: int) -> Path:
         """Where an image lies."""
         return self.root / self.paths[row]
+
+    def part(self, rows: range) -> "Listing":
+        """Some consecutive files."""
+        kept = slice(rows.start, rows.stop)
+        return replace(self, paths=self.paths[kept], labels_N=self.labels_N[kept])
 
 
 def list_lines(text: str) -> list[str]:
@@ -131,26 +136,32 @@ def read_folder(folder: Path, *, name: str, class_names: Sequence[str] | None) -
                 raise DataError(f"{folder / first} is no class of the ID train set", file=name)
             labels[row] = rank[first]
     lines = [f"{path} {size}" for path, size in found]
-    remedy = "it was there a moment ago; is something else writing to this folder?"
+    remedy = "replace it or take it away"
     return Listing(name, folder, [p for p, _ in found], labels, digest_of(lines, labels), remedy)
 
 
-def class_folders(folder: Path) -> list[str]:
+def class_folders(folder: Path, classes: int) -> list[str]:
     """Class names of a plain folder, sorted: the rank is the label.
 
     Raises:
-        DataError: no such folder.
+        DataError: no such folder, or not so many classes.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder: put images there as <class>/<file>")
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    if len(names) != classes:
+        raise DataError(
+            f"{folder} has {len(names)} class folders, the benchmark says {classes}",
+            file=str(folder),
+        )
+    return names
 
 
 def is_below(relative: str) -> bool:
     """Whether a path from a list or an archive stays below the folder that it starts from."""
-    path = PurePosixPath(relative)
-    unsafe = path.is_absolute() or ".." in path.parts or not path.parts
-    return not (unsafe or "\\" in relative or "\0" in relative or ":" in path.parts[0])
+    parts = relative.split("/")
+    unsafe = relative.startswith("/") or ".." in parts or not relative.strip("./")
+    return not (unsafe or "\\" in relative or "\0" in relative or ":" in parts[0])
 
 
 def digest_of(lines: Sequence[str], labels_N: np.ndarray) -> str:

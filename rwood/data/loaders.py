@@ -2,12 +2,17 @@
 
 The global batch is the unit: order, views and row counts are drawn for it and each worker takes
 its share of the rows, so that the union over workers is what one worker would see.
+
+Where a training image comes from follows from the set. If its pack holds every pixel of its files
+(CIFAR, digits), views are cut from the pack: on the device if it takes at most a quarter of the
+device's memory, else from RAM or the memory map. If not (ImageNet), they are cut from the files.
 """
 
 import functools
-import hashlib
 import math
+import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,10 +20,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rwood.data import views
+from rwood.data import streaming, views
+from rwood.data.decode import FileImages
 from rwood.data.image_sets import ImageSet
+from rwood.data.shares import Share, shares
 from rwood.spec.benchmark import BenchmarkSpec
 from rwood.spec.run import RunSpec
+
+DEVICE_SHARE = 0.25
+"""Largest share of a GPU's memory that a resident image set may take."""
 
 
 class Batch(NamedTuple):
@@ -38,25 +48,12 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Resident:
-    """A whole image set on the device that trains."""
+    """A whole image set in memory, on the device that trains if it fits."""
 
     images_NCHW: Tensor
-    """uint8."""
+    """uint8; on a CPU a view of the memory map, which processes share."""
     labels_N: Tensor
-    """int64."""
-
-
-_RESIDENT: dict[tuple[str, str], Resident] = {}
-
-
-def resident(image_set: ImageSet, device: torch.device) -> Resident:
-    """The image set on a device, put there once a process: trials of an actor share it."""
-    key = (image_set.digest, str(device))
-    if key not in _RESIDENT:
-        images = torch.from_numpy(np.array(image_set.images_NHWC.transpose(0, 3, 1, 2), order="C"))
-        labels = torch.from_numpy(np.array(image_set.labels_N, dtype=np.int64))
-        _RESIDENT[key] = Resident(images.to(device), labels.to(device))
-    return _RESIDENT[key]
+    """int64, on the device that trains."""
 
 
 def training_batches(
@@ -79,34 +76,21 @@ def training_batches(
         rank: this worker.
         world_size: workers that share the batch; one with more workers than images gets no rows.
         device: where the batches are made.
+
+    Raises:
+        DataError: a file of the set is missing or damaged.
     """
-    held = resident(image_set, device)
-    total = len(held.labels_N)
-    order_N = _order(total, run.seed, epoch)
+    total = len(image_set.labels_N)
+    plan = shares(
+        total, run.batch_size, seed=run.seed, epoch=epoch, rank=rank, world_size=world_size
+    )
     steps = steps_per_epoch(total, run.batch_size)
-    for step in range(steps):
-        batch_B = order_N[step * run.batch_size : (step + 1) * run.batch_size]
-        count = len(batch_B)
-        mine = slice(rank * count // world_size, (rank + 1) * count // world_size)
-        drawn = views.draw_views(
-            run.views,
-            2 * count,
-            seed=run.seed,
-            epoch=epoch,
-            step=step,
-            image_size=(held.images_NCHW.shape[2], held.images_NCHW.shape[3]),
-            channels=benchmark.channels,
-        )
-        both = torch.cat([torch.arange(count)[mine], torch.arange(count, 2 * count)[mine]])
-        rows_2n = batch_B[mine].repeat(2).to(device, non_blocking=True)
-        images = views.augment(
-            held.images_NCHW[rows_2n],
-            drawn.rows(both).to(device),
-            mean=benchmark.mean,
-            std=benchmark.std,
-            output_size=benchmark.image_size,
-        )
-        yield Batch(images, held.labels_N[rows_2n], count, step, steps)
+    if image_set.files is None:
+        made = _from_memory(resident(image_set, device), plan, run, benchmark, device)
+    else:
+        made = streaming.from_files(image_set.files, plan, run, benchmark, device)
+    for share, images, labels in made:
+        yield Batch(images, labels, share.count, share.step, steps)
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:
@@ -117,7 +101,7 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
 def embedding_batches(
     image_set: ImageSet, benchmark: BenchmarkSpec, *, device: torch.device, batch: int
 ) -> Iterator[Tensor]:
-    """Normalised images of a set in its order, for scoring.
+    """Normalised images of a set in its order, for scoring; the next batch is read meanwhile.
 
     Args:
         image_set: an opened set; its images went through the test transform's resize and crop.
@@ -128,14 +112,64 @@ def embedding_batches(
     Yields:
         (n, C, S, S) float32.
     """
-    for start in range(0, len(image_set.labels_N), batch):
-        images_NHWC = np.array(image_set.images_NHWC[start : start + batch])
-        images = torch.from_numpy(images_NHWC).to(device)
-        yield views.normalize(images, benchmark.mean, benchmark.std)
+    starts = range(0, len(image_set.labels_N), batch)
+    with ThreadPoolExecutor(1) as ahead:
+        read = functools.partial(_read, image_set.images_NHWC, batch)
+        pending = ahead.submit(read, 0)
+        for start in starts:
+            images_NHWC = pending.result()
+            pending = ahead.submit(read, start + batch)
+            images = torch.from_numpy(images_NHWC).to(device)
+            yield views.normalize(images, benchmark.mean, benchmark.std)
 
 
-@functools.lru_cache(maxsize=2)
-def _order(total: int, seed: int, epoch: int) -> Tensor:
-    key = hashlib.sha256(f"order {seed} {epoch}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(key[:8], "little") >> 1)
-    return torch.randperm(total, generator=generator)
+_RESIDENT: dict[tuple[str, str], Resident] = {}
+
+
+def resident(image_set: ImageSet, device: torch.device) -> Resident:
+    """A set in memory, put there once a process: trials of an actor share it."""
+    key = (image_set.digest, str(device))
+    if key not in _RESIDENT:
+        assert not isinstance(image_set.images_NHWC, FileImages)
+        with warnings.catch_warnings():  # the array is read-only, and so is the tensor's use
+            warnings.simplefilter("ignore", UserWarning)
+            images = torch.from_numpy(image_set.images_NHWC).permute(0, 3, 1, 2)
+        if device.type == "cuda":
+            memory = torch.cuda.get_device_properties(device).total_memory
+            if images.numel() <= DEVICE_SHARE * memory:
+                images = images.to(device).contiguous()
+        labels = torch.tensor(image_set.labels_N, device=device)
+        _RESIDENT[key] = Resident(images, labels)
+    return _RESIDENT[key]
+
+
+def _from_memory(
+    held: Resident,
+    plan: Iterator[Share],
+    run: RunSpec,
+    benchmark: BenchmarkSpec,
+    device: torch.device,
+) -> Iterator[tuple[Share, Tensor, Tensor]]:
+    for share in plan:
+        drawn = views.draw_views(
+            run.views,
+            2 * share.count,
+            seed=run.seed,
+            epoch=share.epoch,
+            step=share.step,
+            image_size=(held.images_NCHW.shape[2], held.images_NCHW.shape[3]),
+            channels=benchmark.channels,
+        )
+        rows_2n = share.rows_n.repeat(2)
+        images = views.augment(
+            held.images_NCHW[rows_2n.to(held.images_NCHW.device)].to(device, non_blocking=True),
+            drawn.rows(share.views_2n).to(device),
+            mean=benchmark.mean,
+            std=benchmark.std,
+            output_size=benchmark.image_size,
+        )
+        yield share, images, held.labels_N[rows_2n.to(device)]
+
+
+def _read(images_NHWC: np.ndarray | FileImages, batch: int, start: int) -> np.ndarray:
+    return np.array(images_NHWC[start : start + batch])

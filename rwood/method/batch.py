@@ -54,24 +54,33 @@ def scalar_like(tensor: Tensor, number: float | Tensor) -> Tensor:
     return tensor.new_full((), number)
 
 
-def count_rows(rows: int, device: torch.device, group: dist.ProcessGroup | None) -> list[int]:
+def count_rows(
+    local: Tensor, known: Sequence[int] | None, group: dist.ProcessGroup | None
+) -> list[int]:
     """Number of rows on every rank, in rank order.
 
-    Costs one small collective and, on an accelerator, one host synchronisation: a caller that knows
-    the counts should hand them to the loss instead.
-
     Args:
-        rows: n, the rows of this rank.
-        device: where the collective runs.
+        local: (n, ...) rows of this rank.
+        known: the counts, if the caller knows them. Otherwise they are exchanged, which costs a
+            small collective and, on an accelerator, a host synchronisation.
         group: the ranks that share the batch; None means this process alone.
 
     Returns:
         One count a rank; their sum is N.
+
+    Raises:
+        ValueError: the known counts do not fit this rank's rows.
     """
+    rows = local.shape[0]
     if group is None:
         return [rows]
-    mine = torch.tensor([rows], device=device)
-    counts = [torch.zeros_like(mine) for _ in range(dist.get_world_size(group))]
+    rank, ranks = dist.get_rank(group), dist.get_world_size(group)
+    if known is not None:
+        if len(known) != ranks or known[rank] != rows:
+            raise ValueError(f"rank {rank} of {ranks} has {rows} rows, not as in {list(known)}")
+        return list(known)
+    mine = torch.tensor([rows], device=local.device)
+    counts = [torch.zeros_like(mine) for _ in range(ranks)]
     dist.all_gather(counts, mine, group=group)
     return [int(count) for count in torch.cat(counts).tolist()]
 
@@ -132,7 +141,7 @@ def row_strips(rows: int, columns: int, device: torch.device) -> Iterator[slice]
 
     Args:
         rows: rows to cover, possibly none.
-        columns: width of the widest strip, at least one.
+        columns: width of the widest strip.
         device: decides how many entries a strip may hold.
 
     Yields:
@@ -141,6 +150,8 @@ def row_strips(rows: int, columns: int, device: torch.device) -> Iterator[slice]
     # On a CPU low strips stay in the second-level cache; they grow a little with the width, because
     # a strip also touches every row of the gradient.
     on_cpu = device.type == "cpu"
-    height = min(max(columns // 16, 64), 128) if on_cpu else max(64, _STRIP_ENTRIES // columns)
+    height = (
+        min(max(columns // 16, 96), 256) if on_cpu else max(64, _STRIP_ENTRIES // max(columns, 1))
+    )
     for start in range(0, rows, height):
         yield slice(start, min(start + height, rows))

@@ -182,8 +182,8 @@ def score_rmds(state: Rmds, embeddings_QD: Tensor) -> Tensor:
         ValueError: queries are empty, not finite or of other dims.
     """
     near = Mahalanobis(state.centre_D, state.whitening_DK, state.means_CK)
-    background_Q = _distance(embeddings_QD, state.background_mean_D, state.background_whitening_DB)
-    return score_mahalanobis(near, embeddings_QD) - background_Q
+    near_Q = score_mahalanobis(near, embeddings_QD)
+    return near_Q - _distance(embeddings_QD, state.background_mean_D, state.background_whitening_DB)
 
 
 @dataclass(frozen=True)

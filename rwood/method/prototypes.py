@@ -77,7 +77,7 @@ def cider_loss(
     unit_nD = unit_rows(projections_ND, labels_N)
     temperature = scalar_like(unit_nD, temperature)
     with torch.autocast(unit_nD.device.type, enabled=False):
-        counts = rows_per_rank or count_rows(unit_nD.shape[0], unit_nD.device, group)
+        counts = count_rows(unit_nD, rows_per_rank, group)
         moved_CD = update_prototypes(
             prototypes_CD.to(unit_nD.dtype),
             _with_own_gradient(unit_nD, counts, group),

@@ -1,4 +1,4 @@
-"""Class counts, sums and second moments of embeddings: one pass, mergeable, memory D^2 + C D.
+"""Class counts, sums and second moments of embeddings: one pass, mergeable, memory D^2 + 2 C D.
 
 Legend of shape suffixes: N rows (samples), D dims, C classes.
 """
@@ -13,27 +13,28 @@ from torch import Tensor
 from .queries import check_embeddings
 
 # Rows handled at once: enough for a fast matrix product, little enough to stay small in float64.
-_CHUNK_ROWS = 2048
+_CHUNK_ROWS = 1024
 
 
 @dataclass(frozen=True)
 class ClassSums:
-    """Sums over the rows seen so far, in float64, of embeddings minus a common shift.
+    """Sums over the rows seen so far, in float64, of embeddings minus the pivot of their class.
 
-    The shift (the mean of the first rows seen) keeps the second moment from being dominated by the
-    mean, which the covariance would have to subtract again.
+    A pivot is the mean of the first rows seen of a class. It is near the class mean, so the
+    within-class covariance is not a small difference of large sums however collapsed the classes
+    are: rounding stays relative to the scatter within classes, not to the distance between them.
 
     Attributes:
         count_C: rows of each class.
-        sum_CD: sum of x - shift over the rows of each class.
-        gram_DD: sum of (x - shift)(x - shift)^T over all rows.
-        shift_D: the shift; zero while no row has been seen.
+        sum_CD: sum of x - pivot over the rows of each class.
+        gram_DD: sum of (x - pivot)(x - pivot)^T over all rows.
+        pivot_CD: the pivots; zero while a class has no row.
     """
 
     count_C: Tensor
     sum_CD: Tensor
     gram_DD: Tensor
-    shift_D: Tensor
+    pivot_CD: Tensor
 
     def means_CD(self) -> Tensor:
         """Class means in float64.
@@ -44,11 +45,11 @@ class ClassSums:
         missing = (self.count_C == 0).nonzero().flatten().tolist()
         if missing:
             raise ValueError(f"no sample of class {', '.join(map(str, missing[:10]))} to fit on")
-        return self.sum_CD / self.count_C[:, None] + self.shift_D
+        return self.sum_CD / self.count_C[:, None] + self.pivot_CD
 
     def mean_D(self) -> Tensor:
         """Mean of all rows in float64."""
-        return self.sum_CD.sum(0) / self.count_C.sum() + self.shift_D
+        return (self.sum_CD + self.count_C[:, None] * self.pivot_CD).sum(0) / self.count_C.sum()
 
     def within_DD(self) -> Tensor:
         """Covariance around the class means, divisor N: Sigma of the tied Gaussian.
@@ -56,9 +57,7 @@ class ClassSums:
         Raises:
             ValueError: a class has no row.
         """
-        centred_CD = self.means_CD() - self.shift_D
-        scatter_DD = self.gram_DD - (centred_CD * self.count_C[:, None]).T @ centred_CD
-        return scatter_DD / self.count_C.sum()
+        return self.gram_around_DD(self.means_CD()) / self.count_C.sum()
 
     def total_DD(self) -> Tensor:
         """Covariance around the mean of all rows, divisor N."""
@@ -73,10 +72,20 @@ class ClassSums:
         Returns:
             (D, D) mean of (x - point)(x - point)^T.
         """
-        rows = self.count_C.sum()
-        offset_D = self.shift_D - point_D.double()
-        cross_DD = torch.outer(self.sum_CD.sum(0) / rows, offset_D)
-        return self.gram_DD / rows + cross_DD + cross_DD.T + torch.outer(offset_D, offset_D)
+        return self.gram_around_DD(point_D.double().expand_as(self.pivot_CD)) / self.count_C.sum()
+
+    def gram_around_DD(self, points_CD: Tensor) -> Tensor:
+        """The second moment about other points than the pivots, not divided.
+
+        Args:
+            points_CD: (C, D) one point a class.
+
+        Returns:
+            (D, D) sum of (x - point)(x - point)^T over all rows.
+        """
+        offset_CD = self.pivot_CD - points_CD
+        half_DD = (self.sum_CD + self.count_C[:, None] / 2.0 * offset_CD).T @ offset_CD
+        return self.gram_DD + half_DD + half_DD.T
 
 
 def empty_class_sums(classes: int, dims: int, device: torch.device | str = "cpu") -> ClassSums:
@@ -91,14 +100,12 @@ def empty_class_sums(classes: int, dims: int, device: torch.device | str = "cpu"
         Zeros.
     """
     zeros = torch.zeros(classes, dims, dtype=torch.float64, device=device)
-    return ClassSums(zeros[:, 0].clone(), zeros, zeros.new_zeros(dims, dims), zeros.new_zeros(dims))
+    count_C, gram_DD = zeros.new_zeros(classes), zeros.new_zeros(dims, dims)
+    return ClassSums(count_C, zeros, gram_DD, zeros.clone())
 
 
 def accumulate(sums: ClassSums, embeddings_ND: Tensor, labels_N: Tensor) -> ClassSums:
     """The sums with more rows added; the given sums stay as they are.
-
-    Products and sums are float64 throughout: with features as collapsed as a contrastive loss makes
-    them, the within-class scatter is a small difference of large numbers.
 
     Args:
         sums: rows seen so far.
@@ -111,49 +118,54 @@ def accumulate(sums: ClassSums, embeddings_ND: Tensor, labels_N: Tensor) -> Clas
     Raises:
         ValueError: rows are empty, not finite or of other dims, or a label is out of range.
     """
-    check_embeddings(embeddings_ND, sums.shift_D.shape[0])
-    classes = sums.count_C.shape[0]
+    classes, dims = sums.pivot_CD.shape
+    check_embeddings(embeddings_ND, dims)
     if labels_N.shape != embeddings_ND.shape[:1]:
         raise ValueError(f"{embeddings_ND.shape[0]} rows but labels {tuple(labels_N.shape)}")
     if int(labels_N.min()) < 0 or int(labels_N.max()) >= classes:
         raise ValueError(f"labels must be 0..{classes - 1}")
-    count_C, sum_CD, gram_DD = sums.count_C.clone(), sums.sum_CD.clone(), sums.gram_DD.clone()
-    seen = bool(count_C.sum() > 0)
-    shift_D = sums.shift_D if seen else embeddings_ND[:_CHUNK_ROWS].double().mean(0)
-    count_C += torch.bincount(labels_N, minlength=classes)
+    count_C, sum_CD = sums.count_C.clone(), sums.sum_CD.clone()
+    gram_DD, pivot_CD = sums.gram_DD.clone(), sums.pivot_CD.clone()
     for start in range(0, embeddings_ND.shape[0], _CHUNK_ROWS):
-        centred_ND = embeddings_ND[start : start + _CHUNK_ROWS].double() - shift_D
-        sum_CD.index_add_(0, labels_N[start : start + _CHUNK_ROWS], centred_ND)
-        gram_DD += _gram(centred_ND)
-    return ClassSums(count_C, sum_CD, gram_DD, shift_D)
+        rows_ND = embeddings_ND[start : start + _CHUNK_ROWS].double()
+        chunk_N = labels_N[start : start + _CHUNK_ROWS]
+        found_C = torch.bincount(chunk_N, minlength=classes)
+        new_C = (count_C == 0) & (found_C > 0)
+        if bool(new_C.any()):
+            means_CD = torch.zeros_like(pivot_CD).index_add_(0, chunk_N, rows_ND)
+            means_CD /= found_C.clamp_min(1)[:, None]
+            pivot_CD = torch.where(new_C[:, None], means_CD, pivot_CD)
+        offset_ND = rows_ND - pivot_CD.index_select(0, chunk_N)
+        count_C += found_C
+        sum_CD.index_add_(0, chunk_N, offset_ND)
+        gram_DD += _gram(offset_ND)
+    return ClassSums(count_C, sum_CD, gram_DD, pivot_CD)
 
 
 def merge(first: ClassSums, second: ClassSums) -> ClassSums:
-    """Sums over the rows of both, whatever their shifts.
+    """Sums over the rows of both, whatever their pivots.
 
     Args:
         first: sums over some rows.
         second: sums over other rows, of the same classes and dims.
 
     Returns:
-        New sums, with the shift of the first unless that has seen no row.
+        New sums, with the pivots of the first except for classes that only the second has seen.
     """
-    if not bool(first.count_C.sum() > 0):
-        return second
-    offset_D = second.shift_D - first.shift_D
-    cross_DD = torch.outer(second.sum_CD.sum(0), offset_D)
-    spread_DD = second.count_C.sum() * torch.outer(offset_D, offset_D)
+    only_second_C = first.count_C == 0
+    pivot_CD = torch.where(only_second_C[:, None], second.pivot_CD, first.pivot_CD)
+    offset_CD = second.pivot_CD - pivot_CD
     return ClassSums(
         first.count_C + second.count_C,
-        first.sum_CD + second.sum_CD + second.count_C[:, None] * offset_D,
-        first.gram_DD + second.gram_DD + cross_DD + cross_DD.T + spread_DD,
-        first.shift_D,
+        first.sum_CD + second.sum_CD + second.count_C[:, None] * offset_CD,
+        first.gram_DD + second.gram_around_DD(pivot_CD),
+        pivot_CD,
     )
 
 
-def _gram(centred_ND: Tensor) -> Tensor:
+def _gram(offset_ND: Tensor) -> Tensor:
     """X^T X; on a CPU through numpy, which computes one triangle only (BLAS syrk)."""
-    if centred_ND.device.type == "cpu":
-        rows_ND = centred_ND.numpy()
-        return torch.from_numpy(rows_ND.T @ rows_ND)
-    return centred_ND.T @ centred_ND
+    if offset_ND.device.type == "cpu":
+        array_ND = offset_ND.numpy()
+        return torch.from_numpy(array_ND.T @ array_ND)
+    return offset_ND.T @ offset_ND

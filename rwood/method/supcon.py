@@ -64,7 +64,7 @@ def supcon_loss(
         Scalar in at least float32.
 
     Raises:
-        ValueError: the shapes of rows and labels do not fit.
+        ValueError: the shapes of rows and labels, or the row counts, do not fit.
     """
     unit_nD = unit_rows(projections_ND, labels_N)
     temperature = scalar_like(unit_nD, temperature)
@@ -105,7 +105,7 @@ def _supcon(
 ) -> tuple[Tensor, Tensor]:
     """Unscaled loss of the global batch and its gradient with respect to this rank's unit rows."""
     rows = unit_nD.shape[0]
-    counts = counts or count_rows(rows, unit_nD.device, group)
+    counts = count_rows(unit_nD, counts, group)
     labels_n = labels_n.to(unit_nD.dtype)
     unit_ND, labels_N = gather_rows(unit_nD, counts, group), gather_rows(labels_n, counts, group)
     first, total_rows = first_row(counts, group), max(sum(counts), 1)

@@ -11,7 +11,7 @@ from rwood.report.document import Block, Code, Document, Folded, Picture, Sectio
 from rwood.report.figures_scores import GEOMETRY, geometry_curves
 from rwood.report.finding import finding
 from rwood.report.inputs import ReportInputs
-from rwood.report.knobs import knobs, last_value
+from rwood.report.knobs import knobs
 from rwood.report.tables import accuracy_sentence, gain_table, own_key, own_table, versus_table
 from rwood.report.trials import (
     cost_table,
@@ -60,10 +60,10 @@ def _benchmark(inputs: ReportInputs, figures: Path) -> list[Block]:
     blocks: list[Block] = [own_table(runs, key, id_set, whose)]
     blocks += [Text(line) for line in [accuracy_sentence(runs, whose)] if line]
     if base:
-        blocks += [Text(line) for line in [accuracy_sentence(base, "the base run")] if line]
         base_key = own_key(base[0])
         if id_set:
             blocks.append(own_table(base, base_key, id_set, "the base run"))
+        blocks += [Text(line) for line in [accuracy_sentence(base, "the base run")] if line]
         for metrics in (("fpr95", "auroc"), ("aupr_in", "aupr_out")):
             blocks.append(versus_table(runs, base, metrics, key, base_key))
         gained = gain_table(runs, base)
@@ -94,7 +94,7 @@ def _search(inputs: ReportInputs, figures: Path) -> list[Block]:
         )
     ]
     blocks += [Text(line) for line in failures(study)]
-    if any(last_value(trial, spec.search.objective) is not None for trial in study.trials):
+    if figures_search.valued(inputs, "complete") or figures_search.valued(inputs, "stopped"):
         blocks += _search_pictures(inputs, figures)
     return [*blocks, Folded("All trials", trial_table(inputs))]
 

@@ -36,7 +36,8 @@ def draw_parallel(inputs: ReportInputs, path: Path) -> Path:
             look = _CHAMPION
         axis.plot(range(len(heights)), heights, **look)
     axis.plot([], [], label="champion", **_CHAMPION)
-    axis.plot([], [], label="stopped early", **_STOPPED)
+    if valued(inputs, "stopped"):
+        axis.plot([], [], label="stopped early", **_STOPPED)
     figure.legend(loc="outside upper center", ncols=2, fontsize=9, frameon=False)
     _parallel_axes(axis, found, objective, low, high)
     bar = figure.colorbar(ScalarMappable(norm, colours), ax=axis, pad=0.02, aspect=28)

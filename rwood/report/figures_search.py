@@ -143,13 +143,19 @@ def draw_slices(inputs: ReportInputs, path: Path) -> Path:
             dress(axis, _axis_name(found[place]), y if place % columns == 0 else "")
         else:
             axis.set_visible(False)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=5, fontsize=9, frameon=False)
+    seen: dict[str, Any] = {}
+    for axis in axes.flat:
+        seen |= {t: h for h, t in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(
+        seen.values(), seen.keys(), loc="outside upper center", ncols=5, fontsize=9, frameon=False
+    )
     return write(figure, path)
 
 
 def _slice(axis: Any, inputs: ReportInputs, knob: Knob) -> None:
-    axis.axvline(knob.number(knob.base), color=INK, linestyle=":", linewidth=1.3, label="base run")
+    if knob.base_among:
+        look = {"color": INK, "linestyle": ":", "linewidth": 1.3}
+        axis.axvline(knob.number(knob.base), label="base run", **look)
     for state, look in _STATES.items():
         pairs = valued(inputs, state)
         if pairs:

@@ -54,7 +54,7 @@ def _unfinished(inputs: ReportInputs) -> str:
 def _settings(inputs: ReportInputs) -> str:
     params = inputs.study.champion_params
     words = [
-        f"{knob.key.rsplit('.', 1)[-1]} {plain_number(params.get(knob.key, knob.base))}"
+        f"{knob.word} {plain_number(params.get(knob.key, knob.base))}"
         for knob in knobs(inputs.spec)
     ]
     return ", ".join(words) if words else "its settings"

@@ -34,7 +34,7 @@ def plot_history(inputs: ReportInputs) -> str:
     for state in _LOOKS:
         _add_trials(figure, inputs, state, [float(t.number) for t, _ in valued(inputs, state)])
     failed = [t.number for t in inputs.study.trials if t.state == "failed"]
-    if failed and best:
+    if failed:
         low = min(v for state in _LOOKS for _, v in valued(inputs, state))
         figure.add_scatter(
             x=failed, y=[low] * len(failed), mode="markers", name="failed", hoverinfo="x+name",
@@ -60,9 +60,9 @@ def plot_slices(inputs: ReportInputs) -> str:
         for state in _LOOKS:
             x = [knob.number(knob.of(t)) for t, _ in valued(inputs, state)]
             _add_trials(figure, inputs, state, x, first=place == 0, **where)
-        figure.add_vline(
-            knob.number(knob.base), line={"color": INK, "dash": "dot", "width": 1.3}, **where
-        )
+        if knob.base_among:
+            line = {"color": INK, "dash": "dot", "width": 1.3}
+            figure.add_vline(knob.number(knob.base), line=line, **where)
         figure.update_xaxes(**_slice_axis(knob), **where)
     for row in range(1, rows + 1):
         figure.update_yaxes(title=metric_title(objective_of(inputs)), row=row, col=1)
@@ -123,7 +123,7 @@ def plot_parallel(inputs: ReportInputs) -> str:
 
 
 def _dimension(knob: Knob, trials: list[TrialResult]) -> dict[str, Any]:
-    label = knob.key.rsplit(".", 1)[-1]
+    label = knob.word
     numbers = [knob.number(knob.of(trial)) for trial in trials]
     if isinstance(knob.domain, Choices):
         ends = [0, max(1, len(knob.domain.choices) - 1)]

@@ -31,10 +31,19 @@ class Knob:
     """Its value in the base run."""
 
     @property
+    def word(self) -> str:
+        """The key; of the loss's settings the last part, which is telling enough."""
+        return self.key.rsplit(".", 1)[-1] if self.key in SYMBOLS else self.key
+
+    @property
     def name(self) -> str:
-        """Last part of the key, with the paper's symbol where there is one."""
-        leaf = self.key.rsplit(".", 1)[-1]
-        return f"{leaf} ({SYMBOLS[self.key]})" if self.key in SYMBOLS else leaf
+        """The word, with the paper's symbol where there is one."""
+        return f"{self.word} ({SYMBOLS[self.key]})" if self.key in SYMBOLS else self.word
+
+    @property
+    def base_among(self) -> bool:
+        """Whether the base run's value has a place on the axis."""
+        return not isinstance(self.domain, Choices) or self.base in self.domain.choices
 
     @property
     def log(self) -> bool:

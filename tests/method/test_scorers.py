@@ -129,6 +129,15 @@ def test_float32_rows_are_summed_in_float64_however_collapsed_the_classes():
     np.testing.assert_allclose(within, slow, rtol=0, atol=1e-8 * slow.diagonal().min())
 
 
+def test_fewer_rows_than_dims_leave_no_direction_of_rounding_noise():
+    # Classes lie 1000 times farther apart than they spread: noise of that scale must not count.
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 10
+    rows = (1000 * rng.standard_normal((10, 80)))[labels] + rng.standard_normal((60, 80))
+    state = scorers.fit_mahalanobis(torch.from_numpy(rows), torch.from_numpy(labels), classes=10)
+    assert state.whitening_DK.shape == (80, 50)
+
+
 def test_rmds_is_the_difference_of_two_distances():
     train, labels, queries = features()
     one = slow_mahalanobis(train, torch.zeros_like(labels), queries).min(1)
@@ -234,7 +243,7 @@ def test_vim_is_its_definition():
 def fitted():
     """Every scorer, fitted, as (name, fit of given rows, score of given rows)."""
     train, labels, _ = features()
-    weight, bias = torch.eye(9)[:3], torch.zeros(3)
+    weight, bias = 0.01 * torch.eye(9)[:3], torch.zeros(3)
     return {
         "mahalanobis": (
             lambda rows: scorers.fit_mahalanobis(rows, labels[: len(rows)], classes=4),
@@ -257,10 +266,12 @@ def fitted():
 
 
 @pytest.mark.parametrize("name", fitted())
-def test_meaningless_rows_are_refused(name):
+def test_rows_are_left_alone_and_meaningless_ones_refused(name):
     fit, score = fitted()[name]
     train, _, queries = features()
+    before = train.clone()
     state = fit(train)
+    assert torch.equal(train, before)
     bad_value = queries.clone()
     bad_value[3, 2] = float("nan")
     with pytest.raises(ValueError, match="NaN"):

@@ -25,6 +25,12 @@ def test_no_search_no_knobs() -> None:
     assert knobs(make_spec(search=None)) == []
 
 
+def test_other_settings_go_by_their_whole_key() -> None:
+    assert WORDS.name == "scorer.name"
+    assert WORDS.base_among
+    assert not Knob("x", Choices(choices=(1, 2)), 3).base_among
+
+
 def test_shares() -> None:
     assert [LOG.share(v) for v in (0.01, 0.1, 1.0)] == pytest.approx([0, 0.5, 1])
     assert [LINEAR.share(v) for v in (-1.0, 0.0, 3.0)] == pytest.approx([0, 0.25, 1])

@@ -169,10 +169,15 @@ def test_before_the_benchmark_and_before_anything(inputs: ReportInputs, tmp_path
     assert re.findall(r"^## (\w+)$", text, re.MULTILINE) == ["Reproduce"]
 
 
-def test_trials_that_never_reported_draw_no_search_figures(
+def test_until_a_trial_ends_there_are_no_search_figures(
     inputs: ReportInputs, tmp_path: Path
 ) -> None:
-    failed = tuple(t for t in inputs.study.trials if t.state == "failed")
+    stopped = inputs.study.trials[3]
+    failed = (
+        inputs.study.trials[7],
+        stopped.model_copy(update={"state": "failed", "number": 8, "error": "a worker died"}),
+        stopped.model_copy(update={"state": "running", "number": 9}),
+    )
     study = make_study(inputs.spec, trials=failed, champion=None, champion_params={}, runs=())
     render_report(ReportInputs(study, inputs.spec, {}, {}), tmp_path)
     assert not (tmp_path / "figures").exists()

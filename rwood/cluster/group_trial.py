@@ -1,0 +1,80 @@
+"""A trial of several workers: a Tune actor that owns one Ray Train run and takes it down."""
+
+import queue
+import threading
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from rwood.cluster.job import Job
+from rwood.cluster.launch import fit
+from rwood.cluster.ledger import trial_folder
+from rwood.cluster.relay import FAILURE, REPORT
+from rwood.results import EpochReport
+from rwood.spec.search import apply
+from rwood.spec.study import StudySpec
+
+_END: dict[str, Any] = {"done": True}
+
+
+class GroupTrial(tune.Trainable):  # type: ignore[misc]
+    """Passes the reports of a Ray Train run to Tune, an epoch a step.
+
+    The run works in a thread of this actor. Whenever Tune ends the trial, it awaits `cleanup`,
+    which returns once the run's workers are gone: a stopped trial frees them at once.
+    """
+
+    def setup(
+        self, config: dict[str, Any], study: StudySpec, folder: Path, data_root: Path
+    ) -> None:
+        """Start the run of a trial."""
+        self._study, self._folder, self._data_root = study, folder, data_root
+        self._start(config)
+
+    def step(self) -> dict[str, Any]:
+        """The next epoch's report, a failure, or the end."""
+        return self._inbox.get()
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Start another trial in this actor."""
+        self.cleanup()
+        self._start(new_config)
+        return True
+
+    def cleanup(self) -> None:
+        """End the run and wait until its workers are gone."""
+        self._cancelled.set()
+        self._thread.join()
+
+    def _start(self, config: dict[str, Any]) -> None:
+        self._inbox: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._cancelled = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(config,), daemon=True)
+        self._thread.start()
+
+    def _run(self, config: dict[str, Any]) -> None:
+        inbox = self._inbox
+        job = Job(
+            run=apply(self._study.run, config["params"]),
+            benchmark=self._study.benchmark,
+            data_root=self._data_root,
+            folder=trial_folder(self._folder, config["number"]),
+            threads=self._study.cluster.cpus_per_worker,
+        )
+        try:
+            fit(
+                job,
+                self._study.cluster,
+                name=f"{self._study.name}-{config['number']:04d}",
+                storage=self._folder / "ray",
+                on_report=lambda report: inbox.put(_result(report)),
+                cancelled=self._cancelled.is_set,
+            )
+        except Exception as error:  # Recorded by the driver as the trial's failure.
+            inbox.put({FAILURE: str(error)})
+        inbox.put(_END)
+
+
+def _result(report: EpochReport) -> dict[str, Any]:
+    return {REPORT: report.model_dump_json()}

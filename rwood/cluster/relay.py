@@ -1,0 +1,45 @@
+"""What Ray Train's controller needs of rwood; it imports no torch, so that a run starts sooner."""
+
+from typing import Any
+
+import ray
+from ray.train.v2._internal.execution.callback import ControllerCallback
+from ray.train.v2.api.callback import UserCallback
+from ray.util.queue import Queue
+
+REPORT = "report"
+"""Key of an epoch's report, as JSON, in what goes up."""
+FAILURE = "failure"
+"""Key of one line that says why a training failed."""
+CONTROLLER = "controller"
+"""Key of the controller's handle."""
+
+
+class Relay(UserCallback):  # type: ignore[misc]
+    """Passes reports on; runs in the controller's process."""
+
+    def __init__(self, queue: Queue) -> None:
+        """Keep where to pass them."""
+        self.queue = queue
+
+    def after_report(
+        self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any
+    ) -> None:
+        """Rank 0's report stands for all: every rank reports the same epoch."""
+        self.queue.put(metrics[0])
+
+
+class Handle(ControllerCallback):  # type: ignore[misc]
+    """Sends up the controller's own handle, by which its group can be taken down.
+
+    A developer interface of Ray, used here and nowhere else; `test_launch` counts what is left
+    after a stop.
+    """
+
+    def __init__(self, queue: Queue) -> None:
+        """Keep where to send it."""
+        self.queue = queue
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        """Called once, in the controller's process."""
+        self.queue.put({CONTROLLER: ray.get_runtime_context().current_actor})

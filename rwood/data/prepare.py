@@ -1,0 +1,228 @@
+"""Downloadable sets as OpenOOD's trees, and the lists that name their files.
+
+File names are those of OpenOOD's lists, so that a list fits whether the tree came from OpenOOD or
+from here: CIFAR `<split>/<class>/<number from 1>.png`, MNIST `<split>/<label>_<number>.jpg`, SVHN
+`test/<number from 1>_<label>.jpg`; Tiny-ImageNet, DTD and Places365 keep their own. OpenOOD's MNIST
+and SVHN are JPEG of a quality that is not published; here it is 95.
+
+The split of a list among the files of a tree (which 1,000 test images are validation, which
+classes were left out for their overlap) is a bitmap over their names in order, in `splits.json`;
+`lists.json` has the checksum of the sorted list, so that a rebuilt list is proved right.
+"""
+
+import base64
+import functools
+import io
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from rwood.data import archives, openood
+from rwood.errors import DataError
+
+Progress = Callable[[int, int], None]
+TIN_URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
+TIN_MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
+JPEG_QUALITY = 95
+
+
+def tree(name: str, raw: Path, folder: Path, download: bool, progress: Progress) -> int:
+    """Fill a tree from torchvision's files.
+
+    Args:
+        name: of the source.
+        raw: where torchvision keeps its files.
+        folder: the tree.
+        download: whether what is missing is downloaded.
+        progress: called with images done and images in all.
+
+    Returns:
+        Images in the tree.
+
+    Raises:
+        DataError: the download failed, or files are missing.
+    """
+    raw.mkdir(parents=True, exist_ok=True)
+    try:
+        total, files = _MAKERS[name](raw, download)
+    except (OSError, RuntimeError, ValueError) as error:
+        how = "be downloaded" if download else f"be read from {raw}"
+        raise DataError(
+            f"{name} cannot {how} ({error}); give a local copy: "
+            f"`rwood data fetch {name} --from PATH`"
+        ) from error
+    done = 0
+    for path, content in files:
+        target = folder / path
+        if not target.exists():
+            archives.write_whole(target, content())
+        done += 1
+        progress(done, total)
+    return done
+
+
+Files = Iterator[tuple[str, Callable[[], bytes]]]
+"""Path below the tree, and the file's content."""
+
+
+def _cifar(kind: str, raw: Path, download: bool) -> tuple[int, Files]:
+    from torchvision import datasets
+
+    made = getattr(datasets, kind)
+    splits = {s: made(raw, train=s == "train", download=download) for s in ("train", "test")}
+
+    def files() -> Files:
+        for split, dataset in splits.items():
+            seen = dict.fromkeys(dataset.classes, 0)
+            for image, label in dataset:
+                seen[dataset.classes[label]] += 1
+                name = dataset.classes[label]
+                path = f"{split}/{name}/{seen[name]:04d}.png"
+                yield path, functools.partial(_encoded, image, "PNG")
+
+    return sum(map(len, splits.values())), files()
+
+
+def _mnist(raw: Path, download: bool) -> tuple[int, Files]:
+    from torchvision.datasets import MNIST
+
+    splits = {s: MNIST(raw, train=s == "train", download=download) for s in ("train", "test")}
+
+    def files() -> Files:
+        for split, dataset in splits.items():
+            for i, (image, label) in enumerate(dataset):
+                yield f"{split}/{label}_{i}.jpg", functools.partial(_encoded, image, "JPEG")
+
+    return sum(map(len, splits.values())), files()
+
+
+def _svhn(raw: Path, download: bool) -> tuple[int, Files]:
+    from torchvision.datasets import SVHN
+
+    dataset = SVHN(raw, split="test", download=download)
+
+    def files() -> Files:
+        for i, (image, label) in enumerate(dataset, 1):
+            yield f"test/{i:06d}_{label}.jpg", functools.partial(_encoded, image, "JPEG")
+
+    return len(dataset), files()
+
+
+def _texture(raw: Path, download: bool) -> tuple[int, Files]:
+    from torchvision.datasets import DTD
+
+    found: dict[str, Path] = {}
+    for split in ("train", "val", "test"):
+        for path in DTD(raw, split=split, download=download)._image_files:
+            found[f"{Path(path).parent.name}/{Path(path).name}"] = Path(path)
+    return len(found), ((name, path.read_bytes) for name, path in sorted(found.items()))
+
+
+def _places365(raw: Path, download: bool) -> tuple[int, Files]:
+    from torchvision.datasets import Places365
+
+    present = (raw / "val_256").is_dir()
+    dataset = Places365(raw, split="val", small=True, download=download and not present)
+    found = {}
+    for file, label in dataset.imgs:  # a class reads /f/field/cultivated
+        category = "-".join(Path(dataset.classes[label]).parts[2:])
+        found[f"{category}/{Path(file).name}"] = Path(file)
+    return len(found), ((name, path.read_bytes) for name, path in sorted(found.items()))
+
+
+def _tin(raw: Path, download: bool) -> tuple[int, Files]:
+    from torchvision.datasets.utils import download_and_extract_archive
+
+    unpacked = raw / "tiny-imagenet-200"
+    if download and not unpacked.is_dir():
+        download_and_extract_archive(TIN_URL, str(raw), md5=TIN_MD5)
+    images = sorted((unpacked / "val" / "images").iterdir())
+    return len(images), ((f"val/images/{path.name}", path.read_bytes) for path in images)
+
+
+_MAKERS: dict[str, Callable[[Path, bool], tuple[int, Files]]] = {
+    "cifar10": functools.partial(_cifar, "CIFAR10"),
+    "cifar100": functools.partial(_cifar, "CIFAR100"),
+    "mnist": _mnist,
+    "svhn": _svhn,
+    "texture": _texture,
+    "places365": _places365,
+    "tin": _tin,
+}
+
+
+def _encoded(image: Image.Image, form: str) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **({"quality": JPEG_QUALITY} if form == "JPEG" else {}))
+    return buffer.getvalue()
+
+
+def missing_lists(name: str, data_root: Path) -> list[str]:
+    """Rebuild the lists of a tree that are not there; those that are there are left alone.
+
+    Returns:
+        Names of the lists written.
+
+    Raises:
+        DataError: a rebuilt list is not OpenOOD's, so the tree is not complete.
+    """
+    written = []
+    files: list[str] | None = None
+    for row in openood.table().values():
+        path = row.list_path(data_root)
+        if row.tree != name or path.exists():
+            continue
+        if files is None:
+            files = sorted(_below(row.images(data_root), name))
+        lines = rebuilt(row.name, files)
+        if openood.checksum(lines) != row.md5_sorted:
+            raise DataError(
+                f"{row.images(data_root) / name} does not hold what {row.name} lists "
+                f"({len(lines):,} of {row.count:,} images): delete it and fetch {name} again"
+            )
+        archives.write_whole(path, "".join(f"{line}\n" for line in lines).encode())
+        written.append(row.name)
+    return written
+
+
+def rebuilt(name: str, files: list[str]) -> list[str]:
+    """Lines of a list, sorted, from the names of all files of its tree.
+
+    Args:
+        name: a row of the table of lists.
+        files: paths below the image folder, of the whole tree.
+    """
+    row = openood.table()[name]
+    if row.tree in ("cifar10", "cifar100"):
+        split = "train" if "/train_" in name else "test"
+        files = [file for file in files if file.split("/")[1] == split]
+    bits = _splits().get(name)
+    if bits is not None:
+        by_name = (lambda f: f) if row.tree.startswith("cifar") else os.path.basename
+        files = [f for i, f in enumerate(sorted(files, key=by_name)) if _is_set(bits, i)]
+    labels: dict[str, Any] = {}
+    if row.classes:
+        labels = {c: i for i, c in enumerate(sorted({f.split("/")[2] for f in files}))}
+    return sorted(f"{f} {labels[f.split('/')[2]] if labels else -1}" for f in files)
+
+
+@functools.cache
+def _splits() -> dict[str, bytes]:
+    text = resources.files("rwood.data").joinpath("splits.json").read_text(encoding="utf-8")
+    return {k: zlib.decompress(base64.b64decode(v)) for k, v in json.loads(text).items()}
+
+
+def _is_set(bits: bytes, i: int) -> bool:
+    return i // 8 < len(bits) and bool(bits[i // 8] >> (i % 8) & 1)
+
+
+def _below(images: Path, name: str) -> Iterator[str]:
+    for folder, _, names in os.walk(images / name):
+        relative = Path(folder).relative_to(images).as_posix()
+        yield from (f"{relative}/{file}" for file in names if not file.startswith("."))

@@ -1,0 +1,53 @@
+"""Who sees which images when: an epoch's seeded order, cut into batches and workers' shares."""
+
+import functools
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Share:
+    """What one worker takes of one step."""
+
+    rows_n: Tensor
+    """(n,) int64 rows of the image set."""
+    views_2n: Tensor
+    """(2n,) int64 rows of the step's view parameters: first views, then second views."""
+    count: int
+    """Images of the global batch."""
+    epoch: int
+    """0-based."""
+    step: int
+    """0-based, in the epoch."""
+
+
+def shares(
+    total: int, batch_size: int, *, seed: int, epoch: int, rank: int, world_size: int
+) -> Iterator[Share]:
+    """One worker's shares of an epoch.
+
+    Args:
+        total: images of the set.
+        batch_size: images of a global batch.
+        seed: of the run; with the epoch it gives the order.
+        epoch: 0-based.
+        rank: this worker; it takes rows floor(rank count / W) to floor((rank + 1) count / W).
+        world_size: W.
+    """
+    order_N = _order(total, seed, epoch)
+    for step, start in enumerate(range(0, total, batch_size)):
+        batch_B = order_N[start : start + batch_size]
+        count = len(batch_B)
+        mine = torch.arange(rank * count // world_size, (rank + 1) * count // world_size)
+        yield Share(batch_B[mine], torch.cat([mine, count + mine]), count, epoch, step)
+
+
+@functools.lru_cache(maxsize=2)
+def _order(total: int, seed: int, epoch: int) -> Tensor:
+    key = hashlib.sha256(f"order {seed} {epoch}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(key[:8], "little") >> 1)
+    return torch.randperm(total, generator=generator)

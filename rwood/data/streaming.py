@@ -1,0 +1,132 @@
+"""Training views cut from image files: for sets too large to be held, or larger than the input.
+
+Threads decode, crop and resize (Pillow lets go of Python's lock meanwhile) some steps ahead into
+pinned memory; mirroring, colours and normalisation follow on the device. Crops are those of the
+authors' pipeline to the bit, with the same parameters from (seed, epoch, step) whatever thread
+or worker handles an image.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from rwood.data import decode, transform, views
+from rwood.data.crops import CROP_DRAWS, crop_boxes
+from rwood.data.listing import Listing
+from rwood.data.shares import Share
+from rwood.spec.benchmark import BenchmarkSpec
+from rwood.spec.run import RunSpec, ViewsSpec
+
+STEPS_AHEAD = 2
+"""Steps whose images are decoded before they are asked for."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Pending:
+    """A step whose images are being decoded."""
+
+    share: Share
+    draws_2nK: Tensor
+    images_2nHWC: Tensor
+    """uint8, filled by the jobs."""
+    jobs: list[Future[None]]
+
+
+def from_files(
+    files: Listing,
+    plan: Iterator[Share],
+    run: RunSpec,
+    benchmark: BenchmarkSpec,
+    device: torch.device,
+) -> Iterator[tuple[Share, Tensor, Tensor]]:
+    """Each share with its (2n, C, S, S) float32 views and its (2n,) labels, on the device.
+
+    Decodes with as many threads as torch computes with.
+
+    Raises:
+        DataError: a file is missing or damaged.
+    """
+    labels_N = torch.from_numpy(files.labels_N)
+    pool = ThreadPoolExecutor(max(1, torch.get_num_threads()))
+    ahead: deque[_Pending] = deque()
+    try:
+        for share in plan:
+            ahead.append(_start(pool, files, share, run, benchmark, device))
+            if len(ahead) > STEPS_AHEAD:
+                yield _finish(ahead.popleft(), labels_N, run, benchmark, device)
+        while ahead:
+            yield _finish(ahead.popleft(), labels_N, run, benchmark, device)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start(
+    pool: ThreadPoolExecutor,
+    files: Listing,
+    share: Share,
+    run: RunSpec,
+    benchmark: BenchmarkSpec,
+    device: torch.device,
+) -> _Pending:
+    draws = views.draw_numbers(2 * share.count, seed=run.seed, epoch=share.epoch, step=share.step)[
+        share.views_2n
+    ]
+    size, count = benchmark.image_size, len(share.rows_n)
+    images = torch.empty(
+        (2 * count, size, size, benchmark.channels),
+        dtype=torch.uint8,
+        pin_memory=device.type == "cuda",
+    )
+    target = images.numpy()
+    jobs = [
+        pool.submit(
+            _cut, files, row, run.views, draws[[i, count + i]], target[i], target[count + i]
+        )
+        for i, row in enumerate(share.rows_n.tolist())
+    ]
+    return _Pending(share, draws, images, jobs)
+
+
+def _cut(
+    files: Listing,
+    row: int,
+    spec: ViewsSpec,
+    draws_2K: Tensor,
+    first_HWC: np.ndarray,
+    second_HWC: np.ndarray,
+) -> None:
+    """Decode one image and cut its two views to size."""
+    size, channels = first_HWC.shape[1:]
+    image = transform.convert(decode.load(files.path(row), files.remedy), channels)
+    boxes = crop_boxes(spec, draws_2K[:, :CROP_DRAWS], image.height, image.width)
+    for (top, left, height, width), target in zip(
+        boxes.tolist(), (first_HWC, second_HWC), strict=True
+    ):
+        cut = image.crop((left, top, left + width, top + height))
+        cut = cut.resize((size, size), Image.Resampling.BILINEAR)
+        target[:] = np.asarray(cut).reshape(target.shape)
+
+
+def _finish(
+    pending: _Pending,
+    labels_N: Tensor,
+    run: RunSpec,
+    benchmark: BenchmarkSpec,
+    device: torch.device,
+) -> tuple[Share, Tensor, Tensor]:
+    for job in pending.jobs:
+        job.result()
+    images = pending.images_2nHWC.to(device, non_blocking=True).permute(0, 3, 1, 2)
+    whole = torch.tensor([0, 0, benchmark.image_size, benchmark.image_size])
+    drawn = views.parameters(
+        run.views, pending.draws_2nK, whole.repeat(len(images), 1), benchmark.channels
+    )
+    made = views.augment_cropped(images, drawn.to(device), mean=benchmark.mean, std=benchmark.std)
+    labels = labels_N[pending.share.rows_n].repeat(2).to(device, non_blocking=True)
+    return pending.share, made, labels

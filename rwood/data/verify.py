@@ -1,0 +1,175 @@
+"""Does every file of a benchmark decode, are there enough, is a train image among the others?"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rwood.data import decode, image_sets, packs, processes
+from rwood.data.listing import Listing
+from rwood.data.transform import Transform
+from rwood.errors import DataError
+from rwood.spec.benchmark import BenchmarkSpec, ImageSetRef
+
+CHUNK = 1000
+"""Images a process verifies at a time."""
+HASH_BYTES = 16
+
+Progress = Callable[[str, int, int], None]
+"""Called with a set's dotted key, what is done and what there is to do."""
+
+
+@dataclass(frozen=True)
+class SetReport:
+    """What was found in one set."""
+
+    key: str
+    """Dotted, e.g. `near.tin`."""
+    name: str
+    images: int
+    """Images that decode."""
+    packed: bool
+    """Whether there is a pack."""
+    problems: tuple[str, ...]
+    """A sentence each; empty: the set is sound."""
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """An image of another set with the very pixels of an ID train image."""
+
+    key: str
+    """Dotted key of the other set."""
+    image: str
+    """Its file or row there."""
+    train_image: str
+    """File or row in the ID train set."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found in a benchmark."""
+
+    sets: tuple[SetReport, ...]
+    duplicates: tuple[Duplicate, ...]
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong; duplicates are reported, not an error (CIFAR has some)."""
+        return not any(report.problems for report in self.sets)
+
+
+def verify(
+    benchmark: BenchmarkSpec,
+    data_root: Path,
+    *,
+    workers: int = 1,
+    progress: Progress = lambda key, done, total: None,
+) -> Verification:
+    """Decode every file of a benchmark and look for ID train images in all other sets.
+
+    Images are compared after the test transform, which is what an encoder sees. Where there is a
+    pack, its pixels are compared with the files'.
+
+    Args:
+        benchmark: the sets.
+        data_root: where they lie.
+        workers: processes that decode; 1: this one.
+        progress: called as images are done.
+    """
+    reports, duplicates = [], []
+    train: dict[bytes, str] = {}
+    for key, ref in image_sets.references(benchmark):
+        try:
+            report, hashes, names = _verify(key, ref, benchmark, data_root, workers, progress)
+        except DataError as error:
+            reports.append(SetReport(key, str(ref), 0, False, (str(error),)))
+            continue
+        reports.append(report)
+        if key == "id.train":
+            train = dict(zip(hashes, names, strict=True))
+            train.pop(b"", None)
+            continue
+        duplicates += [
+            Duplicate(key, name, train[found])
+            for found, name in zip(hashes, names, strict=True)
+            if found in train
+        ]
+    return Verification(tuple(reports), tuple(duplicates))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Some consecutive files of a set."""
+
+    first: int
+    listing: Listing
+    how: Transform
+
+
+def _verify(
+    key: str,
+    ref: ImageSetRef,
+    benchmark: BenchmarkSpec,
+    data_root: Path,
+    workers: int,
+    progress: Progress,
+) -> tuple[SetReport, list[bytes], list[str]]:
+    """A set's report, the hash of each image (empty where it does not decode), and its name."""
+    if isinstance(ref, str) and ref.startswith("digits/"):
+        images = image_sets.open_set(ref, benchmark, data_root).images_NHWC
+        hashes = [_hash(image) for image in images[:]]
+        progress(key, len(hashes), len(hashes))
+        report = SetReport(key, ref, len(hashes), False, ())
+        return report, hashes, [f"row {i}" for i in range(len(hashes))]
+    files = image_sets.files_of(ref, benchmark, data_root)
+    how = image_sets.transform_of(ref, benchmark)
+    starts = range(0, len(files), CHUNK)
+    rows = [range(start, min(start + CHUNK, len(files))) for start in starts]
+    jobs = [_Job(r.start, files.part(r), how) for r in rows]
+    hashes, problems, done = [b""] * len(files), [], 0
+    for first, found, wrong in processes.each(_check, jobs, workers):
+        hashes[first : first + len(found)] = found
+        problems += wrong
+        done += len(found)
+        progress(key, done, len(files))
+    decoded = sum(map(bool, hashes))
+    packed, stale = _compare_pack(files, how, data_root, hashes)
+    report = SetReport(key, files.name, decoded, packed, (*sorted(problems), *stale))
+    return report, hashes, list(files.paths)
+
+
+def _check(job: _Job) -> tuple[int, list[bytes], list[str]]:
+    hashes, problems = [], []
+    for row in range(len(job.listing)):
+        try:
+            hashes.append(_hash(decode.scored(job.listing, row, job.how)[0]))
+        except DataError as error:
+            hashes.append(b"")
+            problems.append(str(error))
+    return job.first, hashes, problems
+
+
+def _compare_pack(
+    files: Listing, how: Transform, data_root: Path, hashes: list[bytes]
+) -> tuple[bool, tuple[str, ...]]:
+    try:
+        pack = packs.open_pack(files, how, data_root)
+    except DataError as error:
+        return True, (str(error),)
+    if pack is None:
+        return False, ()
+    differ = sum(
+        bool(found) and found != _hash(image)
+        for found, image in zip(hashes, pack.images_NHWC, strict=True)
+    )
+    if not differ:
+        return True, ()
+    path = packs.pack_path(files, how, data_root)
+    return True, (f"{path} differs from {differ:,} of its files: delete it and pack again",)
+
+
+def _hash(image_HWC: np.ndarray) -> bytes:
+    return hashlib.blake2b(image_HWC.tobytes(), digest_size=HASH_BYTES).digest()

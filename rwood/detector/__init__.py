@@ -1,0 +1,37 @@
+"""The champion as something that can be deployed: raw images in, score, verdict and class out.
+
+A detector is a folder with `detector.safetensors` (weights, statistics) and `detector.json` (all
+else). It needs no training data, no Ray, no Optuna, and MLflow only to be logged or served.
+
+```
+card      what detector.json says
+fitted    a scorer with what it learned, as tensors
+raw       images as people have them -> pixels of one kind
+model     Detector: predict(), save, load
+build     encoder weights + ID train and val sets -> a detector
+files     verdicts on image files, as CSV or JSON lines
+served    the detector as MLflow calls it, also over HTTP
+flavour   the MLflow model: written, logged to a run
+```
+"""
+
+from rwood.detector.build import build_detector
+from rwood.detector.card import Card
+from rwood.detector.files import Verdict, detect, find_images, verdicts_csv, verdicts_jsonl
+from rwood.detector.flavour import log_detector, save_model
+from rwood.detector.model import Detector, Prediction, load_detector
+
+__all__ = [
+    "Card",
+    "Detector",
+    "Prediction",
+    "Verdict",
+    "build_detector",
+    "detect",
+    "find_images",
+    "load_detector",
+    "log_detector",
+    "save_model",
+    "verdicts_csv",
+    "verdicts_jsonl",
+]

@@ -1,0 +1,102 @@
+"""From a trained encoder to a detector: fit on ID train, set the threshold on ID val."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import rwood
+from rwood.data import image_sets, listing
+from rwood.data.image_sets import ImageSet
+from rwood.detector import fitted
+from rwood.detector.card import Card, Digests, preprocessing_of
+from rwood.detector.fitted import Fitted
+from rwood.detector.model import Detector, load_detector, save_detector
+from rwood.errors import DataError
+from rwood.evaluation.embed import embed
+from rwood.model.checkpoint_keys import load_into, load_openood_state
+from rwood.model.encoder import Encoder, build_encoder
+from rwood.spec.benchmark import BenchmarkSpec, FolderSet
+from rwood.spec.run import RunSpec
+from rwood.spec.study import run_digest
+
+ACCEPTED = 0.95
+"""Share of ID validation images whose score is at most the threshold."""
+
+
+def build_detector(
+    run: RunSpec,
+    benchmark: BenchmarkSpec,
+    weights: Path,
+    folder: Path,
+    *,
+    data_root: Path,
+    device: torch.device,
+) -> Detector:
+    """Build a detector, write it, and return it as read back.
+
+    Opens the ID train and val sets and no other. The threshold is the least validation score that
+    accepts 95 % of the ID validation images.
+
+    Args:
+        run: the run that was trained; its scorer is fitted.
+        benchmark: its ID set, pixel statistics and sizes.
+        weights: the run's `encoder.pt`, or any checkpoint of that network.
+        folder: where the detector goes; one that is there is replaced.
+        data_root: where image sets lie.
+        device: where to embed.
+
+    Raises:
+        DataError: weights or an image set are missing or corrupt, or the scorer cannot be fitted
+            on that set.
+    """
+    encoder = build_encoder(run.model, channels=benchmark.channels, seed=run.seed)
+    load_into(encoder, load_openood_state(weights))
+    encoder.to(device).eval()
+    train = image_sets.open_set(benchmark.id.train, benchmark, data_root)
+    val = image_sets.open_set(benchmark.id.val, benchmark, data_root)
+    learned = _fit(encoder, train, run, benchmark, device)
+    card = Card(
+        rwood=rwood.__version__,
+        benchmark=benchmark.name,
+        model=run.model.model_copy(update={"weights": None}),
+        preprocessing=preprocessing_of(benchmark),
+        scorer=run.scorer,
+        threshold=_threshold(learned.score(embed(encoder, val, benchmark, device))[0]),
+        accepted=ACCEPTED,
+        class_names=_class_names(benchmark, data_root),
+        digests=Digests(
+            training=run_digest(run, benchmark),
+            train_set=train.digest,
+            val_set=val.digest,
+            tensors="",
+        ),
+    )
+    save_detector(card, encoder, learned, folder)
+    return load_detector(folder, device=device)
+
+
+def _fit(
+    encoder: Encoder, train: ImageSet, run: RunSpec, benchmark: BenchmarkSpec, device: torch.device
+) -> Fitted:
+    labels_N = torch.as_tensor(np.array(train.labels_N), device=device)
+    embeddings_ND = embed(encoder, train, benchmark, device)
+    try:
+        return fitted.fit(run.scorer, embeddings_ND, labels_N, benchmark.classes)
+    except ValueError as error:
+        raise DataError(
+            f"scorer {run.scorer.name} cannot be fitted on {train.name}: {error}"
+        ) from error
+
+
+def _threshold(scores_N: Tensor) -> float:
+    """The least score that accepts the wanted share, which is a score of one of the images."""
+    return float(np.quantile(scores_N.cpu().numpy(), ACCEPTED, method="inverted_cdf"))
+
+
+def _class_names(benchmark: BenchmarkSpec, data_root: Path) -> tuple[str, ...]:
+    train = benchmark.id.train
+    if isinstance(train, FolderSet):
+        return tuple(listing.class_folders(data_root / train.folder, benchmark.classes))
+    return tuple(str(label) for label in range(benchmark.classes))

@@ -1,0 +1,108 @@
+"""What `detector.json` says: everything about a detector that is not a tensor."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from rwood.data import transform
+from rwood.data.transform import Transform
+from rwood.errors import DataError
+from rwood.spec.base import Number, Spec
+from rwood.spec.benchmark import BenchmarkSpec, ScorerSpec
+from rwood.spec.run import ModelSpec
+
+CARD_FILE = "detector.json"
+
+
+class Preprocessing(Spec):
+    """The test transform of the benchmark: convert, resize, crop the centre, normalise."""
+
+    channels: Literal[1, 3]
+    """1 = grey, 3 = RGB; images are converted."""
+    resize: int
+    """Shorter side after the resize, in pixels (bilinear, antialiased)."""
+    image_size: int
+    """Side of the centre crop, in pixels."""
+    mean: tuple[Number, ...]
+    """Mean of each channel, of values in [0, 1]."""
+    std: tuple[Number, ...]
+    """Standard deviation of each channel, of values in [0, 1]."""
+
+    @property
+    def transform(self) -> Transform:
+        """All but the normalisation."""
+        return Transform(self.channels, self.resize, self.image_size)
+
+
+class Digests(Spec):
+    """What a detector was made of, by content."""
+
+    training: str
+    """Of the run, and of the sets and pixels that it saw."""
+    train_set: str
+    """Of the images that fitted the scorer."""
+    val_set: str
+    """Of the images that set the threshold."""
+    tensors: str
+    """SHA-256 of `detector.safetensors`."""
+
+
+class Card(Spec):
+    """A detector without its tensors."""
+
+    format: Literal[1] = 1
+    """Of this file."""
+    rwood: str
+    """Version that built the detector."""
+    benchmark: str
+    """Name of the benchmark whose ID set it knows."""
+    model: ModelSpec
+    """The encoder; its weights are among the tensors."""
+    preprocessing: Preprocessing
+    """From an image to the encoder's input."""
+    scorer: ScorerSpec
+    """How an embedding becomes a score (higher = more OOD)."""
+    threshold: Number
+    """A score above it means OOD."""
+    accepted: Number
+    """Share of ID validation images that the threshold is to accept."""
+    class_names: tuple[str, ...]
+    """Folder names of one's own ID set; elsewhere the class numbers."""
+    digests: Digests
+
+
+def preprocessing_of(benchmark: BenchmarkSpec) -> Preprocessing:
+    """The test transform of a benchmark, with its normalisation."""
+    how = transform.of(benchmark)
+    return Preprocessing(
+        channels=benchmark.channels,
+        resize=how.resize,
+        image_size=how.size,
+        mean=benchmark.mean,
+        std=benchmark.std,
+    )
+
+
+def read_card(folder: Path) -> Card:
+    """Read `detector.json`.
+
+    Raises:
+        DataError: it is missing or not such a file.
+    """
+    path = folder / CARD_FILE
+    try:
+        return Card.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"{folder} holds no detector: {CARD_FILE} is missing") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error})", file=str(path)) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        reason = f"{key}: {first['msg']}" if key else first["msg"]
+        raise DataError(
+            f"{path} does not describe a detector of this version of rwood ({reason}); build it "
+            "again",
+            file=str(path),
+        ) from error

@@ -1,0 +1,117 @@
+"""A scorer with what it learned from the ID train set: a frozen dataclass of tensors and back.
+
+Legend of shape suffixes: N training rows, Q query rows, D dims, C classes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from rwood.errors import DataError
+from rwood.evaluation.scoring import class_means
+from rwood.method import scorers
+from rwood.method.scorers import Cosine, Knn, Mahalanobis, Rmds, Ssd
+from rwood.spec.benchmark import ScorerName, ScorerSpec
+
+State = Mahalanobis | Rmds | Ssd | Cosine | Knn
+STATES: dict[ScorerName, type[State]] = {
+    "mahalanobis": Mahalanobis,
+    "knn": Knn,
+    "rmds": Rmds,
+    "ssd": Ssd,
+    "cosine": Cosine,
+}
+_PREFIX = "scorer."
+_MEANS = "class_means"
+_ROWS = 16
+"""Fewest embeddings scored at a time. A CPU multiplies a few rows by another kernel, which rounds
+otherwise: with this, a lone image gets the very score that it gets among many."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A fitted scorer and the class means."""
+
+    state: State
+    means_CD: Tensor
+    """Mean embedding of each class, float64."""
+
+    def score(self, embeddings_QD: Tensor) -> tuple[Tensor, Tensor]:
+        """Score embeddings and name the class that each is nearest to.
+
+        Nearest is the least Mahalanobis distance for the Mahalanobis scorer, and the least
+        Euclidean distance to a class mean for the others.
+
+        Args:
+            embeddings_QD: (Q, D) unit rows, Q > 0, on the device of the tensors.
+
+        Returns:
+            (Q,) scores, higher = more OOD; (Q,) class indices.
+        """
+        rows = len(embeddings_QD)
+        missing = max(0, _ROWS - rows)
+        queries_QD = torch.cat([embeddings_QD, embeddings_QD[-1:].expand(missing, -1)])
+        nearest_Q = torch.cdist(queries_QD.double(), self.means_CD).argmin(dim=1)
+        match self.state:
+            case Mahalanobis():
+                scores_Q, nearest_Q = scorers.nearest_class_mahalanobis(self.state, queries_QD)
+            case Rmds():
+                scores_Q = scorers.score_rmds(self.state, queries_QD)
+            case Ssd():
+                scores_Q = scorers.score_ssd(self.state, queries_QD)
+            case Cosine():
+                scores_Q = scorers.score_cosine(self.state, queries_QD)
+            case Knn():
+                scores_Q = scorers.score_knn(self.state, queries_QD)
+        return scores_Q[:rows], nearest_Q[:rows]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What was learned, by name."""
+        learned = {f"{_PREFIX}{f.name}": getattr(self.state, f.name) for f in fields(self.state)}
+        return learned | {_MEANS: self.means_CD}
+
+
+def fit(spec: ScorerSpec, embeddings_ND: Tensor, labels_N: Tensor, classes: int) -> Fitted:
+    """Fit a scorer and the class means on the embeddings of the ID train set.
+
+    Args:
+        spec: which scorer, and its settings.
+        embeddings_ND: (N, D) unit rows.
+        labels_N: (N,) class of each row.
+        classes: number of classes.
+
+    Raises:
+        ValueError: a class without an image, fewer rows than neighbours, non-finite embeddings.
+    """
+    state: State
+    match spec.name:
+        case "mahalanobis":
+            state = scorers.fit_mahalanobis(
+                embeddings_ND, labels_N, classes=classes, rtol=spec.rtol
+            )
+        case "rmds":
+            state = scorers.fit_rmds(embeddings_ND, labels_N, classes=classes, rtol=spec.rtol)
+        case "ssd":
+            state = scorers.fit_ssd(embeddings_ND)
+        case "cosine":
+            state = scorers.fit_cosine(embeddings_ND, labels_N, classes=classes)
+        case "knn":
+            state = scorers.fit_knn(embeddings_ND, k=spec.k)
+    return Fitted(state, class_means(embeddings_ND, labels_N, classes))
+
+
+def from_tensors(name: ScorerName, tensors: Mapping[str, Tensor]) -> Fitted:
+    """The same from what `tensors()` gave.
+
+    Raises:
+        DataError: names a tensor that is missing.
+    """
+    kind = STATES[name]
+    wanted = [f.name for f in fields(kind)]
+    for key in [*(f"{_PREFIX}{field}" for field in wanted), _MEANS]:
+        if key not in tensors:
+            raise DataError(f"the detector lacks {key}, which scorer {name} needs", key=key)
+    state = kind(**{field: tensors[f"{_PREFIX}{field}"] for field in wanted})
+    return Fitted(state, tensors[_MEANS])

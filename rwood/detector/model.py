@@ -1,0 +1,156 @@
+"""The detector itself, and the folder that it is kept in."""
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from rwood import results
+from rwood.data import transform, views
+from rwood.detector import fitted, raw
+from rwood.detector.card import CARD_FILE, Card, read_card
+from rwood.detector.fitted import Fitted
+from rwood.errors import DataError
+from rwood.evaluation.embed import BATCH
+from rwood.model.checkpoint_keys import load_into
+from rwood.model.encoder import Encoder, build_encoder
+
+TENSORS_FILE = "detector.safetensors"
+_ENCODER = "encoder."
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a detector says of N images."""
+
+    score: np.ndarray
+    """(N,) float64, higher = more OOD."""
+    ood: np.ndarray
+    """(N,) bool: the score is above the threshold."""
+    nearest_class: np.ndarray
+    """(N,) int64: the ID class that the image is nearest to, whatever the verdict."""
+
+
+@dataclass(frozen=True, eq=False)
+class Detector:
+    """An encoder, a fitted scorer, a threshold and the preprocessing."""
+
+    card: Card
+    encoder: Encoder
+    """In evaluation mode."""
+    fitted: Fitted
+    device: torch.device
+    """Where it computes."""
+
+    def predict(self, images: np.ndarray | Sequence[np.ndarray]) -> Prediction:
+        """Score raw images.
+
+        Args:
+            images: uint8; one image (H, W), (H, W, 1) or (H, W, 3), a batch (N, H, W, 1 or 3), or
+                a list of images, whose sizes may differ. Grey and colour are converted.
+
+        Returns:
+            Arrays of N values, N = 1 for one image; the scores that the benchmark computes.
+
+        Raises:
+            DataError: no image, or another type or shape; says which image.
+        """
+        return self.predict_pixels(np.stack([self.pixels(i) for i in raw.each_image(images)]))
+
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        """The test transform of one image of any mode and size: (S, S, C) uint8."""
+        return transform.apply(image, self.card.preprocessing.transform)
+
+    def predict_pixels(self, images_NHWC: np.ndarray) -> Prediction:
+        """Score images that went through `pixels`: (N, S, S, C) uint8, N > 0."""
+        parts = [
+            self.fitted.score(self._embed(images_NHWC[start : start + BATCH]))
+            for start in range(0, len(images_NHWC), BATCH)
+        ]
+        score_N = torch.cat([scores for scores, _ in parts]).double().cpu().numpy()
+        nearest_N = torch.cat([nearest for _, nearest in parts]).cpu().numpy()
+        return Prediction(score_N, score_N > self.card.threshold, nearest_N)
+
+    def _embed(self, images_NHWC: np.ndarray) -> Tensor:
+        """(N, D) unit rows; a lone image goes in twice: another kernel would round otherwise."""
+        count = len(images_NHWC)
+        doubled = np.repeat(images_NHWC, 2, axis=0) if count == 1 else np.array(images_NHWC)
+        how = self.card.preprocessing
+        with torch.inference_mode():
+            images = torch.from_numpy(doubled).to(self.device)
+            return self.encoder.embed(views.normalize(images, how.mean, how.std))[:count]
+
+
+def load_detector(folder: Path, *, device: torch.device = CPU) -> Detector:
+    """Open a detector; no code in the files is run.
+
+    Args:
+        folder: with `detector.safetensors` and `detector.json`.
+        device: where it shall compute.
+
+    Raises:
+        DataError: a file is missing or damaged, or they belong to different detectors.
+    """
+    card = read_card(folder)
+    tensors = {k: t.to(device) for k, t in _read_tensors(folder / TENSORS_FILE, card).items()}
+    encoder = build_encoder(card.model, channels=card.preprocessing.channels, seed=0)
+    weights = {k.removeprefix(_ENCODER): t for k, t in tensors.items() if k.startswith(_ENCODER)}
+    load_into(encoder, weights)
+    encoder.to(device).eval().requires_grad_(False)
+    return Detector(card, encoder, fitted.from_tensors(card.scorer.name, tensors), device)
+
+
+def save_detector(card: Card, encoder: Encoder, fitted_: Fitted, folder: Path) -> None:
+    """Write a detector's two files, each of them whole or not at all.
+
+    Should a crash leave one old and one new, their digests differ and `load_detector` says so.
+
+    Args:
+        card: all but the digest of the tensors.
+        encoder: the weights.
+        fitted_: the statistics.
+        folder: made if need be; a detector in it is replaced.
+    """
+    from safetensors.torch import save_file
+
+    weights = {f"{_ENCODER}{k}": tensor for k, tensor in encoder.state_dict().items()}
+    tensors = {k: t.detach().cpu().contiguous() for k, t in (weights | fitted_.tensors()).items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f".{TENSORS_FILE}.{os.getpid()}.part"
+    save_file(tensors, part)
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    digests = card.digests.model_copy(update={"tensors": _digest(part)})
+    part.replace(folder / TENSORS_FILE)
+    whole = card.model_copy(update={"digests": digests})
+    results.write_atomically(folder / CARD_FILE, whole.model_dump_json(indent=1))
+
+
+def _read_tensors(path: Path, card: Card) -> Mapping[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if _digest(path) != card.digests.tensors:
+            raise DataError(
+                f"{path} is damaged or belongs to another {CARD_FILE}: build the detector again",
+                file=str(path),
+            )
+        tensors: dict[str, Tensor] = load_file(path)
+        return tensors
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing: build the detector again", file=str(path)) from None
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path} cannot be read ({error})", file=str(path)) from error
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

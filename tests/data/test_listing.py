@@ -1,0 +1,117 @@
+from pathlib import Path
+
+import pytest
+
+from rwood.data.listing import (
+    Listing,
+    class_folders,
+    is_below,
+    list_lines,
+    parse_list,
+    read_folder,
+    read_text,
+)
+from rwood.errors import DataError
+
+
+def parse(text: str, classes: int | None = 10) -> Listing:
+    return parse_list(
+        list_lines(text),
+        Path("some.txt"),
+        images=Path("images"),
+        classes=classes,
+        name="some",
+        remedy="mend it",
+    )
+
+
+@pytest.mark.parametrize("text", ["a/1.png 3\nb/2.png 0\n", "a/1.png 3\r\nb/2.png 0\r\n\r\n"])
+def test_line_ends_and_blanks_do_not_matter(text: str) -> None:
+    plain, blanks = parse(text), parse(text.replace("3", "3  ").replace("0", "0\t"))
+    assert plain.paths == blanks.paths == ["a/1.png", "b/2.png"]
+    assert plain.labels_N.tolist() == [3, 0]
+    assert plain.digest == blanks.digest
+    assert plain.path(1) == Path("images/b/2.png")
+
+
+def test_label_follows_the_first_blank() -> None:
+    assert parse("a/1.png  7\n").labels_N.tolist() == [7]
+    with pytest.raises(DataError, match=r"some.txt, line 1: 'b.png 7' is not a label"):
+        parse("a b.png 7\n")
+
+
+def test_labels_of_an_ood_set_all_become_minus_one() -> None:
+    assert parse("a.png 4\nb.png -1\n", classes=None).labels_N.tolist() == [-1, -1]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("a.png {'x': 1}", "line 2: \"{'x': 1}\" is not a label"),
+        ("a.png", "line 2: '' is not a label"),
+        ("a.png 10", "line 2: label 10 is outside 0..9"),
+        ("a.png -1", "line 2: label -1 is outside 0..9"),
+        ("../a.png 1", r"line 2: \.\./a.png leads out"),
+        ("/etc/a.png 1", "line 2: /etc/a.png leads out"),
+        ("x/../../a.png 1", "leads out"),
+    ],
+)
+def test_a_bad_line_is_named(line: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        parse(f"fine.png 0\n{line}\n")
+
+
+@pytest.mark.parametrize("path", ["..", "", "/x", "a/../b", "C:/x", "a\\..\\b", "\0"])
+def test_paths_that_may_leave_a_folder(path: str) -> None:
+    assert not is_below(path)
+    assert is_below("a/..b/c..png")
+
+
+def test_empty_and_missing_lists(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="lists no image"):
+        parse("\n \n")
+    with pytest.raises(DataError, match="none.txt is missing: fetch it"):
+        read_text(tmp_path / "none.txt", "fetch it")
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match="binary.txt cannot be read as a list"):
+        read_text(tmp_path / "binary.txt", "fetch it")
+
+
+def plain_folders(root: Path) -> None:
+    for path in ("dog/b.PNG", "dog/deep/a.jpg", "cat/c.jpeg", "cat/notes.txt"):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(b"x")
+
+
+def test_folders_are_classes_in_alphabetical_order(tmp_path: Path) -> None:
+    plain_folders(tmp_path)
+    names = class_folders(tmp_path, 2)
+    assert names == ["cat", "dog"]
+    found = read_folder(tmp_path, name="mine", class_names=names)
+    assert found.paths == ["cat/c.jpeg", "dog/b.PNG", "dog/deep/a.jpg"]
+    assert found.labels_N.tolist() == [0, 1, 1]
+    assert read_folder(tmp_path, name="mine", class_names=None).labels_N.tolist() == [-1] * 3
+
+
+def test_digest_of_a_folder_follows_names_and_sizes(tmp_path: Path) -> None:
+    plain_folders(tmp_path)
+    before = read_folder(tmp_path, name="mine", class_names=None).digest
+    assert read_folder(tmp_path, name="mine", class_names=None).digest == before
+    (tmp_path / "cat" / "c.jpeg").write_bytes(b"xx")
+    assert read_folder(tmp_path, name="mine", class_names=None).digest != before
+
+
+def test_folder_errors_name_the_folder(tmp_path: Path) -> None:
+    plain_folders(tmp_path)
+    with pytest.raises(DataError, match="dog is no class of the ID train set"):
+        read_folder(tmp_path, name="mine", class_names=["cat", "cow"])
+    with pytest.raises(DataError, match="has 2 class folders, the benchmark says 3"):
+        class_folders(tmp_path, 3)
+    with pytest.raises(DataError, match="nowhere is no folder"):
+        read_folder(tmp_path / "nowhere", name="mine", class_names=None)
+    (tmp_path / "loose.png").write_bytes(b"x")
+    with pytest.raises(DataError, match="loose.png lies in no class folder"):
+        read_folder(tmp_path, name="mine", class_names=["cat", "dog"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="empty holds no image"):
+        read_folder(tmp_path / "empty", name="mine", class_names=None)

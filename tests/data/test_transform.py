@@ -1,0 +1,33 @@
+"""The test transform against torchvision's on PIL images, pixel for pixel."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision import transforms
+
+from rwood.data.transform import Transform, apply
+
+SIZES = [(32, 32), (28, 28), (64, 64), (500, 375), (375, 500), (31, 97), (256, 256), (40, 41)]
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+@pytest.mark.parametrize(("resize", "size"), [(32, 32), (256, 224), (24, 28)])
+def test_pixels_are_torchvisions(width: int, height: int, resize: int, size: int) -> None:
+    rng = np.random.default_rng(width * height)
+    image = Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+    theirs = transforms.Compose(
+        [
+            transforms.Resize(resize, interpolation=transforms.InterpolationMode.BILINEAR),
+            transforms.CenterCrop(size),
+        ]
+    )(image)
+    assert np.array_equal(apply(image, Transform(3, resize, size)), np.asarray(theirs))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1", "LA"])
+def test_any_mode_becomes_rgb_or_grey(mode: str) -> None:
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)).convert(mode)
+    rgb = apply(image, Transform(3, 9, 9))
+    assert np.array_equal(rgb, np.asarray(image.convert("RGB")))
+    assert np.array_equal(apply(image, Transform(1, 9, 9))[..., 0], np.asarray(image.convert("L")))

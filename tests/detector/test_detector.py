@@ -1,0 +1,293 @@
+"""The detector: the benchmark's scores, any image, clear refusals, no Ray, files one by one."""
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rwood.data import image_sets, transform
+from rwood.data.transform import Transform
+from rwood.detector import (
+    Detector,
+    build_detector,
+    detect,
+    find_images,
+    load_detector,
+    verdicts_csv,
+    verdicts_jsonl,
+)
+from rwood.detector.fitted import STATES
+from rwood.errors import DataError
+from rwood.spec.benchmark import FolderSet, ScorerName
+from tests.detector.conftest import PARTS, Trained
+
+Raw = Callable[[str], np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def detector(folder: Path) -> Detector:
+    return load_detector(folder)
+
+
+def close(a: np.ndarray, b: np.ndarray) -> None:
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", get_args(ScorerName))
+def test_scores_are_the_benchmarks(
+    trained: Trained, raw_images: Raw, tmp_path: Path, name: str
+) -> None:
+    settings: dict[str, Any] = {"scorer.name": name, "scorer.k": 20}
+    expected = trained.benchmark_scores(**settings)
+    built = trained.build(tmp_path, **settings)
+    again = load_detector(tmp_path)
+    assert type(again.fitted.state) is STATES[name]  # type: ignore[index]
+    assert expected.keys() == PARTS.keys()
+    for part, scores in expected.items():
+        batch = raw_images(part)[..., None]
+        close(again.predict(batch).score, scores)
+        np.testing.assert_array_equal(built.predict(batch).score, again.predict(batch).score)
+
+
+def test_every_scorer_has_its_state() -> None:
+    assert STATES.keys() == set(get_args(ScorerName))
+
+
+def test_the_threshold_accepts_95_percent_of_id_val(
+    detector: Detector, reference: dict[str, np.ndarray], raw_images: Raw
+) -> None:
+    said = detector.predict(raw_images("id/val")[..., None])
+    count = len(said.ood)
+    assert said.ood.dtype == bool
+    assert (~said.ood).sum() == np.ceil(0.95 * count)
+    wanted = np.quantile(reference["id/val"], 0.95, method="inverted_cdf")
+    assert detector.card.threshold == pytest.approx(float(wanted), rel=1e-6)
+    assert detector.predict(raw_images("far/permuted")[..., None]).ood.mean() > 0.1
+
+
+def test_only_id_train_and_val_are_opened(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, real = [], image_sets.open_set
+
+    def spy(ref: Any, *args: Any) -> Any:
+        opened.append(ref)
+        return real(ref, *args)
+
+    monkeypatch.setattr(image_sets, "open_set", spy)
+    trained.build(tmp_path)
+    assert opened == ["digits/train", "digits/val"]
+
+
+def test_one_image_gets_the_score_that_it_gets_among_many(
+    detector: Detector, raw_images: Raw
+) -> None:
+    images = raw_images("id/test")[:12]
+    many = detector.predict(images[..., None])
+    for row, image in enumerate(images):
+        alone = detector.predict(image)
+        assert alone.score.shape == (1,)
+        close(alone.score, many.score[row : row + 1])
+        assert alone.nearest_class[0] == many.nearest_class[row]
+    close(detector.predict(list(images)).score, many.score)
+
+
+@pytest.mark.parametrize("name", ["mahalanobis", "knn"])
+def test_the_nearest_class_is_mostly_the_right_one(
+    trained: Trained, raw_images: Raw, tmp_path: Path, name: str
+) -> None:
+    labels = image_sets.open_set("digits/test", trained.benchmark, trained.root).labels_N
+    said = trained.build(tmp_path, **{"scorer.name": name}).predict(
+        raw_images("id/test")[..., None]
+    )
+    assert (said.nearest_class == labels).mean() > 0.8
+    assert said.nearest_class.dtype == np.int64
+
+
+def test_grey_colour_and_any_size(detector: Detector, raw_images: Raw) -> None:
+    grey = raw_images("id/test")[0]
+    colour = np.stack([grey] * 3, axis=2)
+    expected = detector.predict(grey).score
+    close(detector.predict(grey[..., None]).score, expected)
+    close(detector.predict(colour).score, expected)
+    sizes = [(8, 8), (40, 23), (5, 9), (1, 1), (300, 17)]
+    generator = np.random.default_rng(0)
+    mixed = [generator.integers(0, 256, size, dtype=np.uint8) for size in sizes]
+    mixed += [generator.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+    together = detector.predict(mixed).score
+    assert np.isfinite(together).all()
+    how = Transform(channels=1, resize=8, size=8)
+    for image, score in zip(mixed, together, strict=True):
+        by_hand = transform.apply(Image.fromarray(image), how)
+        close(detector.predict(by_hand).score, np.array([score]))
+
+
+@pytest.mark.parametrize(
+    ("images", "sentence"),
+    [
+        (np.zeros((8, 8), np.float32), "the image is float32; raw pixels are uint8, 0 to 255"),
+        (np.zeros((2, 8, 8, 1), np.int64), "image 0 is int64; raw pixels are uint8"),
+        (np.zeros((8, 8, 2), np.uint8), r"shape \(8, 8, 2\); an image is \(H, W\), \(H, W, 1\)"),
+        (np.zeros((5, 8, 8), np.uint8), r"shape \(5, 8, 8\); an image is"),
+        (np.zeros((2, 8, 8, 4), np.uint8), r"image 0 has shape \(8, 8, 4\); an image is"),
+        (np.zeros((1, 1, 8, 8, 1), np.uint8), r"image 0 has shape \(1, 8, 8, 1\)"),
+        (np.zeros((0, 8, 8, 1), np.uint8), "no image was given"),
+        (np.zeros((0, 8), np.uint8), "no pixel at all"),
+        ([], "no image was given"),
+        ([np.zeros((8, 8), np.uint8), [[0]]], "image 1 is a list, not a numpy array"),
+        ("cat.png", "a numpy array or a list of numpy arrays, not str"),
+        (torch.zeros(8, 8, dtype=torch.uint8), "not Tensor"),
+    ],
+)
+def test_what_is_no_image_is_refused(detector: Detector, images: Any, sentence: str) -> None:
+    with pytest.raises(DataError, match=sentence):
+        detector.predict(images)
+
+
+def test_damaged_files_are_named(folder: Path, tmp_path: Path) -> None:
+    def broken(name: str, change: Callable[[bytes], bytes]) -> Path:
+        copy = tmp_path / f"copy{len(list(tmp_path.iterdir()))}"
+        shutil.copytree(folder, copy)
+        (copy / name).write_bytes(change((copy / name).read_bytes()))
+        return copy
+
+    tensors, card = "detector.safetensors", "detector.json"
+    flipped = broken(tensors, lambda b: b[:-5] + bytes([b[-5] ^ 1]) + b[-4:])
+    with pytest.raises(DataError, match="safetensors is damaged or belongs to another"):
+        load_detector(flipped)
+    with pytest.raises(DataError, match="safetensors is damaged or belongs to another"):
+        load_detector(broken(tensors, lambda b: b[: len(b) // 2]))
+    with pytest.raises(DataError, match=r"json does not describe a detector .* build it again"):
+        load_detector(broken(card, lambda b: b[: len(b) // 2]))
+    with pytest.raises(DataError, match=r"\(threshold: .*\)"):
+        load_detector(
+            broken(card, lambda b: b.replace(b'"threshold": ', b'"threshold": "x", "y":'))
+        )
+    with pytest.raises(DataError, match="json does not describe"):
+        load_detector(broken(card, lambda b: b"\xff\xfe"))
+    with pytest.raises(DataError, match="lacks scorer.directions_CD, which scorer cosine needs"):
+        load_detector(broken(card, lambda b: b.replace(b'"mahalanobis"', b'"cosine"')))
+    with pytest.raises(DataError, match="holds no detector: detector.json is missing"):
+        load_detector(tmp_path / "nowhere")
+    (flipped / tensors).unlink()
+    with pytest.raises(DataError, match="safetensors is missing"):
+        load_detector(flipped)
+
+
+def test_the_folder_is_complete_and_leaves_nothing_else(folder: Path, detector: Detector) -> None:
+    assert sorted(p.name for p in folder.iterdir()) == ["detector.json", "detector.safetensors"]
+    said = json.loads((folder / "detector.json").read_text(encoding="utf-8"))
+    assert said["scorer"]["name"] == "mahalanobis"
+    assert said["preprocessing"]["image_size"] == 8
+    assert said["class_names"] == ["0", "1", "2", "3", "4", "5", "6"]
+    assert all(said["digests"].values())
+    assert detector.card.threshold == said["threshold"]
+
+
+def test_weights_and_sets_that_do_not_fit_are_refused(trained: Trained, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such checkpoint"):
+        build_detector(
+            trained.run, trained.benchmark, tmp_path / "none.pt", tmp_path,
+            data_root=tmp_path, device=torch.device("cpu"),
+        )  # fmt: skip
+    with pytest.raises(DataError, match="scorer knn cannot be fitted on digits/train: k = 1000"):
+        trained.build(tmp_path, **{"scorer.name": "knn", "scorer.k": 1000})
+    assert not (tmp_path / "detector.json").exists()
+
+
+def test_classes_of_ones_own_folders_keep_their_names(
+    trained: Trained, raw_images: Raw, tmp_path: Path
+) -> None:
+    names = ["ant", "bee", "cat", "dog", "eel", "fox", "gnu"]
+    for part in ("train", "val"):
+        found = image_sets.open_set(f"digits/{part}", trained.benchmark, tmp_path)
+        for row, label in enumerate(found.labels_N):
+            path = tmp_path / part / names[label] / f"{row:04}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.array(found.images_NHWC[row, :, :, 0])).save(path)
+    own = trained.benchmark.id.model_copy(
+        update={"train": FolderSet(folder="train"), "val": FolderSet(folder="val")}
+    )
+    benchmark = trained.benchmark.model_copy(update={"id": own})
+    detector = build_detector(
+        trained.run, benchmark, trained.weights, tmp_path / "detector",
+        data_root=tmp_path, device=torch.device("cpu"),
+    )  # fmt: skip
+    assert detector.card.class_names == tuple(names)
+    [verdict] = detect(detector, find_images([tmp_path / "val" / "eel"])[:1])
+    assert verdict.class_name in names
+
+
+def test_it_loads_and_predicts_without_ray_optuna_and_mlflow(
+    folder: Path, detector: Detector, tmp_path: Path
+) -> None:
+    expected = detector.predict(np.arange(64, dtype=np.uint8).reshape(8, 8))
+    code = (
+        "import sys\n"
+        "for name in ('ray', 'optuna', 'mlflow', 'sklearn', 'matplotlib', 'plotly', 'pandas',\n"
+        "             'scipy', 'torchvision', 'typer', 'rich', 'yaml'):\n"
+        "    sys.modules[name] = None\n"
+        "import numpy as np\n"
+        "from pathlib import Path\n"
+        "from rwood.detector import load_detector\n"
+        "said = load_detector(Path(sys.argv[1])).predict(\n"
+        "    np.arange(64, dtype=np.uint8).reshape(8, 8))\n"
+        "print(said.score[0], said.nearest_class[0])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    score, nearest = done.stdout.split()
+    assert float(score) == pytest.approx(expected.score[0], rel=1e-5)
+    assert int(nearest) == expected.nearest_class[0]
+
+
+def test_files_get_verdicts_one_by_one(detector: Detector, raw_images: Raw, tmp_path: Path) -> None:
+    images = raw_images("id/test")[:70]  # more than a batch
+    folder = tmp_path / "images"
+    (folder / "deep").mkdir(parents=True)
+    for row, image in enumerate(images):
+        Image.fromarray(image).save(folder / "deep" / f"{row:03}.png")
+    (folder / "broken.png").write_bytes((folder / "deep" / "000.png").read_bytes()[:60])
+    (folder / "text.jpg").write_text("no image")
+    (folder / "notes.txt").write_text("not looked at")
+    paths = find_images([folder, tmp_path / "gone.png"])
+    assert [p.name for p in paths[:2]] == ["broken.png", "000.png"]
+    verdicts = list(detect(detector, iter(paths)))
+    assert [v.path for v in verdicts] == paths
+    wrong = {v.path.name: v for v in verdicts if v.error}
+    assert wrong.keys() == {"broken.png", "text.jpg", "gone.png"}
+    for name, verdict in wrong.items():
+        assert name in str(verdict.error)
+        assert verdict.score is verdict.ood is verdict.nearest_class is None
+    right = [v for v in verdicts if not v.error]
+    expected = detector.predict(images[..., None])
+    close(np.array([v.score for v in right]), expected.score)
+    assert [v.ood for v in right] == expected.ood.tolist()
+    assert [v.class_name for v in right] == [str(c) for c in expected.nearest_class]
+    rows = list(csv.DictReader(io.StringIO("\n".join(verdicts_csv(verdicts)))))
+    assert [float(r["score"]) for r in rows if not r["error"]] == [v.score for v in right]
+    assert [r["path"] for r in rows] == [str(p) for p in paths]
+    lines = [json.loads(line) for line in verdicts_jsonl(verdicts)]
+    assert [line["score"] for line in lines] == [v.score for v in verdicts]
+    assert lines[0]["error"] == verdicts[0].error
+
+
+def test_files_that_all_fail_and_an_empty_folder(detector: Detector, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("a")
+    [verdict] = detect(detector, find_images([tmp_path / "a.png"]))
+    assert verdict.error == f"{tmp_path / 'a.png'} is not an image: it has no score"
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(DataError, match="holds no image"):
+        find_images([tmp_path])

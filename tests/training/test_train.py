@@ -1,0 +1,219 @@
+"""The loop: resumes to the bit, stops at a non-finite loss, sees no test set."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from rwood.data import image_sets
+from rwood.errors import NonFiniteLossError, StudyError
+from rwood.results import EpochReport
+from rwood.spec.search import apply
+from rwood.training import checkpoint
+from rwood.training import train as loop
+from rwood.training.train import ENCODER_FILE, train
+from rwood.training.worker import LocalWorker
+from tests.tiny import tiny
+
+CPU = torch.device("cpu")
+
+
+class Stop(Exception):
+    """Stands for whatever ends a run in the middle."""
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(folder / ENCODER_FILE, weights_only=True)
+    return state
+
+
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("stop_at", [1, 3])
+def test_resuming_gives_the_same_bits_and_the_same_reports(tmp_path: Path, stop_at: int) -> None:
+    study = tiny(tmp_path)
+    whole: list[EpochReport] = []
+    straight = LocalWorker(tmp_path / "whole", CPU, whole.append)
+    train(study.run, study.benchmark, straight, data_root=tmp_path)
+
+    def stop(report: EpochReport) -> None:
+        if report.epoch == stop_at:
+            raise Stop
+
+    folder = tmp_path / "broken"
+    with pytest.raises(Stop):
+        train(study.run, study.benchmark, LocalWorker(folder, CPU, stop), data_root=tmp_path)
+    torch.manual_seed(99)  # a new process has another global state
+    again: list[EpochReport] = []
+    train(study.run, study.benchmark, LocalWorker(folder, CPU, again.append), data_root=tmp_path)
+    assert equal(weights(tmp_path / "whole"), weights(folder))
+    assert [r.epoch for r in again] == [1, 2, 3, 4]
+    for a, b in zip(whole, again, strict=True):
+        assert {k: v for k, v in a.metrics.items() if not k.startswith("sys/")} == {
+            k: v for k, v in b.metrics.items() if not k.startswith("sys/")
+        }
+
+
+def test_a_finished_run_reports_its_past_and_trains_nothing(tmp_path: Path) -> None:
+    study = tiny(tmp_path)
+    worker = LocalWorker(tmp_path / "run", CPU)
+    train(study.run, study.benchmark, worker, data_root=tmp_path)
+    before = weights(tmp_path / "run")
+    reports: list[EpochReport] = []
+    train(
+        study.run,
+        study.benchmark,
+        LocalWorker(tmp_path / "run", CPU, reports.append),
+        data_root=tmp_path,
+    )
+    assert len(reports) == study.run.epochs
+    assert equal(before, weights(tmp_path / "run"))
+
+
+def test_seeds_matter_and_nothing_else_does(tmp_path: Path) -> None:
+    study = tiny(tmp_path, run__epochs=1)
+    for name, seed, disturb in (("a", 0, 1), ("b", 0, 2), ("c", 1, 1)):
+        torch.manual_seed(disturb)
+        run = apply(study.run, {"seed": seed})
+        train(run, study.benchmark, LocalWorker(tmp_path / name, CPU), data_root=tmp_path)
+    assert equal(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert not equal(weights(tmp_path / "a"), weights(tmp_path / "c"))
+
+
+def test_a_non_finite_loss_stops_before_the_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = tiny(tmp_path)
+    real, calls, seen = loop._loss, [0], []
+
+    def poisoned(*args: Any) -> torch.Tensor:
+        calls[0] += 1
+        loss = real(*args)
+        return loss * math.nan if calls[0] == 6 else loss
+
+    stepped = torch.optim.SGD.step
+
+    def counted(self: torch.optim.SGD, *args: Any, **kwargs: Any) -> Any:
+        seen.append(calls[0])
+        return stepped(self, *args, **kwargs)
+
+    monkeypatch.setattr(loop, "_loss", poisoned)
+    monkeypatch.setattr(torch.optim.SGD, "step", counted)
+    worker = LocalWorker(tmp_path / "run", CPU)
+    with pytest.raises(NonFiniteLossError, match=r"nan in epoch 2, step 3, at learning rate"):
+        train(study.run, study.benchmark, worker, data_root=tmp_path)
+    assert seen == [1, 2, 3, 4, 5]
+    assert checkpoint.load_latest(tmp_path / "run", _digest(study))["epoch"] == 1  # type: ignore[index]
+
+
+def test_training_opens_no_test_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = tiny(tmp_path, run__epochs=1)
+    opened = []
+    real = image_sets.open_set
+
+    def spy(ref: Any, *args: Any) -> Any:
+        opened.append(ref)
+        return real(ref, *args)
+
+    monkeypatch.setattr(image_sets, "open_set", spy)
+    train(study.run, study.benchmark, LocalWorker(tmp_path / "run", CPU), data_root=tmp_path)
+    assert set(opened) == {"digits/train", "digits/val", "digits/7", "digits/flower"}
+
+
+def test_the_checkpoint_of_the_lowest_smoothed_loss(tmp_path: Path) -> None:
+    study = tiny(tmp_path, run__checkpoint="lowest_loss", run__optimizer={"lr": 0.5})
+    reports: list[EpochReport] = []
+    copies: dict[int, dict[str, torch.Tensor]] = {}
+
+    def keep(report: EpochReport) -> None:
+        reports.append(report)
+        state = checkpoint.load_latest(tmp_path / "run", _digest(study))
+        assert state is not None
+        copies[report.epoch] = state["encoder"]
+
+    train(study.run, study.benchmark, LocalWorker(tmp_path / "run", CPU, keep), data_root=tmp_path)
+    smoothed = [r.metrics["train/loss_smoothed"] for r in reports]
+    best = max(e for e, v in enumerate(smoothed, 1) if v == min(smoothed))
+    assert equal(weights(tmp_path / "run"), copies[best])
+
+
+def _digest(study: Any) -> str:
+    from rwood.spec.study import run_digest
+
+    return run_digest(study.run, study.benchmark)
+
+
+def _rank(rank: int, world: int, folder: Path, scope: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=world)
+    study = tiny(folder / f"spec{rank}", run__epochs=2, run__loss={"name": "reweightood",
+                 "scope": scope})  # fmt: skip
+    worker = LocalWorker(folder / "two", CPU, rank=rank, world_size=world)
+    train(study.run, study.benchmark, worker, data_root=folder)
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("scope", ["global", "local"])
+def test_two_workers_train_what_one_trains(tmp_path: Path, scope: str) -> None:
+    for rank in range(2):
+        (tmp_path / f"spec{rank}").mkdir()
+    context = torch.multiprocessing.get_context("spawn")
+    ranks = [context.Process(target=_rank, args=(r, 2, tmp_path, scope)) for r in range(2)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join()
+        assert process.exitcode == 0
+    study = tiny(tmp_path, run__epochs=2)
+    train(study.run, study.benchmark, LocalWorker(tmp_path / "one", CPU), data_root=tmp_path)
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    gap = max(float((one[k] - two[k]).abs().max()) for k in one if one[k].is_floating_point())
+    if scope == "global":
+        assert gap < 2e-3  # float32 sums in another order, over six steps
+    else:
+        assert gap > 1e-2  # the authors' per-worker loss is another objective
+
+
+def test_damaged_checkpoints_fall_back_with_a_warning(tmp_path: Path) -> None:
+    for epoch in (1, 2, 3):
+        checkpoint.save(tmp_path, epoch, "d", {"x": torch.full((100,), float(epoch))})
+    assert [p.name for p in sorted(tmp_path.iterdir())] == ["epoch-0002.pt", "epoch-0003.pt"]
+    newest = tmp_path / "epoch-0003.pt"
+    newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
+    with pytest.warns(RuntimeWarning, match=r"epoch-0003.pt is damaged .* the one before it"):
+        state = checkpoint.load_latest(tmp_path, "d")
+    assert state is not None
+    assert state["epoch"] == 2
+    assert state["x"][0] == 2.0
+
+
+def test_a_folder_of_another_training_is_refused(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, 1, "mine", {})
+    with pytest.raises(StudyError, match="holds another training"):
+        checkpoint.load_latest(tmp_path, "yours")
+    assert checkpoint.load_latest(tmp_path / "empty", "yours") is None
+
+
+def test_checkpoints_hold_what_the_issue_of_resuming_needs(tmp_path: Path) -> None:
+    study = tiny(tmp_path, run__epochs=1)
+    train(study.run, study.benchmark, LocalWorker(tmp_path / "run", CPU), data_root=tmp_path)
+    state = checkpoint.load_latest(tmp_path / "run", _digest(study))
+    assert state is not None
+    assert {"encoder", "optimizer", "generators", "digest", "epoch", "history"} <= state.keys()
+    momenta = state["optimizer"]["state"].values()
+    assert any(float(m["momentum_buffer"].abs().sum()) > 0 for m in momenta)
+    assert json.loads(state["history"])[0]["epoch"] == 1
