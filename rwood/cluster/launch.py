@@ -9,10 +9,11 @@ from typing import Any
 import ray
 import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.util.queue import Empty, Queue
 
 from rwood.cluster.job import Job, work
-from rwood.cluster.relay import CONTROLLER, FAILURE, REPORT, Handle, Relay
+from rwood.cluster.relay import CONTROLLER, FAILURE, REPORT, Handle, NoDatasets, Relay
 from rwood.cluster.worker import TrainWorker
 from rwood.errors import RunError
 from rwood.results import EpochReport
@@ -89,7 +90,7 @@ def _trainer(
     resources: dict[str, float] = {"CPU": cluster.cpus_per_worker}
     if gpu:
         resources["GPU"] = cluster.gpus_per_worker
-    return TorchTrainer(
+    return _Trainer(
         _loop,
         train_loop_config={"job": job},
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
@@ -103,6 +104,14 @@ def _trainer(
             callbacks=[Relay(queue), Handle(queue)],
         ),
     )
+
+
+class _Trainer(TorchTrainer):  # type: ignore[misc]
+    """A TorchTrainer without Ray Data."""
+
+    def _create_default_callbacks(self) -> list[Any]:
+        callbacks = super()._create_default_callbacks()
+        return [c for c in callbacks if not isinstance(c, DatasetsCallback)] + [NoDatasets()]
 
 
 def _loop(config: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import ray
-from ray.train.v2._internal.execution.callback import ControllerCallback
+from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
 from ray.train.v2.api.callback import UserCallback
 from ray.util.queue import Queue
 
@@ -43,3 +43,11 @@ class Handle(ControllerCallback):  # type: ignore[misc]
     def after_controller_start(self, train_run_context: Any) -> None:
         """Called once, in the controller's process."""
         self.queue.put({CONTROLLER: ray.get_runtime_context().current_actor})
+
+
+class NoDatasets(WorkerGroupCallback):  # type: ignore[misc]
+    """Says that a run uses no Ray Data, whose two actors would cost more than a short run."""
+
+    def before_init_train_context(self, workers: list[Any]) -> dict[str, list[None]]:
+        """No provider of dataset shards for any worker."""
+        return {"dataset_shard_provider": [None] * len(workers)}

@@ -22,6 +22,10 @@ def jitter(
 ) -> Tensor:
     """Apply each row's operations in the row's order.
 
+    Hue is costly, so it is shifted once for all rows, between the operations that a row has
+    before it and those that it has after it; an operation that is not a row's turn has factor 1.
+    Nothing depends on the values of a tensor, so a GPU is never waited for.
+
     Args:
         images_NCHW: float in [0, 1]; overwritten.
         factors_NA: (N, A), a column an operation; 1 (hue: 0) leaves a row as it is.
@@ -31,17 +35,23 @@ def jitter(
     Returns:
         The jittered images in [0, 1].
     """
-    for position in range(len(operations)):
-        chosen_N1 = order_NA[:, position : position + 1]
-        factor_N = factors_NA.gather(1, chosen_N1)[:, 0]
-        chosen_N = chosen_N1[:, 0]
-        hue = operations.index("hue") if "hue" in operations else -1
-        if len(operations) > 1 or hue < 0:
-            blended_N = torch.where(chosen_N == hue, 1.0, factor_N)
-            images_NCHW = _blend(images_NCHW, blended_N, chosen_N, operations)
-        if hue >= 0:
-            shift_N = torch.where(chosen_N == hue, factor_N, 0.0)
-            images_NCHW = _shift_some(images_NCHW, shift_N)
+    factor_NA = factors_NA.gather(1, order_NA)
+    if "hue" not in operations:
+        for turn in range(len(operations)):
+            _blend(images_NCHW, factor_NA[:, turn], order_NA[:, turn], operations)
+        return images_NCHW
+    hue = operations.index("hue")
+    turn_N1 = (order_NA == hue).int().argmax(dim=1, keepdim=True)
+    turns_A = torch.arange(len(operations), device=order_NA.device)
+    before_NA = torch.where(turns_A < turn_N1, factor_NA, 1.0)
+    after_NA = torch.where(turns_A > turn_N1, factor_NA, 1.0)
+    for turn in range(len(operations) - 1):
+        _blend(images_NCHW, before_NA[:, turn], order_NA[:, turn], operations)
+    shift_N = factors_NA[:, hue]
+    shifted = shift_hue(images_NCHW, shift_N)
+    images_NCHW = torch.where((shift_N != 0)[:, None, None, None], shifted, images_NCHW)
+    for turn in range(1, len(operations)):
+        _blend(images_NCHW, after_NA[:, turn], order_NA[:, turn], operations)
     return images_NCHW
 
 
@@ -83,40 +93,30 @@ def shift_hue(images_NCHW: Tensor, turns_N: Tensor) -> Tensor:
     sector = torch.addcmul(sector, second, sector.add(1), value=-2)
     sixths = torch.minimum(red, larger).sub_(smaller).div_(chroma.add(1e-20)).add_(sector).abs_()
     turned = sixths.div_(6).add_(turns_N[:, None, None] + 1).frac_().mul_(6)
-    out = torch.empty_like(images_NCHW)
-    torch.addcmul(least, chroma, (turned - 3).abs_().sub_(1).clamp_(0, 1), out=out[:, 0])
-    torch.addcmul(least, chroma, (turned - 2).abs_().neg_().add_(2).clamp_(0, 1), out=out[:, 1])
-    torch.addcmul(least, chroma, (turned - 4).abs_().neg_().add_(2).clamp_(0, 1), out=out[:, 2])
-    return out
+    weights = (
+        (turned - 3).abs_().sub_(1).clamp_(0, 1),
+        (turned - 2).abs_().neg_().add_(2).clamp_(0, 1),
+        (turned - 4).abs_().neg_().add_(2).clamp_(0, 1),
+    )
+    return torch.stack([weight.mul_(chroma).add_(least) for weight in weights], dim=1)
 
 
 def _blend(
     images_NCHW: Tensor, factor_N: Tensor, chosen_N: Tensor, operations: tuple[str, ...]
-) -> Tensor:
-    """Blend f x + (1 - f) r, clamped; r is black, the mean grey or the pixel's grey."""
+) -> None:
+    """Make it f x + (1 - f) r, clamped; r is black, the mean grey or the pixel's grey."""
     rest_N = 1 - factor_N
-    reference: Tensor | None = None
+    added: Tensor | None = None
     if "contrast" in operations or "saturation" in operations:
         grey_NHW = grey(images_NCHW)
         if "contrast" in operations:
             share_N = torch.where(chosen_N == operations.index("contrast"), rest_N, 0.0)
-            reference = (grey_NHW.mean(dim=(1, 2)) * share_N)[:, None, None]
+            added = (grey_NHW.mean(dim=(1, 2)) * share_N)[:, None, None]
         if "saturation" in operations:
             share_N = torch.where(chosen_N == operations.index("saturation"), rest_N, 0.0)
             own = grey_NHW * share_N[:, None, None]
-            reference = own if reference is None else own.add_(reference)
-    images = images_NCHW.mul_(factor_N[:, None, None, None])
-    if reference is not None:
-        images = images.add_(reference[:, None])
-    return images.clamp_(0, 1)
-
-
-def _shift_some(images_NCHW: Tensor, turns_N: Tensor) -> Tensor:
-    """Shift the hue of the rows that have a shift; the others stay exactly as they are."""
-    if images_NCHW.is_cuda:  # counting the rows would wait for the device
-        shifted = shift_hue(images_NCHW, turns_N)
-        return torch.where((turns_N != 0)[:, None, None, None], shifted, images_NCHW)
-    rows = torch.nonzero(turns_N)[:, 0]
-    if len(rows):
-        images_NCHW[rows] = shift_hue(images_NCHW[rows], turns_N[rows])
-    return images_NCHW
+            added = own if added is None else own.add_(added)
+    images_NCHW.mul_(factor_N[:, None, None, None])
+    if added is not None:
+        images_NCHW.add_(added[:, None])
+    images_NCHW.clamp_(0, 1)

@@ -11,7 +11,7 @@ device's memory, else from RAM or the memory map. If not (ImageNet), they are cu
 import functools
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -150,6 +150,7 @@ def _from_memory(
     benchmark: BenchmarkSpec,
     device: torch.device,
 ) -> Iterator[tuple[Share, Tensor, Tensor]]:
+    augment = _augment(run.compile and device.type == "cuda")
     for share in plan:
         drawn = views.draw_views(
             run.views,
@@ -161,7 +162,7 @@ def _from_memory(
             channels=benchmark.channels,
         )
         rows_2n = share.rows_n.repeat(2)
-        images = views.augment(
+        images = augment(
             held.images_NCHW[rows_2n.to(held.images_NCHW.device)].to(device, non_blocking=True),
             drawn.rows(share.views_2n).to(device),
             mean=benchmark.mean,
@@ -169,6 +170,12 @@ def _from_memory(
             output_size=benchmark.image_size,
         )
         yield share, images, held.labels_N[rows_2n.to(device)]
+
+
+@functools.cache
+def _augment(compiled: bool) -> Callable[..., Tensor]:
+    """`views.augment`; compiled, its hundred small kernels become a few."""
+    return torch.compile(views.augment, dynamic=False) if compiled else views.augment
 
 
 def _read(images_NHWC: np.ndarray | FileImages, batch: int, start: int) -> np.ndarray:

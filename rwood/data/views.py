@@ -20,7 +20,7 @@ from rwood.data.crops import CROP_DRAWS, crop, crop_boxes
 from rwood.data.jitter import OPERATIONS, drop_colour, jitter
 from rwood.spec.run import ViewsSpec
 
-CPU_CHUNK, GPU_CHUNK = 2**19, 2**26
+CPU_CHUNK, GPU_CHUNK = 3 * 2**17, 2**26
 """Values augmented at a time."""
 
 
@@ -140,13 +140,12 @@ def augment(
     Returns:
         (N, C, S, S) float32.
     """
-    count, channels = images_NCHW.shape[:2]
-    out = images_NCHW.new_empty(count, channels, output_size, output_size, dtype=torch.float32)
-    for rows in _chunks(out):
+    made = []
+    for rows in _chunks(images_NCHW, output_size):
         part = parameters.rows(rows)
         images = crop(images_NCHW[rows], part.box_N4, part.flip_N, output_size)
-        recolour(images, part, mean=mean, std=std, out=out[rows])
-    return out
+        made.append(recolour(images, part, mean=mean, std=std))
+    return torch.cat(made)
 
 
 def augment_cropped(
@@ -157,13 +156,13 @@ def augment_cropped(
     std: tuple[float, ...],
 ) -> Tensor:
     """The same as `augment` for views that were cropped and resized before: all but the crop."""
-    out = torch.empty(images_NCHW.shape, dtype=torch.float32, device=images_NCHW.device)
-    for rows in _chunks(out):
+    made = []
+    for rows in _chunks(images_NCHW, images_NCHW.shape[2]):
         part = parameters.rows(rows)
-        images = images_NCHW[rows]
+        images = images_NCHW[rows].to(torch.float32) / 255
         images = torch.where(part.flip_N[:, None, None, None], images.flip(3), images)
-        recolour(images.to(torch.float32).div_(255), part, mean=mean, std=std, out=out[rows])
-    return out
+        made.append(recolour(images, part, mean=mean, std=std))
+    return torch.cat(made)
 
 
 def recolour(
@@ -172,26 +171,32 @@ def recolour(
     *,
     mean: tuple[float, ...],
     std: tuple[float, ...],
-    out: Tensor,
-) -> None:
-    """Jitter, grey and normalise cropped views in [0, 1], which are overwritten, into `out`."""
+) -> Tensor:
+    """Jitter, grey and normalise cropped views in [0, 1], which are overwritten."""
     images = jitter(images_NCHW, parameters.factors_NA, parameters.order_NA, parameters.operations)
     if parameters.greyable:
         images = drop_colour(images, parameters.grey_N)
-    for channel, (m, s) in enumerate(zip(mean, std, strict=True)):
-        torch.sub(images[:, channel], m, out=out[:, channel]).div_(s)
+    return _normalize(images, mean, std)
 
 
-def _chunks(out: Tensor) -> Iterator[slice]:
+def _chunks(images_NCHW: Tensor, size: int) -> Iterator[slice]:
     """Rows to augment at a time: a CPU's cache or a GPU's memory holds what is made of them."""
-    values = GPU_CHUNK if out.is_cuda else CPU_CHUNK
-    rows = max(1, values // max(1, out[:1].numel()))
-    return (slice(start, start + rows) for start in range(0, len(out), rows))
+    count, channels = images_NCHW.shape[:2]
+    values = GPU_CHUNK if images_NCHW.is_cuda else CPU_CHUNK
+    rows = max(1, values // (channels * size * size))
+    return (slice(start, start + rows) for start in range(0, max(count, 1), rows))
 
 
 def normalize(images_NHWC: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """Scored images: (N, H, W, C) uint8 -> (N, C, H, W) float32, minus mean, over std."""
-    images = images_NHWC.permute(0, 3, 1, 2).to(torch.float32) / 255
-    shape = (1, -1, 1, 1)
-    mean_1C11 = torch.tensor(mean, device=images.device).view(shape)
-    return (images - mean_1C11) / torch.tensor(std, device=images.device).view(shape)
+    images = images_NHWC.permute(0, 3, 1, 2).to(
+        torch.float32, memory_format=torch.contiguous_format
+    )
+    return _normalize(images.div_(255), mean, std)
+
+
+def _normalize(images_NCHW: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """In place, by plain numbers: tensors of statistics would wait for a GPU to receive them."""
+    for channel, (m, s) in enumerate(zip(mean, std, strict=True)):
+        images_NCHW[:, channel].sub_(m).div_(s)
+    return images_NCHW

@@ -5,7 +5,6 @@ else). It needs no training data, no Ray, no Optuna, and MLflow only to be logge
 
 ```
 card      what detector.json says
-fitted    a scorer with what it learned, as tensors
 raw       images as people have them -> pixels of one kind
 model     Detector: predict(), save, load
 build     encoder weights + ID train and val sets -> a detector

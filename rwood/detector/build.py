@@ -9,12 +9,12 @@ from torch import Tensor
 import rwood
 from rwood.data import image_sets, listing
 from rwood.data.image_sets import ImageSet
-from rwood.detector import fitted
 from rwood.detector.card import Card, Digests, preprocessing_of
-from rwood.detector.fitted import Fitted
 from rwood.detector.model import Detector, load_detector, save_detector
 from rwood.errors import DataError
+from rwood.evaluation import fitted
 from rwood.evaluation.embed import embed
+from rwood.evaluation.fitted import Fitted
 from rwood.model.checkpoint_keys import load_into, load_openood_state
 from rwood.model.encoder import Encoder, build_encoder
 from rwood.spec.benchmark import BenchmarkSpec, FolderSet
@@ -63,7 +63,7 @@ def build_detector(
         model=run.model.model_copy(update={"weights": None}),
         preprocessing=preprocessing_of(benchmark),
         scorer=run.scorer,
-        threshold=_threshold(learned.score(embed(encoder, val, benchmark, device))[0]),
+        threshold=_threshold(learned.score(embed(encoder, val, benchmark, device))),
         accepted=ACCEPTED,
         class_names=_class_names(benchmark, data_root),
         digests=Digests(

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from rwood import results
 from rwood.data import transform, views
-from rwood.detector import fitted, raw
+from rwood.detector import raw
 from rwood.detector.card import CARD_FILE, Card, read_card
-from rwood.detector.fitted import Fitted
 from rwood.errors import DataError
+from rwood.evaluation import fitted
 from rwood.evaluation.embed import BATCH
+from rwood.evaluation.fitted import Fitted
 from rwood.model.checkpoint_keys import load_into
 from rwood.model.encoder import Encoder, build_encoder
 
@@ -70,12 +71,14 @@ class Detector:
 
     def predict_pixels(self, images_NHWC: np.ndarray) -> Prediction:
         """Score images that went through `pixels`: (N, S, S, C) uint8, N > 0."""
-        parts = [
-            self.fitted.score(self._embed(images_NHWC[start : start + BATCH]))
-            for start in range(0, len(images_NHWC), BATCH)
-        ]
-        score_N = torch.cat([scores for scores, _ in parts]).double().cpu().numpy()
-        nearest_N = torch.cat([nearest for _, nearest in parts]).cpu().numpy()
+        embedded_ND = torch.cat(
+            [
+                self._embed(images_NHWC[start : start + BATCH])
+                for start in range(0, len(images_NHWC), BATCH)
+            ]
+        )
+        score_N = self.fitted.score(embedded_ND).double().cpu().numpy()
+        nearest_N = self.fitted.nearest(embedded_ND).cpu().numpy()
         return Prediction(score_N, score_N > self.card.threshold, nearest_N)
 
     def _embed(self, images_NHWC: np.ndarray) -> Tensor:
@@ -107,7 +110,7 @@ def load_detector(folder: Path, *, device: torch.device = CPU) -> Detector:
     return Detector(card, encoder, fitted.from_tensors(card.scorer.name, tensors), device)
 
 
-def save_detector(card: Card, encoder: Encoder, fitted_: Fitted, folder: Path) -> None:
+def save_detector(card: Card, encoder: Encoder, learned: Fitted, folder: Path) -> None:
     """Write a detector's two files, each of them whole or not at all.
 
     Should a crash leave one old and one new, their digests differ and `load_detector` says so.
@@ -115,13 +118,13 @@ def save_detector(card: Card, encoder: Encoder, fitted_: Fitted, folder: Path) -
     Args:
         card: all but the digest of the tensors.
         encoder: the weights.
-        fitted_: the statistics.
+        learned: the statistics.
         folder: made if need be; a detector in it is replaced.
     """
     from safetensors.torch import save_file
 
     weights = {f"{_ENCODER}{k}": tensor for k, tensor in encoder.state_dict().items()}
-    tensors = {k: t.detach().cpu().contiguous() for k, t in (weights | fitted_.tensors()).items()}
+    tensors = {k: t.detach().cpu().contiguous() for k, t in (weights | learned.tensors()).items()}
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f".{TENSORS_FILE}.{os.getpid()}.part"
     save_file(tensors, part)

@@ -11,13 +11,9 @@ from torch import Tensor
 
 from rwood.data import image_sets
 from rwood.data.image_sets import ImageSet
+from rwood.evaluation.accuracy import class_means, linear_probe_accuracy, nearest_mean_accuracy
 from rwood.evaluation.embed import embed
-from rwood.evaluation.scoring import (
-    class_means,
-    fit_scorer,
-    linear_probe_accuracy,
-    nearest_mean_accuracy,
-)
+from rwood.evaluation.fitted import fit
 from rwood.method.metrics import ood_metrics
 from rwood.model.encoder import Encoder
 from rwood.results import BenchmarkTable, SetMetrics
@@ -83,7 +79,7 @@ def validate(
     """
     train_ND = embed(encoder, sets.train, benchmark, device)
     labels_N = _labels(sets.train, device)
-    score = fit_scorer(scorer, train_ND, labels_N, benchmark.classes)
+    score = fit(scorer, train_ND, labels_N, benchmark.classes).score
     val_ND = embed(encoder, sets.val, benchmark, device)
     id_scores = score(val_ND)
     metrics: dict[str, float] = {}
@@ -137,7 +133,7 @@ def run_benchmark(
     tables: dict[str, BenchmarkTable] = {}
     kept: dict[str, np.ndarray] = {}
     for spec in scorers:
-        score = fit_scorer(spec, train_ND, labels_N, benchmark.classes)
+        score = fit(spec, train_ND, labels_N, benchmark.classes).score
         scores = {name: score(rows) for name, rows in embedded.items()}
         kept = kept or {name: s.cpu().numpy() for name, s in scores.items()}
         tables[f"ood/{spec.name}"] = _table(scores, scores["id/test"])

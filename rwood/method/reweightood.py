@@ -1,8 +1,9 @@
 """The ReweightOOD loss over all pairs of a batch.
 
-The similarity matrix is cut into row strips, so memory grows with the number of rows and not with
-its square, and the gradient is built during the forward pass from its closed form. With a process
-group it is the loss of the global batch, to rounding, whatever the number of ranks.
+The similarity matrix is cut into row strips, so that beyond a few thousand rows memory grows with
+their number and not with its square, and the gradient is built during the forward pass from its
+closed form. With a process group it is the loss of the global batch, to rounding, whatever the
+number of ranks.
 Matrix products follow the global float32 precision flags: leave TF32 off for them (the default).
 
 Legend of shape suffixes: n rows (views) of this rank, N rows of all ranks, R rows of a strip,
@@ -34,6 +35,8 @@ from .batch import (
 _FAR = 1e30
 # exp(-60) = 9e-27.
 _NEGLIGIBLE = 60.0
+# Entries of strips that may be kept: the upper triangle over 4096 rows, 32 MiB in float32.
+_KEPT_ENTRIES = 2**24
 
 
 class PairWeighting(NamedTuple):
@@ -111,7 +114,8 @@ class _ReweightOOD(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, unit_nD: Tensor, labels_n: Tensor, *arguments: Any) -> Tensor:
         *numbers, group, counts = arguments
-        loss, gradient_nD = _reweightood(unit_nD, labels_n, PairWeighting(*numbers), group, counts)
+        pairs = _Pairs(unit_nD, labels_n, PairWeighting(*numbers), group, counts)
+        loss, gradient_nD = _reweightood(pairs, group)
         ctx.save_for_backward(gradient_nD)
         return loss
 
@@ -121,133 +125,120 @@ class _ReweightOOD(torch.autograd.Function):
         return upstream[0] * gradient_nD, *(None,) * 8
 
 
-class _PairSums:
-    """Running sums of exp(z) over pairs, shifted by the largest z so far, and their row gradients.
+class _Pairs:
+    """The pairs this rank visits, strip by strip of its rows.
 
-    Keeping the true maximum (as online softmax does) makes any temperature safe, where a bound such
-    as 1/tau underflows in float32 once tau is small and no pair comes near the bound.
+    Without a group every pair once: a strip starts at its own diagonal. With one, own rows against
+    all rows, so every pair twice over the ranks; the similarity matrix is symmetric, so that a
+    row's gradient needs that row's pairs only.
     """
 
-    def __init__(self, unit_nD: Tensor) -> None:
-        # Finite instead of -inf: differences of two "no pair yet" peaks stay 0 instead of NaN.
-        self.peaks_2 = unit_nD.new_full((2,), -_FAR)
-        self.totals_2 = unit_nD.new_zeros(2)
-        self.gradients_2nD = unit_nD.new_zeros(2, *unit_nD.shape)
-
-    def raise_peaks(self, exponents_RM: Tensor, masks_2RM: Tensor) -> None:
-        """Makes room for a strip, of which the masks together select every entry."""
-        same_RM, other_RM = masks_2RM
-        peaks_2 = torch.stack(
-            [
-                torch.add(exponents_RM, outside_RM, alpha=-_FAR).amax()
-                for outside_RM in (other_RM, same_RM)
-            ]
-        )
-        self.rescale(torch.maximum(self.peaks_2, peaks_2))
-
-    def rescale(self, peaks_2: Tensor) -> None:
-        """Moves the shifts to new peaks, not below the present ones."""
-        shrink_2 = (self.peaks_2 - peaks_2).exp()
-        self.totals_2 = self.totals_2 * shrink_2
-        self.gradients_2nD.mul_(shrink_2[:, None, None])
-        self.peaks_2 = peaks_2
-
-    def add(self, exponents_RM: Tensor, slopes_RM: Tensor, masks_2RM: Tensor) -> Tensor:
-        """Adds the pairs of the masks; returns d sum / d cosine of each, in place of the masks."""
-        for mask_RM, peak in zip(masks_2RM, self.peaks_2, strict=True):
-            exponents_RM -= mask_RM * peak
-        # Entries that are no pair may lie above 0, far pairs so low that exp would be denormal:
-        # slow, and nothing beside the term 1 at the peak.
-        masks_2RM *= exponents_RM.clamp_(-_NEGLIGIBLE, 0.0).exp_()
-        self.totals_2 = self.totals_2 + masks_2RM.sum((1, 2))
-        return masks_2RM.mul_(slopes_RM)
-
-    def log(self) -> Tensor:
-        """Sum of the two logs; -inf without any pair of one kind."""
-        return (self.peaks_2 + self.totals_2.log()).sum()
-
-    def log_gradient_nD(self) -> Tensor:
-        """Gradient of the same by the rows; a kind without any pair adds zero."""
-        # Any pair makes the total at least 1 (the term at the peak), so the clamp only meets 0.
-        return (self.gradients_2nD / self.totals_2.clamp_min(1.0)[:, None, None]).sum(0)
-
-
-def _reweightood(
-    unit_nD: Tensor,
-    labels_n: Tensor,
-    weighting: PairWeighting,
-    group: dist.ProcessGroup | None,
-    counts: Sequence[int] | None,
-) -> tuple[Tensor, Tensor]:
-    """Loss of the global batch and its gradient with respect to this rank's unit rows."""
-    sums, labels_n = _PairSums(unit_nD), labels_n.to(unit_nD.dtype)
-    if group is None:
-        _add_upper_triangle(unit_nD, labels_n, weighting, sums)
-        pair_visits = 1.0
-    else:
+    def __init__(
+        self,
+        unit_nD: Tensor,
+        labels_n: Tensor,
+        weighting: PairWeighting,
+        group: dist.ProcessGroup | None,
+        counts: Sequence[int] | None,
+    ) -> None:
         counts = count_rows(unit_nD, counts, group)
-        _add_own_rows(unit_nD, labels_n, weighting, sums, group, counts)
-        pair_visits = 2.0
-    pre_elu = sums.log() - 2.0 * math.log(pair_visits)
+        labels_n = labels_n.to(unit_nD.dtype)
+        self.unit_nD, self.labels_n, self.weighting = unit_nD, labels_n, weighting
+        self.unit_ND = gather_rows(unit_nD, counts, group)
+        self.labels_N = gather_rows(labels_n, counts, group)
+        self.first = first_row(counts, group)
+        self.once = group is None
+        self.strips = list(row_strips(unit_nD.shape[0], self.unit_ND.shape[0], unit_nD.device))
+
+    def columns(self, strip: slice) -> slice:
+        """The rows of the global batch that a strip meets."""
+        return slice(strip.start if self.once else 0, self.unit_ND.shape[0])
+
+    def masks_2RM(self, strip: slice) -> Tensor:
+        """Ones where classes agree, and where they differ; in the dtype of the rows.
+
+        Arithmetic with such masks is 5 to 10 times faster on a CPU than with boolean ones.
+        """
+        labels_R, labels_M = self.labels_n[strip], self.labels_N[self.columns(strip)]
+        masks_2RM = labels_R.new_empty(2, labels_R.shape[0], labels_M.shape[0])
+        torch.eq(labels_R[:, None], labels_M, out=masks_2RM[0])
+        torch.ne(labels_R[:, None], labels_M, out=masks_2RM[1])
+        return masks_2RM
+
+    def exponents_RM(self, strip: slice, masks_2RM: Tensor) -> tuple[Tensor, Tensor]:
+        """Exponents and their derivatives by the cosine; what is no pair goes from the masks."""
+        cosines_RM = self.unit_nD[strip] @ self.unit_ND[self.columns(strip)].T
+        exponents_RM, slopes_RM = _exponents(cosines_RM, masks_2RM[0], self.weighting)
+        height = exponents_RM.shape[0]
+        if self.once:
+            exponents_RM[:, :height].triu_(1).add_(
+                torch.full_like(exponents_RM[:, :height], -_FAR).tril_()
+            )
+            masks_2RM[:, :, :height].triu_(1)
+        else:
+            own = slice(self.first + strip.start, self.first + strip.stop)
+            exponents_RM[:, own].diagonal().fill_(-_FAR)
+            masks_2RM[0, :, own].diagonal().fill_(0.0)
+        return exponents_RM, slopes_RM
+
+
+def _reweightood(pairs: _Pairs, group: dist.ProcessGroup | None) -> tuple[Tensor, Tensor]:
+    """Loss of the global batch and its gradient with respect to this rank's unit rows.
+
+    The gradient needs the sums over all pairs, so there are two rounds. Terms of the first are kept
+    for the second as long as they are few, and otherwise computed again.
+    """
+    # Finite instead of -inf: differences of two "no pair yet" peaks stay 0 instead of NaN.
+    peaks_2, totals_2 = pairs.unit_nD.new_full((2,), -_FAR), pairs.unit_nD.new_zeros(2)
+    keep = pairs.unit_nD.shape[0] * pairs.unit_ND.shape[0] <= _KEPT_ENTRIES
+    kept: list[tuple[Tensor, Tensor] | None] = []
+    for strip in pairs.strips:
+        masks_2RM = pairs.masks_2RM(strip)
+        exponents_RM, slopes_RM = pairs.exponents_RM(strip, masks_2RM)
+        raised_2 = torch.maximum(peaks_2, _peaks_2(exponents_RM, masks_2RM))
+        pull_RM, sums_2 = _pull(exponents_RM, slopes_RM, masks_2RM, raised_2)
+        totals_2 = totals_2 * (peaks_2 - raised_2).exp() + sums_2
+        peaks_2 = raised_2
+        kept.append((pull_RM, raised_2) if keep else None)
+    if group is not None:
+        largest_2 = peaks_2.clone()
+        dist.all_reduce(largest_2, dist.ReduceOp.MAX, group=group)
+        totals_2 = sum_over_ranks(totals_2 * (peaks_2 - largest_2).exp(), group)
+        peaks_2 = largest_2
+    visits = 1.0 if pairs.once else 2.0
+    pre_elu = (peaks_2 + totals_2.log()).sum() - 2.0 * math.log(visits)
     # The derivative of ELU; exp(-inf) = 0 gives the batch without pairs its zero gradient.
-    slope = pre_elu.clamp_max(0.0).exp() * pair_visits
-    return F.elu(pre_elu), slope * sums.log_gradient_nD()
+    slope = pre_elu.clamp_max(0.0).exp() * visits
+    # Any pair makes its total at least 1 (the term at the peak), so the clamp only meets 0.
+    shares_2 = slope / totals_2.clamp_min(1.0)
+    return F.elu(pre_elu), _gradient_nD(pairs, kept, peaks_2, shares_2)
 
 
-def _add_upper_triangle(
-    unit_ND: Tensor, labels_N: Tensor, weighting: PairWeighting, sums: _PairSums
-) -> None:
-    """Visits every pair once; a strip starts at its own diagonal and feeds rows and columns."""
-    rows = unit_ND.shape[0]
-    for strip in row_strips(rows, rows, unit_ND.device):
-        rows_RD, columns_MD = unit_ND[strip], unit_ND[strip.start :]
-        masks_2RM = _class_masks(labels_N[strip], labels_N[strip.start :])
-        exponents_RM, slopes_RM = _exponents(rows_RD @ columns_MD.T, masks_2RM[0], weighting)
-        exponents_RM.diagonal().fill_(-_FAR)
-        sums.raise_peaks(exponents_RM, masks_2RM)
-        masks_2RM[:, :, : rows_RD.shape[0]].triu_(1)
-        pulls_2RM = sums.add(exponents_RM, slopes_RM, masks_2RM)
-        sums.gradients_2nD[:, strip] += pulls_2RM @ columns_MD
-        sums.gradients_2nD[:, strip.start :].baddbmm_(pulls_2RM.mT, rows_RD.expand(2, -1, -1))
-
-
-def _add_own_rows(
-    unit_nD: Tensor,
-    labels_n: Tensor,
-    weighting: PairWeighting,
-    sums: _PairSums,
-    group: dist.ProcessGroup,
-    counts: Sequence[int],
-) -> None:
-    """Visits own rows against all rows, so every pair twice over the ranks, and sums over ranks.
-
-    The similarity matrix is symmetric: a row's gradient needs that row's pairs only.
-    """
-    unit_ND, labels_N = gather_rows(unit_nD, counts, group), gather_rows(labels_n, counts, group)
-    first = first_row(counts, group)
-    for strip in row_strips(unit_nD.shape[0], unit_ND.shape[0], unit_nD.device):
-        own = slice(first + strip.start, first + strip.stop)
-        masks_2RM = _class_masks(labels_n[strip], labels_N)
-        exponents_RM, slopes_RM = _exponents(unit_nD[strip] @ unit_ND.T, masks_2RM[0], weighting)
-        exponents_RM[:, own].diagonal().fill_(-_FAR)
-        sums.raise_peaks(exponents_RM, masks_2RM)
-        masks_2RM[0, :, own].diagonal().fill_(0.0)
-        sums.gradients_2nD[:, strip] = sums.add(exponents_RM, slopes_RM, masks_2RM) @ unit_ND
-    peaks_2 = sums.peaks_2.clone()
-    dist.all_reduce(peaks_2, dist.ReduceOp.MAX, group=group)
-    sums.rescale(peaks_2)
-    sums.totals_2 = sum_over_ranks(sums.totals_2, group)
-
-
-def _class_masks(labels_R: Tensor, labels_M: Tensor) -> Tensor:
-    """Ones where classes agree, and where they differ, in the dtype of the (float) labels.
-
-    Arithmetic with such masks is 5 to 10 times faster on a CPU than selecting with boolean ones.
-    """
-    masks_2RM = labels_R.new_empty(2, labels_R.shape[0], labels_M.shape[0])
-    torch.eq(labels_R[:, None], labels_M, out=masks_2RM[0])
-    torch.ne(labels_R[:, None], labels_M, out=masks_2RM[1])
-    return masks_2RM
+def _gradient_nD(
+    pairs: _Pairs,
+    kept: list[tuple[Tensor, Tensor] | None],
+    peaks_2: Tensor,
+    shares_2: Tensor,
+) -> Tensor:
+    """The second round: what every pair pulls on its rows."""
+    gradient_nD = torch.zeros_like(pairs.unit_nD)
+    for strip, terms in zip(pairs.strips, kept, strict=True):
+        masks_2RM = pairs.masks_2RM(strip)
+        if terms is None:
+            exponents_RM, slopes_RM = pairs.exponents_RM(strip, masks_2RM)
+            pull_RM, _ = _pull(exponents_RM, slopes_RM, masks_2RM.clone(), peaks_2)
+            factors_2 = shares_2
+        else:
+            pull_RM, then_2 = terms
+            factors_2 = shares_2 * (then_2 - peaks_2).exp()
+        for mask_RM, factor in zip(masks_2RM, factors_2, strict=True):
+            mask_RM *= factor
+        pull_RM *= masks_2RM[0].add_(masks_2RM[1])
+        columns = pairs.columns(strip)
+        gradient_nD[strip].addmm_(pull_RM, pairs.unit_ND[columns])
+        if pairs.once:
+            gradient_nD[columns].addmm_(pull_RM.T, pairs.unit_nD[strip])
+    return gradient_nD
 
 
 def _exponents(
@@ -259,3 +250,29 @@ def _exponents(
     slopes_RM += (same_RM * (within_shift + between_shift)).sub_(between_shift)
     slopes_RM.sigmoid_().mul_((same_RM * (-2.0 / temperature)).add_(1.0 / temperature))
     return cosines_RM.mul_(slopes_RM), slopes_RM
+
+
+def _peaks_2(exponents_RM: Tensor, masks_2RM: Tensor) -> Tensor:
+    """Largest exponent of each kind of pair.
+
+    With the true maximum as the shift (as in online softmax) any temperature is safe, where a bound
+    such as 1/tau underflows in float32 once tau is small and no pair comes near the bound.
+    """
+    same_RM, other_RM = masks_2RM
+    # What is no pair has a low exponent already, so that it may be in neither mask.
+    outside = (other_RM, same_RM)
+    return torch.stack([torch.add(exponents_RM, out, alpha=-_FAR).amax() for out in outside])
+
+
+def _pull(
+    exponents_RM: Tensor, slopes_RM: Tensor, masks_2RM: Tensor, peaks_2: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Derivative by the cosine of every pair's term, and the sums of terms; overwrites its input.
+
+    Each kind of pair is relative to its own peak, and its terms are not yet divided by their sum.
+    """
+    for mask_RM, peak in zip(masks_2RM, peaks_2, strict=True):
+        exponents_RM -= mask_RM * peak
+    # Far pairs would have denormal terms: slow, and nothing beside the term 1 at the peak.
+    masks_2RM *= exponents_RM.clamp_(-_NEGLIGIBLE, 0.0).exp_()
+    return slopes_RM.mul_(masks_2RM[0] + masks_2RM[1]), masks_2RM.sum((1, 2))

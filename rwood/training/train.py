@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,10 @@ def _begin(run: RunSpec, benchmark: BenchmarkSpec, worker: Worker, data_root: Pa
     encoder = encoder.to(worker.device)
     if worker.device.type == "cuda":
         torch.backends.cudnn.benchmark = True
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        # TF32 in convolutions, as torch and the authors have it; never in the products of the
+        # loss and of the scorers.
+        torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cuda.matmul.allow_tf32 = False
     optimizer = torch.optim.SGD(
         trainable_parameters(encoder, run.model),
         lr=run.optimizer.lr,
@@ -191,7 +195,7 @@ def _one_epoch(
         state.optimizer.zero_grad(set_to_none=True)
         with _autocast(run, worker.device):
             projections_MD = network(batch.images)
-        loss = _loss(run, projections_MD, batch.labels, worker)
+        loss = _loss(run, projections_MD, batch, worker)
         if worker.device.type == "cpu":
             _check_finite([loss.item()], epoch, step, rate)
         state.scaler.scale(loss * _gradient_share(run, worker)).backward()  # type: ignore[no-untyped-call]
@@ -241,15 +245,19 @@ def _autocast(run: RunSpec, device: torch.device) -> Any:
     return torch.autocast(device.type, dtype=getattr(torch, run.precision))
 
 
-def _loss(run: RunSpec, projections_MD: Tensor, labels_M: Tensor, worker: Worker) -> Tensor:
-    knobs = run.loss.model_dump(exclude={"name", "scope"})
-    alone = worker.world_size == 1 or run.loss.scope == "local"
-    group = None if alone else dist.group.WORLD
+def _loss(run: RunSpec, projections_MD: Tensor, batch: loaders.Batch, worker: Worker) -> Tensor:
+    knobs: dict[str, Any] = run.loss.model_dump(exclude={"name", "scope"})
+    world = worker.world_size
+    if world > 1 and run.loss.scope == "global":
+        # Told how many rows each rank has, no rank needs to ask.
+        edges = [rank * batch.count // world for rank in range(world + 1)]
+        knobs["rows_per_rank"] = [2 * (b - a) for a, b in pairwise(edges)]
+        knobs["group"] = dist.group.WORLD
     match run.loss.name:
         case "reweightood":
-            return losses.reweightood_loss(projections_MD, labels_M, **knobs, group=group)
+            return losses.reweightood_loss(projections_MD, batch.labels, **knobs)
         case "supcon":
-            return losses.supcon_loss(projections_MD, labels_M, **knobs, group=group)
+            return losses.supcon_loss(projections_MD, batch.labels, **knobs)
 
 
 def _gradient_share(run: RunSpec, worker: Worker) -> int:

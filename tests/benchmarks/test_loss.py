@@ -65,7 +65,7 @@ def test_memory(views):
         lambda: step(lambda: reweightood_loss(projections, labels, **NUMBERS), projections)
     )
     row = f"\n| loss memory, {views} views | rwood {ours / 2**20:.1f} MiB |"
-    # At 16,384 views the reference would need some 6 GB.
+    # At 16,384 views the reference would need more than 4 GB.
     if views <= 4096:
         reference = peak_bytes(
             lambda: step(lambda: boolean_mask_loss(projections, labels), projections)

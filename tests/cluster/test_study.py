@@ -169,7 +169,7 @@ def test_a_folder_of_another_study_is_refused(
     finished: tuple[StudySpec, Path, Any], tmp_path: Path
 ) -> None:
     _, results, _ = finished
-    other = tiny(tmp_path, run__epochs=5)
+    other = tiny(tmp_path, run__epochs=5, run__scorer={"name": "mahalanobis", "k": 10})
     with (
         pytest.raises(StudyError, match=r"belongs to another study: run.epochs was 4, is 5"),
         open_study(other, Place(results, results), Recorder(other)),

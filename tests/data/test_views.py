@@ -291,6 +291,16 @@ def test_grey_images_have_one_channel_throughout() -> None:
         assert (ours[i] - (theirs - 0.3) / 0.4).abs().max() < 2e-5
 
 
+def test_augmentation_is_one_graph_for_a_compiler() -> None:
+    """No value of a tensor is looked at, so a GPU is never waited for."""
+    images = pictures(40, size=8)
+    p = draw_views(ViewsSpec(), 40, seed=1, epoch=2, step=3, image_size=(8, 8))
+    compiled = torch.compile(augment, backend="eager", fullgraph=True, dynamic=False)
+    ours = compiled(images, p, mean=MEAN, std=STD, output_size=8)
+    plain = augment(images, p, mean=MEAN, std=STD, output_size=8)
+    torch.testing.assert_close(ours, plain, atol=1e-5, rtol=0)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_views_on_a_gpu_equal_those_on_a_cpu() -> None:

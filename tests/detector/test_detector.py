@@ -26,7 +26,7 @@ from rwood.detector import (
     verdicts_csv,
     verdicts_jsonl,
 )
-from rwood.detector.fitted import STATES
+from rwood.evaluation.fitted import STATES
 from rwood.errors import DataError
 from rwood.spec.benchmark import FolderSet, ScorerName
 from tests.detector.conftest import PARTS, Trained

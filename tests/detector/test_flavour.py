@@ -26,7 +26,7 @@ from PIL import Image
 from rwood.detector import Detector, load_detector, log_detector, save_model
 
 Raw = Callable[[str], np.ndarray]
-START_S = 120.0
+START_S = 300.0
 RAMP = np.arange(64, dtype=np.uint8).reshape(8, 8)
 
 
@@ -48,13 +48,16 @@ def model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def clean_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    """MLflow puts a model's source at the front of sys.path and leaves it there."""
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """MLflow leaves a model's source in sys.path; its default store would be ./mlflow.db."""
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    before = mlflow.get_tracking_uri()
+    yield
+    mlflow.set_tracking_uri(before)
 
 
-@pytest.mark.usefixtures("clean_path")
 def test_the_pyfunc_predicts_what_the_detector_predicts(
     model: Path, detector: Detector, raw_images: Raw
 ) -> None:
@@ -78,7 +81,6 @@ def test_the_pyfunc_predicts_what_the_detector_predicts(
     assert np.isfinite(example["score"]).all()
 
 
-@pytest.mark.usefixtures("clean_path")
 @pytest.mark.parametrize(
     ("cell", "sentence"),
     [
@@ -126,11 +128,10 @@ def test_the_model_is_self_contained(model: Path, folder: Path, tmp_path: Path) 
     assert done.stdout.strip().startswith(str(model))
 
 
-@pytest.mark.usefixtures("clean_path")
 def test_logged_to_a_run_once_and_registered(
     folder: Path, detector: Detector, tmp_path: Path
 ) -> None:
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    uri = f"sqlite:///{tmp_path / 'store.db'}"
     client = MlflowClient(tracking_uri=uri)
     experiment = client.create_experiment("study", (tmp_path / "artifacts").as_uri())
     run_id = client.create_run(experiment).info.run_id
@@ -147,13 +148,11 @@ def test_logged_to_a_run_once_and_registered(
     assert logged.params["scorer"] == "mahalanobis"
     assert [o.model_id for o in client.get_run(run_id).outputs.model_outputs] == [model_id]
     client.create_registered_model("study")
-    client.create_model_version("study", address, run_id, model_id=model_id)
+    client.create_model_version("study", logged.artifact_location, run_id, model_id=model_id)
     client.set_registered_model_alias("study", "champion", "1")
+    assert {p.name for p in tmp_path.iterdir()} == {"store.db", "artifacts"}
     mlflow.set_tracking_uri(uri)
-    try:
-        loaded = mlflow.pyfunc.load_model("models:/study@champion")
-    finally:
-        mlflow.set_tracking_uri(before)
+    loaded = mlflow.pyfunc.load_model("models:/study@champion")
     said = loaded.predict(pd.DataFrame({"image": [png(RAMP)]}))
     assert said["score"][0] == pytest.approx(detector.predict(RAMP).score[0], rel=1e-5)
 
@@ -161,7 +160,7 @@ def test_logged_to_a_run_once_and_registered(
 def test_a_failed_upload_is_marked_and_not_taken_for_the_model(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    uri = f"sqlite:///{tmp_path / 'store.db'}"
     client = MlflowClient(tracking_uri=uri)
     experiment = client.create_experiment("study", (tmp_path / "artifacts").as_uri())
     run_id = client.create_run(experiment).info.run_id

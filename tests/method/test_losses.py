@@ -107,7 +107,7 @@ def test_reweightood_is_its_definition(changes):
 
 
 def test_reweightood_over_several_strips_is_its_definition():
-    # 200 rows are four strips, of which the last is short.
+    # 200 rows are three strips, of which the last is short.
     projections, labels = random_batch(rows=200, classes=7)
     loss, gradient = value_and_gradient(
         reweightood_loss(projections, labels, **DEFAULTS), projections
@@ -117,6 +117,15 @@ def test_reweightood_over_several_strips_is_its_definition():
     )
     assert loss == pytest.approx(slow, rel=1e-13)
     torch.testing.assert_close(gradient, slow_gradient, rtol=1e-10, atol=1e-14)
+
+
+def test_many_rows_are_computed_twice_instead_of_kept(monkeypatch):
+    projections, labels = random_batch(rows=300, classes=7)
+    kept = value_and_gradient(reweightood_loss(projections, labels, **DEFAULTS), projections)
+    monkeypatch.setattr("rwood.method.reweightood._KEPT_ENTRIES", 0)
+    again = value_and_gradient(reweightood_loss(projections, labels, **DEFAULTS), projections)
+    assert again[0] == kept[0]
+    torch.testing.assert_close(again[1], kept[1], rtol=1e-11, atol=1e-15)
 
 
 def test_elu_bends_a_negative_sum():

@@ -1,6 +1,9 @@
 """Networks against the reference's numbers (`golden.json`) and torchvision's ResNet-50."""
 
+import ast
+import json
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,40 +11,10 @@ import torch
 import torchvision
 from torch import nn
 
-from rwood.model.encoder import Encoder, build_encoder
+from rwood.model.encoder import Encoder, build_encoder, trainable_parameters
 from rwood.spec.run import ModelSpec
 
-# Measured on the reference's own CIDERNet, float64, weights filled from their keys (see `fill`).
-GOLDEN = {
-    "resnet18_32x32": {
-        "input": (3, 3, 32, 32),
-        "backbone_sum": 18961.955741858914,
-        "backbone_row0": [32.89412444770276, 20.163504089923457, 6.074727623906172,
-                          8.027399842239447],
-        "embed_sum": 52.01382917597529,
-        "embed_row0": [0.08923382900587021, 0.05469872526870222, 0.01647927145501927,
-                       0.02177640040314768],
-        "project_sum": -2.2792787937791115,
-        "project_row0": [-0.021238641276074097, 0.07829047719417533, 0.08705503355142581,
-                         -0.06368714919765382],
-        "parameters": 11_497_152,
-        "layer4_and_head": 8_722_048,
-    },
-    "resnet18_224x224": {
-        "input": (2, 3, 224, 224),
-        "backbone_sum": 35870.47331492423,
-        "backbone_row0": [153.19752453764494, 29.649731058588728, 14.815595861417256,
-                          17.337523236282287],
-        "embed_sum": 32.403839938759006,
-        "embed_row0": [0.13934400508475134, 0.026968531559883453, 0.013475834360101883,
-                       0.015769706026808963],
-        "project_sum": -1.1241953795729285,
-        "project_row0": [-0.17819391664418877, 0.07169842563492607, 0.03209987408938099,
-                         -0.010856409644845962],
-        "parameters": 11_504_832,
-        "layer4_and_head": 8_722_048,
-    },
-}  # fmt: skip
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden.json").read_text())["networks"]["nets"]
 
 
 def fill(module: nn.Module, prefix: str = "") -> None:
@@ -88,17 +61,18 @@ def residual_keys(name: str, convolutions: int, depths: tuple[int, ...], short: 
 def test_forward_equals_the_reference(name: str) -> None:
     golden = GOLDEN[name]
     encoder = reference_encoder(name)
-    x = torch.from_numpy(np.random.default_rng(40).standard_normal(golden["input"]))
+    shape = ast.literal_eval(golden["input"].partition("standard_normal")[2])
+    x = torch.from_numpy(np.random.default_rng(40).standard_normal(shape))
     with torch.inference_mode():
         outputs = {
             "backbone": encoder.backbone(x),
-            "embed": encoder.embed(x),
-            "project": encoder.project(x),
+            "intermediate": encoder.embed(x),
+            "forward": encoder.project(x),
         }
     for what, output in outputs.items():
         assert output.dtype == torch.float64
         assert float(output.sum()) == pytest.approx(golden[f"{what}_sum"], rel=1e-9, abs=1e-9)
-        assert output[0, :4].tolist() == pytest.approx(golden[f"{what}_row0"], rel=1e-9)
+        assert output[0, :4].tolist() == pytest.approx(golden[f"{what}_row0_first4"], rel=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +92,13 @@ def test_keys_are_openoods_in_openoods_order(name: str, expected: list[str]) -> 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_parameter_counts_of_the_18_layer_networks(name: str) -> None:
     encoder = reference_encoder(name)
-    assert sum(p.numel() for p in encoder.parameters()) == GOLDEN[name]["parameters"]
+    golden = GOLDEN[name]
+    assert sum(p.numel() for p in encoder.parameters()) == golden["params_cidernet"]
+    assert sum(p.numel() for p in encoder.head.parameters()) == golden["params_head"]
+    assert len(encoder.state_dict()) == golden["n_state_dict_keys"]
+    spec = ModelSpec(backbone=name, trainable="layer4")
+    trained = sum(p.numel() for p in trainable_parameters(encoder, spec))
+    assert trained == golden["trainable_when_only_layer4_and_head"]
 
 
 def test_resnet50_is_torchvisions_network_with_a_head() -> None:
@@ -168,4 +148,6 @@ def test_fresh_weights_follow_torchvisions_law(name: str) -> None:
     for module in backbone.modules():
         if isinstance(module, nn.Conv2d) and module.weight.numel() > 10_000:
             fan_out = module.out_channels * module.kernel_size[0] ** 2
-            assert float(module.weight.detach().std()) == pytest.approx((2 / fan_out) ** 0.5, rel=0.05)
+            assert float(module.weight.detach().std()) == pytest.approx(
+                (2 / fan_out) ** 0.5, rel=0.05
+            )

@@ -1,4 +1,4 @@
-"""The verbs. A body loads, calls one function, and prints; nothing heavy is imported up here."""
+"""Verbs that take a study file: run, its four stages, check, train."""
 
 import json
 from collections.abc import Callable
@@ -8,6 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from rwood.cli.options import (
+    DATA,
+    RESULTS,
+    Address,
+    AsJson,
+    DataRoot,
+    File,
+    Results,
+    TrackingUri,
+)
 from rwood.spec.load import load_study, set_values
 from rwood.spec.study import StudySpec
 
@@ -15,37 +25,7 @@ if TYPE_CHECKING:
     from rwood.cluster.stages import Study
     from rwood.results import EpochReport
 
-app = typer.Typer(
-    help="Which temperature and margins should ReweightOOD train with, and how good is it then?",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-)
-
-File = Annotated[Path, typer.Argument(help="A study file.", metavar="FILE")]
-Results = Annotated[Path, typer.Option(help="Folder for results.")]
-DataRoot = Annotated[
-    Path, typer.Option(help="Folder with image sets.", envvar="RWOOD_DATA", show_envvar=True)
-]
-Address = Annotated[
-    str | None,
-    typer.Option(
-        help="A running Ray cluster (auto, host:port, ray://...); default: this machine.",
-        envvar="RAY_ADDRESS",
-        show_envvar=True,
-    ),
-]
-TrackingUri = Annotated[
-    str | None,
-    typer.Option(
-        help="An MLflow server; default: a SQLite store in the results folder.",
-        envvar="MLFLOW_TRACKING_URI",
-        show_envvar=True,
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-RESULTS, DATA = Path("results"), Path("data")
+app = typer.Typer()
 
 
 @app.command()
@@ -121,7 +101,13 @@ def report(
 
 
 @app.command()
-def check(file: File, as_json: AsJson = False) -> None:
+def check(
+    file: File,
+    images_per_s: Annotated[
+        float | None, typer.Option(min=0.001, help="Speed of a worker, to print hours.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Validate a study; print it resolved, its trials and its cost; open no data."""
     from rwood.cost import estimate
 
@@ -134,7 +120,7 @@ def check(file: File, as_json: AsJson = False) -> None:
 
     console = Console(highlight=False)
     console.print(yaml.safe_dump(plain, sort_keys=False), markup=False, soft_wrap=True)
-    for line in estimate(study):
+    for line in estimate(study, images_per_s):
         console.print(line, markup=False, soft_wrap=True)
 
 

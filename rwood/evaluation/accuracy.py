@@ -1,49 +1,7 @@
-"""From a scorer's settings to a fitted function: embeddings -> scores (higher = more OOD)."""
-
-from collections.abc import Callable
+"""Accuracy of an embedding: nearest class mean, and a linear probe."""
 
 import torch
 from torch import Tensor
-
-from rwood.method import scorers
-from rwood.spec.benchmark import ScorerSpec
-
-Score = Callable[[Tensor], Tensor]
-
-
-def fit_scorer(spec: ScorerSpec, embeddings_ND: Tensor, labels_N: Tensor, classes: int) -> Score:
-    """Fit a scorer on the embeddings of the ID train set.
-
-    Args:
-        spec: which scorer, and its settings.
-        embeddings_ND: (N, D) unit rows.
-        labels_N: (N,) class of each row.
-        classes: number of classes.
-
-    Returns:
-        A function from (Q, D) embeddings to (Q,) scores, higher = more OOD.
-
-    Raises:
-        ValueError: a class without an image, fewer rows than neighbours, non-finite embeddings.
-    """
-    match spec.name:
-        case "mahalanobis":
-            gaussian = scorers.fit_mahalanobis(
-                embeddings_ND, labels_N, classes=classes, rtol=spec.rtol
-            )
-            return lambda queries: scorers.score_mahalanobis(gaussian, queries)
-        case "rmds":
-            relative = scorers.fit_rmds(embeddings_ND, labels_N, classes=classes, rtol=spec.rtol)
-            return lambda queries: scorers.score_rmds(relative, queries)
-        case "ssd":
-            ssd = scorers.fit_ssd(embeddings_ND)
-            return lambda queries: scorers.score_ssd(ssd, queries)
-        case "cosine":
-            cosine = scorers.fit_cosine(embeddings_ND, labels_N, classes=classes)
-            return lambda queries: scorers.score_cosine(cosine, queries)
-        case "knn":
-            bank = scorers.fit_knn(embeddings_ND, k=spec.k)
-            return lambda queries: scorers.score_knn(bank, queries)
 
 
 def class_means(embeddings_ND: Tensor, labels_N: Tensor, classes: int) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rwood.errors import DataError
-from rwood.evaluation.scoring import class_means
+from rwood.evaluation.accuracy import class_means
 from rwood.method import scorers
 from rwood.method.scorers import Cosine, Knn, Mahalanobis, Rmds, Ssd
 from rwood.spec.benchmark import ScorerName, ScorerSpec
@@ -38,25 +38,12 @@ class Fitted:
     means_CD: Tensor
     """Mean embedding of each class, float64."""
 
-    def score(self, embeddings_QD: Tensor) -> tuple[Tensor, Tensor]:
-        """Score embeddings and name the class that each is nearest to.
-
-        Nearest is the least Mahalanobis distance for the Mahalanobis scorer, and the least
-        Euclidean distance to a class mean for the others.
-
-        Args:
-            embeddings_QD: (Q, D) unit rows, Q > 0, on the device of the tensors.
-
-        Returns:
-            (Q,) scores, higher = more OOD; (Q,) class indices.
-        """
-        rows = len(embeddings_QD)
-        missing = max(0, _ROWS - rows)
-        queries_QD = torch.cat([embeddings_QD, embeddings_QD[-1:].expand(missing, -1)])
-        nearest_Q = torch.cdist(queries_QD.double(), self.means_CD).argmin(dim=1)
+    def score(self, embeddings_QD: Tensor) -> Tensor:
+        """(Q,) scores of (Q, D) unit rows, higher = more OOD; Q > 0, on the tensors' device."""
+        queries_QD = _padded(embeddings_QD)
         match self.state:
             case Mahalanobis():
-                scores_Q, nearest_Q = scorers.nearest_class_mahalanobis(self.state, queries_QD)
+                scores_Q = scorers.score_mahalanobis(self.state, queries_QD)
             case Rmds():
                 scores_Q = scorers.score_rmds(self.state, queries_QD)
             case Ssd():
@@ -65,7 +52,20 @@ class Fitted:
                 scores_Q = scorers.score_cosine(self.state, queries_QD)
             case Knn():
                 scores_Q = scorers.score_knn(self.state, queries_QD)
-        return scores_Q[:rows], nearest_Q[:rows]
+        return scores_Q[: len(embeddings_QD)]
+
+    def nearest(self, embeddings_QD: Tensor) -> Tensor:
+        """(Q,) class that each row is nearest to.
+
+        By Mahalanobis distance for the Mahalanobis scorer, by Euclidean distance to the class mean
+        for the others.
+        """
+        if isinstance(self.state, Mahalanobis):
+            queries_QD = _padded(embeddings_QD)
+            return scorers.nearest_class_mahalanobis(self.state, queries_QD)[1][
+                : len(embeddings_QD)
+            ]
+        return torch.cdist(embeddings_QD.double(), self.means_CD).argmin(dim=1)
 
     def tensors(self) -> dict[str, Tensor]:
         """What was learned, by name."""
@@ -115,3 +115,8 @@ def from_tensors(name: ScorerName, tensors: Mapping[str, Tensor]) -> Fitted:
             raise DataError(f"the detector lacks {key}, which scorer {name} needs", key=key)
     state = kind(**{field: tensors[f"{_PREFIX}{field}"] for field in wanted})
     return Fitted(state, tensors[_MEANS])
+
+
+def _padded(embeddings_QD: Tensor) -> Tensor:
+    missing = max(0, _ROWS - len(embeddings_QD))
+    return torch.cat([embeddings_QD, embeddings_QD[-1:].expand(missing, -1)])

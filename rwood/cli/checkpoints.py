@@ -1,0 +1,92 @@
+"""Verbs that take trained networks: evaluate."""
+
+import json
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+
+from rwood.cli.options import DATA, AsJson, DataRoot
+from rwood.errors import SpecError
+from rwood.spec.benchmark import ScorerName, ScorerSpec
+from rwood.spec.load import load_benchmark
+
+app = typer.Typer()
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[
+        list[Path], typer.Argument(help="One file, or several runs for mean and std.")
+    ],
+    benchmark: Annotated[Path | None, typer.Option(help="A benchmark file.")] = None,
+    scorer: Annotated[
+        list[str] | None, typer.Option(help=f"One of {', '.join(get_args(ScorerName))}; repeat.")
+    ] = None,
+    k: Annotated[int, typer.Option(min=1, help="Neighbour counted by knn.")] = 50,
+    protocol: Annotated[str, typer.Option(help="ood, or fsood for both.")] = "ood",
+    export: Annotated[
+        Path | None, typer.Option(help="Write the checkpoint as OpenOOD reads it.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Folder for tables in OpenOOD's form.")] = None,
+    data_root: DataRoot = DATA,
+    as_json: AsJson = False,
+) -> None:
+    """Score any checkpoint: ours, or OpenOOD's released best.ckpt."""
+    if benchmark is None and export is None:
+        raise SpecError("rwood evaluate needs --benchmark FILE to score, or --export FILE to write")
+    if export is not None:
+        _export(checkpoint, export)
+    if benchmark is None:
+        return
+    spec = load_benchmark(benchmark)
+    specs = _scorers(scorer or ["mahalanobis"], k)
+    if protocol not in ("ood", "fsood"):
+        raise SpecError(f"--protocol {protocol}: allowed are ood and fsood")
+    if protocol == "fsood" and not spec.shifted:
+        raise SpecError(f"--protocol fsood: benchmark {spec.name} has no covariate-shifted set")
+    from rwood.data.image_sets import check_known
+    from rwood.evaluation.checkpoints import evaluate_checkpoints
+    from rwood.report.tables import benchmark_csv, own_table
+    from rwood.results import write_atomically
+    from rwood.training.worker import best_device
+
+    check_known(spec)
+    runs = evaluate_checkpoints(
+        checkpoint,
+        spec,
+        specs,
+        data_root=data_root,
+        device=best_device(),
+        fsood=protocol == "fsood",
+    )
+    if as_json:
+        typer.echo(json.dumps([run.model_dump(mode="json") for run in runs], indent=1))
+    for key in runs[0].tables:
+        if not as_json:
+            typer.echo(own_table(runs, key, spec.published, "The checkpoint").markdown() + "\n")
+        if csv is not None:
+            write_atomically(csv / f"{key.replace('/', '_')}.csv", benchmark_csv(runs, key))
+    if not as_json:
+        for name in runs[0].id_metrics:
+            values = ", ".join(f"{run.id_metrics[name]:.2f}" for run in runs)
+            typer.echo(
+                f"{name.replace('_', ' ')} accuracy on the ID test set, in percent: {values}"
+            )
+
+
+def _export(checkpoints: list[Path], target: Path) -> None:
+    if len(checkpoints) != 1:
+        raise SpecError(f"--export takes one checkpoint, got {len(checkpoints)}")
+    from rwood.evaluation.checkpoints import export_checkpoint
+
+    export_checkpoint(checkpoints[0], target)
+    typer.echo(f"wrote {target}")
+
+
+def _scorers(names: list[str], k: int) -> list[ScorerSpec]:
+    known = get_args(ScorerName)
+    for name in names:
+        if name not in known:
+            raise SpecError(f"--scorer {name}: allowed are {', '.join(known)}")
+    return [ScorerSpec.model_validate({"name": name, "k": k}) for name in names]

@@ -1,0 +1,182 @@
+"""`rwood data`: list, fetch, pack and verify image sets."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from rwood.cli.options import DATA, AsJson, DataRoot
+from rwood.errors import DataError, SpecError
+from rwood.spec.benchmark import BenchmarkSpec
+from rwood.spec.load import load_benchmark
+
+app = typer.Typer(help="Image sets: list, fetch, pack, verify.", no_args_is_help=True)
+
+Benchmark = Annotated[Path, typer.Argument(help="A benchmark file.", metavar="BENCHMARK")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Processes that decode; default: one a core.")
+]
+
+
+@app.command("list")
+def list_(data_root: DataRoot = DATA, as_json: AsJson = False) -> None:
+    """Show what is known, what is here, how many images, how large."""
+    from rwood.data.inventory import inventory
+
+    rows = list(inventory(data_root))
+    if as_json:
+        typer.echo(json.dumps([asdict(row) for row in rows], indent=1))
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in ("image set", "images", "classes", "state", "files", "packs", "source"):
+        table.add_column(title, justify="right" if title in ("images", "classes") else "left")
+    for row in rows:
+        table.add_row(
+            row.name,
+            "?" if row.images is None else f"{row.images:,}",
+            str(row.classes) if row.classes else "OOD",
+            row.state,
+            _size(row.file_bytes),
+            _size(row.pack_bytes or None),
+            row.source,
+        )
+    Console(highlight=False).print(table)
+    typer.echo(f"data root: {data_root}")
+
+
+@app.command()
+def fetch(
+    name: Annotated[
+        str | None, typer.Argument(help="A source; none: show the sources.", metavar="[NAME]")
+    ] = None,
+    data_root: DataRoot = DATA,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="A local archive or folder.")
+    ] = None,
+) -> None:
+    """Bring image files into the data root: by download, or from a local archive or folder."""
+    from rwood.data import sources
+
+    if name is None:
+        for known, row in sources.SOURCES.items():
+            how = "downloads" if row.downloads else "needs --from"
+            typer.echo(f"{known:<14} {how:<13} {row.about}")
+        return
+    with _bar() as step:
+        done = sources.fetch(name, data_root, source=source, progress=lambda d, t: step(name, d, t))
+    typer.echo(done)
+
+
+@app.command()
+def pack(benchmark: Benchmark, data_root: DataRoot = DATA, workers: Workers = None) -> None:
+    """Decode and resize every set of a benchmark once; interrupted, it goes on where it stopped."""
+    from rwood.data import image_sets, packs
+
+    spec = _load(benchmark)
+    with _bar() as step:
+        for key, ref in image_sets.references(spec):
+            if isinstance(ref, str) and ref.startswith("digits/"):
+                continue
+
+            def progress(done: int, total: int, key: str = key) -> None:
+                step(key, done, total)
+
+            packs.pack(
+                image_sets.files_of(ref, spec, data_root),
+                image_sets.transform_of(ref, spec),
+                data_root,
+                workers=workers or image_sets.processors(),
+                progress=progress,
+            )
+    typer.echo(f"{spec.name}: packed")
+
+
+@app.command()
+def verify(
+    benchmark: Benchmark,
+    data_root: DataRoot = DATA,
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check that every file decodes, counts match, and no train image is in a test set."""
+    from rwood.data import image_sets
+    from rwood.data.verify import verify as verify_sets
+
+    spec = _load(benchmark)
+    with _bar() as step:
+        found = verify_sets(
+            spec, data_root, workers=workers or image_sets.processors(), progress=step
+        )
+    if as_json:
+        typer.echo(json.dumps(asdict(found), indent=1))
+    else:
+        for report in found.sets:
+            mark = "ok" if not report.problems else "BAD"
+            packed = ", packed" if report.packed else ""
+            typer.echo(f"{mark:<4}{report.key:<24}{report.images:>8,} images{packed}")
+            for problem in report.problems:
+                typer.echo(f"    {problem}")
+        for duplicate in found.duplicates[:20]:
+            typer.echo(f"duplicate: {duplicate.key} {duplicate.image} = {duplicate.train_image}")
+        typer.echo(f"{len(found.duplicates)} images of other sets have the pixels of a train image")
+    if not found.sound:
+        raise DataError(f"benchmark {spec.name}: not sound, see above")
+
+
+def _load(file: Path) -> BenchmarkSpec:
+    from rwood.data.image_sets import check_known
+
+    try:
+        spec = load_benchmark(file)
+    except SpecError as error:
+        if str(error.details.get("key", "")).startswith(("run", "search", "benchmark")):
+            raise SpecError(f"{file} is a study; name its benchmark file here") from error
+        raise
+    check_known(spec)
+    return spec
+
+
+@contextmanager
+def _bar() -> "Iterator[Step]":
+    """A progress bar on a terminal, silence elsewhere."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description:<20}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        yield Step(bar)
+
+
+class Step:
+    """Moves the bar of a task, made when it is first named."""
+
+    def __init__(self, bar: Progress) -> None:
+        """Draw on a bar."""
+        self._bar = bar
+        self._tasks: dict[str, object] = {}
+
+    def __call__(self, name: str, done: int, total: int) -> None:
+        """Set a task's state."""
+        if name not in self._tasks:
+            self._tasks[name] = self._bar.add_task(name, total=total)
+        self._bar.update(self._tasks[name], completed=done, total=total)  # type: ignore[arg-type]
+
+
+def _size(count: int | None) -> str:
+    if count is None:
+        return "-"
+    value, units = float(count), ["B", "KB", "MB", "GB", "TB"]
+    while value >= 1000 and len(units) > 1:
+        value /= 1000
+        units.pop(0)
+    return f"{value:.3g} {units[0]}"

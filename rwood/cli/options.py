@@ -1,0 +1,31 @@
+"""Options that several verbs share. The environment is read here and nowhere else; flags win."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+File = Annotated[Path, typer.Argument(help="A study file.", metavar="FILE")]
+Results = Annotated[Path, typer.Option(help="Folder for results.")]
+DataRoot = Annotated[
+    Path, typer.Option(help="Folder with image sets.", envvar="RWOOD_DATA", show_envvar=True)
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        help="A running Ray cluster (auto, host:port, ray://...); default: this machine.",
+        envvar="RAY_ADDRESS",
+        show_envvar=True,
+    ),
+]
+TrackingUri = Annotated[
+    str | None,
+    typer.Option(
+        help="An MLflow server; default: a SQLite store in the results folder.",
+        envvar="MLFLOW_TRACKING_URI",
+        show_envvar=True,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+RESULTS, DATA = Path("results"), Path("data")

@@ -1,0 +1,92 @@
+"""Any checkpoint on a benchmark: ours, or the ones that OpenOOD releases."""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from rwood.errors import DataError
+from rwood.evaluation.evaluate import run_benchmark
+from rwood.model.checkpoint_keys import load_into, load_openood_state, save_openood_state
+from rwood.model.encoder import Encoder, build_encoder
+from rwood.model.infer import infer_model
+from rwood.results import RunResult
+from rwood.spec.benchmark import BenchmarkSpec, ScorerSpec
+from rwood.spec.run import ModelSpec
+
+
+def open_checkpoint(path: Path, channels: int) -> tuple[ModelSpec, Encoder]:
+    """The encoder in a file: a plain state dict, with or without a data-parallel prefix.
+
+    Raises:
+        DataError: unreadable, or names the first key and shape that do not fit.
+    """
+    state = load_openood_state(path)
+    try:
+        spec = infer_model(state)
+        encoder = build_encoder(spec, channels=channels, seed=0)
+        load_into(encoder, state)
+    except DataError as error:
+        raise DataError(f"{path}: {error}", file=str(path), **error.details) from error
+    return spec, encoder
+
+
+def evaluate_checkpoints(
+    paths: Sequence[Path],
+    benchmark: BenchmarkSpec,
+    scorers: Sequence[ScorerSpec],
+    *,
+    data_root: Path,
+    device: torch.device,
+    fsood: bool = False,
+) -> list[RunResult]:
+    """Score checkpoints, one result a file; all scorers share one embedding pass.
+
+    Args:
+        paths: runs of one experiment (seeds): their mean and std make the table.
+        benchmark: the sets.
+        scorers: the first one leads.
+        data_root: where image sets lie.
+        device: where to compute.
+        fsood: report the full-spectrum protocol too.
+
+    Raises:
+        DataError: a checkpoint does not fit, or an image set is missing or corrupt.
+    """
+    found = []
+    for index, path in enumerate(paths):
+        started = time.monotonic()
+        spec, encoder = open_checkpoint(path, benchmark.channels)
+        outcome = run_benchmark(
+            encoder.to(device),
+            benchmark,
+            scorers,
+            data_root=data_root,
+            device=device,
+            fsood=fsood,
+        )
+        found.append(
+            RunResult(
+                label="checkpoint",
+                seed=index,
+                digest=hashlib.sha256(path.read_bytes()).hexdigest()[:16],
+                run={"checkpoint": str(path), "model": spec.model_dump(mode="json")},
+                history=(),
+                tables=outcome.tables,
+                id_metrics=outcome.id_metrics,
+                seconds=time.monotonic() - started,
+            )
+        )
+    return found
+
+
+def export_checkpoint(source: Path, target: Path, channels: int) -> None:
+    """Write a checkpoint as the reference reads it: a plain state dict under OpenOOD's keys.
+
+    Raises:
+        DataError: the source is not an encoder.
+    """
+    _, encoder = open_checkpoint(source, channels)
+    save_openood_state(encoder, target)

@@ -1,0 +1,151 @@
+"""The command line as a user meets it: in a process of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import write_tiny
+
+
+def rwood(*words: object, cwd: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_"))}
+    return subprocess.run(
+        [sys.executable, "-m", "rwood", *map(str, words)],
+        cwd=cwd, capture_output=True, text=True, timeout=timeout, env=environment,
+    )  # fmt: skip
+
+
+def test_check_prints_the_study_and_its_cost(digits_file: Path, tmp_path: Path) -> None:
+    done = rwood("check", digits_file, "--images-per-s", 1000, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "search: 24 trials, about 114 of 480 epochs" in done.stdout
+    assert "benchmark: 6 reruns of 20 epochs" in done.stdout
+    assert "worker hours at 1,000 images/s" in done.stdout
+    assert "temperature: 0.1" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+    plain = json.loads(rwood("check", digits_file, "--json", cwd=tmp_path).stdout)
+    assert plain["run"]["loss"]["between_shift"] == 4.0
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["run", "nowhere.yaml"], "nowhere.yaml: no such file"),
+        (["check", "typo.yaml"], "run.epochz: unknown setting; did you mean epochs?"),
+        (["run", "strange.yaml"], "digits/eleven is not a known image set; did you mean digits/"),
+        (["train", "tiny.yaml", "--set", "loss.tau=1"], "loss.tau is not a setting of a run"),
+        (["report", "tiny.yaml"], "has no benchmark yet"),
+        (["select", "tiny.yaml"], "no complete trial"),
+        (["search", "tiny.yaml", "--results", "/proc/nowhere"], "cannot be written"),
+        (["evaluate", "nowhere.pt"], "needs --benchmark FILE"),
+        (["evaluate", "no.pt", "--benchmark", "bench.yaml"], "no.pt: no such checkpoint"),
+        (["evaluate", "no.pt", "--benchmark", "bench.yaml", "--scorer", "md"], "allowed are"),
+        (["evaluate", "no.pt", "--benchmark", "bench.yaml", "--protocol", "fsood"],
+         "has no covariate-shifted set"),
+        (["data", "fetch", "cifar11"], "did you mean cifar1"),
+        (["data", "verify", "nowhere.yaml"], "nowhere.yaml: no such file"),
+    ],
+)  # fmt: skip
+def test_bad_input_costs_one_sentence_and_exit_code_2(
+    tmp_path: Path, digits_file: Path, words: list[str], sentence: str
+) -> None:
+    write_tiny(tmp_path)
+    write_tiny(tmp_path, name="typo", run__epochz=3)
+    benchmark = (digits_file.parent / "benchmarks" / "digits.yaml").read_text()
+    (tmp_path / "bench.yaml").write_text(benchmark)
+    (tmp_path / "odd.yaml").write_text(benchmark.replace("digits/8", "digits/eleven"))
+    strange = write_tiny(tmp_path, name="strange")
+    text = strange.read_text()
+    line = next(row for row in text.splitlines() if row.startswith("benchmark:"))
+    strange.write_text(text.replace(line, "benchmark: odd.yaml"))
+    done = rwood(*words, cwd=tmp_path)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert sentence in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_train_evaluate_export(tmp_path: Path, digits_file: Path) -> None:
+    write_tiny(tmp_path)
+    done = rwood("train", "tiny.yaml", "--set", "epochs=2", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert 50 < told["metrics"]["val/auroc"] <= 100
+    weights = Path(told["folder"]) / "encoder.pt"
+    benchmark = digits_file.parent / "benchmarks" / "digits.yaml"
+    exported = tmp_path / "best.ckpt"
+    words = ["evaluate", weights, weights, "--benchmark", benchmark, "--scorer", "mahalanobis",
+             "--scorer", "knn", "--k", "5", "--csv", "tables", "--export"]  # fmt: skip
+    refused = rwood(*words, exported, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "--export takes one checkpoint, got 2" in refused.stderr
+    done = rwood(*words[:1], *words[2:], exported, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "digit8" in done.stdout
+    assert "linear probe accuracy" in done.stdout
+    csv = (tmp_path / "tables" / "ood_mahalanobis.csv").read_text().splitlines()
+    assert csv[0].startswith(",FPR@95,AUROC,AUPR_IN,AUPR_OUT")
+    assert [row.split(",")[0] for row in csv[1:]] == [
+        "digit8", "digit9", "nearood", "china", "permuted", "farood",
+    ]  # fmt: skip
+    again = rwood("evaluate", exported, "--benchmark", benchmark, "--json", cwd=tmp_path)
+    tables = json.loads(again.stdout)[0]["tables"]
+    assert f"{tables['ood/mahalanobis']['near']['digit8']['auroc']:.2f}" in csv[1]
+
+
+def test_ctrl_c_and_kill_9_lose_nothing(tmp_path: Path) -> None:
+    """Interrupted by the terminal, then killed, then left alone: one whole study."""
+    write_tiny(tmp_path, run__epochs=6, search__trials=5)
+    command = [sys.executable, "-m", "rwood", "run", "tiny.yaml"]
+
+    def start() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command, cwd=tmp_path, text=True, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def wait_for(process: subprocess.Popen[str], word: str) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if word in line:
+                return
+        pytest.fail(f"{word} was never said")
+
+    first = start()
+    wait_for(first, "trial 0")
+    os.killpg(first.pid, signal.SIGINT)
+    output, _ = first.communicate(timeout=120)
+    assert first.returncode == 130
+    assert "interrupted; what ran is saved, the same command goes on from here" in output
+    second = start()
+    wait_for(second, "trial 2")
+    second.kill()
+    second.wait()
+    done = rwood("run", "tiny.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    trials = sorted((tmp_path / "results" / "tiny" / "trials").glob("*/trial.json"))
+    told = [json.loads(path.read_text()) for path in trials]
+    assert [t["number"] for t in told] == list(range(5))
+    assert all(t["state"] in ("complete", "stopped") for t in told)
+    assert all([r["epoch"] for r in t["history"]] == list(range(1, len(t["history"]) + 1))
+               for t in told)  # fmt: skip
+    started = time.monotonic()
+    again = rwood("run", "tiny.yaml", cwd=tmp_path)
+    assert "nothing is left to do" in again.stdout
+    assert time.monotonic() - started < 60
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{tmp_path / 'results' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("tiny")
+    runs = client.search_runs([experiment.experiment_id])
+    names = [run.info.run_name for run in runs]
+    assert sorted(names) == sorted(set(names))
+    assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}
+    for run in runs:
+        history = client.get_metric_history(run.info.run_id, "train/loss")
+        assert [m.step for m in history] == list(range(1, len(history) + 1))

@@ -1,0 +1,53 @@
+"""Every shipped study and benchmark loads, and opens as the house asks."""
+
+from pathlib import Path
+
+import pytest
+
+from rwood.cost import estimate
+from rwood.data.image_sets import check_known
+from rwood.spec.load import load_benchmark, load_study
+from tests.conftest import STUDIES
+
+FILES = sorted(STUDIES.glob("*.yaml"))
+BENCHMARKS = sorted((STUDIES / "benchmarks").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_studies_load_and_say_what_they_cost(path: Path) -> None:
+    study = load_study(path)
+    check_known(study.benchmark)
+    assert study.name == path.stem
+    assert estimate(study)
+    opening = path.read_text().split("\nname:")[0]
+    for word in ("# Question:", "# Command:", "# Cost:", "# Expected:"):
+        assert word in opening, f"{path.name} does not say {word}"
+    assert f"studies/{path.name}" in opening
+
+
+@pytest.mark.parametrize("path", BENCHMARKS, ids=lambda p: p.stem)
+def test_benchmarks_load_and_keep_test_sets_apart(path: Path) -> None:
+    benchmark = load_benchmark(path)
+    check_known(benchmark)
+    assert benchmark.name == path.stem
+    seen = [benchmark.id.train, benchmark.id.val, *benchmark.validation.values()]
+    tested = [benchmark.id.test, *benchmark.near.values(), *benchmark.far.values()]
+    assert not {str(s) for s in seen} & {str(t) for t in tested}
+
+
+def test_paper_studies_are_the_authors_recipe() -> None:
+    for path in STUDIES.glob("*-paper.yaml"):
+        run = load_study(path).run
+        assert run.loss.model_dump(exclude={"name", "scope"}) == {
+            "temperature": 0.1,
+            "within_scale": 2.0,
+            "within_shift": 1.0,
+            "between_scale": 5.0,
+            "between_shift": 4.0,
+        }
+        assert run.schedule.warmup == "reference"
+        assert run.loss.scope == "local"
+        assert run.checkpoint == "lowest_loss"
+        assert run.precision == "float32"
+        assert run.optimizer.nesterov
+        assert (run.optimizer.momentum, run.optimizer.weight_decay) == (0.9, 1e-4)
