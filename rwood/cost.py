@@ -1,25 +1,40 @@
 """What a study will cost, from its spec and the table of image sets alone; nothing is opened."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 
+from rwood.data import image_sets, packs
 from rwood.data.image_sets import NAMED, references
-from rwood.spec.benchmark import BenchmarkSpec, ImageSetRef
+from rwood.spec.benchmark import BenchmarkSpec, ImageSetRef, SubsetSet
 from rwood.spec.study import StudySpec
 
-PARAMETERS = {
-    "small_cnn": 6.5e4,
-    "resnet18_32x32": 11.5e6,
-    "resnet18_224x224": 11.5e6,
-    "resnet50": 28.0e6,
+
+@dataclass(frozen=True)
+class _Network:
+    """An encoder of the width below, head included; per view where an image is meant."""
+
+    width: int
+    dim: int
+    """Length of an embedding."""
+    parameters: float
+    last_stage: float
+    """Those that learn under `trainable: layer4`."""
+    kept: float
+    """Values kept for the backward pass of a view, counted."""
+    kept_last_stage: float
+    """The same under `trainable: layer4`, and the largest three maps of the frozen stages."""
+
+
+NETWORKS = {
+    "small_cnn": _Network(16, 32, 2.2e4, 1.5e4, 4.3e3, 4.1e3),
+    "resnet18_32x32": _Network(64, 512, 11.5e6, 8.7e6, 1.2e6, 0.3e6),
+    "resnet18_224x224": _Network(64, 512, 11.5e6, 8.7e6, 5.6e6, 2.7e6),
+    "resnet50": _Network(64, 2048, 28.0e6, 19.4e6, 21.5e6, 3.8e6),
 }
-"""Parameters of an encoder of published width (small_cnn: width 16), head included."""
-ACTIVATIONS = {
-    "small_cnn": 2.0e4,
-    "resnet18_32x32": 1.3e6,
-    "resnet18_224x224": 5.0e6,
-    "resnet50": 22.0e6,
-}
-"""Values kept for the backward pass of a view, at published width; an estimate."""
+SCORED = {"all": 1 / 6, "layer4": 0.4}
+"""Work on a scored image beside a training image: one pass of six (two views, there and twice the
+work back), or of two and a half where most of the way back is left out; an estimate."""
 
 
 def estimate(study: StudySpec, images_per_s: float | None = None) -> list[str]:
@@ -31,10 +46,8 @@ def estimate(study: StudySpec, images_per_s: float | None = None) -> list[str]:
         study: a resolved study.
         images_per_s: training images (of two views) that one worker does in a second.
     """
-    epochs = study.run.epochs
-    reruns = len(study.rerun.seeds) * (2 if study.rerun.base and study.search else 1)
+    epochs, reruns, expected = study.run.epochs, _reruns(study), 0.0
     lines = []
-    expected = 0.0
     if study.search is not None:
         full = study.search.trials * epochs
         expected = study.search.trials * expected_epochs(study)
@@ -47,13 +60,19 @@ def estimate(study: StudySpec, images_per_s: float | None = None) -> list[str]:
     lines.append(f"memory: {memory_sentence(study)}")
     images = _count(study.benchmark.id.train)
     if images is None:
-        return lines
-    total = images * (expected + reruns * epochs)
-    lines.append(f"cost: about {total:,.0f} training images of two views each")
+        return [
+            *lines,
+            f"cost: about {expected + reruns * epochs:,.0f} epochs of id.train; how many images "
+            "it has, nobody says",
+        ]
+    trained = images * (expected + reruns * epochs)
+    scored = _scored(study, expected)
+    lines.append(
+        f"cost: about {trained:,.0f} training images of two views each, and {scored:,.0f} to score"
+    )
     if images_per_s is not None:
-        hours = total / images_per_s / 3600
-        device = "GPU" if study.cluster.gpus_per_worker else "worker"
-        lines.append(f"time: about {hours:,.1f} {device} hours at {images_per_s:,.0f} images/s")
+        work = trained + SCORED[study.run.model.trainable] * scored
+        lines.append(f"time: {_time_sentence(study, work / images_per_s / 3600, images_per_s)}")
     return lines
 
 
@@ -71,30 +90,79 @@ def expected_epochs(study: StudySpec) -> float:
 
 
 def data_sentence(benchmark: BenchmarkSpec) -> str:
-    """Images of all sets, and their size decoded at the size that is scored."""
-    counts = list(_counts(benchmark))
-    known = sum(count for count in counts if count is not None)
-    pixels = benchmark.image_size**2 * benchmark.channels
-    unknown = sum(count is None for count in counts)
-    rest = f", and {unknown} set(s) of unknown size" if unknown else ""
-    return f"{known:,} images, {known * pixels / 1e9:,.2f} GB as uint8{rest}"
+    """Images of all sets, the size of their packs, and which sets are too large for one."""
+    known, packed, unknown, streamed = 0, 0, 0, []
+    for key, ref in references(benchmark):
+        count = _count(ref)
+        if count is None:
+            unknown += 1
+            continue
+        known += count
+        size = packs.pack_bytes(count, image_sets.transform_of(ref, benchmark))
+        if size > image_sets.PACK_LIMIT:
+            streamed.append(f"{key} ({size / 1e9:,.0f} GB decoded)")
+        elif not image_sets.is_embedded(ref):
+            packed += size
+    parts = [f"{known:,} images" + (f", and {unknown} set(s) of unknown size" * bool(unknown))]
+    if packed:
+        parts.append(f"{packed / 1e9:,.2f} GB of packs below the data root")
+    if streamed:
+        parts.append(f"decoded when read: {', '.join(streamed)}")
+    return "; ".join(parts)
 
 
 def memory_sentence(study: StudySpec) -> str:
-    """Device memory of a worker: weights, gradients, momentum, and a batch's activations."""
-    model, width = study.run.model, study.run.model.width
-    scale = width / (16 if model.backbone == "small_cnn" else 64)
-    weights = PARAMETERS[model.backbone] * scale**2 * 4 * 3
-    half = study.run.precision in ("bfloat16", "float16", "auto")
-    views = 2 * study.run.batch_size / study.cluster.workers
-    kept = ACTIVATIONS[model.backbone] * scale * (2 if half else 4) * views
-    return f"about {(weights + kept) / 1e9:,.1f} GB on the device of each worker"
+    """Device memory of a worker: to train, and to score with the ID train set's embeddings."""
+    model, benchmark = study.run.model, study.benchmark
+    network = NETWORKS[model.backbone]
+    scale, frozen = model.width / network.width, model.trainable == "layer4"
+    learns = network.last_stage if frozen else network.parameters
+    weights = 4 * scale**2 * (network.parameters + 2 * learns)  # gradient and momentum
+    half = study.run.precision in ("bfloat16", "float16")
+    half |= study.run.precision == "auto" and study.cluster.gpus_per_worker > 0
+    views = 2 * math.ceil(study.run.batch_size / study.cluster.workers)
+    kept = scale * (network.kept_last_stage if frozen else network.kept) * (2 if half else 4)
+    pixels = 2 * 4 * benchmark.channels * benchmark.image_size**2  # before and after normalising
+    sentence = f"about {(weights + views * (kept + pixels)) / 1e9:,.1f} GB on each worker's device"
+    images = _count(benchmark.id.train)
+    if images is None:
+        return sentence
+    embeddings = 4 * images * scale * network.dim
+    return f"{sentence} to train, {(weights + embeddings) / 1e9:,.1f} GB on the first's to score"
 
 
-def _counts(benchmark: BenchmarkSpec) -> Iterator[int | None]:
-    for _, ref in references(benchmark):
-        yield _count(ref)
+def _time_sentence(study: StudySpec, hours: float, images_per_s: float) -> str:
+    """Hours of all workers, and by the clock if every worker of the study has its place."""
+    cluster = study.cluster
+    device, each = ("GPU", cluster.gpus_per_worker) if cluster.gpus_per_worker else ("worker", 1)
+    workers = cluster.workers * cluster.max_concurrent
+    clock = f", {hours / workers:,.1f} by the clock on {workers} workers" if workers > 1 else ""
+    return (
+        f"about {hours * each:,.1f} {device} hours at {images_per_s:,.0f} images/s a worker{clock}"
+    )
+
+
+def _reruns(study: StudySpec) -> int:
+    return len(study.rerun.seeds) * (2 if study.rerun.base and study.search else 1)
+
+
+def _scored(study: StudySpec, expected: float) -> int:
+    """Images embedded by all validations and by the benchmark of each rerun, as far as known."""
+    reruns, every = _reruns(study), study.run.validate_every
+    validations = math.ceil(expected / every) + reruns * math.ceil(study.run.epochs / every)
+    tested = ["id.", "near.", "far."] + ["shifted."] * study.rerun.fsood
+    benchmark = study.benchmark
+    seen = _total(benchmark, ["id.train", "id.val", "validation."])
+    return validations * seen + reruns * _total(benchmark, tested)
+
+
+def _total(benchmark: BenchmarkSpec, prefixes: Iterable[str]) -> int:
+    wanted = tuple(prefixes)
+    return sum(_count(ref) or 0 for key, ref in references(benchmark) if key.startswith(wanted))
 
 
 def _count(ref: ImageSetRef) -> int | None:
+    """Images of a set; None where only its folder or list could tell."""
+    if isinstance(ref, SubsetSet):
+        return ref.images
     return NAMED[ref].count if isinstance(ref, str) else None

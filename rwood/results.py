@@ -6,6 +6,7 @@ Scores are higher = more OOD. Metrics are in percent, named `<part>/<set>/<metri
 import os
 import statistics
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -127,6 +128,33 @@ class StudyResult(Record):
     def of(self, label: str) -> list[RunResult]:
         """Reruns with a label, by seed."""
         return sorted((r for r in self.runs if r.label == label), key=lambda r: r.seed)
+
+
+@dataclass(frozen=True)
+class StudySummary:
+    """What a comparison needs to know of one study."""
+
+    name: str
+    settings: dict[str, object]
+    """Dotted setting -> value, of the champion's run and the study."""
+    objective: float | None
+    """The champion's, on validation sets."""
+    objective_name: str | None
+    """E.g. `val/auroc`; None without a search."""
+    seeds: dict[int, dict[str, float]]
+    """Seed -> metric (`near/auroc`, ...) -> percent, of the champion's reruns."""
+    seconds: float
+    """Of all trials and reruns, added up."""
+    gpu_seconds: float
+    """GPUs times the seconds that they were held."""
+    epochs: int
+    """Of all trials and reruns."""
+    note: str = ""
+    """What a reader should know of where this comes from."""
+
+    def by_seed(self, metric: str) -> dict[int, float]:
+        """Seed -> the metric, where it was measured."""
+        return {seed: row[metric] for seed, row in sorted(self.seeds.items()) if metric in row}
 
 
 R = TypeVar("R", bound=Record)

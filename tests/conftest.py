@@ -29,5 +29,8 @@ def shared_data() -> Path:
     """Folder with the real images that stand beside the project."""
     folder = Path(os.environ.get("RWOOD_DATA", REPOSITORY.parent / "shared" / "data"))
     if not (folder / "cifar10-jpeg.tar.gz").exists():
-        pytest.skip(f"{folder} has no cifar10-jpeg.tar.gz; set RWOOD_DATA")
+        reason = f"{folder} has no cifar10-jpeg.tar.gz; set RWOOD_DATA"
+        if os.environ.get("RWOOD_REQUIRE_SHARED_DATA"):
+            pytest.fail(reason)
+        pytest.skip(reason)
     return folder

@@ -9,18 +9,20 @@ import numpy as np
 import torch
 
 from rwood import results
+from rwood.detector import build_detector
 from rwood.evaluation.evaluate import run_benchmark
 from rwood.results import RunResult
 from rwood.spec.benchmark import BenchmarkSpec, ScorerSpec
 from rwood.spec.run import RunSpec
 from rwood.spec.study import run_digest
 from rwood.training import checkpoint
-from rwood.training.train import train
+from rwood.training.train import ENCODER_FILE, train
 from rwood.training.worker import Worker
 
 RESULT_FILE = "result.json"
 SCORES_FILE = "scores.npz"
 EMBEDDINGS_FILE = "embeddings.npz"
+DETECTOR_FOLDER = "detector"
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Job:
     scorers: tuple[ScorerSpec, ...] = ()
     """Scorers of the benchmark, the run's own first."""
     fsood: bool = False
+    detector: bool = False
+    """Make a detector of the encoder, in the run's folder."""
 
     @property
     def digest(self) -> str:
@@ -63,6 +67,15 @@ def work(job: Job, worker: Worker) -> None:
     )
     saved = checkpoint.load_latest(job.folder, job.digest)
     assert saved is not None
+    if job.detector:
+        build_detector(
+            job.run,
+            job.benchmark,
+            job.folder / ENCODER_FILE,
+            job.folder / DETECTOR_FOLDER,
+            data_root=job.data_root,
+            device=worker.device,
+        )
     _save_arrays(job.folder / SCORES_FILE, outcome.scores)
     _save_arrays(job.folder / EMBEDDINGS_FILE, outcome.embeddings)
     result = RunResult(

@@ -1,6 +1,7 @@
 """One training on Ray Train: its reports as they come, and nothing left behind when stopped."""
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +11,12 @@ import ray
 import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.callbacks import DatasetsCallback
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.util.queue import Empty, Queue
 
 from rwood.cluster.job import Job, work
 from rwood.cluster.relay import CONTROLLER, FAILURE, REPORT, Handle, NoDatasets, Relay
+from rwood.cluster.session import WATCHER
 from rwood.cluster.worker import TrainWorker
 from rwood.errors import RunError
 from rwood.results import EpochReport
@@ -107,11 +110,18 @@ def _trainer(
 
 
 class _Trainer(TorchTrainer):  # type: ignore[misc]
-    """A TorchTrainer without Ray Data."""
+    """A TorchTrainer without the actors that a run here has no use for.
+
+    Ray Data never; on a private Ray also the cleaner of placement groups, which asks Ray's
+    dashboard whether the controller lives, and a private Ray has no dashboard.
+    """
 
     def _create_default_callbacks(self) -> list[Any]:
-        callbacks = super()._create_default_callbacks()
-        return [c for c in callbacks if not isinstance(c, DatasetsCallback)] + [NoDatasets()]
+        unused: tuple[type, ...] = (DatasetsCallback,)
+        if os.environ.get(WATCHER) == "0":
+            unused = (*unused, PlacementGroupCleanerCallback)
+        kept = [c for c in super()._create_default_callbacks() if not isinstance(c, unused)]
+        return [*kept, NoDatasets()]
 
 
 def _loop(config: dict[str, Any]) -> None:

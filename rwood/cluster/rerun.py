@@ -6,7 +6,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from rwood import results
-from rwood.cluster.job import RESULT_FILE, Job
+from rwood.cluster.job import DETECTOR_FOLDER, RESULT_FILE, Job
 from rwood.cluster.launch import fit
 from rwood.errors import StudyError
 from rwood.results import EpochReport, RunResult
@@ -36,6 +36,7 @@ def plan(study: StudySpec, champion: Params, *, folder: Path, data_root: Path) -
             label=label,
             scorers=_scorers(study, run),
             fsood=study.rerun.fsood,
+            detector=label == CHAMPION and seed == study.rerun.seeds[0],
         )
         for label, run in runs.items()
         for seed in study.rerun.seeds
@@ -50,6 +51,8 @@ def finished(job: Job) -> RunResult | None:
     result = results.load(RunResult, path)
     wanted = {f"ood/{s.name}" for s in job.scorers}
     wanted |= {f"fsood/{s.name}" for s in job.scorers if job.fsood}
+    if job.detector and not (job.folder / DETECTOR_FOLDER).exists():
+        return None
     same = result.digest == job.digest and wanted <= result.tables.keys()
     return result if same else None
 

@@ -27,6 +27,12 @@ _SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "0",
 }
+WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
+"""Ray's switch for an actor per run that watches for spot nodes being taken away. It is off on a
+private Ray, whose only node is this machine; see also `launch`."""
+
+ATTEMPTS = 3
+"""Starts of a private Ray: it gives its node 30 s to come up, which a busy machine may miss."""
 
 
 @contextmanager
@@ -49,11 +55,26 @@ def session(address: str | None, *, log: Path, cpus: int | None = None) -> Itera
     """
     for key, value in _SETTINGS.items():
         os.environ.setdefault(key, value)
+    if address is None:
+        os.environ.setdefault(WATCHER, "0")
     quiet(log)
     import ray
 
     attached = ray.is_initialized()
     if not attached:
+        _connect(address, cpus)
+    try:
+        node = ray._private.worker._global_node
+        yield node.get_logs_dir_path() if node else "the cluster's head node"
+    finally:
+        if not attached:
+            ray.shutdown()
+
+
+def _connect(address: str | None, cpus: int | None) -> None:
+    import ray
+
+    for attempt in range(1, ATTEMPTS + 1):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -63,19 +84,17 @@ def session(address: str | None, *, log: Path, cpus: int | None = None) -> Itera
                     logging_level=logging.ERROR,
                     log_to_driver=False,
                     include_dashboard=False if address is None else None,
-                    runtime_env={"env_vars": _SETTINGS},
+                    # A private Ray inherits the environment; a cluster must be told.
+                    runtime_env={"env_vars": _SETTINGS} if address else None,
                 )
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error)
-            raise RwoodError(
-                f"cannot connect to Ray at {address or 'this machine'}: {first}", address=address
-            ) from error
-    try:
-        node = ray._private.worker._global_node
-        yield node.get_logs_dir_path() if node else "the cluster's head node"
-    finally:
-        if not attached:
+            return
+        except Exception as error:  # Ray raises bare exceptions when a node does not come up.
             ray.shutdown()
+            if address is None and attempt < ATTEMPTS:
+                continue
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            what = f"cannot connect to Ray at {address}" if address else "cannot start Ray here"
+            raise RwoodError(f"{what}: {lines[0]}", address=address) from error
 
 
 def quiet(log: Path) -> None:

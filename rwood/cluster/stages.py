@@ -1,5 +1,6 @@
 """A whole study, stage by stage; each stage goes on where it stopped."""
 
+import shutil
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,7 +11,7 @@ from typing import Protocol
 import yaml
 
 from rwood import results
-from rwood.cluster.job import EMBEDDINGS_FILE, SCORES_FILE, Job
+from rwood.cluster.job import DETECTOR_FOLDER, EMBEDDINGS_FILE, SCORES_FILE, Job
 from rwood.cluster.ledger import read_trials, trial_folder
 from rwood.cluster.proposals import importances
 from rwood.cluster.record import open_record
@@ -182,6 +183,7 @@ class Study:
         if self.spec.rerun.base and all(run.label == CHAMPION for run in runs):
             runs += [run.model_copy(update={"label": BASE}) for run in runs]
         self._save(runs=tuple(runs))
+        self._hand_over(next(job.folder for job in jobs if job.detector) / DETECTOR_FOLDER)
 
     def report(self) -> None:
         """Write tables, figures and the page from what is on disk."""
@@ -222,6 +224,14 @@ class Study:
             self.screen.note(problem)
         elif not interrupted and self.record.runs and (self.folder / "report.html").exists():
             self._save(finished=digest(self.spec))
+
+    def _hand_over(self, made: Path) -> None:
+        """Put the champion's detector where people look for it."""
+        target, part = self.folder / DETECTOR_FOLDER, self.folder / f".{DETECTOR_FOLDER}.part"
+        for old in (part, target):
+            shutil.rmtree(old, ignore_errors=True)
+        shutil.copytree(made, part)
+        part.replace(target)
 
     def _connect(self) -> None:
         """Connect to Ray, once for all stages; `close` disconnects."""

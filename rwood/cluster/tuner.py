@@ -80,7 +80,7 @@ def is_searched(study: StudySpec, trials: dict[int, TrialResult]) -> bool:
 
 def _trainable(study: StudySpec, folder: Path, data_root: Path) -> Any:
     cluster = study.cluster
-    fixed = {"study": study, "folder": folder, "data_root": data_root}
+    fixed: dict[str, Any] = {"study": study, "folder": folder, "data_root": data_root}
     if cluster.workers > 1:
         # The inner run holds the resources; the outer actor only listens.
         return tune.with_resources(tune.with_parameters(GroupTrial, **fixed), {"cpu": 0.001})

@@ -15,7 +15,15 @@ from rwood.data.decode import FileImages
 from rwood.data.listing import Listing
 from rwood.data.transform import Transform
 from rwood.errors import SpecError
-from rwood.spec.benchmark import BenchmarkSpec, FolderSet, ImageSetRef, ListSet
+from rwood.spec.benchmark import (
+    BenchmarkSpec,
+    FolderSet,
+    ImageSetRef,
+    ListSet,
+    SubsetSet,
+    WholeSetRef,
+    whole_set,
+)
 
 PACK_LIMIT = 64 * 2**30
 """Largest pack that `open_set` writes, in bytes; larger sets are decoded when they are read."""
@@ -80,7 +88,7 @@ def open_set(ref: ImageSetRef, benchmark: BenchmarkSpec, data_root: Path) -> Ima
     whose pack would pass `PACK_LIMIT` is decoded when it is read. Opened once a process.
 
     Args:
-        ref: a named set, a folder or a list.
+        ref: a named set, a folder, a list, or a subset of one.
         benchmark: channels and sizes; tells by its `id` and `shifted` sets which labels count.
         data_root: where image sets lie; embedded sets need none.
 
@@ -88,12 +96,28 @@ def open_set(ref: ImageSetRef, benchmark: BenchmarkSpec, data_root: Path) -> Ima
         DataError: the set is missing, short or corrupt.
         SpecError: no set has this name.
     """
-    if isinstance(ref, str):
-        check_name(ref)
+    whole = whole_set(ref)
+    if isinstance(whole, str):
+        check_name(whole)
     how = transform_of(ref, benchmark)
-    if isinstance(ref, str) and ref.startswith("digits/"):
+    if is_embedded(ref):
         return _embedded(ref, how)
     return _from_files(ref, *_roles(ref, benchmark), how, data_root)
+
+
+def is_embedded(ref: ImageSetRef) -> bool:
+    """Whether a set comes with a dependency, so that there are no files to list or to pack."""
+    whole = whole_set(ref)
+    return isinstance(whole, str) and whole.startswith("digits/")
+
+
+def name_of(ref: ImageSetRef) -> str:
+    """What messages call a set: its name, folder or list, and a subset's number of images."""
+    if isinstance(ref, SubsetSet):
+        return f"{name_of(ref.of)}:{ref.images}"
+    if isinstance(ref, str):
+        return ref
+    return ref.folder if isinstance(ref, FolderSet) else ref.list
 
 
 def files_of(ref: ImageSetRef, benchmark: BenchmarkSpec, data_root: Path) -> Listing:
@@ -108,30 +132,46 @@ def files_of(ref: ImageSetRef, benchmark: BenchmarkSpec, data_root: Path) -> Lis
 def transform_of(ref: ImageSetRef, benchmark: BenchmarkSpec) -> Transform:
     """The test transform of a set. ImageNet-C comes cropped and is not resized, as in OpenOOD."""
     how = transform.of(benchmark)
-    row = openood.table().get(ref) if isinstance(ref, str) else None
+    whole = whole_set(ref)
+    row = openood.table().get(whole) if isinstance(whole, str) else None
     if row is not None and row.tree == "imagenet_c":
         return Transform(how.channels, how.size, how.size)
     return how
 
 
 def check_known(benchmark: BenchmarkSpec) -> None:
-    """Refuse a benchmark that names an unknown set, or an ID set of other classes.
+    """Refuse a benchmark that names an unknown set, an ID set of other classes, a wrong subset.
 
     Raises:
         SpecError: which name, and the nearest right one. Opens no data.
     """
     for key, ref in references(benchmark):
-        if not isinstance(ref, str):
-            continue
-        check_name(ref, f"benchmark {benchmark.name}: {key}: ")
-        classes = NAMED[ref].classes
-        if key.startswith(("id.", "shifted.")) and classes != benchmark.classes:
-            raise SpecError(
-                f"benchmark {benchmark.name}: {key}: {ref} has {classes} ID classes, the "
-                f"benchmark says {benchmark.classes}",
-                key=key,
-                got=ref,
-            )
+        where = f"benchmark {benchmark.name}: {key}: "
+        whole = whole_set(ref)
+        if isinstance(whole, str):
+            check_name(whole, where)
+            classes = NAMED[whole].classes
+            if key.startswith(("id.", "shifted.")) and classes != benchmark.classes:
+                raise SpecError(
+                    f"{where}{whole} has {classes} ID classes, the benchmark says "
+                    f"{benchmark.classes}",
+                    key=key,
+                    got=whole,
+                )
+        if isinstance(ref, SubsetSet):
+            _check_subset(ref, key, where, benchmark.classes)
+
+
+def _check_subset(ref: SubsetSet, key: str, where: str, classes: int) -> None:
+    known = NAMED[ref.of].count if isinstance(ref.of, str) else None
+    if known is not None and ref.images > known:
+        raise SpecError(
+            f"{where}{ref.of} has {known:,} images, not {ref.images:,}", key=key, got=ref.images
+        )
+    if key == "id.train" and ref.images < classes:
+        raise SpecError(
+            f"{where}{ref.images} images cannot show all {classes} classes", key=key, got=ref.images
+        )
 
 
 def check_name(name: str, where: str = "") -> None:
@@ -161,16 +201,18 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _roles(ref: ImageSetRef, benchmark: BenchmarkSpec) -> tuple[int | None, ImageSetRef]:
-    """Number of ID classes (None for an OOD set), and the ID train set."""
+def _roles(ref: ImageSetRef, benchmark: BenchmarkSpec) -> tuple[int | None, WholeSetRef]:
+    """Number of ID classes (None for an OOD set), and the whole ID train set."""
     labelled = any(
         ref == other and key.startswith(("id.", "shifted.")) for key, other in references(benchmark)
     )
-    return (benchmark.classes if labelled else None), benchmark.id.train
+    return (benchmark.classes if labelled else None), whole_set(benchmark.id.train)
 
 
 @functools.cache
-def _files(ref: ImageSetRef, classes: int | None, train: ImageSetRef, data_root: Path) -> Listing:
+def _files(ref: ImageSetRef, classes: int | None, train: WholeSetRef, data_root: Path) -> Listing:
+    if isinstance(ref, SubsetSet):
+        return _files(ref.of, classes, train, data_root).subset(ref.images)
     if isinstance(ref, str):
         return openood.read(ref, data_root, ood=classes is None)
     if isinstance(ref, ListSet):
@@ -193,7 +235,7 @@ def _files(ref: ImageSetRef, classes: int | None, train: ImageSetRef, data_root:
 
 @functools.cache
 def _from_files(
-    ref: ImageSetRef, classes: int | None, train: ImageSetRef, how: Transform, data_root: Path
+    ref: ImageSetRef, classes: int | None, train: WholeSetRef, how: Transform, data_root: Path
 ) -> ImageSet:
     found = _files(ref, classes, train, data_root)
     workers = processors()
@@ -207,9 +249,13 @@ def _from_files(
 
 
 @functools.cache
-def _embedded(name: str, how: Transform) -> ImageSet:
+def _embedded(ref: ImageSetRef, how: Transform) -> ImageSet:
+    name = name_of(whole_set(ref))
     images_NHW, labels_N = digits.read(name.removeprefix("digits/"))
+    if isinstance(ref, SubsetSet):
+        rows = listing.even_rows(labels_N, ref.images, name)
+        images_NHW, labels_N = images_NHW[rows], labels_N[rows]
     images_NHWC = transform.apply_all(images_NHW, how)
     images_NHWC.setflags(write=False)
     digest = hashlib.sha256(images_NHWC.tobytes() + labels_N.tobytes()).hexdigest()[:16]
-    return ImageSet(name, images_NHWC, labels_N, digest)
+    return ImageSet(name_of(ref), images_NHWC, labels_N, digest)

@@ -13,6 +13,8 @@ from rwood.errors import DataError
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
 )
+SUBSET_SEED = 0
+"""Of the draw that makes a subset."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +46,47 @@ class Listing:
         """Some consecutive files."""
         kept = slice(rows.start, rows.stop)
         return replace(self, paths=self.paths[kept], labels_N=self.labels_N[kept])
+
+    def subset(self, count: int) -> "Listing":
+        """`count` files drawn by `even_rows`, in the order of the set.
+
+        Raises:
+            DataError: the set has fewer.
+        """
+        rows = even_rows(self.labels_N, count, self.name)
+        paths, labels_N = [self.paths[row] for row in rows], self.labels_N[rows]
+        digest = digest_of([self.digest, *paths], labels_N)
+        name = f"{self.name}:{count}"
+        return replace(self, name=name, paths=paths, labels_N=labels_N, digest=digest)
+
+
+def even_rows(labels_N: np.ndarray, count: int, name: str) -> np.ndarray:
+    """Rows of a subset, ascending: the same ones every time, spread evenly.
+
+    Every label gives as many as any other, or one more, or all it has if that is less. The rows of
+    a label are cut into as many stretches as it gives, and one is drawn from each: lists are sorted
+    by what they show, so that an OOD set, which has one label, keeps its mixture too.
+
+    Args:
+        labels_N: of the whole set.
+        count: rows wanted.
+        name: of the set, for the message.
+
+    Raises:
+        DataError: the set has fewer rows.
+    """
+    if count > len(labels_N):
+        raise DataError(f"{name} has {len(labels_N):,} images, a subset of {count:,} was asked for")
+    generator = np.random.default_rng(SUBSET_SEED)
+    rows_by_label = [np.flatnonzero(labels_N == label) for label in np.unique(labels_N)]
+    rows_by_label.sort(key=len)
+    drawn, left = [], count
+    for done, rows in enumerate(rows_by_label):
+        share = min(len(rows), left // (len(rows_by_label) - done))
+        edges = np.arange(share + 1) * len(rows) // max(share, 1)
+        drawn.append(rows[generator.integers(edges[:-1], edges[1:])])
+        left -= share
+    return np.sort(np.concatenate(drawn))
 
 
 def list_lines(text: str) -> list[str]:

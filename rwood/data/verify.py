@@ -85,7 +85,7 @@ def verify(
         try:
             report, hashes, names = _verify(key, ref, benchmark, data_root, workers, progress)
         except DataError as error:
-            reports.append(SetReport(key, str(ref), 0, False, (str(error),)))
+            reports.append(SetReport(key, image_sets.name_of(ref), 0, False, (str(error),)))
             continue
         reports.append(report)
         if key == "id.train":
@@ -118,11 +118,11 @@ def _verify(
     progress: Progress,
 ) -> tuple[SetReport, list[bytes], list[str]]:
     """A set's report, the hash of each image (empty where it does not decode), and its name."""
-    if isinstance(ref, str) and ref.startswith("digits/"):
+    if image_sets.is_embedded(ref):
         images = image_sets.open_set(ref, benchmark, data_root).images_NHWC
         hashes = [_hash(image) for image in images[:]]
         progress(key, len(hashes), len(hashes))
-        report = SetReport(key, ref, len(hashes), False, ())
+        report = SetReport(key, image_sets.name_of(ref), len(hashes), False, ())
         return report, hashes, [f"row {i}" for i in range(len(hashes))]
     files = image_sets.files_of(ref, benchmark, data_root)
     how = image_sets.transform_of(ref, benchmark)

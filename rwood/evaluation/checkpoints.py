@@ -17,7 +17,7 @@ from rwood.spec.benchmark import BenchmarkSpec, ScorerSpec
 from rwood.spec.run import ModelSpec
 
 
-def open_checkpoint(path: Path, channels: int) -> tuple[ModelSpec, Encoder]:
+def open_checkpoint(path: Path) -> tuple[ModelSpec, Encoder]:
     """The encoder in a file: a plain state dict, with or without a data-parallel prefix.
 
     Raises:
@@ -25,7 +25,7 @@ def open_checkpoint(path: Path, channels: int) -> tuple[ModelSpec, Encoder]:
     """
     state = load_openood_state(path)
     try:
-        spec = infer_model(state)
+        spec, channels = infer_model(state)
         encoder = build_encoder(spec, channels=channels, seed=0)
         load_into(encoder, state)
     except DataError as error:
@@ -58,7 +58,8 @@ def evaluate_checkpoints(
     found = []
     for index, path in enumerate(paths):
         started = time.monotonic()
-        spec, encoder = open_checkpoint(path, benchmark.channels)
+        spec, encoder = open_checkpoint(path)
+        _check_channels(path, encoder, benchmark)
         outcome = run_benchmark(
             encoder.to(device),
             benchmark,
@@ -82,11 +83,21 @@ def evaluate_checkpoints(
     return found
 
 
-def export_checkpoint(source: Path, target: Path, channels: int) -> None:
+def export_checkpoint(source: Path, target: Path) -> None:
     """Write a checkpoint as the reference reads it: a plain state dict under OpenOOD's keys.
 
     Raises:
         DataError: the source is not an encoder.
     """
-    _, encoder = open_checkpoint(source, channels)
+    _, encoder = open_checkpoint(source)
     save_openood_state(encoder, target)
+
+
+def _check_channels(path: Path, encoder: Encoder, benchmark: BenchmarkSpec) -> None:
+    channels = next(encoder.parameters()).shape[1]
+    if channels != benchmark.channels:
+        raise DataError(
+            f"{path} takes images of {channels} channel(s), benchmark {benchmark.name} has "
+            f"{benchmark.channels}",
+            file=str(path),
+        )

@@ -14,11 +14,14 @@ from rwood.data.image_sets import ImageSet
 from rwood.evaluation.accuracy import class_means, linear_probe_accuracy, nearest_mean_accuracy
 from rwood.evaluation.embed import embed
 from rwood.evaluation.fitted import fit
+from rwood.method.geometry import class_dispersion, enclosing_radii, score_overlap
 from rwood.method.metrics import ood_metrics
 from rwood.model.encoder import Encoder
 from rwood.results import BenchmarkTable, SetMetrics
 from rwood.spec.benchmark import METRICS, BenchmarkSpec, OODSets, ScorerSpec
 
+RADIUS_TOLERANCE = 0.01
+"""Relative error allowed in the radius of a class's minimum enclosing sphere."""
 PICTURE_ROWS = 500
 """Embeddings kept of each set for the report's picture."""
 
@@ -68,7 +71,9 @@ def validate(
 ) -> dict[str, float]:
     """Metrics of the validation sets: `val/<set>/<metric>`, their means `val/<metric>`.
 
-    `val/nearest_mean` is the accuracy, in percent, of the nearest class mean on ID val.
+    `val/nearest_mean` is the accuracy, in percent, of the nearest class mean on ID val. The paper's
+    geometry: `id/mes_radius` and `id/dispersion` (degrees) of ID val where it shows every class,
+    `val/overlap`, the mean share of mass that ID and OOD scores have in common.
 
     Args:
         encoder: network in any mode; it is left in that mode.
@@ -83,8 +88,11 @@ def validate(
     val_ND = embed(encoder, sets.val, benchmark, device)
     id_scores = score(val_ND)
     metrics: dict[str, float] = {}
+    overlaps = []
     for name, image_set in sets.ood.items():
-        found = ood_metrics(id_scores, score(embed(encoder, image_set, benchmark, device)))
+        ood_scores = score(embed(encoder, image_set, benchmark, device))
+        overlaps.append(score_overlap(id_scores, ood_scores))
+        found = ood_metrics(id_scores, ood_scores)
         for metric in METRICS:
             metrics[f"val/{name}/{metric}"] = float(getattr(found, metric))
     for metric in METRICS:
@@ -92,8 +100,10 @@ def validate(
             metrics[f"val/{name}/{metric}"] for name in sets.ood
         )
     means_CD = class_means(train_ND, labels_N, benchmark.classes)
-    metrics["val/nearest_mean"] = nearest_mean_accuracy(means_CD, val_ND, _labels(sets.val, device))
-    return metrics
+    val_labels_N = _labels(sets.val, device)
+    metrics["val/nearest_mean"] = nearest_mean_accuracy(means_CD, val_ND, val_labels_N)
+    metrics["val/overlap"] = statistics.fmean(overlaps)
+    return metrics | _geometry(val_ND, val_labels_N, benchmark.classes)
 
 
 def run_benchmark(
@@ -156,6 +166,17 @@ def run_benchmark(
         embeddings={n: e[:PICTURE_ROWS].float().cpu().numpy() for n, e in embedded.items()}
         | {"id/test_labels": test.labels_N[:PICTURE_ROWS]},
     )
+
+
+def _geometry(embeddings_ND: Tensor, labels_N: Tensor, classes: int) -> dict[str, float]:
+    """Nothing where a class has no image: a sphere around nothing has no radius."""
+    if int(torch.bincount(labels_N, minlength=classes).min()) == 0:
+        return {}
+    radii_C = enclosing_radii(embeddings_ND, labels_N, classes=classes, tolerance=RADIUS_TOLERANCE)
+    return {
+        "id/mes_radius": float(radii_C.mean()),
+        "id/dispersion": class_dispersion(embeddings_ND, labels_N, classes=classes),
+    }
 
 
 def _open_all(sets: OODSets, benchmark: BenchmarkSpec, data_root: Path) -> dict[str, ImageSet]:

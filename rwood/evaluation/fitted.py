@@ -39,20 +39,24 @@ class Fitted:
     """Mean embedding of each class, float64."""
 
     def score(self, embeddings_QD: Tensor) -> Tensor:
-        """(Q,) scores of (Q, D) unit rows, higher = more OOD; Q > 0, on the tensors' device."""
+        """(Q,) scores of (Q, D) unit rows, higher = more OOD; Q > 0, on the tensors' device.
+
+        Distances in whitened space are summed in float64, which costs little beside an embedding:
+        in float32 they would be off by some millionths, more than the formula allows.
+        """
         queries_QD = _padded(embeddings_QD)
         match self.state:
             case Mahalanobis():
-                scores_Q = scorers.score_mahalanobis(self.state, queries_QD)
+                scores_Q = scorers.score_mahalanobis(self.state, queries_QD.double())
             case Rmds():
-                scores_Q = scorers.score_rmds(self.state, queries_QD)
+                scores_Q = scorers.score_rmds(self.state, queries_QD.double())
             case Ssd():
                 scores_Q = scorers.score_ssd(self.state, queries_QD)
             case Cosine():
                 scores_Q = scorers.score_cosine(self.state, queries_QD)
             case Knn():
                 scores_Q = scorers.score_knn(self.state, queries_QD)
-        return scores_Q[: len(embeddings_QD)]
+        return scores_Q[: len(embeddings_QD)].to(embeddings_QD.dtype)
 
     def nearest(self, embeddings_QD: Tensor) -> Tensor:
         """(Q,) class that each row is nearest to.
@@ -61,7 +65,7 @@ class Fitted:
         for the others.
         """
         if isinstance(self.state, Mahalanobis):
-            queries_QD = _padded(embeddings_QD)
+            queries_QD = _padded(embeddings_QD).double()
             return scorers.nearest_class_mahalanobis(self.state, queries_QD)[1][
                 : len(embeddings_QD)
             ]

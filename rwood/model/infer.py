@@ -8,8 +8,8 @@ from rwood.errors import DataError
 from rwood.spec.run import ModelSpec
 
 
-def infer_model(state: Mapping[str, Tensor]) -> ModelSpec:
-    """The network that a state dict was saved from.
+def infer_model(state: Mapping[str, Tensor]) -> tuple[ModelSpec, int]:
+    """The network that a state dict was saved from, and the channels of its images.
 
     Args:
         state: keys of an encoder: `backbone.*`, `head.0.*`, `head.2.*`.
@@ -27,13 +27,15 @@ def infer_model(state: Mapping[str, Tensor]) -> ModelSpec:
     stem = state.get("backbone.conv1.weight")
     if stem is None:
         first = next((v for k, v in state.items() if k.startswith("backbone.layer1")), head)
-        return ModelSpec(backbone="small_cnn", width=first.shape[0], projection_dim=head.shape[0])
+        spec = ModelSpec(backbone="small_cnn", width=first.shape[0], projection_dim=head.shape[0])
+        return spec, first.shape[1]
     if "backbone.layer1.0.conv3.weight" in state:
         backbone = "resnet50"
     elif stem.shape[-1] == 7:
         backbone = "resnet18_224x224"
     else:
         backbone = "resnet18_32x32"
-    return ModelSpec.model_validate(
+    spec = ModelSpec.model_validate(
         {"backbone": backbone, "width": stem.shape[0], "projection_dim": head.shape[0]}
     )
+    return spec, stem.shape[1]

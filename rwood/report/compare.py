@@ -1,44 +1,20 @@
 """Studies side by side: settings that differ, results, paired tests, cost."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from rwood.report.knobs import metric_title
 from rwood.report.paired import TEST, paired_difference
 from rwood.report.table import Table, duration, plain_number
 from rwood.report.tables import cell, gain_cells
+from rwood.results import StudySummary
 from rwood.spec.benchmark import METRICS
 from rwood.spec.study import is_minimized
 
 COMPARED = tuple(f"{part}/{metric}" for part in ("near", "far") for metric in METRICS)
 """Metrics of a rerun that are compared, e.g. `near/auroc`."""
 _ABSENT = "/"
-
-
-@dataclass(frozen=True)
-class StudySummary:
-    """What a comparison needs to know of one study."""
-
-    name: str
-    settings: dict[str, object]
-    """Dotted setting -> value, of the champion's run and the study."""
-    objective: float | None
-    """The champion's, on validation sets."""
-    objective_name: str | None
-    """E.g. `val/auroc`; None without a search."""
-    seeds: dict[int, dict[str, float]]
-    """Seed -> metric (`near/auroc`, ...) -> percent, of the champion's reruns."""
-    seconds: float
-    """Wall time."""
-    gpu_seconds: float
-    """GPUs times the seconds that they were held."""
-    epochs: int
-    """Of all trials and reruns."""
-
-    def by_seed(self, metric: str) -> dict[int, float]:
-        """Seed -> the metric, where it was measured."""
-        return {seed: row[metric] for seed, row in sorted(self.seeds.items()) if metric in row}
 
 
 @dataclass(frozen=True)
@@ -108,7 +84,7 @@ def _result_rows(summaries: Sequence[StudySummary]) -> tuple[tuple[str, ...], ..
             arrow = "↓" if is_minimized(metric) else "↑"
             rows.append((f"{metric_title(metric)} {arrow}", *cells))
     rows += [
-        ("wall time", *(duration(s.seconds) for s in summaries)),
+        ("training time", *(duration(s.seconds) for s in summaries)),
         ("GPU time", *(duration(s.gpu_seconds) for s in summaries)),
         ("epochs", *(str(s.epochs) for s in summaries)),
     ]
@@ -132,6 +108,19 @@ def _test_table(study: StudySummary, first: StudySummary) -> Table:
         f"{'s' if seeds > 1 else ''}; {TEST}, {len(rows)} tests, no correction for their number."
     )
     return Table(("metric", "difference", "95 % interval", "p", "reading"), tuple(rows), caption)
+
+
+def as_plain(summaries: Sequence[StudySummary]) -> dict[str, object]:
+    """The same comparison as plain JSON, numbers not rounded."""
+    first, *others = summaries
+    tests = []
+    for study in others:
+        for metric in COMPARED:
+            found = paired_difference(study.by_seed(metric), first.by_seed(metric))
+            if found is not None:
+                names = {"study": study.name, "minus": first.name, "metric": metric, "test": TEST}
+                tests.append(names | asdict(found))
+    return {"studies": [asdict(summary) for summary in summaries], "tests": tests}
 
 
 def _number(value: float | None) -> str:

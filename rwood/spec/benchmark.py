@@ -29,19 +29,46 @@ class ListSet(Spec):
 
 
 def _kind_of_set(value: Any) -> str:
-    """Which of the three a value was meant to be, so that an error speaks of that one."""
-    if isinstance(value, ListSet) or (isinstance(value, dict) and "list" in value):
-        return "ListSet"
-    return "FolderSet" if isinstance(value, (FolderSet, dict)) else "named"
+    """Which of the kinds a value was meant to be, so that an error speaks of that one."""
+    if isinstance(value, Spec):
+        return type(value).__name__
+    if isinstance(value, dict):
+        return "SubsetSet" if "of" in value else "ListSet" if "list" in value else "FolderSet"
+    return "named"
 
 
-ImageSetRef = Annotated[
+WholeSetRef = Annotated[
     Annotated[str, Field(min_length=1), Tag("named")]
     | Annotated[FolderSet, Tag("FolderSet")]
     | Annotated[ListSet, Tag("ListSet")],
     Discriminator(_kind_of_set),
 ]
 """A named image set (`rwood data list` shows the names), or one's own folder or list."""
+
+
+class SubsetSet(Spec):
+    """Some images of a set, always the same ones: as many of each class as of any other."""
+
+    of: WholeSetRef
+    """The set they are drawn from."""
+    images: int = Field(ge=1)
+    """How many; no other file of the set is opened."""
+
+
+ImageSetRef = Annotated[
+    Annotated[str, Field(min_length=1), Tag("named")]
+    | Annotated[FolderSet, Tag("FolderSet")]
+    | Annotated[ListSet, Tag("ListSet")]
+    | Annotated[SubsetSet, Tag("SubsetSet")],
+    Discriminator(_kind_of_set),
+]
+"""A whole image set, or a subset of one."""
+
+
+def whole_set(ref: ImageSetRef) -> WholeSetRef:
+    """The set that a reference draws from: itself, unless it is a subset."""
+    return ref.of if isinstance(ref, SubsetSet) else ref
+
 
 OODSets = dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], ImageSetRef]
 

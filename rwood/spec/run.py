@@ -138,6 +138,10 @@ class RunSpec(Spec):
     checkpoint: Literal["last", "lowest_loss"] = "last"
     """Weights to score: the last, or those of the lowest smoothed loss as the authors do."""
     precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
-    """Arithmetic of the network; losses and scores are float32 or wider in any case."""
+    """Arithmetic of the backbone; head, losses and scores are float32 or wider in any case.
+
+    `auto`: float16 with a loss scale on a GPU; on a CPU that multiplies bfloat16 the faster of it
+    and float32, timed when a run starts and kept when it resumes; elsewhere float32.
+    """
     compile: bool = False
-    """Compile the network once a process; pays on a GPU, not on a CPU."""
+    """Compile the network, once a process for all its trials; pays on a GPU, not on a CPU."""

@@ -1,11 +1,8 @@
 """The only training loop: one run, on one worker or many, resumable to the bit on a CPU."""
 
-import json
 import math
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,49 +25,14 @@ from rwood.spec.benchmark import BenchmarkSpec
 from rwood.spec.run import RunSpec
 from rwood.spec.study import run_digest
 from rwood.training import checkpoint
+from rwood.training.arithmetic import Precision, arithmetic
+from rwood.training.state import RunState
 from rwood.training.worker import Worker
 
 ENCODER_FILE = "encoder.pt"
 """The weights to score, in OpenOOD's form; written when a run ends."""
 SMOOTHING = 0.8
 """Weight of the past in the smoothed loss, restarted at 0 each epoch as the authors do."""
-
-
-@dataclass
-class _State:
-    """What a checkpoint holds."""
-
-    encoder: Encoder
-    optimizer: torch.optim.SGD
-    scaler: torch.amp.GradScaler
-    history: list[EpochReport]
-    best_loss: float = math.inf
-    best_weights: dict[str, Tensor] | None = None
-
-    def pack(self) -> checkpoint.State:
-        """Plain values and tensors."""
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        return {
-            "encoder": self.encoder.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "generators": {"cpu": torch.get_rng_state(), "cuda": cuda},
-            "history": json.dumps([report.model_dump() for report in self.history]),
-            "best_loss": self.best_loss,
-            "best_weights": self.best_weights,
-        }
-
-    def unpack(self, state: checkpoint.State) -> None:
-        """Go back to where a checkpoint was written."""
-        self.encoder.load_state_dict(state["encoder"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        torch.set_rng_state(state["generators"]["cpu"])
-        if torch.cuda.is_available() and state["generators"]["cuda"]:
-            torch.cuda.set_rng_state_all(state["generators"]["cuda"])
-        self.history = [EpochReport.model_validate(r) for r in json.loads(state["history"])]
-        self.best_loss = state["best_loss"]
-        self.best_weights = state["best_weights"]
 
 
 def train(run: RunSpec, benchmark: BenchmarkSpec, worker: Worker, *, data_root: Path) -> Encoder:
@@ -93,8 +55,8 @@ def train(run: RunSpec, benchmark: BenchmarkSpec, worker: Worker, *, data_root: 
     """
     digest = run_digest(run, benchmark)
     train_set = image_sets.open_set(benchmark.id.train, benchmark, data_root)
-    state = _begin(run, benchmark, worker, data_root)
     saved = checkpoint.load_latest(worker.folder, digest)
+    state = _begin(run, benchmark, worker, data_root, saved.get("precision") if saved else None)
     if saved is not None:
         state.unpack(saved)
         for report in state.history:
@@ -110,10 +72,11 @@ def train(run: RunSpec, benchmark: BenchmarkSpec, worker: Worker, *, data_root: 
             "train/lr": rate,
             "sys/images_per_s": len(train_set.labels_N) / seconds,
             "sys/train_seconds": seconds,
+            "sys/significand_bits": float(state.arithmetic.significand_bits),
         }
         if run.checkpoint == "lowest_loss" and smoothed <= state.best_loss:
             state.best_loss = smoothed
-            state.best_weights = _cpu_copy(state.encoder)
+            state.best_weights = state.weights()
         done = epoch + 1
         if worker.rank == 0 and (done % run.validate_every == 0 or done == run.epochs):
             sets = open_validation(benchmark, data_root)
@@ -126,40 +89,40 @@ def train(run: RunSpec, benchmark: BenchmarkSpec, worker: Worker, *, data_root: 
     if state.best_weights is not None:
         state.encoder.load_state_dict(state.best_weights)
     if worker.rank == 0:
-        checkpoint.write_tensors(worker.folder / ENCODER_FILE, _cpu_copy(state.encoder))
+        checkpoint.write_tensors(worker.folder / ENCODER_FILE, state.weights())
     return state.encoder
 
 
-def _begin(run: RunSpec, benchmark: BenchmarkSpec, worker: Worker, data_root: Path) -> _State:
+def _begin(
+    run: RunSpec,
+    benchmark: BenchmarkSpec,
+    worker: Worker,
+    data_root: Path,
+    precision: Precision | None,
+) -> RunState:
+    """A run before its first step, in the precision that it was started with before."""
     torch.manual_seed(run.seed)
     encoder = build_encoder(run.model, channels=benchmark.channels, seed=run.seed)
     if run.model.weights is not None:
         load_backbone_weights(encoder, data_root / run.model.weights)
-    encoder = encoder.to(worker.device)
     if worker.device.type == "cuda":
         torch.backends.cudnn.benchmark = True
         # TF32 in convolutions, as torch and the authors have it; never in the products of the
         # loss and of the scorers.
         torch.backends.cudnn.allow_tf32 = True
         torch.backends.cuda.matmul.allow_tf32 = False
+    trained = list(trainable_parameters(encoder, run.model))
+    kind = arithmetic(run, benchmark, encoder, worker, precision)
+    kind.place(encoder)
     optimizer = torch.optim.SGD(
-        trainable_parameters(encoder, run.model),
+        trained,
         lr=run.optimizer.lr,
         momentum=run.optimizer.momentum,
         weight_decay=run.optimizer.weight_decay,
         nesterov=run.optimizer.nesterov,
         fused=True,
     )
-    # On a GPU the scaler also guards the step: the fused kernel skips it when a gradient is not
-    # finite, so that no step needs to be awaited by the host.
-    half = run.precision == "float16"
-    scaler = torch.amp.GradScaler(
-        worker.device.type,
-        init_scale=2.0**12 if half else 1.0,
-        growth_interval=2000 if half else 2**31 - 1,
-        enabled=worker.device.type == "cuda",
-    )
-    return _State(encoder, optimizer, scaler, [])
+    return RunState(encoder, optimizer, kind.scaler(), kind, [])
 
 
 def _wrap(encoder: Encoder, run: RunSpec, worker: Worker) -> nn.Module:
@@ -178,7 +141,7 @@ def _one_epoch(
     run: RunSpec,
     benchmark: BenchmarkSpec,
     worker: Worker,
-    state: _State,
+    state: RunState,
     network: nn.Module,
     train_set: ImageSet,
     epoch: int,
@@ -193,8 +156,8 @@ def _one_epoch(
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         state.optimizer.zero_grad(set_to_none=True)
-        with _autocast(run, worker.device):
-            projections_MD = network(batch.images)
+        with state.arithmetic.autocast():
+            projections_MD = network(state.arithmetic.lay_out(batch.images))
         loss = _loss(run, projections_MD, batch, worker)
         if worker.device.type == "cpu":
             _check_finite([loss.item()], epoch, step, rate)
@@ -239,12 +202,6 @@ def _learning_rate(run: RunSpec, epoch: int, step: int, steps: int) -> float:
     )
 
 
-def _autocast(run: RunSpec, device: torch.device) -> Any:
-    if run.precision in ("float32", "auto"):
-        return nullcontext()
-    return torch.autocast(device.type, dtype=getattr(torch, run.precision))
-
-
 def _loss(run: RunSpec, projections_MD: Tensor, batch: loaders.Batch, worker: Worker) -> Tensor:
     knobs: dict[str, Any] = run.loss.model_dump(exclude={"name", "scope"})
     world = worker.world_size
@@ -276,7 +233,3 @@ def _check_finite(values: list[float], epoch: int, first_step: int, rate: float)
                 lr=rate,
                 loss=value,
             )
-
-
-def _cpu_copy(encoder: Encoder) -> dict[str, Tensor]:
-    return {key: value.detach().cpu().clone() for key, value in encoder.state_dict().items()}

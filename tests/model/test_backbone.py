@@ -90,12 +90,14 @@ def test_keys_are_openoods_in_openoods_order(name: str, expected: list[str]) -> 
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_parameter_counts_of_the_18_layer_networks(name: str) -> None:
+def test_keys_shapes_and_counts_of_the_18_layer_networks(name: str) -> None:
     encoder = reference_encoder(name)
     golden = GOLDEN[name]
     assert sum(p.numel() for p in encoder.parameters()) == golden["params_cidernet"]
     assert sum(p.numel() for p in encoder.head.parameters()) == golden["params_head"]
-    assert len(encoder.state_dict()) == golden["n_state_dict_keys"]
+    keys = [f"{key} {list(value.shape)}" for key, value in encoder.state_dict().items()]
+    assert len(keys) == golden["n_state_dict_keys"]
+    assert zlib.crc32("\n".join(keys).encode()) == golden["state_dict_keys_crc32"]
     spec = ModelSpec(backbone=name, trainable="layer4")
     trained = sum(p.numel() for p in trainable_parameters(encoder, spec))
     assert trained == golden["trainable_when_only_layer4_and_head"]

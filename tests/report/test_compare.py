@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from rwood.report.compare import Comparison, StudySummary, compare_studies, draw_comparison
+from rwood.report.compare import Comparison, as_plain, compare_studies, draw_comparison
+from rwood.results import StudySummary
 
 
 def summary(name: str, near: dict[int, float], **changes: object) -> StudySummary:
@@ -58,7 +59,7 @@ def test_results_by_hand(comparison: Comparison) -> None:
     # 90, 91, 92: mean 91, population std sqrt(2/3); 91, 92.5, 92.5, 99: 93.75, sqrt(9.5625).
     assert rows["near-OOD AUROC (%) ↑"] == ("91.00 ± 0.82", "93.75 ± 3.09")
     assert rows["near-OOD FPR@95 (%) ↓"] == ("9.00 ± 0.82", "6.25 ± 3.09")
-    assert rows["wall time"] == ("3 min 20 s", "1 h 01 min")
+    assert rows["training time"] == ("3 min 20 s", "1 h 01 min")
     assert rows["GPU time"] == ("0.0 s", "2 min 00 s")
     assert rows["epochs"] == ("300", "900")
     assert "near-OOD AUPR_IN (%) ↑" not in rows, "what nobody measured has no row"
@@ -96,6 +97,17 @@ def test_csv_and_markdown(comparison: Comparison) -> None:
     for heading in ("## Results", "## Settings that differ", "## Paired differences"):
         assert heading in text
     assert "None." in compare_studies([FIRST, FIRST]).markdown()
+
+
+def test_plain_numbers_are_not_rounded() -> None:
+    plain = as_plain([FIRST, SECOND])
+    assert [study["name"] for study in plain["studies"]] == ["paper", "tuned"]  # type: ignore[attr-defined]
+    near = next(t for t in plain["tests"] if t["metric"] == "near/auroc")  # type: ignore[attr-defined]
+    assert (near["study"], near["minus"], near["seeds"]) == ("tuned", "paper", (1, 2, 3))
+    # Differences 1, 1.5, 0.5: t = 1 / (0.5 / sqrt 3) with 2 degrees of freedom.
+    assert near["mean"] == 1.0
+    assert near["p"] == pytest.approx(1 - 12**0.5 / (2 + 12) ** 0.5)
+    assert near["test"] == "two-sided paired t-test"
 
 
 def test_one_study_is_no_comparison() -> None:

@@ -1,12 +1,13 @@
 """Two views of real 32x32 images: ours for a batch against the authors' pipeline on PIL images.
 
-    python -m pytest tests/benchmarks/test_views.py -s
+    python -m pytest tests/benchmarks/test_views_speed.py -s
 
 The constants are the authors' for CIFAR-10; agreement is asserted, time is printed.
 """
 
 import numpy as np
 import torch
+from pairs import compare
 from PIL import Image
 from sklearn.datasets import load_sample_images
 from torch import Tensor
@@ -14,7 +15,6 @@ from torchvision import transforms
 
 from rwood.data.views import augment, draw_views
 from rwood.spec.run import ViewsSpec
-from tests.benchmarks.pairs import compare
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 IMAGES = 512

@@ -1,0 +1,95 @@
+"""`rwood compare`: studies side by side, from MLflow."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as Grid
+
+from rwood.cli.options import RESULTS, AsJson, TrackingUri
+from rwood.errors import SpecError
+
+app = typer.Typer()
+
+
+@app.command()
+def compare(
+    context: typer.Context,
+    study: Annotated[
+        list[str], typer.Argument(help="Names; of a single study, its champion and its base.")
+    ],
+    tracking_uri: TrackingUri = None,
+    results: Annotated[
+        Path | None, typer.Option(help="Folder whose MLflow store to read, if no server is named.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the table as CSV.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw near and far metrics as a PNG.")] = None,
+    as_json: AsJson = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+) -> None:
+    """Set studies side by side, from MLflow: settings that differ, results, tests, cost."""
+    from rwood.report.compare import as_plain, compare_studies, draw_comparison
+    from rwood.results import write_atomically
+    from rwood.tracking import read_champion_and_base, read_summary
+
+    if len(set(study)) < len(study):
+        raise SpecError("rwood compare: a study is named twice")
+    uri = _store(context, tracking_uri, results)
+    if len(study) == 1:
+        champion, base = read_champion_and_base(uri, study[0])
+        summaries = [base, champion]
+    else:
+        summaries = [read_summary(uri, name) for name in study]
+    compared = compare_studies(summaries)
+    notes = list(dict.fromkeys(s.note for s in summaries if s.note))
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
+    if as_json:
+        typer.echo(json.dumps(as_plain(summaries), indent=1))
+    elif markdown:
+        typer.echo(compared.markdown(), nl=False)
+    else:
+        console = Console(highlight=False)
+        for table in (compared.results, compared.settings, *compared.tests):
+            _print(console, table.columns, table.rows, table.caption)
+    if csv is not None:
+        write_atomically(csv, compared.csv())
+        typer.echo(f"wrote {csv}", err=True)
+    if plot is not None:
+        plot.parent.mkdir(parents=True, exist_ok=True)
+        typer.echo(f"wrote {draw_comparison(summaries, plot)}", err=True)
+
+
+def _store(context: typer.Context, tracking_uri: str | None, results: Path | None) -> str:
+    """Where to read: flags win over the environment, one flag excludes the other."""
+    from rwood.tracking import local_uri
+
+    by_flag = context.get_parameter_source("tracking_uri") is click.core.ParameterSource.COMMANDLINE
+    if by_flag and results is not None:
+        raise SpecError("rwood compare takes --tracking-uri or --results, not both")
+    if tracking_uri is not None and (by_flag or results is None):
+        return tracking_uri
+    return local_uri(results or RESULTS)
+
+
+def _print(
+    console: Console, columns: tuple[str, ...], rows: tuple[tuple[str, ...], ...], caption: str
+) -> None:
+    """Columns that line up, on a terminal and in a pipe."""
+    if not rows:
+        return
+    grid = Grid(box=None, pad_edge=False, header_style="bold")
+    for place, column in enumerate(columns):
+        grid.add_column(escape(column), justify="right" if place else "left", no_wrap=True)
+    for row in rows:
+        grid.add_row(*(escape(cell.replace("\n", " ")) for cell in row))
+    if not console.is_terminal:
+        console.width = max(console.width, console.measure(grid).maximum)
+    console.print(grid)
+    if caption:
+        console.print(caption, style="dim", markup=False, soft_wrap=True)
+    console.print()

@@ -1,0 +1,43 @@
+"""The image sets that runs see, as MLflow's dataset inputs."""
+
+from collections.abc import Mapping
+
+from rwood.spec.base import digest
+from rwood.spec.benchmark import BenchmarkSpec, ImageSetRef
+from rwood.tracked.run import Inputs, TrackedInput
+
+
+def search_inputs(benchmark: BenchmarkSpec, counts: Mapping[str, int | None]) -> Inputs:
+    """The image sets that a search may open.
+
+    Args:
+        benchmark: whose sets.
+        counts: images of named sets.
+    """
+    seen: dict[str, ImageSetRef] = {"train": benchmark.id.train, "val": benchmark.id.val}
+    seen |= {f"val/{name}": ref for name, ref in benchmark.validation.items()}
+    return _inputs(seen, counts)
+
+
+def benchmark_inputs(benchmark: BenchmarkSpec, counts: Mapping[str, int | None]) -> Inputs:
+    """The image sets that a rerun opens: those of a search, and the test sets.
+
+    Args:
+        benchmark: whose sets.
+        counts: images of named sets.
+    """
+    seen: dict[str, ImageSetRef] = {"test": benchmark.id.test}
+    for part in ("near", "far", "shifted"):
+        seen |= {f"{part}/{name}": ref for name, ref in getattr(benchmark, part).items()}
+    return search_inputs(benchmark, counts) + _inputs(seen, counts)
+
+
+def _inputs(seen: Mapping[str, ImageSetRef], counts: Mapping[str, int | None]) -> Inputs:
+    return tuple(_input(role, ref, counts) for role, ref in seen.items())
+
+
+def _input(role: str, ref: ImageSetRef, counts: Mapping[str, int | None]) -> TrackedInput:
+    if isinstance(ref, str):
+        return TrackedInput(ref, digest({"set": ref}), role, counts.get(ref))
+    plain = ref.model_dump(mode="json")
+    return TrackedInput(str(plain.get("list") or plain["folder"]), digest(plain), role)

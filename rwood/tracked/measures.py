@@ -1,0 +1,64 @@
+"""Final metrics of a run: what was measured, and what it cost."""
+
+import statistics
+from collections.abc import Sequence
+
+from rwood.results import (
+    BenchmarkTable,
+    EpochReport,
+    RunResult,
+    SetMetrics,
+    StudyResult,
+    TrialResult,
+    mean_of,
+)
+from rwood.spec.benchmark import METRICS
+from rwood.spec.study import ClusterSpec
+
+_TIMES, _LEAST_S = 10, 60.0
+"""An epoch that took this many times the median, and this long, spans a stop of the study."""
+
+
+def flat(result: RunResult) -> dict[str, float]:
+    """`near/<set>/<metric>`, `near/<metric>`, likewise far; `id/<accuracy>`.
+
+    The first table (the run's own scorer, OOD protocol) has these names; others are prefixed by
+    `<protocol>/<scorer>/`.
+    """
+    metrics = {f"id/{name}": value for name, value in result.id_metrics.items()}
+    for index, (name, table) in enumerate(result.tables.items()):
+        prefix = "" if index == 0 else f"{name}/"
+        metrics |= {prefix + key: value for key, value in _flat_table(table).items()}
+    return metrics
+
+
+def _flat_table(table: BenchmarkTable) -> dict[str, float]:
+    flat: dict[str, float] = {}
+    for part, sets in (("near", table.near), ("far", table.far)):
+        rows: dict[str, SetMetrics] = {f"{part}/{name}": row for name, row in sets.items()}
+        rows[part] = mean_of(sets.values())
+        for prefix, row in rows.items():
+            flat |= {f"{prefix}/{metric}": getattr(row, metric) for metric in METRICS}
+    return flat
+
+
+def cost(record: StudyResult, history: Sequence[EpochReport], seconds: float) -> dict[str, float]:
+    """What a training cost; GPUs count as long as they were held."""
+    cluster = record.spec.get("cluster")
+    asked = ClusterSpec.model_validate(cluster if isinstance(cluster, dict) else {})
+    gpus = asked.workers * asked.gpus_per_worker
+    return {"epochs": float(len(history)), "seconds": seconds, "gpu_seconds": seconds * gpus}
+
+
+def held_seconds(trial: TrialResult) -> float:
+    """Seconds that a trial held its workers: less the time in which the study was not running."""
+    ends = [trial.started, *(report.time for report in trial.history)]
+    if trial.finished is not None:
+        ends.append(max(trial.finished, ends[-1]))
+    gaps = [end - begin for begin, end in zip(ends, ends[1:], strict=False)]
+    if len(gaps) < 3:
+        return sum(gaps)
+    usual = statistics.median(gaps)
+    first, *rest = gaps  # The first epoch waits for data and for the compiler.
+    limit = max(_TIMES * usual, _LEAST_S)
+    return first + sum(gap if gap <= limit else usual for gap in rest)

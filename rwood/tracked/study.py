@@ -1,0 +1,158 @@
+"""Records of a study -> how their runs should look in MLflow."""
+
+from rwood.results import EpochReport, RunResult, StudyResult, TrialResult, mean_and_std
+from rwood.spec.run import RunSpec
+from rwood.spec.search import settings
+from rwood.spec.study import StudySpec
+from rwood.tracked.measures import cost, flat, held_seconds
+from rwood.tracked.run import (
+    Artifacts,
+    Inputs,
+    TrackedRun,
+    benchmark_key,
+    rerun_key,
+    search_key,
+    trial_key,
+)
+from rwood.tracked.words import said, search_params
+
+
+def search_run(
+    study: StudySpec,
+    record: StudyResult,
+    *,
+    state: str,
+    artifacts: Artifacts = (),
+    inputs: Inputs = (),
+) -> TrackedRun:
+    """The search as a whole: parent of the trials."""
+    complete = {t.number: t for t in record.trials if t.state == "complete"}
+    metrics = {"trials": float(len(record.trials)), "trials_complete": float(len(complete))}
+    tags = {"rwood.kind": "search"} | said(study, record)
+    links = {}
+    if record.objective is not None:
+        tags["rwood.objective"] = record.objective
+    if record.champion is not None:
+        tags["rwood.champion"] = str(record.champion)
+        metrics["objective"] = complete[record.champion].objective or 0.0
+        links["rwood.champion_run_id"] = trial_key(record, record.champion)
+    return TrackedRun(
+        key=search_key(record),
+        name="search",
+        state=state,
+        params=_params(study, study.run) | search_params(study),
+        tags=_tags(record) | tags | {"rwood.digest": record.trial_digest},
+        metrics=metrics if state == "complete" else {},
+        artifacts=artifacts,
+        inputs=inputs,
+        links=links,
+    )
+
+
+def trial_run(record: StudyResult, trial: TrialResult, *, inputs: Inputs = ()) -> TrackedRun:
+    """A trial: child of the search."""
+    links = {"rwood.search_run_id": search_key(record)}
+    tags = {"rwood.kind": "trial", "rwood.trial": str(trial.number), "rwood.digest": trial.digest}
+    if record.champion is not None:
+        tags["rwood.is_champion"] = str(trial.number == record.champion).lower()
+    if trial.number == record.champion:
+        links["rwood.benchmark_run_id"] = benchmark_key(record)
+    if trial.state == "stopped":
+        tags["rwood.stopped_early"] = "true"
+    if trial.error:
+        tags["rwood.error"] = trial.error[:4000]
+    metrics = {} if trial.objective is None else {"objective": trial.objective}
+    if trial.state != "running":
+        metrics |= cost(record, trial.history, held_seconds(trial))
+    return TrackedRun(
+        key=trial_key(record, trial.number),
+        name=f"trial-{trial.number:04d}",
+        parent=search_key(record),
+        state=trial.state,
+        started=trial.started,
+        finished=trial.finished,
+        params=trial.params,
+        tags=_tags(record) | tags,
+        history=trial.history,
+        metrics=metrics,
+        inputs=inputs,
+        links=links,
+    )
+
+
+def benchmark_run(
+    study: StudySpec,
+    record: StudyResult,
+    *,
+    state: str,
+    artifacts: Artifacts = (),
+    inputs: Inputs = (),
+) -> TrackedRun:
+    """The benchmark as a whole: parent of the reruns, with means and standard deviations."""
+    metrics: dict[str, float] = {}
+    for label in sorted({run.label for run in record.runs}):
+        each = [flat(run) for run in record.of(label)]
+        for name in each[0]:
+            mean, std = mean_and_std([row[name] for row in each])
+            metrics |= {f"{label}/{name}": mean, f"{label}/{name}/std": std}
+    return TrackedRun(
+        key=benchmark_key(record),
+        name="benchmark",
+        state=state,
+        params=_params(study, study.run),
+        tags=_tags(record)
+        | {"rwood.kind": "benchmark"}
+        | said(study, record)
+        | {f"rwood.champion.{k}": str(v) for k, v in record.champion_params.items()},
+        metrics=metrics,
+        artifacts=artifacts,
+        inputs=inputs,
+        links=_origin(record),
+    )
+
+
+def rerun_run(
+    study: StudySpec,
+    record: StudyResult,
+    *,
+    label: str,
+    run: RunSpec,
+    digest: str,
+    history: tuple[EpochReport, ...],
+    result: RunResult | None = None,
+    artifacts: Artifacts = (),
+    inputs: Inputs = (),
+) -> TrackedRun:
+    """One seed of a rerun: child of the benchmark; complete once it has a result."""
+    return TrackedRun(
+        key=rerun_key(record, label, digest),
+        name=f"{label}-seed{run.seed}",
+        parent=benchmark_key(record),
+        state="running" if result is None else "complete",
+        finished=history[-1].time if result and history else None,
+        params=_params(study, run),
+        tags=_tags(record) | {"rwood.kind": "rerun", "rwood.label": label, "rwood.digest": digest},
+        history=history,
+        metrics={}
+        if result is None
+        else flat(result) | cost(record, result.history, result.seconds),
+        artifacts=artifacts,
+        inputs=inputs,
+        links=_origin(record) if label == "champion" else {},
+    )
+
+
+def _params(study: StudySpec, run: RunSpec) -> dict[str, object]:
+    return settings(run) | {"benchmark": study.benchmark.name}
+
+
+def _tags(record: StudyResult) -> dict[str, str]:
+    return {f"rwood.{name}": version for name, version in record.versions.items()}
+
+
+def _origin(record: StudyResult) -> dict[str, str]:
+    """Links from a benchmark back to what it measures."""
+    if record.champion is None:
+        return {}
+    champion = trial_key(record, record.champion)
+    return {"rwood.search_run_id": search_key(record), "rwood.champion_run_id": champion}

@@ -1,0 +1,48 @@
+"""Parameters, tags and notes: what people read of a study in MLflow."""
+
+from rwood.results import StudyResult
+from rwood.spec.search import Choices, Range, settings
+from rwood.spec.study import StudySpec
+
+
+def search_params(study: StudySpec) -> dict[str, object]:
+    """How the search searched; the number of trials may grow and is a metric."""
+    if study.search is None:
+        return {}
+    asked = settings(study.search, "search.")
+    space = asked.pop("search.space")
+    del asked["search.trials"]
+    asked |= {f"search.space.{key}": _domain(domain) for key, domain in space.items()}
+    return asked
+
+
+def _domain(domain: Range | Choices) -> str:
+    if isinstance(domain, Choices):
+        return ", ".join(map(str, domain.choices))
+    return f"{domain.low} to {domain.high}{', log' if domain.log else ''}"
+
+
+def said(study: StudySpec, record: StudyResult) -> dict[str, str]:
+    """The question as a tag; with the champion as the run's description."""
+    return {"rwood.question": study.question, "mlflow.note.content": _note(study, record)}
+
+
+def _note(study: StudySpec, record: StudyResult) -> str:
+    """What MLflow shows under a run's name, in Markdown."""
+    lines = [study.question]
+    if record.champion is not None:
+        best = next(t for t in record.trials if t.number == record.champion)
+        lines.append(
+            f"Champion: **trial-{best.number:04d}**, {record.objective} {best.objective:.2f} %"
+            if best.objective is not None
+            else f"Champion: **trial-{best.number:04d}**"
+        )
+    if record.champion_params:
+        lines.append("| setting | champion |\n| :-- | --: |")
+        rows = (f"| {key} | {_short(value)} |" for key, value in record.champion_params.items())
+        lines[-1] += "".join(f"\n{row}" for row in rows)
+    return "\n\n".join(lines)
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,55 @@
+"""The connection to an MLflow server or store."""
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+KEY_TAG = "rwood.key"
+"""Tag that names a run within its experiment, for ever: `<study id>/search/<trial>`, ..."""
+
+
+def local_uri(results: Path) -> str:
+    """The tracking store used when none is named: SQLite in the results folder."""
+    return f"sqlite:///{(results / 'mlflow.db').resolve()}"
+
+
+def connect(uri: str) -> Any:
+    """An MLflow client; nothing is asked of the server yet.
+
+    MLflow's own patience (minutes) is cut short: whoever calls decides whether to try again.
+    """
+    os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from mlflow.tracking import MlflowClient
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def all_runs(client: Any, experiment_id: str) -> list[Any]:
+    """Every run of an experiment that is not deleted, page by page."""
+    found: list[Any] = []
+    token = None
+    while True:
+        page = client.search_runs([experiment_id], max_results=1000, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def without_password(uri: str) -> str:
+    """The address as it may be shown."""
+    scheme, separator, rest = uri.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{host.rsplit('@', 1)[-1]}{slash}{path}"
+
+
+def reason(error: Exception, uri: str) -> str:
+    """First line of what MLflow raised, without the address's password."""
+    lines = str(error).strip().splitlines()
+    text = lines[0] if lines else type(error).__name__
+    authority = uri.partition("://")[2].partition("/")[0]
+    login, at, _ = authority.rpartition("@")
+    return text.replace(login + at, "") if at else text

@@ -1,0 +1,61 @@
+"""The model registry: a study's detector under the study's name, the champion by alias."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rwood.tracking.client import connect
+
+CHAMPION_ALIAS = "champion"
+"""Alias of the version that the study chose last: `models:/<study>@champion`."""
+
+
+def register_champion(
+    uri: str,
+    name: str,
+    model_uri: str,
+    run_id: str,
+    *,
+    description: str = "",
+    tags: Mapping[str, str] | None = None,
+) -> str:
+    """Register a logged model as the study's champion and move the alias to it.
+
+    Earlier versions keep their numbers. The same model of the same run is registered once.
+
+    Args:
+        uri: MLflow server or store.
+        name: of the registered model: the study's; made if it is not there.
+        model_uri: `models:/m-...` as logged, or where its artifacts are.
+        run_id: the run that made it.
+        description: Markdown, shown on the version's page.
+        tags: of the version.
+
+    Returns:
+        The version's number.
+    """
+    client = connect(uri)
+    scheme, _, model_id = model_uri.partition("models:/")
+    logged = scheme == "" and model_id.startswith("m-")
+    source = client.get_logged_model(model_id).artifact_location if logged else model_uri
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name, {"rwood.study": name})
+    versions = client.search_model_versions(f"name = '{name}'")
+    version = next((v for v in versions if v.run_id == run_id and v.source == source), None)
+    if version is None:
+        version = client.create_model_version(
+            name, source, run_id, model_id=model_id if logged else None
+        )
+    _describe(client, name, str(version.version), description, tags or {})
+    client.set_registered_model_alias(name, CHAMPION_ALIAS, str(version.version))
+    return str(version.version)
+
+
+def _describe(
+    client: Any, name: str, version: str, description: str, tags: Mapping[str, str]
+) -> None:
+    had = client.get_model_version(name, version)
+    if had.description != description:
+        client.update_model_version(name, version, description)
+    for key, value in tags.items():
+        if had.tags.get(key) != value:
+            client.set_model_version_tag(name, version, key, value)

@@ -1,0 +1,194 @@
+"""A study as a comparison needs it, read from MLflow alone."""
+
+import ast
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rwood.errors import StudyError
+from rwood.results import StudySummary
+from rwood.spec.benchmark import METRICS
+from rwood.tracking.client import KEY_TAG, all_runs, connect, reason, without_password
+
+_METRICS = tuple(f"{part}/{metric}" for part in ("near", "far") for metric in METRICS)
+_CHAMPION, _BASE = "champion", "base"
+
+
+def read_summary(uri: str, experiment: str) -> StudySummary:
+    """A study's champion, its reruns, and the cost of the whole study.
+
+    Where a study was deleted and run again, the newest finished one counts, and the note says so.
+
+    Args:
+        uri: MLflow server or store.
+        experiment: name of the study.
+
+    Raises:
+        StudyError: no such study, nothing in it, or no answer from the server.
+    """
+    runs = _Runs(uri, experiment)
+    cost = _cost(runs.trials + runs.reruns(_CHAMPION) + runs.reruns(_BASE))
+    return runs.summary(experiment, _CHAMPION, cost)
+
+
+def read_champion_and_base(uri: str, experiment: str) -> tuple[StudySummary, StudySummary]:
+    """A study's champion, and the base run beside it.
+
+    The champion's cost is that of the search and its own reruns; the base's that of its reruns.
+
+    Args:
+        uri: MLflow server or store.
+        experiment: name of the study.
+
+    Raises:
+        StudyError: no such study, nothing in it, no rerun of the base, or no answer.
+    """
+    runs = _Runs(uri, experiment)
+    if not runs.reruns(_BASE):
+        raise StudyError(
+            f"study {experiment} has no reruns of its base run to compare the champion with: name "
+            "two studies, or set rerun.base and run it again"
+        )
+    champion = runs.summary(
+        f"{experiment} champion", _CHAMPION, _cost(runs.trials + runs.reruns(_CHAMPION))
+    )
+    return champion, runs.summary(f"{experiment} base", _BASE, _cost(runs.reruns(_BASE)))
+
+
+class _Runs:
+    """The runs of one study, sorted by what they are."""
+
+    def __init__(self, uri: str, experiment: str) -> None:
+        """Ask the server.
+
+        Raises:
+            StudyError: no such study, or nothing in it, or no answer.
+        """
+        studies = _studies(_fetch(uri, experiment))
+        if not studies:
+            raise StudyError(f"study {experiment} in MLflow has no run of rwood's yet")
+        finished = {name: runs for name, runs in studies.items() if _finished(runs)}
+        chosen = max((finished or studies).values(), key=_started)
+        self.note = "" if finished else f"{experiment} is not finished"
+        if len(studies) > 1:
+            which = "newest finished" if finished else "newest"
+            self.note = f"{experiment} was run {len(studies)} times; this is the {which} one" + (
+                "" if finished else ", not finished yet"
+            )
+        self.parents = {_kind(r): r for r in chosen if _kind(r) in ("search", "benchmark")}
+        self.trials = [r for r in chosen if _kind(r) == "trial"]
+        self._reruns = [r for r in chosen if _kind(r) == "rerun"]
+
+    @property
+    def champion(self) -> Any:
+        """The champion's trial; None before selection or without a search."""
+        search = self.parents.get("search")
+        number = search and search.data.tags.get("rwood.champion")
+        return next((t for t in self.trials if t.data.tags["rwood.trial"] == number), None)
+
+    def reruns(self, label: str) -> list[Any]:
+        """Reruns with a label; of an earlier champion of the same study, none."""
+        chosen = [r for r in self._reruns if r.data.tags["rwood.label"] == label]
+        if label == _BASE:
+            same = self.champion is not None and self.champion.data.tags["rwood.trial"] == "0"
+            return chosen or (self.reruns(_CHAMPION) if same else [])
+        search = self.parents.get("search")
+        wanted = search and search.data.tags.get("rwood.champion_run_id")
+        return [r for r in chosen if r.data.tags.get("rwood.champion_run_id") == wanted]
+
+    def summary(self, name: str, label: str, cost: Mapping[str, float]) -> StudySummary:
+        """What is known of the champion or the base."""
+        search = self.parents.get("search")
+        trial = self.champion
+        if label == _BASE:
+            trial = next((t for t in self.trials if t.data.tags["rwood.trial"] == "0"), None)
+        return StudySummary(
+            name=name,
+            settings=self._settings(trial),
+            objective=trial.data.metrics.get("objective") if trial is not None else None,
+            objective_name=search.data.tags.get("rwood.objective") if search is not None else None,
+            seeds={
+                int(run.data.params["seed"]): {
+                    k: v for k, v in run.data.metrics.items() if k in _METRICS
+                }
+                for run in self.reruns(label)
+                if run.info.status == "FINISHED"
+            },
+            seconds=cost["seconds"],
+            gpu_seconds=cost["gpu_seconds"],
+            epochs=round(cost["epochs"]),
+            note=self.note,
+        )
+
+    def _settings(self, trial: Any) -> dict[str, object]:
+        parent = self.parents.get("search") or self.parents.get("benchmark")
+        params: dict[str, str] = {}
+        if parent is not None:
+            params |= parent.data.params
+            if "trials" in parent.data.metrics:
+                params["search.trials"] = str(round(parent.data.metrics["trials"]))
+        if trial is not None:
+            params |= trial.data.params
+        params.pop("seed", None)  # Of the base run; reruns have their own.
+        return {key: _value(text) for key, text in sorted(params.items())}
+
+
+def _fetch(uri: str, experiment: str) -> Sequence[Any]:
+    store = uri.removeprefix("sqlite:///")
+    if store != uri and not Path(store).exists():  # MLflow would make an empty one.
+        raise StudyError(
+            f"there is no MLflow store {store}: name the folder of a study that ran by --results, "
+            "or a server by --tracking-uri"
+        )
+    shown = without_password(uri)
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client = connect(uri)
+        found = client.get_experiment_by_name(experiment)
+        if found is not None:
+            return all_runs(client, found.experiment_id)
+        names = [e.name for e in client.search_experiments() if e.name != "Default"]
+    except MlflowException as error:
+        raise StudyError(f"MLflow at {shown} does not answer: {reason(error, uri)}") from error
+    near = difflib.get_close_matches(experiment, names, 1, 0.0)
+    hint = f"; did you mean {near[0]}?" if near else "; it holds no study"
+    raise StudyError(f"MLflow at {shown} knows no study {experiment}{hint}", known=names)
+
+
+def _studies(runs: Sequence[Any]) -> dict[str, list[Any]]:
+    """Study id -> its runs."""
+    studies: dict[str, list[Any]] = {}
+    for run in runs:
+        name, separator, _ = run.data.tags.get(KEY_TAG, "").partition("/")
+        if separator:
+            studies.setdefault(name, []).append(run)
+    return studies
+
+
+def _finished(runs: Sequence[Any]) -> bool:
+    return any(_kind(r) == "benchmark" and r.info.status == "FINISHED" for r in runs)
+
+
+def _started(runs: Sequence[Any]) -> int:
+    return max((r.info.start_time for r in runs if r.data.tags.get("rwood.kind") != "trial"),
+               default=0)  # fmt: skip
+
+
+def _kind(run: Any) -> str:
+    return str(run.data.tags.get("rwood.kind"))
+
+
+def _cost(runs: Sequence[Any]) -> dict[str, float]:
+    unique = {run.info.run_id: run.data.metrics for run in runs}
+    names = ("seconds", "gpu_seconds", "epochs")
+    return {name: sum(row.get(name, 0.0) for row in unique.values()) for name in names}
+
+
+def _value(text: str) -> object:
+    """A parameter as the setting that it was."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

@@ -1,0 +1,178 @@
+"""In which arithmetic the network trains: chosen once, reported, and kept when a run resumes.
+
+Only the backbone computes in half precision. Its pooled output, the head, the loss, the scores and
+all statistics stay float32 or wider.
+"""
+
+import copy
+import json
+import logging
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from rwood.spec.benchmark import BenchmarkSpec
+from rwood.spec.run import RunSpec
+from rwood.training.worker import Worker
+
+Precision = Literal["float32", "bfloat16", "float16"]
+BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+"""Flags of CPUs that multiply bfloat16 in hardware; without, it is slower than float32."""
+PROBE_VALUES = 2**18
+"""Pixel values in the batch of a timing step: seconds even for a large network."""
+PROBE_STEPS = 2
+
+_CPU_INFO = Path("/proc/cpuinfo")
+_CHOSEN: dict[str, Precision] = {}
+_log = logging.getLogger("rwood.training")
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Precision and memory layout of a network on a device."""
+
+    precision: Precision
+    device: torch.device
+    channels_last: bool
+
+    def place(self, encoder: nn.Module) -> None:
+        """Move the weights to the device, in the layout."""
+        encoder.to(self.device)
+        if self.channels_last:
+            encoder.to(memory_format=torch.channels_last)
+
+    def lay_out(self, images: Tensor) -> Tensor:
+        """A batch in the layout."""
+        if not self.channels_last:
+            return images
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """What the forward pass runs in."""
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=getattr(torch, self.precision))
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """The loss scale of float16, kept on the device.
+
+        On a GPU it also guards the step in other precisions: the fused kernel skips it when a
+        gradient is not finite, so that no step needs to be awaited by the host.
+        """
+        half = self.precision == "float16"
+        return torch.amp.GradScaler(
+            self.device.type,
+            init_scale=2.0**12 if half else 1.0,
+            growth_interval=2000 if half else 2**31 - 1,
+            enabled=half or self.device.type == "cuda",
+        )
+
+    @property
+    def significand_bits(self) -> int:
+        """24 for float32, 11 for float16, 8 for bfloat16: how a report names the precision."""
+        return {"float32": 24, "float16": 11, "bfloat16": 8}[self.precision]
+
+
+def arithmetic(
+    run: RunSpec,
+    benchmark: BenchmarkSpec,
+    encoder: nn.Module,
+    worker: Worker,
+    kept: Precision | None = None,
+) -> Arithmetic:
+    """The arithmetic of a run, the same on all its workers.
+
+    Args:
+        run: its `precision` is a wish, or `auto`.
+        benchmark: size and channels of the images.
+        encoder: fresh, with frozen parameters frozen; left as it is.
+        worker: device, rank, world size.
+        kept: what the run started with, from its checkpoint.
+    """
+    if kept is not None:
+        precision = kept
+    elif run.precision == "auto":
+        precision = _auto(run, benchmark, encoder, worker)
+    else:
+        precision = run.precision
+    return arithmetic_on(precision, worker.device, benchmark.channels)
+
+
+def arithmetic_on(precision: Precision, device: torch.device, channels: int) -> Arithmetic:
+    """With its layout: grey digits gain nothing from channels last, nor does float32 on a CPU."""
+    fast = device.type == "cuda" or (device.type == "cpu" and precision == "bfloat16")
+    return Arithmetic(precision, device, channels_last=fast and channels == 3)
+
+
+def _auto(run: RunSpec, benchmark: BenchmarkSpec, encoder: nn.Module, worker: Worker) -> Precision:
+    """float16 on a GPU; on a CPU the faster of two, where it has bfloat16; else float32."""
+    if worker.device.type == "cuda":
+        return "float16"
+    if worker.device.type != "cpu":
+        return "float32"
+    names = get_args(Precision)
+    chosen: Precision = "float32"
+    if worker.rank == 0:
+        chosen = _faster(run, benchmark, encoder, worker.world_size)
+    if worker.world_size > 1:
+        index = torch.tensor(names.index(chosen))
+        dist.broadcast(index, 0)
+        chosen = names[int(index)]
+    return chosen
+
+
+def _faster(
+    run: RunSpec, benchmark: BenchmarkSpec, encoder: nn.Module, world_size: int
+) -> Precision:
+    """Time both once a process for a network and a batch shape."""
+    if not cpu_has_bfloat16():
+        return "float32"
+    pixels = benchmark.channels * benchmark.image_size**2
+    rows = min(2 * run.batch_size // world_size, max(8, PROBE_VALUES // pixels))
+    shape = (rows, benchmark.channels, benchmark.image_size, benchmark.image_size)
+    key = json.dumps([run.model.model_dump(), shape, torch.get_num_threads()])
+    if key not in _CHOSEN:
+        seconds = {
+            precision: _seconds_a_step(encoder, shape, precision)
+            for precision in ("float32", "bfloat16")
+        }
+        _CHOSEN[key] = "bfloat16" if seconds["bfloat16"] < seconds["float32"] else "float32"
+        _log.info("precision auto: %s, from CPU seconds a step %s", _CHOSEN[key], seconds)
+    return _CHOSEN[key]
+
+
+def _seconds_a_step(
+    encoder: nn.Module, shape: tuple[int, int, int, int], precision: Precision
+) -> float:
+    """CPU time of the network's forward and backward pass; the rest of a step is the same in all.
+
+    On a copy and with a generator of its own, so that the run does not notice.
+    """
+    kind = arithmetic_on(precision, torch.device("cpu"), shape[1])
+    network = copy.deepcopy(encoder).train()
+    kind.place(network)
+    images = kind.lay_out(torch.randn(shape, generator=torch.Generator().manual_seed(0)))
+    times = []
+    for _ in range(1 + PROBE_STEPS):
+        started = time.process_time()
+        with kind.autocast():
+            projections = network(images)
+        projections.square().sum().backward()
+        times.append(time.process_time() - started)
+    return min(times[1:])
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the CPU says that it multiplies bfloat16; False where it does not say."""
+    try:
+        text = _CPU_INFO.read_text(encoding="utf-8")
+    except OSError:
+        return False
+    lines = (line for line in text.splitlines() if line.lower().startswith(("flags", "features")))
+    return bool(BFLOAT16_FLAGS & set(next(lines, "").split()))

@@ -1,0 +1,66 @@
+"""What a run carries from epoch to epoch, and how a checkpoint holds it."""
+
+import json
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rwood.model.encoder import Encoder
+from rwood.results import EpochReport
+from rwood.training.arithmetic import Arithmetic
+from rwood.training.checkpoint import State
+
+
+@dataclass
+class RunState:
+    """What a checkpoint holds."""
+
+    encoder: Encoder
+    optimizer: torch.optim.SGD
+    scaler: torch.amp.GradScaler
+    arithmetic: Arithmetic
+    history: list[EpochReport]
+    best_loss: float = math.inf
+    best_weights: dict[str, Tensor] | None = None
+
+    def pack(self) -> State:
+        """Plain values and tensors."""
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        return {
+            "encoder": self.encoder.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "precision": self.arithmetic.precision,
+            "generators": {"cpu": torch.get_rng_state(), "cuda": cuda},
+            "history": json.dumps([report.model_dump() for report in self.history]),
+            "best_loss": self.best_loss,
+            "best_weights": self.best_weights,
+        }
+
+    def unpack(self, state: State) -> None:
+        """Go back to where a checkpoint was written."""
+        self.encoder.load_state_dict(state["encoder"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        # Written on another device, momenta may have another memory layout than the weights, which
+        # the fused step takes to be the same.
+        for parameter, held in self.optimizer.state.items():
+            momentum = held.get("momentum_buffer")
+            if momentum is not None:
+                held["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
+        if state["scaler"]:  # empty if written where no loss scale was needed
+            self.scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["generators"]["cpu"])
+        if torch.cuda.is_available() and state["generators"]["cuda"]:
+            torch.cuda.set_rng_state_all(state["generators"]["cuda"])
+        self.history = [EpochReport.model_validate(r) for r in json.loads(state["history"])]
+        self.best_loss = state["best_loss"]
+        self.best_weights = state["best_weights"]
+
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of the weights on the CPU, in the plain memory layout."""
+        return {
+            key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for key, value in self.encoder.state_dict().items()
+        }

@@ -1,0 +1,402 @@
+"""MLflow as a study sees it: a real SQLite store, no Ray."""
+
+import json
+import logging
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rwood.errors import StudyError
+from rwood.results import EpochReport, StudyResult, mean_of
+from rwood.spec.search import apply
+from rwood.spec.study import StudySpec
+from rwood.tracked import (
+    TrackedInput,
+    TrackedRun,
+    benchmark_run,
+    rerun_run,
+    search_run,
+    trial_key,
+    trial_run,
+)
+from rwood.tracking import (
+    Tracker,
+    local_uri,
+    read_champion_and_base,
+    read_summary,
+    register_champion,
+)
+from rwood.tracking.client import connect
+from tests.report.a_study import make_run, make_spec, make_study
+
+
+def send(uri: str, runs: Iterable[TrackedRun], experiment: str = "toy") -> None:
+    tracker = Tracker(uri, experiment, Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts")
+    for run in runs:
+        tracker.update(run)
+    assert tracker.close() is None
+
+
+def whole_study(spec: StudySpec, record: StudyResult, state: str = "complete") -> list[TrackedRun]:
+    runs = [search_run(spec, record, state=state)]
+    runs += [trial_run(record, trial) for trial in record.trials]
+    runs.append(benchmark_run(spec, record, state=state))
+    for result in record.runs:
+        params = record.champion_params if result.label == "champion" else {}
+        run = apply(spec.run, {**params, "seed": result.seed})
+        runs.append(
+            rerun_run(spec, record, label=result.label, run=run, digest=result.digest,
+                      history=result.history, result=result)
+        )  # fmt: skip
+    return runs
+
+
+def a_run(epochs: int, state: str = "running", **changes: Any) -> TrackedRun:
+    history = tuple(
+        EpochReport(epoch=e, time=100.0 + e, metrics={"train/loss": 9.0 - e, "val/auroc": 90.0 + e})
+        for e in range(1, epochs + 1)
+    )
+    fields: dict[str, Any] = {"params": {"epochs": 20}, "tags": {"rwood.kind": "trial"}}
+    return TrackedRun(key="id/search/0", name="trial-0000", state=state, started=100.0,
+                      history=history, **{**fields, **changes})  # fmt: skip
+
+
+def store(uri: str, experiment: str = "toy") -> dict[str, Any]:
+    """Everything that the store holds, by run."""
+    client = connect(uri)
+    found = client.get_experiment_by_name(experiment)
+    runs = client.search_runs([found.experiment_id], max_results=1000) if found else []
+    return {
+        run.data.tags["rwood.key"]: {
+            "status": run.info.status,
+            "start": run.info.start_time,
+            "end": run.info.end_time,
+            "name": run.info.run_name,
+            "id": run.info.run_id,
+            "tags": run.data.tags,
+            "params": run.data.params,
+            "inputs": [i.to_dictionary() for i in run.inputs.dataset_inputs],
+            "metrics": {
+                name: [
+                    (m.step, m.timestamp, m.value)
+                    for m in client.get_metric_history(run.info.run_id, name)
+                ]
+                for name in run.data.metrics
+            },
+            "artifacts": [
+                (a.path, Path(f"{run.info.artifact_uri.removeprefix('file://')}/{a.path}")
+                    .stat().st_mtime_ns)
+                for a in client.list_artifacts(run.info.run_id)
+            ],
+        }
+        for run in runs
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A store whose tables are made: making them takes seconds."""
+    folder = tmp_path_factory.mktemp("empty")
+    connect(local_uri(folder)).search_experiments()
+    return (folder / "mlflow.db").read_bytes()
+
+
+@pytest.fixture
+def uri(tmp_path: Path, empty_store: bytes) -> str:
+    (tmp_path / "mlflow.db").write_bytes(empty_store)
+    return local_uri(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def study() -> tuple[StudySpec, StudyResult]:
+    cluster = {"workers": 2, "gpus_per_worker": 0.5}
+    spec = make_spec(name="toy", cluster=cluster)
+    record = make_study(spec)
+    ended = [t.model_copy(update={"finished": t.history[-1].time + 4}) for t in record.trials]
+    return spec, record.model_copy(update={"trials": tuple(ended)})
+
+
+@pytest.fixture(scope="module")
+def toy(
+    tmp_path_factory: pytest.TempPathFactory,
+    empty_store: bytes,
+    study: tuple[StudySpec, StudyResult],
+) -> str:
+    """A store with a whole study."""
+    folder = tmp_path_factory.mktemp("toy")
+    (folder / "mlflow.db").write_bytes(empty_store)
+    send(local_uri(folder), whole_study(*study))
+    return local_uri(folder)
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A loopback port on which nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+def test_saying_it_again_changes_nothing(uri: str, tmp_path: Path) -> None:
+    file = tmp_path / "notes.md"
+    file.write_text("what was found")
+    run = a_run(3, "complete", finished=110.0, metrics={"objective": 93.0},
+                artifacts=((file, None),), inputs=(TrackedInput("digits/7", "ab", "val/seven", 9),)
+                )  # fmt: skip
+    send(uri, [run, run])
+    before = store(uri)
+    assert before["id/search/0"]["status"] == "FINISHED"
+    assert before["id/search/0"]["end"] == 110_000
+    assert before["id/search/0"]["metrics"]["val/auroc"] == [
+        (1, 101_000, 91.0), (2, 102_000, 92.0), (3, 103_000, 93.0),
+    ]  # fmt: skip
+    assert before["id/search/0"]["metrics"]["objective"] == [(0, 110_000, 93.0)]
+    send(uri, [run])
+    assert store(uri) == before
+
+
+def test_a_resumed_study_sends_the_missing_steps_only(uri: str) -> None:
+    send(uri, [a_run(2)])
+    send(uri, [a_run(1)])  # A trial whose last epoch was lost with its node runs it again.
+    assert [step for step, *_ in store(uri)["id/search/0"]["metrics"]["train/loss"]] == [1, 2]
+    send(uri, [a_run(4)])
+    held = store(uri)["id/search/0"]
+    for name, values in held["metrics"].items():
+        assert [step for step, *_ in values] == [1, 2, 3, 4], name
+    assert held["status"] == "RUNNING"
+
+
+def test_long_histories_arrive_whole(uri: str) -> None:
+    metrics = {f"val/set{n}/auroc": float(n) for n in range(400)}
+    history = tuple(EpochReport(epoch=e, time=e, metrics=metrics) for e in range(1, 6))
+    send(uri, [replace(a_run(0), history=history)])
+    client = connect(uri)
+    run_id = store_id(client)
+    for name in ("val/set0/auroc", "val/set399/auroc"):
+        assert [m.step for m in client.get_metric_history(run_id, name)] == [1, 2, 3, 4, 5]
+
+
+def store_id(client: Any) -> str:
+    experiment = client.get_experiment_by_name("toy")
+    (run,) = client.search_runs([experiment.experiment_id])
+    return str(run.info.run_id)
+
+
+def test_a_server_that_is_away_costs_a_sentence(
+    uri: str, closed_port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    away = f"http://someone:hunter2@127.0.0.1:{closed_port}"
+    run = a_run(3, "complete")
+    with caplog.at_level(logging.WARNING, "rwood"):
+        tracker = Tracker(away, "toy")
+        tracker.update(run)
+        assert not tracker.flush(30)
+        assert tracker.run_id(run.key) is None
+        started = time.monotonic()
+        sentence = tracker.close()
+    assert time.monotonic() - started < 15
+    assert sentence is not None
+    assert sentence.startswith(f"MLflow at http://127.0.0.1:{closed_port} did not take 1 run(s) (")
+    assert sentence.endswith("nothing is lost: the next rwood run sends them")
+    assert "\n" not in sentence
+    assert "hunter2" not in sentence + caplog.text
+    assert len([r for r in caplog.records if "does not answer" in r.message]) == 1
+    with pytest.raises(StudyError, match=r"MLflow at http://127.0.0.1:\d+ does not answer") as told:
+        read_summary(away, "toy")
+    assert "hunter2" not in str(told.value)
+    send(uri, [run])
+    held = store(uri)["id/search/0"]
+    assert (held["status"], len(held["metrics"]["train/loss"])) == ("FINISHED", 3)
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [
+        ("running", "RUNNING"),
+        ("complete", "FINISHED"),
+        ("stopped", "KILLED"),
+        ("failed", "FAILED"),
+        ("interrupted", "SCHEDULED"),
+    ],
+)
+def test_statuses(uri: str, state: str, status: str) -> None:
+    send(uri, [a_run(1, state)])
+    assert store(uri)["id/search/0"]["status"] == status
+
+
+def test_an_interrupted_study_is_scheduled_and_goes_on(uri: str) -> None:
+    tracker = Tracker(uri, "toy")
+    tracker.update(a_run(1))
+    tracker.update(replace(a_run(1, "complete"), key="id/search/1"))
+    assert tracker.flush()
+    tracker.interrupt()
+    assert tracker.close() is None
+    assert {k: r["status"] for k, r in store(uri).items()} == {
+        "id/search/0": "SCHEDULED", "id/search/1": "FINISHED",
+    }  # fmt: skip
+    send(uri, [a_run(2)])
+    assert store(uri)["id/search/0"]["status"] == "RUNNING"
+    send(uri, [a_run(2, "complete")])
+    assert store(uri)["id/search/0"]["status"] == "FINISHED"
+
+
+def test_artifacts_go_up_once_and_again_when_they_change(uri: str, tmp_path: Path) -> None:
+    page = tmp_path / "report.md"
+    page.write_text("first")
+    run = a_run(1, artifacts=((page, None), (page, "figures")))
+    send(uri, [run])
+    first = store(uri)["id/search/0"]["artifacts"]
+    assert [path for path, _ in first] == ["figures", "report.md"]
+    page.touch()
+    send(uri, [run])
+    assert store(uri)["id/search/0"]["artifacts"] == first
+    page.write_text("second")
+    send(uri, [run])
+    client = connect(uri)
+    folder = client.get_run(store_id(client)).info.artifact_uri.removeprefix("file://")
+    assert {p.read_text() for p in Path(folder).rglob("report.md")} == {"second"}
+
+
+def test_run_ids_are_known_after_a_flush(uri: str) -> None:
+    tracker = Tracker(uri, "toy")
+    tracker.update(a_run(1))
+    assert tracker.flush()
+    assert tracker.run_id("id/search/0") == store(uri)["id/search/0"]["id"]
+    assert tracker.run_id("id/search/1") is None
+    assert tracker.close() is None
+
+
+def test_image_sets_are_inputs(uri: str) -> None:
+    given = (TrackedInput("digits/7", "ab12", "val/seven", 179), TrackedInput("own", "cd", "train"))
+    send(uri, [a_run(1, inputs=given)])
+    told = {i["dataset"]["name"]: i for i in store(uri)["id/search/0"]["inputs"]}
+    assert told["digits/7"]["dataset"]["digest"] == "ab12"
+    assert json.loads(told["digits/7"]["dataset"]["profile"]) == {"num_rows": 179}
+    assert told["digits/7"]["tags"] == {"mlflow.data.context": "val/seven"}
+    assert json.loads(told["own"]["dataset"]["profile"]) == {}
+
+
+def test_links_lead_from_trial_to_search_to_champion_to_reruns(
+    toy: str, study: tuple[StudySpec, StudyResult]
+) -> None:
+    _, record = study
+    held = store(toy)
+    assert record.champion is not None
+    search, champion = held[f"{record.id}/search"], held[trial_key(record, record.champion)]
+    benchmark = held[f"{record.id}/benchmark"]
+    assert {
+        r["tags"]["rwood.search_run_id"] for r in held.values() if r["name"][:5] == "trial"
+    } == {search["id"]}
+    assert search["tags"]["rwood.champion_run_id"] == champion["id"]
+    assert champion["tags"]["rwood.benchmark_run_id"] == benchmark["id"]
+    assert champion["tags"]["rwood.is_champion"] == "true"
+    for run in held.values():
+        if run["name"].startswith("champion-seed"):
+            assert run["tags"]["rwood.champion_run_id"] == champion["id"]
+            assert run["tags"]["mlflow.parentRunId"] == benchmark["id"]
+
+
+def test_summary_by_hand(toy: str, study: tuple[StudySpec, StudyResult]) -> None:
+    spec, record = study
+    told = read_summary(toy, "toy")
+    best = next(t for t in record.trials if t.number == record.champion)
+    assert (told.name, told.objective_name, told.note) == ("toy", "val/auroc", "")
+    assert told.objective == best.objective
+    for key, value in best.params.items():
+        assert told.settings[key] == value
+    assert told.settings["model.backbone"] == spec.run.model.backbone
+    assert told.settings["search.trials"] == 12
+    assert told.settings["views.crop_scale"] == (0.6, 1.0)
+    assert "seed" not in told.settings
+    assert sorted(told.seeds) == [1, 2, 3]
+    table = record.of("champion")[1].tables["ood/mahalanobis"]
+    assert told.seeds[2]["near/auroc"] == pytest.approx(
+        (table.near["digit8"].auroc + table.near["digit9"].auroc) / 2
+    )
+    assert told.seeds[2]["far/fpr95"] == mean_of(table.far.values()).fpr95
+    # 6 complete of 20, stopped after 2, 6, 2, 6 and 2, one failed after 1; 6 reruns of 20.
+    assert told.epochs == 6 * 20 + 18 + 1 + 120
+    # Trials of a second an epoch and 4 s more; 3 + 3 reruns of 11, 12 and 13 s.
+    assert told.seconds == pytest.approx(139 + 12 * 4 + 2 * 36)
+    assert told.gpu_seconds == pytest.approx(told.seconds)  # 2 workers of half a GPU
+
+
+def test_champion_and_base_of_one_study(toy: str, study: tuple[StudySpec, StudyResult]) -> None:
+    _, record = study
+    champion, base = read_champion_and_base(toy, "toy")
+    assert (champion.name, base.name) == ("toy champion", "toy base")
+    assert base.settings["loss.temperature"] == 0.1
+    assert base.objective == record.trials[0].objective
+    assert base.seconds == pytest.approx(36)
+    assert base.epochs == 60
+    assert champion.seconds == pytest.approx(139 + 12 * 4 + 36)
+    gains = [champion.seeds[s]["near/auroc"] - base.seeds[s]["near/auroc"] for s in (1, 2, 3)]
+    assert gains == pytest.approx([1.0, 1.5, 0.5])  # CHAMPION_SHIFTS less BASE_SHIFTS
+
+
+def test_what_was_run_before_does_not_count(uri: str, study: tuple[StudySpec, StudyResult]) -> None:
+    spec, record = study
+    few = record.model_copy(update={"trials": record.trials[:5], "champion": 0,
+                                    "champion_params": record.trials[0].params,
+                                    "runs": (make_run("champion", 1, 0.0),)})  # fmt: skip
+    send(uri, whole_study(spec, few))
+    champion, base = read_champion_and_base(uri, "toy")
+    assert champion.seeds == base.seeds  # The champion is the base run.
+    again = few.model_copy(update={"id": "later", "runs": (make_run("champion", 7, 9.0),)})
+    send(uri, whole_study(spec, again))
+    send(uri, [search_run(spec, few.model_copy(update={"id": "half"}), state="running")])
+    told = read_summary(uri, "toy")
+    assert list(told.seeds) == [7]
+    assert told.note == "toy was run 3 times; this is the newest finished one"
+
+
+def test_an_earlier_champion_of_the_same_study_does_not_count(
+    uri: str, study: tuple[StudySpec, StudyResult]
+) -> None:
+    spec, record = study
+    earlier = record.model_copy(update={"champion": 1, "champion_params": record.trials[1].params,
+                                        "runs": (make_run("champion", 9, 0.0, digest="old"),)}
+                                )  # fmt: skip
+    send(uri, whole_study(spec, earlier))
+    assert list(read_summary(uri, "toy").seeds) == [9]
+    with pytest.raises(StudyError, match="study toy has no reruns of its base run"):
+        read_champion_and_base(uri, "toy")
+    send(uri, whole_study(spec, record))
+    assert sorted(read_summary(uri, "toy").seeds) == [1, 2, 3]
+    flags = {r["name"]: r["tags"]["rwood.is_champion"] for r in store(uri).values()
+             if r["name"].startswith("trial")}  # fmt: skip
+    assert [name for name, flag in flags.items() if flag == "true"] == [
+        f"trial-{record.champion:04d}"
+    ]
+
+
+def test_unknown_names_are_named(toy: str, tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"knows no study toi; did you mean toy\?"):
+        read_summary(toy, "toi")
+    with pytest.raises(StudyError, match="there is no MLflow store"):
+        read_summary(local_uri(tmp_path / "nowhere"), "toy")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_the_champion_is_registered_once_and_the_alias_moves(uri: str, tmp_path: Path) -> None:
+    second = replace(a_run(1, "complete"), key="id/search/1")
+    send(uri, [a_run(1, "complete"), second])
+    client, ids = connect(uri), {k: r["id"] for k, r in store(uri).items()}
+    places = [(tmp_path / f"model{n}").as_uri() for n in (1, 2)]
+    first = register_champion(uri, "toy", places[0], ids["id/search/0"], description="AUROC 97",
+                              tags={"rwood.champion": "0"})  # fmt: skip
+    for _ in range(2):
+        again = register_champion(uri, "toy", places[0], ids["id/search/0"], description="AUROC 98")
+        assert again == first == "1"
+    version = client.get_model_version_by_alias("toy", "champion")
+    assert (str(version.version), version.description) == ("1", "AUROC 98")
+    assert version.tags == {"rwood.champion": "0"}
+    assert register_champion(uri, "toy", places[1], ids["id/search/1"]) == "2"
+    assert str(client.get_model_version_by_alias("toy", "champion").version) == "2"
+    assert [str(v.version) for v in client.search_model_versions("name = 'toy'")] == ["2", "1"]
+    assert client.get_model_version("toy", "1").description == "AUROC 98"
