@@ -100,12 +100,12 @@ def data_sentence(benchmark: BenchmarkSpec) -> str:
         known += count
         size = packs.pack_bytes(count, image_sets.transform_of(ref, benchmark))
         if size > image_sets.PACK_LIMIT:
-            streamed.append(f"{key} ({size / 1e9:,.0f} GB decoded)")
+            streamed.append(f"{key} ({_size(size)} decoded)")
         elif not image_sets.is_embedded(ref):
             packed += size
     parts = [f"{known:,} images" + (f", and {unknown} set(s) of unknown size" * bool(unknown))]
     if packed:
-        parts.append(f"{packed / 1e9:,.2f} GB of packs below the data root")
+        parts.append(f"{_size(packed)} of packs below the data root")
     if streamed:
         parts.append(f"decoded when read: {', '.join(streamed)}")
     return "; ".join(parts)
@@ -123,12 +123,12 @@ def memory_sentence(study: StudySpec) -> str:
     views = 2 * math.ceil(study.run.batch_size / study.cluster.workers)
     kept = scale * (network.kept_last_stage if frozen else network.kept) * (2 if half else 4)
     pixels = 2 * 4 * benchmark.channels * benchmark.image_size**2  # before and after normalising
-    sentence = f"about {(weights + views * (kept + pixels)) / 1e9:,.1f} GB on each worker's device"
+    sentence = f"about {_size(weights + views * (kept + pixels))} on each worker's device"
     images = _count(benchmark.id.train)
     if images is None:
         return sentence
     embeddings = 4 * images * scale * network.dim
-    return f"{sentence} to train, {(weights + embeddings) / 1e9:,.1f} GB on the first's to score"
+    return f"{sentence} to train, {_size(weights + embeddings)} on the first's to score"
 
 
 def _time_sentence(study: StudySpec, hours: float, images_per_s: float) -> str:
@@ -136,10 +136,17 @@ def _time_sentence(study: StudySpec, hours: float, images_per_s: float) -> str:
     cluster = study.cluster
     device, each = ("GPU", cluster.gpus_per_worker) if cluster.gpus_per_worker else ("worker", 1)
     workers = cluster.workers * cluster.max_concurrent
-    clock = f", {hours / workers:,.1f} by the clock on {workers} workers" if workers > 1 else ""
-    return (
-        f"about {hours * each:,.1f} {device} hours at {images_per_s:,.0f} images/s a worker{clock}"
-    )
+    clock = f", {_hours(hours / workers)} by the clock on {workers} workers" if workers > 1 else ""
+    speed = f"{images_per_s:,.0f} images/s a worker"
+    return f"about {_hours(hours * each)} {device} hours at {speed}{clock}"
+
+
+def _hours(value: float) -> str:
+    return f"{value:,.1f}" if value >= 1 else f"{value:.2f}"
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"
 
 
 def _reruns(study: StudySpec) -> int:

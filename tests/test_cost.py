@@ -35,9 +35,9 @@ def test_imagenet_data_memory_and_hours() -> None:
     train, others = 1_281_167, 5_000 + 45_000 + 1_763 + 49_000 + 5_879 + 10_000 + 5_160 + 15_869
     others += 10_000 + 10_000 + 30_000
     assert f"{train + others:,} images" in told["data"]
-    gigabytes = others * 224 * 224 * 3 / 1e9
-    assert f"{gigabytes:,.2f} GB of packs" in told["data"]
-    assert "decoded when read: id.train (193 GB decoded)" in told["data"]
+    gigabytes = (others * (224 * 224 * 3 + 8) + 11 * 4096) / 1e9
+    assert f"{gigabytes:,.1f} GB of packs" in told["data"]
+    assert "decoded when read: id.train (192.9 GB decoded)" in told["data"]
     epochs = 12 * (3 + (9 - 3) / 3 + (27 - 9) / 9 + (30 - 27) / 27) + 6 * 30
     trained = train * epochs
     assert f"about {trained:,.0f} training images" in told["cost"]
@@ -80,7 +80,7 @@ def test_the_table_of_networks_is_true(name: str) -> None:
 def test_subsets_count_their_images() -> None:
     small = study("cifar10-jpeg")
     told = lines(small)
-    assert told["data"].startswith("12,000 images; 0.04 GB of packs")
+    assert told["data"].startswith("12,000 images; 37 MB of packs")
     assert "unknown" not in told["data"]
     epochs = expected_epochs(small) * 4 + 2 * 2
     assert f"about {5000 * epochs:,.0f} training images" in told["cost"]

@@ -2,7 +2,7 @@
 
 import typer
 
-from rwood.cli import checkpoints, compare, data, detect, study
+from rwood.cli import checkpoints, compare, data, detect, status, study
 
 app = typer.Typer(
     help="Which temperature and margins should ReweightOOD train with, and how good is it then?",
@@ -11,6 +11,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(study.app)
+app.add_typer(status.app)
 app.add_typer(checkpoints.app)
 app.add_typer(compare.app)
 app.add_typer(detect.app)

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -68,7 +67,8 @@ def _store(context: typer.Context, tracking_uri: str | None, results: Path | Non
     """Where to read: flags win over the environment, one flag excludes the other."""
     from rwood.tracking import local_uri
 
-    by_flag = context.get_parameter_source("tracking_uri") is click.core.ParameterSource.COMMANDLINE
+    source = context.get_parameter_source("tracking_uri")
+    by_flag = source is not None and source.name == "COMMANDLINE"
     if by_flag and results is not None:
         raise SpecError("rwood compare takes --tracking-uri or --results, not both")
     if tracking_uri is not None and (by_flag or results is None):

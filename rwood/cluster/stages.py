@@ -12,7 +12,8 @@ import yaml
 
 from rwood import results
 from rwood.cluster.job import DETECTOR_FOLDER, EMBEDDINGS_FILE, SCORES_FILE, Job
-from rwood.cluster.ledger import read_trials, trial_folder
+from rwood.cluster.ledger import read_trials
+from rwood.cluster.mirror import CHAMPION_FILE, SPEC_FILE, Mirror
 from rwood.cluster.proposals import importances
 from rwood.cluster.record import open_record
 from rwood.cluster.rerun import BASE, CHAMPION, finished, plan, rerun
@@ -20,17 +21,11 @@ from rwood.cluster.session import session
 from rwood.cluster.tuner import is_searched, search
 from rwood.errors import StudyError
 from rwood.report import ReportInputs, load_scores, project_embeddings, render_report
-from rwood.results import STUDY_FILE, EpochReport, RunResult, TrialResult, select_champion
+from rwood.results import STUDY_FILE, EpochReport, TrialResult, select_champion
 from rwood.spec.base import digest
 from rwood.spec.search import apply
 from rwood.spec.study import StudySpec
-from rwood.tracked import Artifacts, benchmark_run, rerun_run, search_run, trial_run
-from rwood.tracking import Tracker, local_uri
-from rwood.training.train import ENCODER_FILE
 
-CHAMPION_FILE = "champion.yaml"
-"""The champion's settings, as a study's `run:` takes them."""
-SPEC_FILE = "spec.yaml"
 LOG_FILE = "rwood.log"
 
 
@@ -97,12 +92,7 @@ class Study:
         """Start tracking."""
         self.spec, self.place, self.folder, self.screen = study, place, folder, screen
         self.record = record
-        local = place.tracking_uri is None
-        self._tracker = Tracker(
-            place.tracking_uri or local_uri(place.results),
-            study.name,
-            place.results / "mlartifacts" if local else None,
-        )
+        self._mirror = Mirror(study, folder, place.results, place.tracking_uri)
         self._open = ExitStack()
         self._connected = False
         self._live: dict[str, tuple[EpochReport, ...]] = {}
@@ -121,10 +111,10 @@ class Study:
         """Run the trials that are left."""
         if self.spec.search is None:
             raise StudyError(f"study {self.spec.name} has no search: give it a `search:` section")
-        self._tracker.update(search_run(self.spec, self.record, state="running"))
+        self._mirror.search(self.record, "running")
         trials = read_trials(self.folder)
         for trial in trials.values():
-            self._tracker.update(trial_run(self.record, trial))
+            self._mirror.trial(self.record, trial)
         left = self.spec.search.trials - sum(t.state != "running" for t in trials.values())
         self.screen.stage("search", f"{max(0, left)} of {self.spec.search.trials} trials to run")
         self.screen.known(trials.values())
@@ -138,7 +128,7 @@ class Study:
                     listener=self._on_trial,
                 )
         self._save(trials=tuple(read_trials(self.folder).values()))
-        self._tracker.update(search_run(self.spec, self.record, state="complete"))
+        self._mirror.search(self.record, "complete")
 
     def select(self) -> None:
         """Choose the champion among complete trials, on validation sets only."""
@@ -160,7 +150,7 @@ class Study:
         plain = yaml.safe_dump({"run": run}, sort_keys=False)
         results.write_atomically(self.folder / CHAMPION_FILE, plain)
         if self.record.champion is not None:
-            self._track_champion(self.record.champion)
+            self._mirror.champion(self.record, read_trials(self.folder)[self.record.champion])
 
     def benchmark(self) -> None:
         """Rerun champion and base over seeds on the test sets."""
@@ -172,18 +162,19 @@ class Study:
         jobs = self._jobs()
         left = [job for job in jobs if finished(job) is None]
         self.screen.stage("benchmark", f"{len(left)} of {len(jobs)} reruns to run")
-        self._tracker.update(benchmark_run(self.spec, self.record, state="running"))
+        self._mirror.benchmark(self.record, "running")
         if left:
             self._connect()
             with self._timed("benchmark"):
                 rerun(self.spec, jobs, folder=self.folder, on_report=self._on_epoch)
         runs = [result for job in jobs if (result := finished(job)) is not None]
         for job, result in zip(jobs, runs, strict=True):
-            self._track_rerun(job, result.history, result)
+            self._mirror.rerun(self.record, job, result.history, result)
         if self.spec.rerun.base and all(run.label == CHAMPION for run in runs):
             runs += [run.model_copy(update={"label": BASE}) for run in runs]
         self._save(runs=tuple(runs))
         self._hand_over(next(job.folder for job in jobs if job.detector) / DETECTOR_FOLDER)
+        self._mirror.benchmark(self.record, "complete")
 
     def report(self) -> None:
         """Write tables, figures and the page from what is on disk."""
@@ -206,20 +197,15 @@ class Study:
                 ),
                 self.folder,
             )
-        outcome: Artifacts = tuple(
-            (file, "figures" if file.parent.name == "figures" else None)
-            for file in (*files, self.folder / SPEC_FILE, self.folder / CHAMPION_FILE)
-        )
-        self._tracker.update(
-            benchmark_run(self.spec, self.record, state="complete", artifacts=outcome)
-        )
+        self._mirror.benchmark(self.record, "complete", files)
+        problem = self._mirror.register(self.record, next(j for j in self._jobs() if j.detector))
+        if problem:
+            self.screen.note(problem)
 
     def close(self, *, interrupted: bool) -> None:
         """Leave Ray, send what is left to MLflow; note on disk if nothing is left to do."""
         self._open.close()
-        if interrupted:
-            self._tracker.interrupt()
-        problem = self._tracker.close()
+        problem = self._mirror.close(interrupted=interrupted)
         if problem:
             self.screen.note(problem)
         elif not interrupted and self.record.runs and (self.folder / "report.html").exists():
@@ -249,7 +235,7 @@ class Study:
         )
 
     def _on_trial(self, trial: TrialResult) -> None:
-        self._tracker.update(trial_run(self.record, trial))
+        self._mirror.trial(self.record, trial)
         self.screen.trial(trial)
 
     def _on_epoch(self, job: Job, report: EpochReport) -> None:
@@ -257,38 +243,8 @@ class Study:
         history = self._live.get(name, ())
         if len(history) < report.epoch:
             self._live[name] = (*history, report)
-            self._track_rerun(job, self._live[name], None)
+            self._mirror.rerun(self.record, job, self._live[name])
         self.screen.epoch(name, report, job.run.epochs)
-
-    def _track_rerun(
-        self, job: Job, history: tuple[EpochReport, ...], result: RunResult | None
-    ) -> None:
-        weights: Artifacts = ((job.folder / ENCODER_FILE, "checkpoint"),) if result else ()
-        self._tracker.update(
-            rerun_run(
-                self.spec,
-                self.record,
-                label=str(job.label),
-                run=job.run,
-                digest=job.digest,
-                history=history,
-                result=result,
-                artifacts=weights,
-            )
-        )
-
-    def _track_champion(self, number: int) -> None:
-        files = ((self.folder / SPEC_FILE, None), (self.folder / CHAMPION_FILE, None))
-        weights = trial_folder(self.folder, number) / ENCODER_FILE
-        self._tracker.update(
-            search_run(
-                self.spec,
-                self.record,
-                state="complete",
-                artifacts=(*files, (weights, "checkpoint")),
-            )
-        )
-        self._tracker.update(trial_run(self.record, read_trials(self.folder)[number]))
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

@@ -30,13 +30,14 @@ def embed(
     try:
         with torch.inference_mode():
             dtype = next(encoder.parameters()).dtype
-            return torch.cat(
-                [
-                    encoder.embed(images.to(dtype))
-                    for images in embedding_batches(
-                        image_set, benchmark, device=device, batch=BATCH
-                    )
-                ]
+            # Filled in place: a list of batches and its concatenation would take twice as much.
+            embeddings_ND = torch.empty(
+                len(image_set.labels_N), encoder.dim, dtype=dtype, device=device
             )
+            batches = embedding_batches(image_set, benchmark, device=device, batch=BATCH)
+            for i, images in enumerate(batches):
+                rows = slice(i * BATCH, i * BATCH + len(images))
+                embeddings_ND[rows] = encoder.embed(images.to(dtype))
+            return embeddings_ND
     finally:
         encoder.train(was_training)

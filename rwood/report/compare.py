@@ -76,7 +76,7 @@ def _differing(summaries: Sequence[StudySummary]) -> tuple[tuple[str, ...], ...]
 def _result_rows(summaries: Sequence[StudySummary]) -> tuple[tuple[str, ...], ...]:
     rows = [
         ("objective", *(s.objective_name or _ABSENT for s in summaries)),
-        ("champion's objective", *(_number(s.objective) for s in summaries)),
+        ("its value on validation sets", *(_number(s.objective) for s in summaries)),
     ]
     for metric in COMPARED:
         cells = [cell(list(s.by_seed(metric).values())) for s in summaries]

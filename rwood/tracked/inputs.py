@@ -40,4 +40,5 @@ def _input(role: str, ref: ImageSetRef, counts: Mapping[str, int | None]) -> Tra
     if isinstance(ref, str):
         return TrackedInput(ref, digest({"set": ref}), role, counts.get(ref))
     plain = ref.model_dump(mode="json")
-    return TrackedInput(str(plain.get("list") or plain["folder"]), digest(plain), role)
+    name = plain.get("list") or plain.get("folder") or f"{plain['images']} of {plain['of']}"
+    return TrackedInput(str(name), digest(plain), role, plain.get("images"))

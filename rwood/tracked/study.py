@@ -100,10 +100,7 @@ def benchmark_run(
         name="benchmark",
         state=state,
         params=_params(study, study.run),
-        tags=_tags(record)
-        | {"rwood.kind": "benchmark"}
-        | said(study, record)
-        | {f"rwood.champion.{k}": str(v) for k, v in record.champion_params.items()},
+        tags=_tags(record) | {"rwood.kind": "benchmark"} | said(study, record),
         metrics=metrics,
         artifacts=artifacts,
         inputs=inputs,

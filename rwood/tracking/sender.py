@@ -13,6 +13,8 @@ from rwood.tracking.client import KEY_TAG, all_runs, connect
 
 _ARTIFACTS_TAG = "rwood.artifacts"
 """JSON: artifact path -> digest of the file that was uploaded."""
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Makes MLflow's UI open its pages for training, not those for language models."""
 _BATCH = 900
 """Metrics a request; MLflow takes 1000."""
 _STATUS = {
@@ -39,7 +41,7 @@ class Sender:
         found = self._client.get_experiment_by_name(experiment)
         if found is None:
             location = artifacts.resolve().as_uri() if artifacts else None
-            self._experiment = self._client.create_experiment(experiment, location)
+            self._experiment = self._client.create_experiment(experiment, location, _KIND)
         else:
             self._experiment = found.experiment_id
         self._ids: dict[str, str] = {}

@@ -50,6 +50,8 @@ def read_champion_and_base(uri: str, experiment: str) -> tuple[StudySummary, Stu
             f"study {experiment} has no reruns of its base run to compare the champion with: name "
             "two studies, or set rerun.base and run it again"
         )
+    told = "the champion's cost includes the search's"
+    runs.note = f"{runs.note}; {told}" if runs.note else told
     champion = runs.summary(
         f"{experiment} champion", _CHAMPION, _cost(runs.trials + runs.reruns(_CHAMPION))
     )

@@ -131,7 +131,7 @@ def test_throughput_of_two_trials_at_once(tmp_path, digits_file):
     rates, objectives = [], []
     with session(None, log=tmp_path / "log", cpus=2):
         for concurrent in (1, 2):
-            study = digits(digits_file, trials=8, concurrent=concurrent, run={"epochs": 10})
+            study = digits(digits_file, trials=8, concurrent=concurrent, run={"epochs": 8})
             trials = searched(study, tmp_path / str(concurrent))
             # Between the ends of trials, so that neither the start nor the tail counts.
             ends = sorted(trial.finished for trial in trials)
@@ -151,7 +151,13 @@ def test_early_stopping_saves_epochs_and_keeps_the_choice(tmp_path, digits_file)
     found = {}
     with session(None, log=tmp_path / "log", cpus=2):
         for name, stopping in (("full", None), ("stopped", rule)):
-            study = digits(digits_file, trials=27, concurrent=2, early_stopping=stopping)
+            study = digits(
+                digits_file,
+                trials=27,
+                concurrent=2,
+                run={"model.width": 8, "epochs": 18},
+                early_stopping=stopping,
+            )
             found[name] = searched(study, tmp_path / name)
     full, early = found["full"], found["stopped"]
     assert [t.params for t in full] == [t.params for t in early]

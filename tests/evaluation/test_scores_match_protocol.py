@@ -9,6 +9,7 @@ from scipy.linalg import pinvh
 from sklearn import metrics
 
 from rwood.data.image_sets import open_set, references
+from rwood.evaluation import accuracy
 from rwood.evaluation.embed import embed
 from rwood.evaluation.evaluate import BenchmarkOutcome, run_benchmark
 from rwood.model.encoder import Encoder, build_encoder
@@ -112,6 +113,25 @@ def plain_metrics(id_scores: np.ndarray, ood_scores: np.ndarray) -> SetMetrics:
         aupr_in=100 * float(metrics.auc(recall_in, precision_in)),
         aupr_out=100 * float(metrics.auc(recall_out, precision_out)),
     )
+
+
+@pytest.mark.parametrize("rows", [1, 7, 10_000])
+def test_accuracies_do_not_depend_on_the_rows_widened_at_a_time(
+    rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(2)
+    labels_N = torch.from_numpy(rng.integers(0, 4, 90))
+    train_ND = torch.from_numpy(rng.standard_normal((90, 5))).float() + labels_N[:, None] / 2
+    test_QD, labels_Q = train_ND[:40], labels_N[:40]
+    monkeypatch.setattr(accuracy, "ROWS", rows)
+    means_CD = accuracy.class_means(train_ND, labels_N, 4)
+    plain = torch.stack([train_ND[labels_N == c].double().mean(0) for c in range(4)])
+    torch.testing.assert_close(means_CD, plain)
+    found = accuracy.linear_probe_accuracy(train_ND, labels_N, test_QD, labels_Q, 4)
+    x = np.hstack([train_ND.double().numpy(), np.ones((90, 1))])
+    weights = np.linalg.lstsq(x, np.eye(4)[labels_N.numpy()], None)[0]
+    guess = (x[:40] @ weights).argmax(1)
+    assert found == pytest.approx(100 * np.mean(guess == labels_Q.numpy()))
 
 
 def test_accuracies_of_the_embedding(

@@ -55,7 +55,7 @@ def test_settings_that_differ_beyond_four_digits_are_shown_in_full() -> None:
 
 def test_results_by_hand(comparison: Comparison) -> None:
     rows = {row[0]: row[1:] for row in comparison.results.rows}
-    assert rows["champion's objective"] == ("97.50", "97.50")
+    assert rows["its value on validation sets"] == ("97.50", "97.50")
     # 90, 91, 92: mean 91, population std sqrt(2/3); 91, 92.5, 92.5, 99: 93.75, sqrt(9.5625).
     assert rows["near-OOD AUROC (%) ↑"] == ("91.00 ± 0.82", "93.75 ± 3.09")
     assert rows["near-OOD FPR@95 (%) ↓"] == ("9.00 ± 0.82", "6.25 ± 3.09")
@@ -85,7 +85,7 @@ def test_study_without_search_or_reruns() -> None:
     bare = summary("bare", {}, objective=None, objective_name=None)
     rows = {row[0]: row[1:] for row in compare_studies([FIRST, bare]).results.rows}
     assert rows["objective"] == ("val/auroc", "/")
-    assert rows["champion's objective"] == ("97.50", "/")
+    assert rows["its value on validation sets"] == ("97.50", "/")
     assert rows["near-OOD AUROC (%) ↑"] == ("91.00 ± 0.82", "/")
 
 

@@ -1,0 +1,229 @@
+"""`rwood status`: how far a study is, told from its results folder; nothing is locked or loaded."""
+
+import json
+import re
+import socket
+import statistics
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import psutil
+import typer
+from rich.console import Console
+
+from rwood.cli.options import RESULTS, AsJson, File, Results
+from rwood.results import STUDY_FILE, StudyResult, TrialResult, load, select_champion
+from rwood.spec.search import Params, apply
+from rwood.spec.study import StudySpec, run_digest
+
+app = typer.Typer()
+
+
+@dataclass(frozen=True)
+class Running:
+    """A training under way."""
+
+    name: str
+    epoch: int
+    """Epochs whose checkpoint is on disk."""
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a study is."""
+
+    study: str
+    stage: str
+    """`not started`, a stage, or `finished`."""
+    working: bool | None
+    """Whether a process works on it; None if that process is on another host."""
+    process: str | None
+    """Who has or had it open, as the lock says."""
+    trials: dict[str, int] = field(default_factory=dict)
+    """State -> trials."""
+    trials_wanted: int = 0
+    objective: str | None = None
+    best: float | None = None
+    best_trial: int | None = None
+    best_params: Params = field(default_factory=dict)
+    reruns: int = 0
+    """Reruns that are done."""
+    reruns_wanted: int = 0
+    running: tuple[Running, ...] = ()
+    seconds_left: float | None = None
+    """Of the stage, at the pace so far; None before the first training of it is over."""
+
+
+@app.command()
+def status(file: File, results: Results = RESULTS, as_json: AsJson = False) -> None:
+    """Tell how far a study is, from its results folder, wherever it runs."""
+    from rwood.spec.load import load_study
+
+    study = load_study(file)
+    told = read_status(study, results / study.name)
+    if as_json:
+        typer.echo(json.dumps(asdict(told), indent=1))
+        return
+    console = Console(highlight=False)
+    for line in describe(told):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def read_status(study: StudySpec, folder: Path) -> Status:
+    """How far a study is; reads only.
+
+    Args:
+        study: as its file says now.
+        folder: its results folder.
+
+    Raises:
+        StudyError: a record is not one of this version.
+    """
+    from rwood.cluster.ledger import read_trials
+
+    if not (folder / STUDY_FILE).exists():
+        return Status(study.name, "not started", False, None)
+    record = load(StudyResult, folder / STUDY_FILE)
+    trials = list(read_trials(folder).values())
+    chosen = study.search is None or record.champion is not None
+    reruns = rerun_folders(study, record, folder) if chosen else []
+    done = [path for path in reruns if (path / "result.json").exists()]
+    stage = _stage(study, record, trials, len(reruns) - len(done), folder)
+    process, working = _process(folder / "lock")
+    under_way = [t for t in trials if t.state == "running"]
+    best = _best(study, trials)
+    return Status(
+        study=study.name,
+        stage=stage,
+        working=working,
+        process=process,
+        trials={state: sum(t.state == state for t in trials)
+                for state in ("running", "complete", "stopped", "failed")},
+        trials_wanted=study.search.trials if study.search else 0,
+        objective=study.search.objective if study.search else None,
+        best=best.objective if best else None,
+        best_trial=best.number if best else None,
+        best_params=best.params if best else {},
+        reruns=len(done),
+        reruns_wanted=len(reruns),
+        running=tuple(
+            [_running(f"trial {t.number}", folder / "trials" / f"{t.number:04d}", study)
+             for t in under_way]
+            + [_running(path.name.rpartition("-")[0], path, study)
+               for path in reruns if path not in done and _epoch(path)]
+        ),
+        seconds_left=_seconds_left(study, stage, trials, reruns, done),
+    )  # fmt: skip
+
+
+def describe(told: Status) -> list[str]:
+    """What people read."""
+    head = f"study {told.study}: {told.stage}"
+    if told.process and told.stage != "finished":
+        words = {True: "at work: ", False: "nobody works on it; last: ", None: "opened last by "}
+        head += f" ({words[told.working]}{told.process})"
+    lines = [head]
+    if told.trials_wanted and told.trials:
+        closed = sum(told.trials.values()) - told.trials["running"]
+        lines.append(
+            f"trials: {closed}/{told.trials_wanted} done; {told.trials['running']} running, "
+            f"{told.trials['complete']} complete, {told.trials['stopped']} stopped early, "
+            f"{told.trials['failed']} failed"
+        )
+    if told.best is not None:
+        knobs = ", ".join(
+            f"{key} = {value:.4g}" if isinstance(value, float) else f"{key} = {value}"
+            for key, value in told.best_params.items()
+        )
+        lines.append(f"best: {told.objective} {told.best:.2f} (trial {told.best_trial}): {knobs}")
+    if told.reruns_wanted:
+        lines.append(f"reruns: {told.reruns}/{told.reruns_wanted} done")
+    lines += [f"  {run.name}: epoch {run.epoch}/{run.epochs}" for run in told.running]
+    if told.seconds_left is not None:
+        from rwood.progress import duration
+
+        lines.append(f"about {duration(told.seconds_left)} left in this stage")
+    return lines
+
+
+def rerun_folders(study: StudySpec, record: StudyResult, folder: Path) -> list[Path]:
+    """Folders of the reruns that the benchmark stage wants, named as it names them."""
+    runs = {"champion": apply(study.run, record.champion_params)}
+    if study.rerun.base and runs["champion"] != study.run:
+        runs["base"] = study.run
+    seeded = [(label, apply(run, {"seed": s})) for label, run in runs.items()
+              for s in study.rerun.seeds]  # fmt: skip
+    return [
+        folder / "runs" / f"{label}-seed{run.seed}-{run_digest(run, study.benchmark)[:8]}"
+        for label, run in seeded
+    ]
+
+
+def _stage(
+    study: StudySpec, record: StudyResult, trials: list[TrialResult], left: int, folder: Path
+) -> str:
+    closed = sum(t.state != "running" for t in trials)
+    if study.search is not None and closed < study.search.trials:
+        return "search"
+    if study.search is not None and record.champion is None:
+        return "select"
+    if left or not record.runs:
+        return "benchmark"
+    return "finished" if record.finished and (folder / "report.html").exists() else "report"
+
+
+def _best(study: StudySpec, trials: list[TrialResult]) -> TrialResult | None:
+    if study.search is None or not any(t.objective is not None for t in trials):
+        return None
+    return select_champion(trials, study.search.objective)
+
+
+def _process(lock: Path) -> tuple[str | None, bool | None]:
+    """Who opened the study last, and whether it still does; the lock is not touched."""
+    if not lock.exists():
+        return None, False
+    text = lock.read_text(encoding="utf-8").strip()
+    found = re.fullmatch(r"process (\d+) on (.+)", text)
+    if found is None:
+        return text or None, None
+    if found[2] != socket.gethostname():
+        return text, None
+    try:
+        began = psutil.Process(int(found[1])).create_time()
+    except psutil.NoSuchProcess:
+        return text, False
+    return text, began <= lock.stat().st_mtime + 1  # else the number was given to another process
+
+
+def _epoch(folder: Path) -> int:
+    """Epochs whose checkpoint is there."""
+    found = (re.fullmatch(r"epoch-(\d+)\.pt", path.name) for path in folder.glob("epoch-*.pt"))
+    return max((int(match[1]) for match in found if match), default=0)
+
+
+def _running(name: str, folder: Path, study: StudySpec) -> Running:
+    return Running(name, _epoch(folder), study.run.epochs)
+
+
+def _seconds_left(
+    study: StudySpec,
+    stage: str,
+    trials: list[TrialResult],
+    reruns: list[Path],
+    done: list[Path],
+) -> float | None:
+    """Median time of what is over, times what is left, shared by those that run at a time."""
+    if stage == "search" and study.search is not None:
+        spent = [t.finished - t.started for t in trials if t.finished is not None]
+        left = study.search.trials - len(spent)
+    elif stage == "benchmark":
+        from rwood.results import RunResult
+
+        spent = [load(RunResult, path / "result.json").seconds for path in done]
+        left = len(reruns) - len(done)
+    else:
+        return None
+    if not spent:
+        return None
+    return statistics.median(spent) * left / min(study.cluster.max_concurrent, max(left, 1))

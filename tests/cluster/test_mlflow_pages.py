@@ -1,0 +1,114 @@
+"""MLflow's own pages on a finished study, in a real browser."""
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from rwood.tracking import local_uri
+from rwood.tracking.client import connect
+from tests.report.a_study import make_spec, make_study
+from tests.test_tracking import send, whole_study
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
+)
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine")  # fmt: skip
+Page = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """A store with a whole study, and the address of MLflow's UI on it."""
+    folder = tmp_path_factory.mktemp("pages")
+    uri, spec = local_uri(folder), make_spec(name="toy")
+    send(uri, whole_study(spec, make_study(spec)))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ["ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port),
+             "--workers", "1"]  # fmt: skip
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", *words], cwd=folder,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        address = f"http://127.0.0.1:{port}"
+        _await(f"{address}/health", server)
+        yield uri, address
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def _await(url: str, server: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + 120
+    while time.monotonic() < until and server.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
+    pytest.fail("mlflow ui did not start")
+
+
+@pytest.fixture(scope="module")
+def page(site: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """Opens a page of the UI until all words are on it; the page as it then stands."""
+    profile = tmp_path_factory.mktemp("chromium")
+
+    def opened(route: str, *words: str) -> str:
+        text = ""
+        for budget in (15_000, 40_000, 90_000):
+            done = subprocess.run(
+                [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+                 "--disable-background-networking", f"--user-data-dir={profile}",
+                 "--window-size=1600,1400", f"--virtual-time-budget={budget}", "--dump-dom",
+                 f"{site[1]}/#/{route}"],
+                capture_output=True, text=True, timeout=180,
+            )  # fmt: skip
+            text = done.stdout
+            if all(word in text for word in words):
+                return text
+        pytest.fail(f"not on the page: {[word for word in words if word not in text]}")
+
+    return opened
+
+
+@pytest.fixture(scope="module")
+def ids(site: tuple[str, str]) -> dict[str, str]:
+    client = connect(site[0])
+    experiment = client.get_experiment_by_name("toy").experiment_id
+    runs = client.search_runs([experiment])
+    return {"": experiment} | {run.info.run_name: run.info.run_id for run in runs}
+
+
+def test_runs_table(page: Page, ids: dict[str, str]) -> None:
+    text = page(f"experiments/{ids['']}/runs", "search", "benchmark", "matching runs")
+    assert ">20</" in text or "20" in text  # search, 12 trials, benchmark, 6 reruns
+
+
+def test_parallel_coordinates(page: Page, ids: dict[str, str]) -> None:
+    trials = [run_id for name, run_id in ids.items() if name.startswith("trial")]
+    query = f"runs={quote(json.dumps(trials))}&experiments={quote(json.dumps([ids['']]))}"
+    text = page(f"compare-runs?{query}", "Comparing 12 Runs", "Parallel Coordinates Plot")
+    assert "loss.temperature" in text
+
+
+def test_a_run_says_what_it_is_and_where_it_belongs(page: Page, ids: dict[str, str]) -> None:
+    page(f"experiments/{ids['']}/runs/{ids['search']}", "Champion:", "Child runs", "trial-0001")
+    page(f"experiments/{ids['']}/runs/{ids['champion-seed1']}", ids["benchmark"], "near/auroc",
+         "rwood.champion_run_id")  # fmt: skip
+
+
+def test_curves_of_a_trial(page: Page, ids: dict[str, str]) -> None:
+    page(f"experiments/{ids['']}/runs/{ids['trial-0001']}/model-metrics", "val/auroc", "train/loss")

@@ -1,0 +1,103 @@
+"""`rwood status`: a study told from its folder alone."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rwood import results
+from rwood.cli.status import describe, read_status, rerun_folders
+from rwood.results import StudyResult
+from rwood.spec.study import StudySpec
+from tests.report.a_study import make_spec, make_study
+
+
+def write(folder: Path, record: StudyResult) -> None:
+    slim = tuple(t.model_copy(update={"history": ()}) for t in record.trials)
+    results.save(record.model_copy(update={"trials": slim}), folder / "study.json")
+    for trial in record.trials:
+        results.save(trial, folder / "trials" / f"{trial.number:04d}" / "trial.json")
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> tuple[StudySpec, StudyResult, Path]:
+    spec = make_spec(name="toy", rerun={"seeds": [1, 2, 3], "base": True})
+    return spec, make_study(spec), tmp_path / "toy"
+
+
+def test_not_started(study: tuple[StudySpec, StudyResult, Path]) -> None:
+    spec, _, folder = study
+    assert describe(read_status(spec, folder)) == ["study toy: not started"]
+    assert not folder.exists()
+
+
+def test_a_search_under_way(study: tuple[StudySpec, StudyResult, Path]) -> None:
+    spec, record, folder = study
+    trials = list(record.trials[:6])
+    trials[5] = trials[5].model_copy(update={"state": "running", "finished": None, "history": ()})
+    early = record.model_copy(
+        update={"trials": tuple(trials), "champion": None, "champion_params": {}, "runs": ()}
+    )
+    write(folder, early)
+    for epoch in (3, 4):
+        (folder / "trials" / "0005" / f"epoch-{epoch:04d}.pt").touch()
+    (folder / "lock").write_text(f"process {os.getpid()} on {socket.gethostname()}")
+    told = read_status(spec, folder)
+    assert (told.stage, told.working) == ("search", True)
+    assert told.trials == {"running": 1, "complete": 4, "stopped": 1, "failed": 0}
+    best = max((t for t in trials if t.objective), key=lambda t: t.objective or 0)
+    assert (told.best_trial, told.best_params) == (best.number, best.params)
+    assert [(r.name, r.epoch, r.epochs) for r in told.running] == [("trial 5", 4, 20)]
+    assert told.seconds_left == pytest.approx(100 * 7 / 2)  # 7 of 12 to go, two at a time
+    text = "\n".join(describe(told))
+    assert "trials: 5/12 done; 1 running, 4 complete, 1 stopped early, 0 failed" in text
+    assert "trial 5: epoch 4/20" in text
+    assert "about 5 min 50 s left in this stage" in text
+
+
+def test_a_benchmark_that_nobody_works_on(study: tuple[StudySpec, StudyResult, Path]) -> None:
+    spec, record, folder = study
+    write(folder, record.model_copy(update={"runs": ()}))
+    paths = rerun_folders(spec, record, folder)
+    assert [p.name.rpartition("-")[0] for p in paths] == [
+        f"{label}-seed{seed}" for label in ("champion", "base") for seed in (1, 2, 3)
+    ]
+    results.save(record.of("champion")[0], paths[0] / "result.json")
+    paths[1].mkdir(parents=True)
+    (paths[1] / "epoch-0007.pt").touch()
+    (folder / "lock").write_text("process 999999999 on " + socket.gethostname())
+    told = read_status(spec, folder)
+    assert (told.stage, told.working, told.reruns, told.reruns_wanted) == ("benchmark", False, 1, 6)
+    assert [(r.name, r.epoch) for r in told.running] == [("champion-seed2", 7)]
+    assert told.seconds_left == pytest.approx(11.0 * 5 / 2)
+    assert describe(told)[0].startswith("study toy: benchmark (nobody works on it; last: process")
+    (folder / "lock").write_text("process 1 on elsewhere")
+    assert read_status(spec, folder).working is None
+
+
+def test_rerun_folders_are_those_of_the_benchmark_stage(
+    study: tuple[StudySpec, StudyResult, Path],
+) -> None:
+    from rwood.cluster.rerun import plan
+
+    spec, record, folder = study
+    jobs = plan(spec, record.champion_params, folder=folder, data_root=folder)
+    assert [job.folder for job in jobs] == rerun_folders(spec, record, folder.resolve())
+
+
+def test_status_loads_nothing_heavy_and_takes_no_lock(tmp_path: Path, digits_file: Path) -> None:
+    code = (
+        "import sys; from rwood.cli import app; sys.argv[0] = 'rwood';"
+        "app(standalone_mode=False);"
+        "heavy = {'torch', 'ray', 'mlflow', 'optuna', 'numpy'} & sys.modules.keys();"
+        "assert not heavy, heavy"
+    )
+    words = ["status", str(digits_file), "--results", str(tmp_path / "nothing"), "--json"]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["stage"] == "not started"
+    assert list(tmp_path.iterdir()) == []

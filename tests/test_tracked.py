@@ -1,0 +1,84 @@
+"""What is stated of a study before anything is sent."""
+
+import pytest
+
+from rwood.data.image_sets import NAMED
+from rwood.results import EpochReport, StudyResult
+from rwood.spec.study import StudySpec
+from rwood.tracked import (
+    benchmark_inputs,
+    benchmark_run,
+    rerun_run,
+    search_inputs,
+    search_run,
+    trial_run,
+)
+from tests.report.a_study import make_spec, make_study
+
+COUNTS = {name: row.count for name, row in NAMED.items()}
+
+
+@pytest.fixture(scope="module")
+def study() -> tuple[StudySpec, StudyResult]:
+    spec = make_spec()
+    return spec, make_study(spec)
+
+
+def test_a_search_sees_no_test_set(study: tuple[StudySpec, StudyResult]) -> None:
+    spec, _ = study
+    seen = {i.role: i for i in search_inputs(spec.benchmark, COUNTS)}
+    assert seen.keys() == {"train", "val", "val/digit7", "val/flower"}
+    assert (seen["train"].name, seen["train"].images) == ("digits/train", 759)
+    roles = [i.role for i in benchmark_inputs(spec.benchmark, COUNTS)]
+    assert roles == [*seen, "test", "near/digit8", "near/digit9", "far/china", "far/permuted"]
+
+
+def test_own_folders_are_named_by_folder(study: tuple[StudySpec, StudyResult]) -> None:
+    from rwood.spec.benchmark import FolderSet
+
+    spec, _ = study
+    own = spec.benchmark.model_copy(update={"validation": {"mine": FolderSet(folder="cats")}})
+    last = search_inputs(own, COUNTS)[-1]
+    assert (last.name, last.role, last.images) == ("cats", "val/mine", None)
+    assert last.digest not in {i.digest for i in search_inputs(spec.benchmark, COUNTS)}
+
+
+def test_time_in_which_the_study_stood_still_is_not_counted(
+    study: tuple[StudySpec, StudyResult],
+) -> None:
+    _, record = study
+    times = [130, 140, 150, 150 + 8 * 3600, 160 + 8 * 3600]  # 30 s to start, a night in between
+    history = tuple(
+        EpochReport(epoch=n + 1, time=at, metrics={"train/loss": 1.0}) for n, at in enumerate(times)
+    )
+    changes = {"started": 100.0, "finished": times[-1] + 2.0, "history": history}
+    trial = record.trials[0].model_copy(update=changes)
+    assert trial_run(record, trial).metrics["seconds"] == pytest.approx(30 + 10 * 3 + 10 + 2)
+    assert trial_run(record, trial).metrics["gpu_seconds"] == 0
+    running = trial.model_copy(update={"state": "running", "objective": None, "finished": None})
+    assert trial_run(record, running).metrics == {}
+
+
+def test_descriptions_say_what_was_found(study: tuple[StudySpec, StudyResult]) -> None:
+    spec, record = study
+    note = search_run(spec, record, state="complete").tags["mlflow.note.content"]
+    best = next(t for t in record.trials if t.number == record.champion)
+    assert note.startswith(spec.question)
+    assert f"**trial-{best.number:04d}**, val/auroc {best.objective:.2f} %" in note
+    assert f"| loss.temperature | {best.params['loss.temperature']:.4g} |" in note
+    assert benchmark_run(spec, record, state="running").tags["mlflow.note.content"] == note
+
+
+def test_a_failed_trial_has_no_objective(study: tuple[StudySpec, StudyResult]) -> None:
+    _, record = study
+    failed = next(t for t in record.trials if t.state == "failed")
+    told = trial_run(record, failed)
+    assert "objective" not in told.metrics
+    assert told.tags["rwood.error"].startswith("loss is nan")
+
+
+def test_the_base_does_not_point_at_the_champion(study: tuple[StudySpec, StudyResult]) -> None:
+    spec, record = study
+    for label, linked in (("champion", True), ("base", False)):
+        told = rerun_run(spec, record, label=label, run=spec.run, digest="d", history=())
+        assert ("rwood.champion_run_id" in told.links) == linked
