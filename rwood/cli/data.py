@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from rwood.cli.options import DATA, AsJson, DataRoot
-from rwood.errors import DataError, SpecError
+from rwood.errors import DataError
 from rwood.spec.benchmark import BenchmarkSpec
 from rwood.spec.load import load_benchmark
 
@@ -34,9 +34,13 @@ def list_(data_root: DataRoot = DATA, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in rows], indent=1))
         return
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 140
     table = Table(box=None, pad_edge=False)
     for title in ("image set", "images", "classes", "state", "files", "packs", "source"):
-        table.add_column(title, justify="right" if title in ("images", "classes") else "left")
+        right = title in ("images", "classes")
+        table.add_column(title, justify="right" if right else "left", no_wrap=True)
     for row in rows:
         table.add_row(
             row.name,
@@ -47,7 +51,7 @@ def list_(data_root: DataRoot = DATA, as_json: AsJson = False) -> None:
             _size(row.pack_bytes or None),
             row.source,
         )
-    Console(highlight=False).print(table)
+    console.print(table)
     typer.echo(f"data root: {data_root}")
 
 
@@ -82,7 +86,7 @@ def pack(benchmark: Benchmark, data_root: DataRoot = DATA, workers: Workers = No
     spec = _load(benchmark)
     with _bar() as step:
         for key, ref in image_sets.references(spec):
-            if isinstance(ref, str) and ref.startswith("digits/"):
+            if image_sets.is_embedded(ref):
                 continue
 
             def progress(done: int, total: int, key: str = key) -> None:
@@ -133,12 +137,7 @@ def verify(
 def _load(file: Path) -> BenchmarkSpec:
     from rwood.data.image_sets import check_known
 
-    try:
-        spec = load_benchmark(file)
-    except SpecError as error:
-        if str(error.details.get("key", "")).startswith(("run", "search", "benchmark")):
-            raise SpecError(f"{file} is a study; name its benchmark file here") from error
-        raise
+    spec = load_benchmark(file)
     check_known(spec)
     return spec
 

@@ -17,7 +17,7 @@ from rwood.evaluation.embed import embed
 from rwood.evaluation.fitted import Fitted
 from rwood.model.checkpoint_keys import load_into, load_openood_state
 from rwood.model.encoder import Encoder, build_encoder
-from rwood.spec.benchmark import BenchmarkSpec, FolderSet
+from rwood.spec.benchmark import BenchmarkSpec, FolderSet, whole_set
 from rwood.spec.run import RunSpec
 from rwood.spec.study import run_digest
 
@@ -96,7 +96,7 @@ def _threshold(scores_N: Tensor) -> float:
 
 
 def _class_names(benchmark: BenchmarkSpec, data_root: Path) -> tuple[str, ...]:
-    train = benchmark.id.train
+    train = whole_set(benchmark.id.train)
     if isinstance(train, FolderSet):
         return tuple(listing.class_folders(data_root / train.folder, benchmark.classes))
     return tuple(str(label) for label in range(benchmark.classes))
