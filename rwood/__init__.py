@@ -7,7 +7,7 @@ top: a room may import those below it, never the reverse (`tests/test_layers.py`
 cli          the verbs
 cluster      Ray and Optuna: launch one run, search, rerun, submit
 training     the only training loop, checkpoints, the Worker protocol
-tracking     the only mlflow import
+tracking     the only mlflow import (but for the detector's flavour); tracked: how runs should look
 report       results -> tables, figures, page
 detector     champion -> something that can be deployed
 evaluation   embed once, score, measure

@@ -26,8 +26,8 @@ from rwood.detector import (
     verdicts_csv,
     verdicts_jsonl,
 )
-from rwood.evaluation.fitted import STATES
 from rwood.errors import DataError
+from rwood.evaluation.fitted import STATES
 from rwood.spec.benchmark import FolderSet, ScorerName
 from tests.detector.conftest import PARTS, Trained
 

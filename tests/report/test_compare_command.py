@@ -39,7 +39,7 @@ def test_two_studies_by_hand(folder: Path) -> None:
     assert near["p"] == pytest.approx(1 - 3 / 11**0.5)
     with (folder / "out" / "c.csv").open() as file:
         rows = {row[0]: row[1:] for row in csv.reader(file)}
-    assert rows["near-OOD AUROC (%) ↑"] == ["92.00 ± 0.41", "93.50 ± 0.71"]
+    assert rows["near-OOD AUROC (%) ↑"] == ["92.00 ± 0.41", "93.50 ± 0.82"]  # 93.5, 94.5 and 92.5
     assert (folder / "out" / "c.png").stat().st_size > 10_000
 
 
