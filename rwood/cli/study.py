@@ -22,82 +22,49 @@ from rwood.spec.load import load_study, set_values
 from rwood.spec.study import StudySpec
 
 if TYPE_CHECKING:
-    from rwood.cluster.stages import Study
     from rwood.results import EpochReport
 
 app = typer.Typer()
 
 
-@app.command()
-def run(
-    file: File,
-    results: Results = RESULTS,
-    data_root: DataRoot = DATA,
-    address: Address = None,
-    tracking_uri: TrackingUri = None,
-    as_json: AsJson = False,
-) -> None:
-    """Search, select, rerun, report; run again, it resumes what is unfinished."""
-    study = _load(file)
-    if _nothing_left(study, results / study.name):
-        page = results / study.name / "report.html"
-        typer.echo(f"study {study.name} is finished, nothing is left to do: {page}", err=as_json)
+STAGES = {
+    "run": "Search, select, rerun, report; run again, it resumes what is unfinished.",
+    "search": "Run the trials that are left.",
+    "select": "Choose the champion among complete trials, on validation sets only.",
+    "benchmark": "Rerun the champion, and the base run beside it, over seeds on the test sets.",
+    "report": "Write tables, figures and the page from what is on disk.",
+}
+"""Verbs that open a study and run a stage of it, or all; each is a method of the opened study."""
+
+
+def _stage_verb(verb: str) -> Callable[..., None]:
+    def command(
+        file: File,
+        results: Results = RESULTS,
+        data_root: DataRoot = DATA,
+        address: Address = None,
+        tracking_uri: TrackingUri = None,
+        as_json: AsJson = False,
+    ) -> None:
+        study = _load(file)
+        folder = results / study.name
+        if verb == "run" and _nothing_left(study, folder):
+            page = folder / "report.html"
+            typer.echo(
+                f"study {study.name} is finished, nothing is left to do: {page}", err=as_json
+            )
+        else:
+            _work(study, verb, results, data_root, address, tracking_uri, as_json)
         if as_json:
-            _print_record(results / study.name)
-        return
-    _stages(file, results, data_root, address, tracking_uri, as_json, lambda opened: opened.run())
+            from rwood.results import STUDY_FILE
+
+            typer.echo((folder / STUDY_FILE).read_text(encoding="utf-8"))
+
+    return command
 
 
-@app.command()
-def search(
-    file: File,
-    results: Results = RESULTS,
-    data_root: DataRoot = DATA,
-    address: Address = None,
-    tracking_uri: TrackingUri = None,
-    as_json: AsJson = False,
-) -> None:
-    """Run the trials that are left."""
-    _stages(file, results, data_root, address, tracking_uri, as_json, lambda study: study.search())
-
-
-@app.command()
-def select(
-    file: File,
-    results: Results = RESULTS,
-    data_root: DataRoot = DATA,
-    tracking_uri: TrackingUri = None,
-    as_json: AsJson = False,
-) -> None:
-    """Choose the champion among complete trials, on validation sets only."""
-    _stages(file, results, data_root, None, tracking_uri, as_json, lambda study: study.select())
-
-
-@app.command()
-def benchmark(
-    file: File,
-    results: Results = RESULTS,
-    data_root: DataRoot = DATA,
-    address: Address = None,
-    tracking_uri: TrackingUri = None,
-    as_json: AsJson = False,
-) -> None:
-    """Rerun the champion, and the base run beside it, over seeds on the test sets."""
-    _stages(
-        file, results, data_root, address, tracking_uri, as_json, lambda study: study.benchmark()
-    )
-
-
-@app.command()
-def report(
-    file: File,
-    results: Results = RESULTS,
-    data_root: DataRoot = DATA,
-    tracking_uri: TrackingUri = None,
-    as_json: AsJson = False,
-) -> None:
-    """Write tables, figures and the page from what is on disk."""
-    _stages(file, results, data_root, None, tracking_uri, as_json, lambda study: study.report())
+for _verb, _help in STAGES.items():
+    app.command(_verb, help=_help)(_stage_verb(_verb))
 
 
 @app.command()
@@ -171,39 +138,30 @@ def _load(file: Path) -> StudySpec:
     return study
 
 
-def _stages(
-    file: Path,
+def _work(
+    study: StudySpec,
+    verb: str,
     results: Path,
     data_root: Path,
     address: str | None,
     tracking_uri: str | None,
-    as_json: bool,
-    work: "Callable[[Study], None]",
+    quiet: bool,
 ) -> None:
-    """Open the study, run one stage or all, say where everything is."""
+    """Open the study, run one stage or all, say where the log is."""
     from rwood.cluster.stages import LOG_FILE, Place, open_study
     from rwood.progress import screen
 
-    study = _load(file)
-    console = Console(highlight=False, stderr=as_json)
+    console = Console(highlight=False, stderr=quiet)
     place = Place(results, data_root, address, tracking_uri)
     try:
         with screen(study, console) as view, open_study(study, place, view) as opened:
-            work(opened)
+            getattr(opened, verb)()
     except KeyboardInterrupt:
         typer.echo(
             "rwood: interrupted; what ran is saved, the same command goes on from here", err=True
         )
         raise typer.Exit(130) from None
     console.print(f"log: {results / study.name / LOG_FILE}", soft_wrap=True)
-    if as_json:
-        _print_record(results / study.name)
-
-
-def _print_record(folder: Path) -> None:
-    from rwood.results import STUDY_FILE
-
-    typer.echo((folder / STUDY_FILE).read_text(encoding="utf-8"))
 
 
 def _nothing_left(study: StudySpec, folder: Path) -> bool:
