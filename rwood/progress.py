@@ -55,10 +55,10 @@ class Tally:
         sign = 1 if is_minimized(self.study.search.objective) else -1
         return min(complete, key=lambda t: (sign * (t.objective or 0.0), t.number))
 
-    def images_per_s(self) -> float:
-        """Sum over the running trials of their last epoch's speed."""
-        running = [t for t in self.trials.values() if t.state == "running" and t.history]
-        return sum(t.history[-1].metrics.get("sys/images_per_s", 0.0) for t in running)
+    def running(self, metric: str) -> float:
+        """Sum of a metric over the running trials' last epochs."""
+        last = [t.history[-1] for t in self.trials.values() if t.state == "running" and t.history]
+        return sum(report.metrics.get(metric, 0.0) for report in last)
 
     def seconds_left(self, wanted: int) -> float | None:
         """Time left at the pace so far; None before the first trial of this start is over."""
@@ -162,7 +162,7 @@ class LiveView:
 
     def _render(self) -> Group | Table | Text:
         if self._stage == "search":
-            return Group(self._search_line(), self._running_table())
+            return Group(self._search_line(), self._best_line(), self._running_table())
         if self._stage == "benchmark":
             return self._rerun_table()
         return Text("")
@@ -171,19 +171,28 @@ class LiveView:
         tally, search = self._tally, self._study.search
         assert search is not None
         left = tally.seconds_left(search.trials)
-        best = tally.best()
         parts = [
             f"{tally.closed}/{search.trials} trials",
             f"{tally.count('complete')} complete",
             f"{tally.count('stopped')} stopped early",
             f"{tally.count('failed')} failed",
-            f"{tally.images_per_s():,.0f} images/s",
+            f"{tally.running('sys/images_per_s'):,.0f} images/s",
         ]
-        if best is not None:
-            parts.append(f"best {search.objective} {best.objective:.2f} (trial {best.number})")
+        gpu = tally.running("sys/gpu_memory_gb")
+        if gpu:
+            parts.append(f"{gpu:,.1f} GB of GPU memory")
         if left is not None:
             parts.append(f"{duration(left)} left")
         return Text("  ".join(parts))
+
+    def _best_line(self) -> Text:
+        best, search = self._tally.best(), self._study.search
+        if best is None or search is None:
+            return Text("")
+        knobs = "  ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+                          for key, value in best.params.items())  # fmt: skip
+        value = f"{search.objective} {best.objective:.2f}"
+        return Text.assemble(("best ", "bold"), f"{value} (trial {best.number}): {knobs}")
 
     def _running_table(self) -> Table:
         assert self._study.search is not None

@@ -30,7 +30,6 @@ def save(folder: Path, epoch: int, digest: str, state: State) -> Path:
     Returns:
         The file.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"epoch-{epoch:04d}.pt"
     write_tensors(path, {"digest": digest, "epoch": epoch, **state})
     for _, old in _by_epoch(folder)[:-KEPT]:
@@ -71,6 +70,7 @@ def load_latest(folder: Path, digest: str) -> State | None:
 
 def write_tensors(path: Path, state: State) -> None:
     """`torch.save` so that readers see the old file or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with part.open("wb") as file:
         torch.save(state, file)

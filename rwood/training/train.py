@@ -74,6 +74,8 @@ def train(run: RunSpec, benchmark: BenchmarkSpec, worker: Worker, *, data_root: 
             "sys/train_seconds": seconds,
             "sys/significand_bits": float(state.arithmetic.significand_bits),
         }
+        if worker.device.type == "cuda":
+            metrics["sys/gpu_memory_gb"] = torch.cuda.max_memory_allocated(worker.device) / 1e9
         if run.checkpoint == "lowest_loss" and smoothed <= state.best_loss:
             state.best_loss = smoothed
             state.best_weights = state.weights()
@@ -84,12 +86,14 @@ def train(run: RunSpec, benchmark: BenchmarkSpec, worker: Worker, *, data_root: 
         report = EpochReport(epoch=done, time=time.time(), metrics=metrics)
         state.history.append(report)
         if worker.rank == 0:
+            if done == run.epochs:
+                # Before the last report: whoever hears that the run is complete finds its weights.
+                final = state.best_weights or state.weights()
+                checkpoint.write_tensors(worker.folder / ENCODER_FILE, final)
             checkpoint.save(worker.folder, done, digest, state.pack())
         worker.report(report)
     if state.best_weights is not None:
         state.encoder.load_state_dict(state.best_weights)
-    if worker.rank == 0:
-        checkpoint.write_tensors(worker.folder / ENCODER_FILE, state.weights())
     return state.encoder
 
 

@@ -84,6 +84,17 @@ def test_a_finished_run_reports_its_past_and_trains_nothing(tmp_path: Path) -> N
     assert equal(before, weights(tmp_path / "run"))
 
 
+def test_the_weights_are_there_before_the_last_report(tmp_path: Path) -> None:
+    study = tiny(tmp_path)
+    there = []
+
+    def look(report: EpochReport) -> None:
+        there.append((tmp_path / "run" / ENCODER_FILE).exists())
+
+    train(study.run, study.benchmark, LocalWorker(tmp_path / "run", CPU, look), data_root=tmp_path)
+    assert there == [False, False, False, True]
+
+
 def test_seeds_matter_and_nothing_else_does(tmp_path: Path) -> None:
     study = tiny(tmp_path, run__epochs=1)
     for name, seed, disturb in (("a", 0, 1), ("b", 0, 2), ("c", 1, 1)):
