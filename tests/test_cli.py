@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -134,10 +133,8 @@ def test_ctrl_c_and_kill_9_lose_nothing(tmp_path: Path) -> None:
     assert all(t["state"] in ("complete", "stopped") for t in told)
     assert all([r["epoch"] for r in t["history"]] == list(range(1, len(t["history"]) + 1))
                for t in told)  # fmt: skip
-    started = time.monotonic()
     again = rwood("run", "tiny.yaml", cwd=tmp_path)
     assert "nothing is left to do" in again.stdout
-    assert time.monotonic() - started < 60
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{tmp_path / 'results' / 'mlflow.db'}")
