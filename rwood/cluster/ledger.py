@@ -6,7 +6,7 @@ reports first: interrupted and resumed, or on a faster machine, it is the same s
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from rwood import results
@@ -81,10 +81,6 @@ class Ledger:
         """Metric that the study optimises."""
         assert self.study.search is not None
         return self.study.search.objective
-
-    def closed(self) -> Iterator[TrialResult]:
-        """Closed trials, by number."""
-        return (t for t in self.trials.values() if t.state != "running")
 
     def settled_before(self, number: int) -> list[TrialResult] | None:
         """Trials `0 .. number - window`, or None while one of them is still open."""

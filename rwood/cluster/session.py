@@ -23,6 +23,7 @@ _SETTINGS = {
     # Every trial is durable in its own folder; Tune's snapshot of the experiment is not used.
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    # Less to say: a warning on hidden GPUs, Tune's own screen, folded log lines.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "0",

@@ -6,7 +6,6 @@ Legend of shape suffixes: K distinct scores, from the highest to the lowest; V v
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,23 +64,6 @@ def ood_metrics(id_scores: Tensor | NDArray[Any], ood_scores: Tensor | NDArray[A
         aupr_in=100.0 * _area_precision_recall(true_at_or_below_K, false_at_or_below_K),
         aupr_out=100.0 * _area_precision_recall(false_K, true_K),
     )
-
-
-def mean_metrics(metrics: Sequence[OODMetrics]) -> OODMetrics:
-    """Plain mean of each metric over OOD sets: OpenOOD's ``nearood`` and ``farood`` rows.
-
-    Args:
-        metrics: one entry an OOD set; every set counts the same, whatever its size.
-
-    Returns:
-        The means, in percent.
-
-    Raises:
-        ValueError: there is no entry.
-    """
-    if not metrics:
-        raise ValueError("the mean over no OOD set is undefined")
-    return OODMetrics(*(sum(column) / len(metrics) for column in zip(*metrics, strict=True)))
 
 
 def _sorted(scores: Tensor | NDArray[Any], name: str) -> Floats:

@@ -4,7 +4,7 @@ import torch
 from golden_recipes import GOLDEN
 from sklearn import metrics as sk
 
-from rwood.method.metrics import OODMetrics, mean_metrics, ood_metrics
+from rwood.method.metrics import ood_metrics
 
 
 def golden_scores(case):
@@ -105,10 +105,3 @@ def test_meaningless_scores_are_refused(bad):
         ood_metrics(np.array(bad), good)
     with pytest.raises(ValueError, match="^OOD scores"):
         ood_metrics(good, torch.tensor(bad))
-
-
-def test_mean_counts_every_set_once():
-    mean = mean_metrics([OODMetrics(10, 20, 30, 40), OODMetrics(20, 40, 60, 80)])
-    assert mean == OODMetrics(15, 30, 45, 60)
-    with pytest.raises(ValueError, match="no OOD set"):
-        mean_metrics([])
