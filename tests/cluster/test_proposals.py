@@ -8,10 +8,11 @@ from typing import Any
 import optuna
 import pytest
 
-from rwood.cluster.early_stopping import Halving, is_weak, rungs
+from rwood.cluster.early_stopping import Halving
 from rwood.cluster.ledger import Ledger
 from rwood.cluster.proposals import OPTUNA_FILE, Proposals, importances
 from rwood.cluster.relay import FAILURE, REPORT
+from rwood.cluster.rungs import Rung, build_rungs
 from rwood.results import EpochReport, TrialResult
 from rwood.spec.search import EarlyStopping
 from rwood.spec.study import StudySpec
@@ -151,19 +152,61 @@ def test_too_many_failures_end_the_study(tmp_path: Path, study: StudySpec) -> No
     assert study.cluster.max_failures <= len(trials) < study.cluster.max_failures + 3
 
 
+def rung_epochs(grace: int, reduction: int, epochs: int) -> list[int]:
+    rule = EarlyStopping(grace_epochs=grace, reduction=reduction)
+    return [rung.epoch for rung in build_rungs(rule, epochs, minimized=False)]
+
+
 def test_rungs_lie_below_the_full_budget() -> None:
-    assert rungs(EarlyStopping(grace_epochs=2, reduction=3), 20) == [2, 6, 18]
-    assert rungs(EarlyStopping(grace_epochs=1, reduction=2), 8) == [1, 2, 4]
-    assert rungs(EarlyStopping(grace_epochs=30, reduction=3), 20) == []
+    assert rung_epochs(2, 3, 20) == [2, 6, 18]
+    assert rung_epochs(1, 2, 8) == [1, 2, 4]
+    assert rung_epochs(30, 3, 20) == []
+    assert build_rungs(None, 20, minimized=False) == []
 
 
-def test_the_stopping_rule_keeps_the_best_share() -> None:
-    peers = [float(v) for v in range(10)]
-    assert is_weak(5.9, peers, reduction=3, minimized=False)
-    assert not is_weak(6.1, peers, reduction=3, minimized=False)
-    assert not is_weak(2.9, peers, reduction=3, minimized=True)
-    assert is_weak(3.1, peers, reduction=3, minimized=True)
-    assert not is_weak(-1e9, [], reduction=3, minimized=False)
+@pytest.mark.parametrize(("value", "minimized", "weak"), [
+    (5.9, False, True), (6.1, False, False), (2.9, True, False), (3.1, True, True)
+])  # fmt: skip
+def test_the_stopping_rule_keeps_the_best_share(value: float, minimized: bool, weak: bool) -> None:
+    rung = Rung(1, 3, minimized)
+    assert not rung.judge(-1e9 if not minimized else 1e9)  # nobody to compare with
+    rung = Rung(1, 3, minimized, next=10, _values=sorted((-v if minimized else v) * 1.0
+                                                         for v in range(10)))  # fmt: skip
+    assert rung.judge(value) == weak
+    assert rung.weak == ({10} if weak else set())
+
+
+def report(epoch: int, value: float) -> EpochReport:
+    return EpochReport(epoch=epoch, time=0.0, metrics={"val/auroc": value})
+
+
+def test_a_trial_is_judged_by_all_before_it_however_late(tmp_path: Path, study: StudySpec) -> None:
+    ledger = Ledger(study, tmp_path, lambda trial: None)
+    for number in range(3):
+        ledger.open(number, {"loss.temperature": 0.1})
+    for epoch in range(1, 10):
+        ledger.add(2, report(epoch, 50.0))  # to the end, while both before it are on their way
+    assert ledger.is_trained(2)
+    assert [r.epoch for r in ledger.trials[2].history] == [1]
+    ledger.add(0, report(1, 60.0))
+    ledger.add(1, report(1, 40.0))
+    assert ledger.trials[1].state == "stopped"
+    assert ledger.trials[2].state == "stopped"
+    assert [r.epoch for r in ledger.trials[2].history] == [1]  # what it did beyond is not counted
+    assert ledger.trials[0].state == "running"
+
+
+def test_a_breakdown_after_the_verdict_is_no_breakdown(tmp_path: Path, study: StudySpec) -> None:
+    ledger = Ledger(study, tmp_path, lambda trial: None)
+    for number in range(3):
+        ledger.open(number, {"loss.temperature": 0.1})
+    for number, value in ((1, 50.0), (2, 70.0)):
+        ledger.add(number, report(1, value))
+        ledger.fail(number, "boom")
+        assert ledger.trials[number].state == "running"  # nobody knows yet if it came so far
+    ledger.add(0, report(1, 60.0))
+    assert [ledger.trials[n].state for n in range(3)] == ["running", "stopped", "failed"]
+    assert ledger.failures == 1
 
 
 def test_importance_finds_the_knob_that_matters(tmp_path: Path, study: StudySpec) -> None:
