@@ -15,8 +15,6 @@ class _Network:
     """An encoder of the width below, head included; per view where an image is meant."""
 
     width: int
-    dim: int
-    """Length of an embedding."""
     parameters: float
     last_stage: float
     """Those that learn under `trainable: layer4`."""
@@ -27,10 +25,10 @@ class _Network:
 
 
 NETWORKS = {
-    "small_cnn": _Network(16, 32, 2.2e4, 1.5e4, 4.3e3, 4.1e3),
-    "resnet18_32x32": _Network(64, 512, 11.5e6, 8.7e6, 1.2e6, 0.3e6),
-    "resnet18_224x224": _Network(64, 512, 11.5e6, 8.7e6, 5.6e6, 2.7e6),
-    "resnet50": _Network(64, 2048, 28.0e6, 19.4e6, 21.5e6, 3.8e6),
+    "small_cnn": _Network(16, 2.2e4, 1.5e4, 4.3e3, 4.1e3),
+    "resnet18_32x32": _Network(64, 11.5e6, 8.7e6, 1.2e6, 0.3e6),
+    "resnet18_224x224": _Network(64, 11.5e6, 8.7e6, 5.6e6, 2.7e6),
+    "resnet50": _Network(64, 28.0e6, 19.4e6, 21.5e6, 3.8e6),
 }
 SCORED = {"all": 1 / 6, "layer4": 0.4}
 """Work on a scored image beside a training image: one pass of six (two views, there and twice the
@@ -127,7 +125,7 @@ def memory_sentence(study: StudySpec) -> str:
     images = _count(benchmark.id.train)
     if images is None:
         return sentence
-    embeddings = 4 * images * scale * network.dim
+    embeddings = 4 * images * model.dim
     return f"{sentence} to train, {_size(weights + embeddings)} on the first's to score"
 
 

@@ -40,6 +40,8 @@ class Batch(NamedTuple):
     """(2n,) int64, repeated likewise."""
     count: int  # type: ignore[assignment]  # hides tuple.count, which nobody misses
     """Images of the global batch."""
+    largest_class: int
+    """Rows (views) in the global batch of the class that has most."""
     step: int
     """0-based, in the epoch."""
     steps: int
@@ -90,7 +92,9 @@ def training_batches(
     else:
         made = streaming.from_files(image_set.files, plan, run, benchmark, device)
     for share, images, labels in made:
-        yield Batch(images, labels, share.count, share.step, steps)
+        # Counted on the host, from what it knows: a loss that asks must not wait for a device.
+        largest = 2 * int(np.bincount(image_set.labels_N[share.batch_B.numpy()]).max())
+        yield Batch(images, labels, share.count, largest, share.step, steps)
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:

@@ -51,11 +51,17 @@ def build_detector(
         DataError: weights or an image set are missing or corrupt, or the scorer cannot be fitted
             on that set.
     """
-    encoder = build_encoder(run.model, channels=benchmark.channels, seed=run.seed)
+    encoder = build_encoder(
+        run.model,
+        channels=benchmark.channels,
+        seed=run.seed,
+        classes=benchmark.classes if run.is_classifier else None,
+    )
     load_into(encoder, load_openood_state(weights))
     encoder.to(device).eval()
     train = image_sets.open_set(benchmark.id.train, benchmark, data_root)
     val = image_sets.open_set(benchmark.id.val, benchmark, data_root)
+    raw = fitted.sees_raw([run.scorer])
     learned = _fit(encoder, train, run, benchmark, device)
     card = Card(
         rwood=rwood.__version__,
@@ -63,7 +69,7 @@ def build_detector(
         model=run.model.model_copy(update={"weights": None}),
         preprocessing=preprocessing_of(benchmark),
         scorer=run.scorer,
-        threshold=_threshold(learned.score(embed(encoder, val, benchmark, device))),
+        threshold=_threshold(learned.score(embed(encoder, val, benchmark, device, raw=raw))),
         accepted=ACCEPTED,
         class_names=_class_names(benchmark, data_root),
         digests=Digests(
@@ -81,9 +87,9 @@ def _fit(
     encoder: Encoder, train: ImageSet, run: RunSpec, benchmark: BenchmarkSpec, device: torch.device
 ) -> Fitted:
     labels_N = torch.as_tensor(np.array(train.labels_N), device=device)
-    embeddings_ND = embed(encoder, train, benchmark, device)
+    embedded = embed(encoder, train, benchmark, device, raw=fitted.sees_raw([run.scorer]))
     try:
-        return fitted.fit(run.scorer, embeddings_ND, labels_N, benchmark.classes)
+        return fitted.fit(run.scorer, embedded, labels_N, benchmark.classes, encoder.classifier)
     except ValueError as error:
         raise DataError(
             f"scorer {run.scorer.name} cannot be fitted on {train.name}: {error}"

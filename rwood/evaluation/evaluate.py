@@ -11,9 +11,14 @@ from torch import Tensor
 
 from rwood.data import image_sets
 from rwood.data.image_sets import ImageSet
-from rwood.evaluation.accuracy import class_means, linear_probe_accuracy, nearest_mean_accuracy
-from rwood.evaluation.embed import embed
-from rwood.evaluation.fitted import fit
+from rwood.evaluation.accuracy import (
+    class_means,
+    classifier_accuracy,
+    linear_probe_accuracy,
+    nearest_mean_accuracy,
+)
+from rwood.evaluation.embed import Embedded, embed
+from rwood.evaluation.fitted import fit, sees_raw
 from rwood.method.geometry import class_dispersion, enclosing_radii, score_overlap
 from rwood.method.metrics import ood_metrics
 from rwood.model.encoder import Encoder
@@ -42,7 +47,8 @@ class BenchmarkOutcome:
     tables: dict[str, BenchmarkTable]
     """`<protocol>/<scorer>` -> metrics."""
     id_metrics: dict[str, float]
-    """`linear_probe` and `nearest_mean` accuracy on the ID test set, in percent."""
+    """`linear_probe`, `nearest_mean` and, of a classifier, `classifier` accuracy on the ID test
+    set, in percent."""
     scores: dict[str, np.ndarray]
     """`id/test`, `id/val`, `near/<set>`, `far/<set>` -> scores of the first scorer."""
     embeddings: dict[str, np.ndarray]
@@ -71,9 +77,10 @@ def validate(
 ) -> dict[str, float]:
     """Metrics of the validation sets: `val/<set>/<metric>`, their means `val/<metric>`.
 
-    `val/nearest_mean` is the accuracy, in percent, of the nearest class mean on ID val. The paper's
-    geometry: `id/mes_radius` and `id/dispersion` (degrees) of ID val where it shows every class,
-    `val/overlap`, the mean share of mass that ID and OOD scores have in common.
+    `val/nearest_mean` is the accuracy, in percent, of the nearest class mean on ID val, and
+    `val/classifier` that of a classifier's logits. The paper's geometry: `id/mes_radius` and
+    `id/dispersion` (degrees) of ID val where it shows every class, `val/overlap`, the mean share of
+    mass that ID and OOD scores have in common.
 
     Args:
         encoder: network in any mode; it is left in that mode.
@@ -82,28 +89,29 @@ def validate(
         scorer: fitted on the whole ID train set.
         device: where the encoder lives.
     """
-    train_ND = embed(encoder, sets.train, benchmark, device)
+    raw = sees_raw([scorer])
+    train = embed(encoder, sets.train, benchmark, device, raw=raw)
     labels_N = _labels(sets.train, device)
-    score = fit(scorer, train_ND, labels_N, benchmark.classes).score
-    val_ND = embed(encoder, sets.val, benchmark, device)
-    id_scores = score(val_ND)
+    score = fit(scorer, train, labels_N, benchmark.classes, encoder.classifier).score
+    val = embed(encoder, sets.val, benchmark, device, raw=raw or encoder.classifier is not None)
+    id_scores = score(val)
     metrics: dict[str, float] = {}
     overlaps = []
     for name, image_set in sets.ood.items():
-        ood_scores = score(embed(encoder, image_set, benchmark, device))
+        ood_scores = score(embed(encoder, image_set, benchmark, device, raw=raw))
         overlaps.append(score_overlap(id_scores, ood_scores))
-        found = ood_metrics(id_scores, ood_scores)
+        measured = ood_metrics(id_scores, ood_scores)
         for metric in METRICS:
-            metrics[f"val/{name}/{metric}"] = float(getattr(found, metric))
+            metrics[f"val/{name}/{metric}"] = float(getattr(measured, metric))
     for metric in METRICS:
         metrics[f"val/{metric}"] = statistics.fmean(
             metrics[f"val/{name}/{metric}"] for name in sets.ood
         )
-    means_CD = class_means(train_ND, labels_N, benchmark.classes)
     val_labels_N = _labels(sets.val, device)
-    metrics["val/nearest_mean"] = nearest_mean_accuracy(means_CD, val_ND, val_labels_N)
+    found = _accuracies(encoder, train, labels_N, val, val_labels_N, benchmark.classes)
+    metrics |= {f"val/{name}": value for name, value in found.items()}
     metrics["val/overlap"] = statistics.fmean(overlaps)
-    return metrics | _geometry(val_ND, val_labels_N, benchmark.classes)
+    return metrics | _geometry(val.unit_ND, val_labels_N, benchmark.classes)
 
 
 def run_benchmark(
@@ -131,41 +139,58 @@ def run_benchmark(
     Raises:
         DataError: a set is missing or corrupt.
     """
-    train = image_sets.open_set(benchmark.id.train, benchmark, data_root)
-    train_ND, labels_N = embed(encoder, train, benchmark, device), _labels(train, device)
+    train_set = image_sets.open_set(benchmark.id.train, benchmark, data_root)
+    raw = sees_raw(scorers)
+    train = embed(encoder, train_set, benchmark, device, raw=raw)
+    labels_N = _labels(train_set, device)
     test = image_sets.open_set(benchmark.id.test, benchmark, data_root)
     val = image_sets.open_set(benchmark.id.val, benchmark, data_root)
     parts: dict[str, ImageSet] = {"id/test": test, "id/val": val}
     for part in ("near", "far", "shifted") if fsood else ("near", "far"):
         opened = _open_all(getattr(benchmark, part), benchmark, data_root)
         parts |= {f"{part}/{name}": image_set for name, image_set in opened.items()}
-    embedded = {name: embed(encoder, part, benchmark, device) for name, part in parts.items()}
+    raw = raw or encoder.classifier is not None
+    embedded = {n: embed(encoder, part, benchmark, device, raw=raw) for n, part in parts.items()}
     tables: dict[str, BenchmarkTable] = {}
     kept: dict[str, np.ndarray] = {}
     for spec in scorers:
-        score = fit(spec, train_ND, labels_N, benchmark.classes).score
+        score = fit(spec, train, labels_N, benchmark.classes, encoder.classifier).score
         scores = {name: score(rows) for name, rows in embedded.items()}
         kept = kept or {name: s.cpu().numpy() for name, s in scores.items()}
         tables[f"ood/{spec.name}"] = _table(scores, scores["id/test"])
         if fsood:
             shifted = [s for name, s in scores.items() if name.startswith("shifted/")]
             tables[f"fsood/{spec.name}"] = _table(scores, torch.cat([scores["id/test"], *shifted]))
+    tested = embedded["id/test"]
     labels_Q = _labels(test, device)
-    test_QD = embedded["id/test"]
+    accuracies = _accuracies(encoder, train, labels_N, tested, labels_Q, benchmark.classes)
+    probe = linear_probe_accuracy(
+        train.unit_ND, labels_N, tested.unit_ND, labels_Q, benchmark.classes
+    )
     return BenchmarkOutcome(
         tables=tables,
-        id_metrics={
-            "linear_probe": linear_probe_accuracy(
-                train_ND, labels_N, test_QD, labels_Q, benchmark.classes
-            ),
-            "nearest_mean": nearest_mean_accuracy(
-                class_means(train_ND, labels_N, benchmark.classes), test_QD, labels_Q
-            ),
-        },
+        id_metrics={"linear_probe": probe} | accuracies,
         scores=kept,
-        embeddings={n: e[:PICTURE_ROWS].float().cpu().numpy() for n, e in embedded.items()}
+        embeddings={n: e.unit_ND[:PICTURE_ROWS].float().cpu().numpy() for n, e in embedded.items()}
         | {"id/test_labels": test.labels_N[:PICTURE_ROWS]},
     )
+
+
+def _accuracies(
+    encoder: Encoder,
+    train: Embedded,
+    labels_N: Tensor,
+    queries: Embedded,
+    labels_Q: Tensor,
+    classes: int,
+) -> dict[str, float]:
+    """`nearest_mean` and, of a classifier, `classifier`, in percent."""
+    means_CD = class_means(train.unit_ND, labels_N, classes)
+    found = {"nearest_mean": nearest_mean_accuracy(means_CD, queries.unit_ND, labels_Q)}
+    if encoder.classifier is not None:
+        assert queries.raw_ND is not None
+        found["classifier"] = classifier_accuracy(encoder.classifier, queries.raw_ND, labels_Q)
+    return found
 
 
 def _geometry(embeddings_ND: Tensor, labels_N: Tensor, classes: int) -> dict[str, float]:

@@ -125,15 +125,34 @@ class BenchmarkSpec(Spec):
         return self
 
 
-ScorerName = Literal["mahalanobis", "knn", "rmds", "ssd", "cosine"]
+ScorerName = Literal[
+    "mahalanobis",
+    "mahalanobis_raw",
+    "knn",
+    "rmds",
+    "ssd",
+    "cosine",
+    "msp",
+    "energy",
+    "vim",
+]
+CLASSIFIER_SCORERS: frozenset[ScorerName] = frozenset({"msp", "energy", "vim"})
+"""Scorers that need a classifier's last layer."""
 
 
 class ScorerSpec(Spec):
     """How an embedding becomes a score (higher = more OOD)."""
 
     name: ScorerName = "mahalanobis"
-    """Which scorer."""
+    """Which scorer.
+
+    `mahalanobis`, `knn`, `ssd` and `cosine` see unit rows; `mahalanobis_raw` (OpenOOD's mds) and
+    `rmds` see the backbone's output as it is; `msp`, `energy` and `vim` need a classifier.
+    """
     k: int = Field(default=50, ge=1)
     """Neighbour counted by `knn`."""
     rtol: Annotated[Number, Field(ge=0)] | None = None
     """Eigenvalues up to rtol x the largest are dropped; default d x 2.2e-16 as in OpenOOD."""
+    dims: int | None = Field(default=None, ge=1)
+    """Principal directions left out of `vim`'s residual; default: 1000 of 2048 or more as in
+    OpenOOD, else half."""

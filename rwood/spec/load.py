@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from rwood.errors import SpecError
 from rwood.spec.base import Spec
 from rwood.spec.benchmark import BenchmarkSpec
-from rwood.spec.run import RunSpec
+from rwood.spec.run import LOSSES, RunSpec
 from rwood.spec.search import apply, check_space, contains, setting, settings
 from rwood.spec.study import StudySpec, objectives
 
@@ -113,7 +113,7 @@ def _most_telling(errors: list[ErrorDetails]) -> ErrorDetails:
 
 def _dotted(error: ErrorDetails) -> str:
     """Dotted key, without pydantic's names of union members."""
-    tags = {"str", "int", "float", "bool", "reweightood", "supcon", "Range", "Choices"}
+    tags = {"str", "int", "float", "bool", "Range", "Choices", *LOSSES}
     tags |= {"FolderSet", "ListSet", "SubsetSet", "named"}
     return ".".join(
         str(part)
