@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rwood.data import image_sets, packs
 from rwood.data.image_sets import NAMED, references
 from rwood.spec.benchmark import BenchmarkSpec, ImageSetRef, SubsetSet
+from rwood.spec.search import SearchSpec
 from rwood.spec.study import StudySpec
 
 
@@ -49,11 +50,13 @@ def estimate(study: StudySpec, images_per_s: float | None = None) -> list[str]:
     epochs, reruns, expected = study.run.epochs, _reruns(study), 0.0
     lines = []
     if study.search is not None:
-        full = study.search.trials * epochs
-        expected = study.search.trials * expected_epochs(study)
+        trainings = study.search.trials * max(1, len(study.search.seeds))
+        full = trainings * epochs
+        expected = trainings * expected_epochs(study)
         lines.append(
-            f"search: {study.search.trials} trials, about {expected:,.0f} of {full:,} epochs, "
-            f"{study.cluster.max_concurrent} at a time; objective {study.search.objective}"
+            f"search: {study.search.trials} trials{_seeds(study.search)}, about "
+            f"{expected:,.0f} of {full:,} epochs, {study.cluster.max_concurrent} at a time; "
+            f"{_goal(study.search)}"
         )
     lines.append(f"benchmark: {reruns} reruns of {epochs} epochs")
     lines.append(f"data: {data_sentence(study.benchmark)}")
@@ -74,6 +77,15 @@ def estimate(study: StudySpec, images_per_s: float | None = None) -> list[str]:
         work = trained + SCORED[study.run.model.trainable] * scored
         lines.append(f"time: {_time_sentence(study, work / images_per_s / 3600, images_per_s)}")
     return lines
+
+
+def _seeds(search: SearchSpec) -> str:
+    return f" of {len(search.seeds)} seeds" if search.seeds else ""
+
+
+def _goal(search: SearchSpec) -> str:
+    plural = "s" if len(search.objectives) > 1 else ""
+    return f"objective{plural} {', '.join(search.objectives)}"
 
 
 def expected_epochs(study: StudySpec) -> float:
@@ -118,6 +130,7 @@ def memory_sentence(study: StudySpec) -> str:
     scale, frozen = model.width / network.width, model.trainable == "layer4"
     learns = network.last_stage if frozen else network.parameters
     weights = 4 * scale**2 * (network.parameters + 2 * learns)  # gradient and momentum
+    weights *= max(1, len(study.search.seeds)) if study.search else 1  # side by side
     half = study.run.precision in ("bfloat16", "float16")
     half |= study.run.precision == "auto" and study.cluster.gpus_per_worker > 0
     views = 2 * math.ceil(study.run.batch_size / study.cluster.workers)

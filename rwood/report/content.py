@@ -10,6 +10,7 @@ from rwood.report import figures_parallel, figures_scores, figures_search, inter
 from rwood.report.document import Block, Code, Document, Folded, Picture, Section, Text
 from rwood.report.figures_scores import GEOMETRY, geometry_curves
 from rwood.report.finding import finding
+from rwood.report.front import draw_front, front_table
 from rwood.report.inputs import ReportInputs
 from rwood.report.knobs import knobs
 from rwood.report.tables import accuracy_sentence, gain_table, own_key, own_table, versus_table
@@ -96,6 +97,13 @@ def _search(inputs: ReportInputs, figures: Path) -> list[Block]:
     blocks += [Text(line) for line in failures(study)]
     if figures_search.valued(inputs, "complete") or figures_search.valued(inputs, "stopped"):
         blocks += _search_pictures(inputs, figures)
+    if len(study.objectives) > 1 and figures_search.valued(inputs, "complete"):
+        caption = (
+            "Complete trials by every two objectives, means over seeds with a bar of one std where "
+            "a trial has several. No trial is better than one of the front in all objectives."
+        )
+        path = draw_front(inputs, figures / "front.png")
+        blocks += [Picture(path, "Pareto front", caption), front_table(inputs)]
     return [*blocks, Folded("All trials", trial_table(inputs))]
 
 

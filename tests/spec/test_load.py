@@ -72,6 +72,17 @@ BAD = [
     ),
     ("search/objective", "val/digit5/auroc", ["search.objective", "did you mean val/digit7/auroc"]),
     ("search/objective", "near/auroc", ["search.objective", "near/auroc", "digit7, flower"]),
+    (
+        "search/objective",
+        ["val/auroc", "val/nearest_meen"],
+        ["search.objective", "did you mean val/nearest_mean"],
+    ),
+    ("search/objective", ["val/auroc", "val/auroc"], ["objective", "named twice"]),
+    ("search/objective", [], ["search", "objective: name at least one"]),
+    ("search/seeds", [1, 1], ["seeds", "named twice"]),
+    ("search/seeds", [-1], ["search.seeds.0", "-1"]),
+    ("search/sampler", "grid", ["search", "space.loss.between_scale", "a grid needs choices"]),
+    ("search/sampler", "cmaes", ["search.sampler", "cmaes", "grid"]),
     ("rerun/fsood", True, ["rerun.fsood", "no covariate-shifted set"]),
     ("name", "My Study", ["name", "My Study"]),
 ]
