@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rwood.data import image_sets, packs
 from rwood.data.image_sets import NAMED, references
-from rwood.spec.benchmark import BenchmarkSpec, ImageSetRef, SubsetSet
+from rwood.spec.benchmark import BenchmarkSpec, DerivedSet, ImageSetRef, SubsetSet
 from rwood.spec.search import SearchSpec
 from rwood.spec.study import StudySpec
 
@@ -61,7 +61,7 @@ def estimate(study: StudySpec, images_per_s: float | None = None) -> list[str]:
     lines.append(f"benchmark: {reruns} reruns of {epochs} epochs")
     lines.append(f"data: {data_sentence(study.benchmark)}")
     lines.append(f"memory: {memory_sentence(study)}")
-    images = _count(study.benchmark.id.train)
+    images = _count(study.benchmark.id.train, study.benchmark)
     if images is None:
         return [
             *lines,
@@ -105,7 +105,7 @@ def data_sentence(benchmark: BenchmarkSpec) -> str:
     """Images of all sets, the size of their packs, and which sets are too large for one."""
     known, packed, unknown, streamed = 0, 0, 0, []
     for key, ref in references(benchmark):
-        count = _count(ref)
+        count = _count(ref, benchmark)
         if count is None:
             unknown += 1
             continue
@@ -113,7 +113,7 @@ def data_sentence(benchmark: BenchmarkSpec) -> str:
         size = packs.pack_bytes(count, image_sets.transform_of(ref, benchmark))
         if size > image_sets.PACK_LIMIT:
             streamed.append(f"{key} ({_size(size)} decoded)")
-        elif not image_sets.is_embedded(ref):
+        elif image_sets.has_files(ref):
             packed += size
     parts = [f"{known:,} images" + (f", and {unknown} set(s) of unknown size" * bool(unknown))]
     if packed:
@@ -137,7 +137,7 @@ def memory_sentence(study: StudySpec) -> str:
     kept = scale * (network.kept_last_stage if frozen else network.kept) * (2 if half else 4)
     pixels = 2 * 4 * benchmark.channels * benchmark.image_size**2  # before and after normalising
     sentence = f"about {_size(weights + views * (kept + pixels))} on each worker's device"
-    images = _count(benchmark.id.train)
+    images = _count(benchmark.id.train, benchmark)
     if images is None:
         return sentence
     embeddings = 4 * images * scale * network.dim
@@ -178,11 +178,15 @@ def _scored(study: StudySpec, expected: float) -> int:
 
 def _total(benchmark: BenchmarkSpec, prefixes: Iterable[str]) -> int:
     wanted = tuple(prefixes)
-    return sum(_count(ref) or 0 for key, ref in references(benchmark) if key.startswith(wanted))
+    return sum(
+        _count(ref, benchmark) or 0 for key, ref in references(benchmark) if key.startswith(wanted)
+    )
 
 
-def _count(ref: ImageSetRef) -> int | None:
+def _count(ref: ImageSetRef, benchmark: BenchmarkSpec) -> int | None:
     """Images of a set; None where only its folder or list could tell."""
+    if isinstance(ref, DerivedSet):
+        return _count(benchmark.id.val, benchmark)
     if isinstance(ref, SubsetSet):
         return ref.images
     return NAMED[ref].count if isinstance(ref, str) else None

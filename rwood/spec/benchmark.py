@@ -1,6 +1,6 @@
 """What a detector is measured on: the ID set, validation OOD, near, far and shifted sets."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -10,6 +10,10 @@ Metric = Literal["fpr95", "auroc", "aupr_in", "aupr_out"]
 METRICS: tuple[Metric, ...] = ("fpr95", "auroc", "aupr_in", "aupr_out")
 MINIMIZED: frozenset[str] = frozenset({"fpr95", "loss"})
 """Metrics of which less is better."""
+
+
+DerivedKind = Literal["permuted", "blobs", "jigsaw", "mixed"]
+DERIVED: tuple[DerivedKind, ...] = get_args(DerivedKind)
 
 
 class FolderSet(Spec):
@@ -33,7 +37,8 @@ def _kind_of_set(value: Any) -> str:
     if isinstance(value, Spec):
         return type(value).__name__
     if isinstance(value, dict):
-        return "SubsetSet" if "of" in value else "ListSet" if "list" in value else "FolderSet"
+        keys = {"of": "SubsetSet", "list": "ListSet", "derived": "DerivedSet"}
+        return next((kind for key, kind in keys.items() if key in value), "FolderSet")
     return "named"
 
 
@@ -55,17 +60,25 @@ class SubsetSet(Spec):
     """How many; no other file of the set is opened."""
 
 
+class DerivedSet(Spec):
+    """A validation OOD set that is made of the images of `id.val`, so that it needs no other."""
+
+    derived: DerivedKind
+    """How they are changed: pixels permuted, laid out as blobs, cut into a jigsaw; two mixed."""
+
+
 ImageSetRef = Annotated[
     Annotated[str, Field(min_length=1), Tag("named")]
     | Annotated[FolderSet, Tag("FolderSet")]
     | Annotated[ListSet, Tag("ListSet")]
-    | Annotated[SubsetSet, Tag("SubsetSet")],
+    | Annotated[SubsetSet, Tag("SubsetSet")]
+    | Annotated[DerivedSet, Tag("DerivedSet")],
     Discriminator(_kind_of_set),
 ]
-"""A whole image set, or a subset of one."""
+"""A whole image set, a subset of one, or one derived from ID val."""
 
 
-def whole_set(ref: ImageSetRef) -> WholeSetRef:
+def whole_set(ref: ImageSetRef) -> WholeSetRef | DerivedSet:
     """The set that a reference draws from: itself, unless it is a subset."""
     return ref.of if isinstance(ref, SubsetSet) else ref
 
@@ -119,6 +132,15 @@ class BenchmarkSpec(Spec):
         for field in ("mean", "std"):
             if len(getattr(self, field)) != self.channels:
                 raise ValueError(f"{field} needs {self.channels} value(s), one a channel")
+        for part in ("near", "far", "shifted"):
+            for name, ref in getattr(self, part).items():
+                if isinstance(ref, DerivedSet):
+                    raise ValueError(
+                        f"{part}.{name}: a derived set is made of id.val, which selects; it "
+                        "belongs under validation"
+                    )
+        if any(isinstance(ref, DerivedSet) for ref in (self.id.train, self.id.val, self.id.test)):
+            raise ValueError("id: a derived set shows no class; it belongs under validation")
         both = self.near.keys() & self.far.keys()
         if both:
             raise ValueError(f"{sorted(both)[0]} is both a near and a far set")
