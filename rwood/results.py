@@ -13,6 +13,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rwood.errors import StudyError
+from rwood.spec.benchmark import ScorerSpec
 from rwood.spec.search import Params
 
 STUDY_FILE = "study.json"
@@ -51,6 +52,8 @@ class RunResult(Record):
     history: tuple[EpochReport, ...]
     tables: dict[str, "BenchmarkTable"]
     """`<protocol>/<scorer>` -> the OOD sets' metrics."""
+    scorers: tuple[ScorerSpec, ...] = ()
+    """The scorers of the tables, with the settings used, the run's own first."""
     id_metrics: dict[str, float]
     """Accuracy of the embedding on the ID test set, in percent: `linear_probe`, `nearest_mean`."""
     seconds: float

@@ -10,7 +10,7 @@ import torch
 
 from rwood import results
 from rwood.detector import build_detector
-from rwood.evaluation.evaluate import run_benchmark
+from rwood.evaluation.evaluate import run_benchmark, settle
 from rwood.results import RunResult
 from rwood.spec.benchmark import BenchmarkSpec, ScorerSpec
 from rwood.spec.run import RunSpec
@@ -63,10 +63,13 @@ def work(job: Job, worker: Worker) -> None:
     encoder = train(job.run, job.benchmark, worker, data_root=job.data_root)
     if job.label is None or worker.rank != 0:
         return
+    scorers = settle(
+        encoder, job.benchmark, job.scorers, data_root=job.data_root, device=worker.device
+    )
     outcome = run_benchmark(
         encoder,
         job.benchmark,
-        job.scorers,
+        scorers,
         data_root=job.data_root,
         device=worker.device,
         fsood=job.fsood,
@@ -79,6 +82,7 @@ def work(job: Job, worker: Worker) -> None:
             job.benchmark,
             job.folder / ENCODER_FILE,
             job.folder / DETECTOR_FOLDER,
+            scorer=scorers[0],
             data_root=job.data_root,
             device=worker.device,
         )
@@ -91,6 +95,7 @@ def work(job: Job, worker: Worker) -> None:
         run=job.run.model_dump(mode="json"),
         history=json.loads(saved["history"]),
         tables=outcome.tables,
+        scorers=scorers,
         id_metrics=outcome.id_metrics,
         seconds=time.monotonic() - started,
     )

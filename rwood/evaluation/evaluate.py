@@ -12,6 +12,7 @@ from torch import Tensor
 from rwood.data import image_sets
 from rwood.data.image_sets import ImageSet
 from rwood.evaluation.accuracy import class_means, linear_probe_accuracy, nearest_mean_accuracy
+from rwood.evaluation.choice import Embedded, choose, choose_all
 from rwood.evaluation.embed import embed
 from rwood.evaluation.fitted import fit
 from rwood.method.geometry import class_dispersion, enclosing_radii, score_overlap
@@ -75,6 +76,9 @@ def validate(
     geometry: `id/mes_radius` and `id/dispersion` (degrees) of ID val where it shows every class,
     `val/overlap`, the mean share of mass that ID and OOD scores have in common.
 
+    A scorer of several settings is fitted with each on the same embeddings; all metrics are those
+    of the best one, which `scorer/k` or `scorer/shrinkage` tells.
+
     Args:
         encoder: network in any mode; it is left in that mode.
         sets: the opened sets.
@@ -82,15 +86,15 @@ def validate(
         scorer: fitted on the whole ID train set.
         device: where the encoder lives.
     """
-    train_ND = embed(encoder, sets.train, benchmark, device)
-    labels_N = _labels(sets.train, device)
-    score = fit(scorer, train_ND, labels_N, benchmark.classes).score
-    val_ND = embed(encoder, sets.val, benchmark, device)
-    id_scores = score(val_ND)
-    metrics: dict[str, float] = {}
+    seen = _embedded(encoder, sets, benchmark, device)
+    train_ND, labels_N, val_ND = seen.train_ND, seen.labels_N, seen.val_ND
+    settled, fitted = choose(scorer, seen)
+    id_scores = fitted.score(val_ND)
+    chosen = settled.chosen.items() if len(scorer.candidates()) > 1 else ()
+    metrics = {f"scorer/{name}": value for name, value in chosen}
     overlaps = []
-    for name, image_set in sets.ood.items():
-        ood_scores = score(embed(encoder, image_set, benchmark, device))
+    for name, rows_ND in seen.ood.items():
+        ood_scores = fitted.score(rows_ND)
         overlaps.append(score_overlap(id_scores, ood_scores))
         found = ood_metrics(id_scores, ood_scores)
         for metric in METRICS:
@@ -104,6 +108,34 @@ def validate(
     metrics["val/nearest_mean"] = nearest_mean_accuracy(means_CD, val_ND, val_labels_N)
     metrics["val/overlap"] = statistics.fmean(overlaps)
     return metrics | _geometry(val_ND, val_labels_N, benchmark.classes)
+
+
+def settle(
+    encoder: Encoder,
+    benchmark: BenchmarkSpec,
+    scorers: Sequence[ScorerSpec],
+    *,
+    data_root: Path,
+    device: torch.device,
+) -> tuple[ScorerSpec, ...]:
+    """Scorers with the settings that separate the validation sets best; opens no test set.
+
+    Where nothing is left to choose, nothing is opened.
+
+    Args:
+        encoder: network in any mode.
+        benchmark: the sets.
+        scorers: each with one or several values of its setting.
+        data_root: where image sets lie.
+        device: where the encoder lives.
+
+    Raises:
+        DataError: a set is missing or corrupt.
+    """
+    if all(len(spec.candidates()) == 1 for spec in scorers):
+        return tuple(spec.candidates()[0] for spec in scorers)
+    sets = open_validation(benchmark, data_root)
+    return choose_all(scorers, _embedded(encoder, sets, benchmark, device))
 
 
 def run_benchmark(
@@ -123,7 +155,7 @@ def run_benchmark(
     Args:
         encoder: network in any mode.
         benchmark: the sets.
-        scorers: the first one's scores are kept for the report.
+        scorers: settled; the first one's scores are kept for the report.
         data_root: where image sets lie.
         device: where the encoder lives.
         fsood: report the full-spectrum protocol too.
@@ -165,6 +197,18 @@ def run_benchmark(
         scores=kept,
         embeddings={n: e[:PICTURE_ROWS].float().cpu().numpy() for n, e in embedded.items()}
         | {"id/test_labels": test.labels_N[:PICTURE_ROWS]},
+    )
+
+
+def _embedded(
+    encoder: Encoder, sets: ValidationSets, benchmark: BenchmarkSpec, device: torch.device
+) -> Embedded:
+    return Embedded(
+        train_ND=embed(encoder, sets.train, benchmark, device),
+        labels_N=_labels(sets.train, device),
+        classes=benchmark.classes,
+        val_ND=embed(encoder, sets.val, benchmark, device),
+        ood={n: embed(encoder, opened, benchmark, device) for n, opened in sets.ood.items()},
     )
 
 

@@ -87,16 +87,23 @@ def fit(spec: ScorerSpec, embeddings_ND: Tensor, labels_N: Tensor, classes: int)
         classes: number of classes.
 
     Raises:
-        ValueError: a class without an image, fewer rows than neighbours, non-finite embeddings.
+        ValueError: a class without an image, fewer rows than neighbours, non-finite embeddings, a
+            setting of which several values are left to choose from.
     """
+    if isinstance(spec.k, tuple) or isinstance(spec.shrinkage, tuple):
+        raise ValueError("several values of its setting are left: choose one on validation sets")
     state: State
     match spec.name:
         case "mahalanobis":
+            shrinkage, rtol = spec.shrinkage, spec.rtol
             state = scorers.fit_mahalanobis(
-                embeddings_ND, labels_N, classes=classes, rtol=spec.rtol
+                embeddings_ND, labels_N, classes=classes, rtol=rtol, shrinkage=shrinkage
             )
         case "rmds":
-            state = scorers.fit_rmds(embeddings_ND, labels_N, classes=classes, rtol=spec.rtol)
+            shrinkage, rtol = spec.shrinkage, spec.rtol
+            state = scorers.fit_rmds(
+                embeddings_ND, labels_N, classes=classes, rtol=rtol, shrinkage=shrinkage
+            )
         case "ssd":
             state = scorers.fit_ssd(embeddings_ND)
         case "cosine":

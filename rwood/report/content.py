@@ -13,7 +13,14 @@ from rwood.report.finding import finding
 from rwood.report.front import draw_front, front_table
 from rwood.report.inputs import ReportInputs
 from rwood.report.knobs import knobs
-from rwood.report.tables import accuracy_sentence, gain_table, own_key, own_table, versus_table
+from rwood.report.tables import (
+    accuracy_sentence,
+    gain_table,
+    own_key,
+    own_table,
+    scorer_sentence,
+    versus_table,
+)
 from rwood.report.trials import (
     cost_table,
     failures,
@@ -75,6 +82,7 @@ def _benchmark(inputs: ReportInputs, figures: Path) -> list[Block]:
     )
     path = figures_scores.draw_benchmark(inputs, figures / "benchmark.png")
     blocks.append(Picture(path, "Benchmark", caption))
+    blocks += [Text(line) for line in [scorer_sentence(inputs)] if line]
     others = [k for k in runs[0].tables if k != key]
     blocks += [Folded(f"{whose.capitalize()} by {k}", own_table(runs, k, id_set, whose))
                for k in others]  # fmt: skip

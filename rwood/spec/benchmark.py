@@ -150,12 +150,62 @@ class BenchmarkSpec(Spec):
 ScorerName = Literal["mahalanobis", "knn", "rmds", "ssd", "cosine"]
 
 
+SETTING_OF: dict[ScorerName, str] = {
+    "knn": "k",
+    "mahalanobis": "shrinkage",
+    "rmds": "shrinkage",
+}
+"""The setting of a scorer that validation sets may choose."""
+
+
+def _one_or_several(value: Any) -> str:
+    return "several" if isinstance(value, list | tuple) else "one"
+
+
+_Neighbour = Annotated[int, Field(ge=1)]
+_Share = Annotated[Number, Field(ge=0, le=1)]
+
+
 class ScorerSpec(Spec):
     """How an embedding becomes a score (higher = more OOD)."""
 
     name: ScorerName = "mahalanobis"
     """Which scorer."""
-    k: int = Field(default=50, ge=1)
-    """Neighbour counted by `knn`."""
+    k: Annotated[
+        Annotated[_Neighbour, Tag("one")]
+        | Annotated[tuple[_Neighbour, ...], Field(min_length=1), Tag("several")],
+        Discriminator(_one_or_several),
+    ] = 50
+    """Neighbour counted by `knn`; of several the validation sets choose one."""
+    shrinkage: Annotated[
+        Annotated[_Share, Tag("one")]
+        | Annotated[tuple[_Share, ...], Field(min_length=1), Tag("several")],
+        Discriminator(_one_or_several),
+    ] = 0.0
+    """Share of the covariance of `mahalanobis` and `rmds` that becomes a multiple of the identity.
+
+    Of several the validation sets choose one.
+    """
+    select_by: Metric = "auroc"
+    """Mean over the validation sets that chooses among several."""
     rtol: Annotated[Number, Field(ge=0)] | None = None
     """Eigenvalues up to rtol x the largest are dropped; default d x 2.2e-16 as in OpenOOD."""
+
+    def candidates(self) -> list["ScorerSpec"]:
+        """The scorer with each value of its setting; of a setting that it has no use for, one."""
+        lists = {
+            field: value if isinstance(value, tuple) else (value,)
+            for field in ("k", "shrinkage")
+            for value in [getattr(self, field)]
+        }
+        used = SETTING_OF.get(self.name)
+        settled = self.model_copy(update={field: values[0] for field, values in lists.items()})
+        if used is None:
+            return [settled]
+        return [settled.model_copy(update={used: value}) for value in lists[used]]
+
+    @property
+    def chosen(self) -> dict[str, float]:
+        """The settings that validation sets choose, settled: name -> value."""
+        used = SETTING_OF.get(self.name)
+        return {used: float(getattr(self, used))} if used else {}

@@ -114,7 +114,7 @@ def _most_telling(errors: list[ErrorDetails]) -> ErrorDetails:
 def _dotted(error: ErrorDetails) -> str:
     """Dotted key, without pydantic's names of union members."""
     tags = {"str", "int", "float", "bool", "reweightood", "supcon", "Range", "Choices"}
-    tags |= {"FolderSet", "ListSet", "SubsetSet", "DerivedSet", "named"}
+    tags |= {"FolderSet", "ListSet", "SubsetSet", "DerivedSet", "named", "one", "several"}
     return ".".join(
         str(part)
         for part in error["loc"]
