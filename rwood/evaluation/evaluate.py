@@ -228,7 +228,7 @@ def _open_all(sets: OODSets, benchmark: BenchmarkSpec, data_root: Path) -> dict[
 
 
 def _labels(image_set: ImageSet, device: torch.device) -> Tensor:
-    return torch.as_tensor(np.asarray(image_set.labels_N), dtype=torch.int64, device=device)
+    return torch.tensor(image_set.labels_N, dtype=torch.int64, device=device)
 
 
 def _table(scores: Mapping[str, Tensor], id_scores: Tensor) -> BenchmarkTable:

@@ -83,6 +83,10 @@ BAD = [
     ("search/seeds", [-1], ["search.seeds.0", "-1"]),
     ("search/sampler", "grid", ["search", "space.loss.between_scale", "a grid needs choices"]),
     ("search/sampler", "cmaes", ["search.sampler", "cmaes", "grid"]),
+    ("run/scorer", {"name": "knn", "k": [10, 0]}, ["run.scorer.k.1", "0", "greater than or"]),
+    ("run/scorer", {"name": "knn", "k": []}, ["run.scorer.k", "at least 1 item"]),
+    ("run/scorer", {"k": 0}, ["run.scorer.k", "greater than or equal to 1"]),
+    ("run/scorer", {"shrinkage": "some"}, ["run.scorer.shrinkage", "some", "number"]),
     ("rerun/fsood", True, ["rerun.fsood", "no covariate-shifted set"]),
     ("name", "My Study", ["name", "My Study"]),
 ]
