@@ -1,7 +1,7 @@
 """Optuna proposes the trials, in an order and from a history that do not depend on timing."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -186,29 +185,6 @@ def open_journal(path: Path, name: str, objectives: Sequence[str]) -> optuna.Stu
         warnings.simplefilter("ignore")  # Optuna calls names of metrics experimental.
         study.set_metric_names(list(objectives))
     return study
-
-
-def importances(
-    run: RunSpec, search: SearchSpec, trials: Iterable[TrialResult]
-) -> dict[str, float]:
-    """Share of the objective's variance that each knob explains (fANOVA), over complete trials.
-
-    Source: Hutter et al., ICML 2014, as in Optuna. Empty if fewer than four trials are complete or
-    all have the same objective.
-    """
-    study = optuna.create_study()
-    space = distributions(run, search)
-    complete = [t for t in trials if t.state == "complete" and t.objective is not None]
-    if len(complete) < 4 or len({t.objective for t in complete}) < 2:
-        return {}
-    for trial in complete:
-        study.add_trial(
-            optuna.trial.create_trial(
-                params=trial.params, distributions=space, value=trial.objective
-            )
-        )
-    found = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
-    return {key: float(share) for key, share in found.items()}
 
 
 def _distribution(current: Any, domain: Range | Choices) -> BaseDistribution:

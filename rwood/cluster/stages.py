@@ -11,10 +11,10 @@ from typing import Protocol
 import yaml
 
 from rwood import results
+from rwood.cluster.importance import importances
 from rwood.cluster.job import DETECTOR_FOLDER, EMBEDDINGS_FILE, SCORES_FILE, Job
 from rwood.cluster.ledger import read_trials
 from rwood.cluster.mirror import CHAMPION_FILE, SPEC_FILE, Mirror
-from rwood.cluster.proposals import importances
 from rwood.cluster.record import open_record
 from rwood.cluster.rerun import BASE, CHAMPION, finished, plan, rerun
 from rwood.cluster.session import session
@@ -191,11 +191,15 @@ class Study:
         with self._timed("report"):
             first = {str(job.label): job.folder for job in reversed(self._jobs())}
             searched = self.spec.search
+            importance, note = (
+                importances(self.spec.run, searched, trials) if searched else ({}, "")
+            )
             files = render_report(
                 ReportInputs(
                     study=self.record.model_copy(update={"trials": trials}),
                     spec=self.spec,
-                    importance=importances(self.spec.run, searched, trials) if searched else {},
+                    importance=importance,
+                    importance_note=note,
                     scores={k: load_scores(f / SCORES_FILE) for k, f in first.items()},
                     embedding=project_embeddings(first[CHAMPION] / EMBEDDINGS_FILE),
                 ),

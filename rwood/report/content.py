@@ -139,12 +139,11 @@ def _search_pictures(inputs: ReportInputs, figures: Path) -> list[Block]:
         ),
     ]
     if inputs.importance:
-        caption = (
-            "Importance by fANOVA: the share of the objective's variance over complete trials that "
-            "each setting explains. Few trials make it a rough guide."
-        )
+        caption = f"{inputs.importance_note} Few trials make it a rough guide."
         path = figures_search.draw_importance(inputs, figures / "importance.png")
         blocks.append(Picture(path, "Importance of the settings", caption))
+    elif inputs.importance_note:
+        blocks.append(Text(inputs.importance_note))
     caption = "Each setting against the objective. Dotted: the base run's value."
     path = figures_search.draw_slices(inputs, figures / "slices.png")
     return [*blocks, Picture(path, "Slices", caption, interactive.plot_slices(inputs))]

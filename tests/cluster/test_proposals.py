@@ -10,7 +10,7 @@ import pytest
 
 from rwood.cluster.early_stopping import Halving, is_dominated, is_weak, rungs
 from rwood.cluster.ledger import Ledger
-from rwood.cluster.proposals import OPTUNA_FILE, Proposals, importances
+from rwood.cluster.proposals import OPTUNA_FILE, Proposals
 from rwood.cluster.relay import FAILURE, REPORT
 from rwood.results import EpochReport, TrialResult
 from rwood.selection import pareto_front
@@ -253,22 +253,3 @@ def test_the_stopping_rule_keeps_the_best_share() -> None:
     assert not is_weak(2.9, peers, reduction=3, minimized=True)
     assert is_weak(3.1, peers, reduction=3, minimized=True)
     assert not is_weak(-1e9, [], reduction=3, minimized=False)
-
-
-def test_importance_finds_the_knob_that_matters(tmp_path: Path, study: StudySpec) -> None:
-    assert study.search is not None
-    trials = [
-        TrialResult(
-            number=n,
-            params={"loss.temperature": 0.05 + 0.02 * n, "loss.between_shift": (n * 7 % 20) / 4},
-            state="complete",
-            digest="",
-            started=0.0,
-            objective=float(n),
-        )
-        for n in range(20)
-    ]
-    share = importances(study.run, study.search, trials)
-    assert share["loss.temperature"] > 0.8
-    assert sum(share.values()) == pytest.approx(1.0)
-    assert importances(study.run, study.search, trials[:2]) == {}

@@ -35,7 +35,7 @@ def encoder() -> Encoder:
 
 
 def clusters(seed: int = 0) -> Embedded:
-    """Two classes with outliers of their own: at the first neighbour OOD hides, farther it shows."""
+    """Two classes with outliers of their own: at neighbour 1 OOD hides, farther it shows."""
     rng = np.random.default_rng(seed)
     labels = np.arange(200) % 2
     train = np.stack([3.0 * labels, np.zeros(200)], 1) + 0.3 * rng.standard_normal((200, 2))
