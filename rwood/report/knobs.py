@@ -104,7 +104,8 @@ def last_metrics(trial: TrialResult, metric: str) -> tuple[float, float | None] 
     """The last value of a metric that a trial reported and, of several seeds, its std."""
     reported = [e.metrics for e in trial.history if metric in e.metrics]
     if not reported:
-        return None if trial.objective is None else (trial.objective, None)
+        value = trial.objectives.get(metric, trial.objective)
+        return None if value is None else (value, trial.spread.get(metric))
     return reported[-1][metric], reported[-1].get(f"{metric}/std")
 
 
