@@ -1,13 +1,15 @@
 """ASHA's stopping rule (Li et al., MLSys 2020), judged by the ledger so that it can be repeated."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from rwood.cluster.ledger import Ledger, value_at
+from rwood.cluster.ledger import Ledger, metrics_at
 from rwood.cluster.relay import FAILURE, REPORT
 from rwood.results import EpochReport
+from rwood.selection import dominates
 from rwood.spec.search import EarlyStopping
 from rwood.spec.study import is_minimized
 
@@ -52,18 +54,23 @@ class Halving(FIFOScheduler):  # type: ignore[misc]
         return {}
 
     def _is_weak(self, number: int, report: EpochReport) -> bool:
-        objective = self._ledger.objective
+        objectives = self._ledger.objectives
         rung = _rung_reached(self._rungs, self._ledger, number, report)
         if rung is None or self._rule is None:
             return False
         peers = self._ledger.settled_before(number)
         assert peers is not None
-        values = [value_at(peer, rung, objective) for peer in peers]
+        found = [metrics_at(peer, rung, objectives[0]) for peer in peers]
+        reported = [metrics for metrics in found if metrics is not None]
+        if len(objectives) > 1:
+            return is_dominated(
+                report.metrics, reported, objectives, reduction=self._rule.reduction
+            )
         return is_weak(
-            report.metrics[objective],
-            [v for v in values if v is not None],
+            report.metrics[objectives[0]],
+            [metrics[objectives[0]] for metrics in reported],
             reduction=self._rule.reduction,
-            minimized=is_minimized(objective),
+            minimized=is_minimized(objectives[0]),
         )
 
 
@@ -92,11 +99,35 @@ def is_weak(value: float, peers: list[float], *, reduction: int, minimized: bool
     return bool(sign * value < cutoff)
 
 
+def is_dominated(
+    metrics: Mapping[str, float],
+    peers: Sequence[Mapping[str, float]],
+    objectives: Sequence[str],
+    *,
+    reduction: int,
+) -> bool:
+    """Whether more than one in eta peers dominate a trial at the same rung.
+
+    `is_weak` for several objectives: trials are ranked by how many dominate them (Fonseca and
+    Fleming, ICGA 1993), so a trial that none dominates goes on whatever its peers did. The more
+    objectives, the fewer trials dominate each other and the fewer are stopped.
+
+    Args:
+        metrics: of the trial.
+        peers: metrics of earlier trials; with none, no trial is weak.
+        objectives: names of the metrics to compare.
+        reduction: eta.
+    """
+    above = sum(dominates(peer, metrics, objectives) for peer in peers)
+    return above > len(peers) / reduction
+
+
 def _rung_reached(rungs: list[int], ledger: Ledger, number: int, report: EpochReport) -> int | None:
     """The rung whose first validation this report is, if any."""
-    if ledger.objective not in report.metrics:
+    objective = ledger.objectives[0]
+    if objective not in report.metrics:
         return None
-    before = [r.epoch for r in ledger.trials[number].history if ledger.objective in r.metrics][:-1]
+    before = [r.epoch for r in ledger.trials[number].history if objective in r.metrics][:-1]
     last = before[-1] if before else 0
     reached = [rung for rung in rungs if last < rung <= report.epoch]
     return reached[-1] if reached else None

@@ -72,15 +72,19 @@ class Ledger:
             "state": state,
             "finished": time.time(),
             "error": error,
-            "objective": last.get(self.objective) if state == "complete" else None,
         }
+        if state == "complete":
+            update["objective"] = last.get(self.objectives[0])
+            update["objectives"] = {n: last[n] for n in self.objectives if n in last}
+            stds = {n: last.get(f"{n}/std") for n in self.objectives}
+            update["spread"] = {n: std for n, std in stds.items() if std is not None}
         self._put(trial.model_copy(update=update), durable=True)
 
     @property
-    def objective(self) -> str:
-        """Metric that the study optimises."""
+    def objectives(self) -> tuple[str, ...]:
+        """Metrics that the study optimises."""
         assert self.study.search is not None
-        return self.study.search.objective
+        return self.study.search.objectives
 
     def settled_before(self, number: int) -> list[TrialResult] | None:
         """Trials `0 .. number - window`, or None while one of them is still open."""
@@ -110,9 +114,9 @@ def read_trials(study_folder: Path) -> dict[int, TrialResult]:
     return {trial.number: trial for trial in trials}
 
 
-def value_at(trial: TrialResult, epoch: int, objective: str) -> float | None:
-    """Objective at the first validation from an epoch on; None if the trial did not get there."""
+def metrics_at(trial: TrialResult, epoch: int, objective: str) -> dict[str, float] | None:
+    """What the first validation from an epoch on reported; None if the trial did not get there."""
     for report in trial.history:
         if report.epoch >= epoch and objective in report.metrics:
-            return report.metrics[objective]
+            return report.metrics
     return None

@@ -1,7 +1,7 @@
 """Optuna proposes the trials, in an order and from a history that do not depend on timing."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -22,7 +21,7 @@ from ray.tune.search.optuna import OptunaSearch
 from rwood.cluster.ledger import Ledger
 from rwood.results import TrialResult
 from rwood.spec.run import RunSpec
-from rwood.spec.search import Choices, Range, SearchSpec, setting
+from rwood.spec.search import Choices, Range, SearchSpec, grid, setting
 from rwood.spec.study import is_minimized
 
 OPTUNA_FILE = "optuna.journal"
@@ -48,14 +47,14 @@ class Proposals(OptunaSearch):  # type: ignore[misc]
         assert search is not None
         self._ledger = ledger
         self._search = search
-        minimized = is_minimized(search.objective)
         super().__init__(
             space=distributions(ledger.study.run, search),
-            metric=search.objective,
-            mode="min" if minimized else "max",
+            metric=list(search.objectives),
+            mode=["min" if is_minimized(name) else "max" for name in search.objectives],
             study_name=ledger.study.name,
         )
-        self._durable = open_journal(journal, ledger.study.name, minimized=minimized)
+        self._grid = grid(ledger.study.run, search.space) if search.sampler == "grid" else []
+        self._durable = open_journal(journal, ledger.study.name, search.objectives)
         self._told = 0
         self._asked: list[optuna.Trial] = []
         self._numbers: dict[str, int] = {}
@@ -84,7 +83,9 @@ class Proposals(OptunaSearch):  # type: ignore[misc]
             if self._ledger.settled_before(number) is None:
                 return None
             self._tell_until(number)
-            if number == 0:
+            if self._grid:
+                self._ot_study.enqueue_trial(self._grid[number])
+            elif number == 0:
                 run = self._ledger.study.run
                 self._ot_study.enqueue_trial({key: setting(run, key) for key in self._space})
             self._ledger.open(number, self._ask(number))
@@ -136,12 +137,16 @@ class Proposals(OptunaSearch):  # type: ignore[misc]
             self._told += 1
 
     def _tell(self, trial: optuna.Trial, closed: TrialResult) -> None:
-        objective = self._search.objective
+        objectives = self._search.objectives
         for report in closed.history:
-            if objective in report.metrics:
-                trial.report(report.metrics[objective], report.epoch)
-        state = {"complete": TrialState.COMPLETE, "stopped": TrialState.PRUNED}
-        self._ot_study.tell(trial, closed.objective, state=state.get(closed.state, TrialState.FAIL))
+            # Optuna keeps no values between of several objectives: a stopped trial is only "bad".
+            if len(objectives) == 1 and objectives[0] in report.metrics:
+                trial.report(report.metrics[objectives[0]], report.epoch)
+        states = {"complete": TrialState.COMPLETE, "stopped": TrialState.PRUNED}
+        state = states.get(closed.state, TrialState.FAIL)
+        complete = state == TrialState.COMPLETE
+        values = [closed.objectives[name] for name in objectives] if complete else None
+        self._ot_study.tell(trial, values, state=state)
         if closed.number >= len(self._durable.get_trials(deepcopy=False)):
             self._durable.add_trial(self._ot_study.trials[closed.number])
 
@@ -154,7 +159,7 @@ def distributions(run: RunSpec, search: SearchSpec) -> dict[str, BaseDistributio
 def sampler(search: SearchSpec, number: int) -> optuna.samplers.BaseSampler:
     """The sampler for one trial: seeded by study and number."""
     seed = search.seed * 1_000_003 + number
-    if search.sampler == "random":
+    if search.sampler != "tpe":  # a grid's points are enqueued
         return optuna.samplers.RandomSampler(seed=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna calls multivariate TPE experimental.
@@ -166,39 +171,20 @@ def sampler(search: SearchSpec, number: int) -> optuna.samplers.BaseSampler:
         )
 
 
-def open_journal(path: Path, name: str, *, minimized: bool) -> optuna.Study:
+def open_journal(path: Path, name: str, objectives: Sequence[str]) -> optuna.Study:
     """The persistent study: what is finished, for optuna-dashboard and other tools."""
     path.parent.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.create_study(
+    study = optuna.create_study(
         storage=JournalStorage(JournalFileBackend(str(path))),
         study_name=name,
-        direction="minimize" if minimized else "maximize",
+        directions=["minimize" if is_minimized(n) else "maximize" for n in objectives],
         load_if_exists=True,
     )
-
-
-def importances(
-    run: RunSpec, search: SearchSpec, trials: Iterable[TrialResult]
-) -> dict[str, float]:
-    """Share of the objective's variance that each knob explains (fANOVA), over complete trials.
-
-    Source: Hutter et al., ICML 2014, as in Optuna. Empty if fewer than four trials are complete or
-    all have the same objective.
-    """
-    study = optuna.create_study()
-    space = distributions(run, search)
-    complete = [t for t in trials if t.state == "complete" and t.objective is not None]
-    if len(complete) < 4 or len({t.objective for t in complete}) < 2:
-        return {}
-    for trial in complete:
-        study.add_trial(
-            optuna.trial.create_trial(
-                params=trial.params, distributions=space, value=trial.objective
-            )
-        )
-    found = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
-    return {key: float(share) for key, share in found.items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Optuna calls names of metrics experimental.
+        study.set_metric_names(list(objectives))
+    return study
 
 
 def _distribution(current: Any, domain: Range | Choices) -> BaseDistribution:

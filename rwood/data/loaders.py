@@ -22,6 +22,7 @@ from torch import Tensor
 
 from rwood.data import streaming, views
 from rwood.data.decode import FileImages
+from rwood.data.derived import DerivedImages
 from rwood.data.image_sets import ImageSet
 from rwood.data.shares import Share, shares
 from rwood.spec.benchmark import BenchmarkSpec
@@ -134,7 +135,7 @@ def resident(image_set: ImageSet, device: torch.device) -> Resident:
     """A set in memory, put there once a process: trials of an actor share it."""
     key = (image_set.digest, str(device))
     if key not in _RESIDENT:
-        assert not isinstance(image_set.images_NHWC, FileImages)
+        assert isinstance(image_set.images_NHWC, np.ndarray)
         with warnings.catch_warnings():  # the array is read-only, and so is the tensor's use
             warnings.simplefilter("ignore", UserWarning)
             images = torch.from_numpy(image_set.images_NHWC).permute(0, 3, 1, 2)
@@ -191,5 +192,7 @@ def _augment(compiled: bool) -> Callable[..., Tensor]:
     return torch.compile(views.augment, dynamic=False) if compiled else views.augment
 
 
-def _read(images_NHWC: np.ndarray | FileImages, batch: int, start: int) -> np.ndarray:
+def _read(
+    images_NHWC: np.ndarray | FileImages | DerivedImages, batch: int, start: int
+) -> np.ndarray:
     return np.array(images_NHWC[start : start + batch])

@@ -17,6 +17,7 @@ from rwood.evaluation.accuracy import (
     linear_probe_accuracy,
     nearest_mean_accuracy,
 )
+from rwood.evaluation.choice import Seen, choose, choose_all
 from rwood.evaluation.embed import Embedded, embed
 from rwood.evaluation.fitted import fit, sees_raw
 from rwood.method.geometry import class_dispersion, enclosing_radii, score_overlap
@@ -82,6 +83,9 @@ def validate(
     `id/dispersion` (degrees) of ID val where it shows every class, `val/overlap`, the mean share of
     mass that ID and OOD scores have in common.
 
+    A scorer of several settings is fitted with each on the same embeddings; all metrics are those
+    of the best one, which `scorer/k` or `scorer/shrinkage` tells.
+
     Args:
         encoder: network in any mode; it is left in that mode.
         sets: the opened sets.
@@ -89,16 +93,14 @@ def validate(
         scorer: fitted on the whole ID train set.
         device: where the encoder lives.
     """
-    raw = sees_raw([scorer])
-    train = embed(encoder, sets.train, benchmark, device, raw=raw)
-    labels_N = _labels(sets.train, device)
-    score = fit(scorer, train, labels_N, benchmark.classes, encoder.classifier).score
-    val = embed(encoder, sets.val, benchmark, device, raw=raw or encoder.classifier is not None)
-    id_scores = score(val)
-    metrics: dict[str, float] = {}
+    seen = _seen(encoder, sets, [scorer], benchmark, device)
+    settled, fitted = choose(scorer, seen)
+    id_scores = fitted.score(seen.val)
+    chosen = settled.chosen.items() if len(scorer.candidates()) > 1 else ()
+    metrics = {f"scorer/{name}": value for name, value in chosen}
     overlaps = []
-    for name, image_set in sets.ood.items():
-        ood_scores = score(embed(encoder, image_set, benchmark, device, raw=raw))
+    for name, embedded in seen.ood.items():
+        ood_scores = fitted.score(embedded)
         overlaps.append(score_overlap(id_scores, ood_scores))
         measured = ood_metrics(id_scores, ood_scores)
         for metric in METRICS:
@@ -108,10 +110,40 @@ def validate(
             metrics[f"val/{name}/{metric}"] for name in sets.ood
         )
     val_labels_N = _labels(sets.val, device)
-    found = _accuracies(encoder, train, labels_N, val, val_labels_N, benchmark.classes)
+    found = _accuracies(
+        encoder, seen.train, seen.labels_N, seen.val, val_labels_N, benchmark.classes
+    )
     metrics |= {f"val/{name}": value for name, value in found.items()}
     metrics["val/overlap"] = statistics.fmean(overlaps)
-    return metrics | _geometry(val.unit_ND, val_labels_N, benchmark.classes)
+    return metrics | _geometry(seen.val.unit_ND, val_labels_N, benchmark.classes)
+
+
+def settle(
+    encoder: Encoder,
+    benchmark: BenchmarkSpec,
+    scorers: Sequence[ScorerSpec],
+    *,
+    data_root: Path,
+    device: torch.device,
+) -> tuple[ScorerSpec, ...]:
+    """Scorers with the settings that separate the validation sets best; opens no test set.
+
+    Where nothing is left to choose, nothing is opened.
+
+    Args:
+        encoder: network in any mode.
+        benchmark: the sets.
+        scorers: each with one or several values of its setting.
+        data_root: where image sets lie.
+        device: where the encoder lives.
+
+    Raises:
+        DataError: a set is missing or corrupt.
+    """
+    if all(len(spec.candidates()) == 1 for spec in scorers):
+        return tuple(spec.candidates()[0] for spec in scorers)
+    sets = open_validation(benchmark, data_root)
+    return choose_all(scorers, _seen(encoder, sets, scorers, benchmark, device))
 
 
 def run_benchmark(
@@ -131,7 +163,7 @@ def run_benchmark(
     Args:
         encoder: network in any mode.
         benchmark: the sets.
-        scorers: the first one's scores are kept for the report.
+        scorers: settled; the first one's scores are kept for the report.
         data_root: where image sets lie.
         device: where the encoder lives.
         fsood: report the full-spectrum protocol too.
@@ -193,6 +225,25 @@ def _accuracies(
     return found
 
 
+def _seen(
+    encoder: Encoder,
+    sets: ValidationSets,
+    scorers: Sequence[ScorerSpec],
+    benchmark: BenchmarkSpec,
+    device: torch.device,
+) -> Seen:
+    raw = sees_raw(scorers)
+    labelled = raw or encoder.classifier is not None  # a classifier's accuracy needs its logits
+    return Seen(
+        train=embed(encoder, sets.train, benchmark, device, raw=raw),
+        labels_N=_labels(sets.train, device),
+        classes=benchmark.classes,
+        classifier=encoder.classifier,
+        val=embed(encoder, sets.val, benchmark, device, raw=labelled),
+        ood={n: embed(encoder, s, benchmark, device, raw=raw) for n, s in sets.ood.items()},
+    )
+
+
 def _geometry(embeddings_ND: Tensor, labels_N: Tensor, classes: int) -> dict[str, float]:
     """Nothing where a class has no image: a sphere around nothing has no radius."""
     if int(torch.bincount(labels_N, minlength=classes).min()) == 0:
@@ -209,7 +260,7 @@ def _open_all(sets: OODSets, benchmark: BenchmarkSpec, data_root: Path) -> dict[
 
 
 def _labels(image_set: ImageSet, device: torch.device) -> Tensor:
-    return torch.as_tensor(np.asarray(image_set.labels_N), dtype=torch.int64, device=device)
+    return torch.tensor(image_set.labels_N, dtype=torch.int64, device=device)
 
 
 def _table(scores: Mapping[str, Tensor], id_scores: Tensor) -> BenchmarkTable:

@@ -131,18 +131,26 @@ def fit(
         classifier: weights (C, D) and biases of the last layer, where the network has one.
 
     Raises:
-        ValueError: a class without an image, fewer rows than neighbours, non-finite embeddings, or
-            a scorer of logits for a network without any.
+        ValueError: a class without an image, fewer rows than neighbours, non-finite embeddings, a
+            setting of which several values are left to choose from, or a scorer of logits for a
+            network without any.
     """
+    if isinstance(spec.k, tuple) or isinstance(spec.shrinkage, tuple):
+        raise ValueError("several values of its setting are left: choose one on validation sets")
     rows_ND = rows_for(spec.name, embedded)
+    shrinkage, rtol = spec.shrinkage, spec.rtol
     state: State
     match spec.name:
         case "mahalanobis" | "mahalanobis_raw":
-            state = scorers.fit_mahalanobis(rows_ND, labels_N, classes=classes, rtol=spec.rtol)
+            state = scorers.fit_mahalanobis(
+                rows_ND, labels_N, classes=classes, rtol=rtol, shrinkage=shrinkage
+            )
         case "rmds":
-            state = scorers.fit_rmds(rows_ND, labels_N, classes=classes, rtol=spec.rtol)
+            state = scorers.fit_rmds(
+                rows_ND, labels_N, classes=classes, rtol=rtol, shrinkage=shrinkage
+            )
         case "ssd":
-            state = scorers.fit_ssd(rows_ND, rtol=spec.rtol)
+            state = scorers.fit_ssd(rows_ND, rtol=rtol)
         case "cosine":
             state = scorers.fit_cosine(rows_ND, labels_N, classes=classes)
         case "knn":

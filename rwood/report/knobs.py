@@ -16,7 +16,13 @@ SYMBOLS = {
     "loss.between_shift": "c_b",
 }
 """Symbols of the paper."""
-_METRICS = {"fpr95": "FPR@95", "auroc": "AUROC", "aupr_in": "AUPR_IN", "aupr_out": "AUPR_OUT"}
+_METRICS = {
+    "fpr95": "FPR@95",
+    "auroc": "AUROC",
+    "aupr_in": "AUPR_IN",
+    "aupr_out": "AUPR_OUT",
+    "nearest_mean": "nearest-mean accuracy",
+}
 _PARTS = {"val": "validation", "near": "near-OOD", "far": "far-OOD"}
 
 
@@ -92,6 +98,15 @@ def last_value(trial: TrialResult, metric: str) -> float | None:
         return trial.objective
     reported = [e.metrics[metric] for e in trial.history if metric in e.metrics]
     return reported[-1] if reported else None
+
+
+def last_metrics(trial: TrialResult, metric: str) -> tuple[float, float | None] | None:
+    """The last value of a metric that a trial reported and, of several seeds, its std."""
+    reported = [e.metrics for e in trial.history if metric in e.metrics]
+    if not reported:
+        value = trial.objectives.get(metric, trial.objective)
+        return None if value is None else (value, trial.spread.get(metric))
+    return reported[-1][metric], reported[-1].get(f"{metric}/std")
 
 
 def metric_title(name: str) -> str:

@@ -42,6 +42,20 @@ def row_values(runs: Sequence[RunResult], key: str) -> dict[str, dict[Metric, di
     }
 
 
+def scorer_sentence(inputs: ReportInputs) -> str:
+    """Which settings the validation sets chose for scorers that had several; empty if none had."""
+    asked = inputs.spec.run.scorer
+    parts = []
+    for scorers in zip(*(run.scorers for run in inputs.runs), strict=False):
+        name = scorers[0].name
+        if len(asked.model_copy(update={"name": name}).candidates()) > 1:
+            setting = next(iter(scorers[0].chosen))
+            values = ", ".join(f"{s.chosen[setting]:g}" for s in scorers)
+            parts.append(f"{setting} of {name}: {values}")
+    seeds = ", ".join(str(run.seed) for run in inputs.runs)
+    return f"Chosen on the validation sets (seeds {seeds}): {'; '.join(parts)}." if parts else ""
+
+
 def cell(values: Sequence[float]) -> str:
     """Mean ± population std over runs, a plain number for one run, `/` for none."""
     if not values:

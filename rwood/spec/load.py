@@ -114,7 +114,7 @@ def _most_telling(errors: list[ErrorDetails]) -> ErrorDetails:
 def _dotted(error: ErrorDetails) -> str:
     """Dotted key, without pydantic's names of union members."""
     tags = {"str", "int", "float", "bool", "Range", "Choices", *LOSSES}
-    tags |= {"FolderSet", "ListSet", "SubsetSet", "named"}
+    tags |= {"FolderSet", "ListSet", "SubsetSet", "DerivedSet", "named", "one", "several"}
     return ".".join(
         str(part)
         for part in error["loc"]
@@ -161,15 +161,17 @@ def _check_search(study: StudySpec, path: Path) -> None:
     search = study.search
     assert search is not None
     allowed = objectives(study.benchmark)
-    if search.objective not in allowed:
-        near = difflib.get_close_matches(search.objective, allowed, n=1)
+    for wanted in search.objectives:
+        if wanted in allowed:
+            continue
+        near = difflib.get_close_matches(wanted, allowed, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise SpecError(
             f"{path}: search.objective: no validation set of benchmark {study.benchmark.name} "
-            f"reports {search.objective}; {hint}Sets: {', '.join(study.benchmark.validation)}",
+            f"reports {wanted}; {hint}Sets: {', '.join(study.benchmark.validation)}",
             file=str(path),
             key="search.objective",
-            got=search.objective,
+            got=wanted,
             allowed=allowed,
         )
     for key, domain in search.space.items():

@@ -1,6 +1,8 @@
 """What a study searches: ranges of dotted run settings, and how they are applied to a run."""
 
+import itertools
 import json
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
@@ -54,7 +56,10 @@ Domain = Annotated[
 
 
 class EarlyStopping(Spec):
-    """Asynchronous successive halving: weak trials stop at rungs grace, grace x eta, ..."""
+    """Asynchronous successive halving: weak trials stop at rungs grace, grace x eta, ...
+
+    With several objectives a trial is weak if more than one in eta of its peers dominate it.
+    """
 
     grace_epochs: int = Field(default=1, ge=1)
     """Epochs that every trial gets."""
@@ -67,18 +72,56 @@ class SearchSpec(Spec):
 
     trials: int = Field(ge=1)
     """How many trials in all; raise it and run again to extend a study."""
-    objective: str
-    """Metric of the validation sets to optimise, e.g. `val/auroc`; FPR@95 is minimised."""
+    objective: str | tuple[str, ...]
+    """Metric of the validation sets to optimise, e.g. `val/auroc`; FPR@95 is minimised.
+
+    Of several, the champion is the trial of the Pareto front that is nearest to the best of each.
+    """
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """Trainings of a trial, epoch by epoch side by side; its metrics are their means.
+
+    Empty: one, with the seed of the run.
+    """
     space: dict[str, Domain] = Field(min_length=1)
     """Dotted run settings and their ranges."""
-    sampler: Literal["tpe", "random"] = "tpe"
-    """`tpe`: multivariate tree-structured Parzen estimator."""
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    """`tpe`: multivariate tree-structured Parzen estimator; `grid`: all choices, in order."""
     startup_trials: int = Field(default=8, ge=1)
     """Random trials before `tpe` starts to learn."""
     seed: int = Field(default=0, ge=0)
     """Seeds the sampler."""
     early_stopping: EarlyStopping | None = EarlyStopping()
     """null: every trial runs to its end."""
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """All of them."""
+        return (self.objective,) if isinstance(self.objective, str) else self.objective
+
+    @property
+    def primary(self) -> str:
+        """The first objective: the one to show where there is room for one."""
+        return self.objectives[0]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "SearchSpec":
+        if not self.objectives:
+            raise ValueError("objective: name at least one metric")
+        for field, values in (("objective", self.objectives), ("seeds", self.seeds)):
+            if len(set(values)) < len(values):
+                raise ValueError(f"{field}: one of {list(values)} is named twice")
+        if self.seeds and "seed" in self.space:
+            raise ValueError("space.seed: seeds are repeated by search.seeds, not searched")
+        if self.sampler == "grid":
+            ranges = [key for key, d in self.space.items() if not isinstance(d, Choices)]
+            if ranges:
+                raise ValueError(f"space.{ranges[0]}: a grid needs choices, not a range")
+            points = math.prod(
+                len(d.choices) for d in self.space.values() if isinstance(d, Choices)
+            )
+            if self.trials > points:
+                raise ValueError(f"trials: the grid has {points} points, not {self.trials}")
+        return self
 
 
 def setting(run: RunSpec, key: str) -> Any:
@@ -136,6 +179,16 @@ def check_space(run: RunSpec, space: dict[str, Range | Choices]) -> None:
         ends = domain.choices if isinstance(domain, Choices) else (domain.low, domain.high)
         for value in ends:
             apply(run, {key: value})
+
+
+def grid(run: RunSpec, space: dict[str, Range | Choices]) -> list[Params]:
+    """Every combination of choices in the file's order, the base run's own before all others."""
+    lists = [d.choices for d in space.values() if isinstance(d, Choices)]
+    points: list[Params] = [
+        dict(zip(space, point, strict=True)) for point in itertools.product(*lists)
+    ]
+    base = {key: setting(run, key) for key in space}
+    return sorted(points, key=lambda point: point != base)
 
 
 def contains(domain: Range | Choices, value: Any) -> bool:

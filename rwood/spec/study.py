@@ -73,10 +73,14 @@ class StudySpec(Spec):
         return digest(self.benchmark, self.run, search, {"window": self.cluster.max_concurrent})
 
 
+ID_ACCURACY = "val/nearest_mean"
+"""Accuracy of the nearest class mean on ID val, in percent."""
+
+
 def objectives(benchmark: BenchmarkSpec) -> list[str]:
-    """Names of the metrics that a validation reports, set by set and their means."""
+    """What a search may optimise: metrics of the validation sets, their means, ID accuracy."""
     sets = [""] + [f"{name}/" for name in benchmark.validation]
-    return [f"val/{s}{metric}" for s in sets for metric in METRICS]
+    return [f"val/{s}{metric}" for s in sets for metric in METRICS] + [ID_ACCURACY]
 
 
 def is_minimized(metric: str) -> bool:

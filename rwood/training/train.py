@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import torch
@@ -51,14 +51,41 @@ def train(run: RunSpec, benchmark: BenchmarkSpec, worker: Worker, *, data_root: 
         DataError: an image set is missing or corrupt.
         StudyError: the folder holds another training.
     """
+    epochs = training_epochs(run, benchmark, worker, folder=worker.folder, data_root=data_root)
+    while True:
+        try:
+            report = next(epochs)
+        except StopIteration as end:
+            encoder: Encoder = end.value
+            return encoder
+        worker.report(report)
+
+
+def training_epochs(
+    run: RunSpec, benchmark: BenchmarkSpec, worker: Worker, *, folder: Path, data_root: Path
+) -> Generator[EpochReport, None, Encoder]:
+    """Train one run an epoch at a time; see `train`.
+
+    Args:
+        run: what to train.
+        benchmark: ID train set, validation sets, pixel statistics.
+        worker: rank, world size, device.
+        folder: the run's checkpoints.
+        data_root: where image sets lie.
+
+    Yields:
+        The report of each epoch, whose checkpoint is on disk.
+
+    Returns:
+        The encoder to score.
+    """
     digest = run_digest(run, benchmark)
     train_set = image_sets.open_set(benchmark.id.train, benchmark, data_root)
-    saved = checkpoint.load_latest(worker.folder, digest)
+    saved = checkpoint.load_latest(folder, digest)
     state = _begin(run, benchmark, worker, data_root, saved.get("precision") if saved else None)
     if saved is not None:
         state.unpack(saved)
-        for report in state.history:
-            worker.report(report)
+        yield from list(state.history)
     else:
         state.prototypes_CD = first_prototypes(run, state.encoder, train_set, benchmark, worker)
     network = _wrap(state.encoder, run, worker)
@@ -89,9 +116,9 @@ def train(run: RunSpec, benchmark: BenchmarkSpec, worker: Worker, *, data_root: 
             if done == run.epochs:
                 # Before the last report: whoever hears that the run is complete finds its weights.
                 final = state.best_weights or state.weights()
-                checkpoint.write_tensors(worker.folder / ENCODER_FILE, openood_state(final))
-            checkpoint.save(worker.folder, done, digest, state.pack())
-        worker.report(report)
+                checkpoint.write_tensors(folder / ENCODER_FILE, openood_state(final))
+            checkpoint.save(folder, done, digest, state.pack())
+        yield report
     if state.best_weights is not None:
         state.encoder.load_state_dict(state.best_weights)
     return state.encoder

@@ -8,12 +8,13 @@ from typing import Any
 import optuna
 import pytest
 
-from rwood.cluster.early_stopping import Halving, is_weak, rungs
+from rwood.cluster.early_stopping import Halving, is_dominated, is_weak, rungs
 from rwood.cluster.ledger import Ledger
-from rwood.cluster.proposals import OPTUNA_FILE, Proposals, importances
+from rwood.cluster.proposals import OPTUNA_FILE, Proposals
 from rwood.cluster.relay import FAILURE, REPORT
 from rwood.results import EpochReport, TrialResult
-from rwood.spec.search import EarlyStopping
+from rwood.selection import pareto_front
+from rwood.spec.search import Choices, EarlyStopping
 from rwood.spec.study import StudySpec
 from tests.tiny import tiny
 
@@ -66,7 +67,9 @@ def drive(
         else:
             epoch += 1
             value = objective(config["params"], epoch)
-            report = EpochReport(epoch=epoch, time=0.0, metrics={"val/auroc": value})
+            other = 80 - 3 * abs(config["params"]["loss.between_shift"] - 4) + 0.1 * epoch
+            metrics = {"val/auroc": value, "val/digit7/fpr95": 100 - other}
+            report = EpochReport(epoch=epoch, time=0.0, metrics=metrics)
             result = {REPORT: report.model_dump_json()}
             decision = halving.on_trial_result(None, FakeTrial(number), result)
             live[name] = (config, epoch)
@@ -151,6 +154,92 @@ def test_too_many_failures_end_the_study(tmp_path: Path, study: StudySpec) -> No
     assert study.cluster.max_failures <= len(trials) < study.cluster.max_failures + 3
 
 
+def several(study: StudySpec, **changes: Any) -> StudySpec:
+    assert study.search is not None
+    update = {"objective": ("val/auroc", "val/digit7/fpr95"), **changes}
+    return study.model_copy(update={"search": study.search.model_copy(update=update)})
+
+
+def test_several_objectives_killed_at_random_moments(tmp_path: Path, study: StudySpec) -> None:
+    two = several(study)
+    undisturbed = drive(two, tmp_path / "a", random.Random(1))
+    for seed in (5, 6):
+        order = random.Random(seed)
+        for _ in range(12):
+            drive(two, tmp_path / f"b{seed}", order, steps=order.randrange(1, 12))
+        again = drive(two, tmp_path / f"b{seed}", order)
+        assert outcome(again) == outcome(undisturbed)
+        assert [t.objectives for t in again.values()] == [
+            t.objectives for t in undisturbed.values()
+        ]
+    assert {t.state for t in undisturbed.values()} == {"complete", "stopped"}
+    assert undisturbed[0].objectives.keys() == {"val/auroc", "val/digit7/fpr95"}
+    one = drive(study, tmp_path / "c", random.Random(1))
+    assert [t.params for t in one.values()] != [t.params for t in undisturbed.values()]
+
+
+def test_the_journal_of_several_objectives_is_an_optuna_study(
+    tmp_path: Path, study: StudySpec
+) -> None:
+    trials = drive(several(study), tmp_path / "a", random.Random(1))
+    storage = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend(str(tmp_path / "a" / OPTUNA_FILE))
+    )
+    stored = optuna.load_study(study_name="tiny", storage=storage)
+    complete = [t for t in trials.values() if t.state == "complete"]
+    assert {t.number for t in stored.best_trials} == {
+        t.number for t in pareto_front(complete, ("val/auroc", "val/digit7/fpr95"))
+    }
+
+
+def test_the_sampler_learns_from_several_objectives(tmp_path: Path, study: StudySpec) -> None:
+    """Both objectives want a temperature of 0.2; later trials come nearer to it than chance."""
+
+    def gap(sampler: str) -> float:
+        two = several(study, early_stopping=None, trials=40, sampler=sampler, seed=3)
+        trials = drive(two, tmp_path / sampler, random.Random(1))
+        return sum(abs(float(trials[n].params["loss.temperature"]) - 0.2) for n in range(24, 40))
+
+    assert gap("tpe") < 0.6 * gap("random")
+
+
+def test_a_grid_is_every_combination_once_the_base_first(tmp_path: Path, study: StudySpec) -> None:
+    assert study.search is not None
+    space = {
+        "loss.temperature": Choices(choices=(0.05, 0.1, 0.2)),
+        "loss.between_shift": Choices(choices=(2.0, 4.0)),
+    }
+    update = {"sampler": "grid", "space": space, "trials": 6}
+    spec = study.model_copy(update={"search": study.search.model_copy(update=update)})
+    undisturbed = drive(spec, tmp_path / "a", random.Random(1))
+    params = [undisturbed[n].params for n in range(6)]
+    assert params[0] == {"loss.temperature": 0.1, "loss.between_shift": 4.0}
+    assert len({str(p) for p in params}) == 6
+    assert params[1:] == [
+        {"loss.temperature": t, "loss.between_shift": b}
+        for t in (0.05, 0.1, 0.2)
+        for b in (2.0, 4.0)
+        if (t, b) != (0.1, 4.0)
+    ]
+    order = random.Random(7)
+    for _ in range(5):
+        drive(spec, tmp_path / "b", order, steps=order.randrange(1, 9))
+    assert outcome(drive(spec, tmp_path / "b", order)) == outcome(undisturbed)
+
+
+def test_the_stopping_rule_of_several_objectives_spares_the_front() -> None:
+    names = ("val/auroc", "val/fpr95")
+    peers = [{"val/auroc": float(v), "val/fpr95": float(50 - v)} for v in range(9)]  # a chain
+    extreme = {"val/auroc": -1.0, "val/fpr95": 0.0}  # worst in one, best in the other
+    assert not is_dominated(extreme, peers, names, reduction=3)
+    third = {"val/auroc": 5.5, "val/fpr95": 44.5}  # below three of nine
+    fourth = {"val/auroc": 4.5, "val/fpr95": 45.5}  # below four of nine
+    assert not is_dominated(third, peers, names, reduction=3)
+    assert is_dominated(fourth, peers, names, reduction=3)
+    assert not is_dominated(fourth, [], names, reduction=3)
+    assert not is_dominated(peers[0], peers[:1], names, reduction=3)  # its equal is not better
+
+
 def test_rungs_lie_below_the_full_budget() -> None:
     assert rungs(EarlyStopping(grace_epochs=2, reduction=3), 20) == [2, 6, 18]
     assert rungs(EarlyStopping(grace_epochs=1, reduction=2), 8) == [1, 2, 4]
@@ -164,22 +253,3 @@ def test_the_stopping_rule_keeps_the_best_share() -> None:
     assert not is_weak(2.9, peers, reduction=3, minimized=True)
     assert is_weak(3.1, peers, reduction=3, minimized=True)
     assert not is_weak(-1e9, [], reduction=3, minimized=False)
-
-
-def test_importance_finds_the_knob_that_matters(tmp_path: Path, study: StudySpec) -> None:
-    assert study.search is not None
-    trials = [
-        TrialResult(
-            number=n,
-            params={"loss.temperature": 0.05 + 0.02 * n, "loss.between_shift": (n * 7 % 20) / 4},
-            state="complete",
-            digest="",
-            started=0.0,
-            objective=float(n),
-        )
-        for n in range(20)
-    ]
-    share = importances(study.run, study.search, trials)
-    assert share["loss.temperature"] > 0.8
-    assert sum(share.values()) == pytest.approx(1.0)
-    assert importances(study.run, study.search, trials[:2]) == {}
