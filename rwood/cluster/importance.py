@@ -53,7 +53,9 @@ def importances(
         if trial.number in found:
             study.add_trial(
                 optuna.trial.create_trial(
-                    params=trial.params, distributions=space, value=found[trial.number]
+                    params=trial.params,
+                    distributions={key: space[key] for key in trial.params},
+                    value=found[trial.number],
                 )
             )
     with warnings.catch_warnings():

@@ -21,7 +21,18 @@ from ray.tune.search.optuna import OptunaSearch
 from rwood.cluster.ledger import Ledger
 from rwood.results import TrialResult
 from rwood.spec.run import RunSpec
-from rwood.spec.search import Choices, Range, SearchSpec, grid, setting
+from rwood.spec.search import (
+    LOSS,
+    Choices,
+    Range,
+    SearchSpec,
+    apply,
+    branches,
+    grid,
+    knobs_of,
+    setting,
+    settings,
+)
 from rwood.spec.study import is_minimized
 
 OPTUNA_FILE = "optuna.journal"
@@ -87,7 +98,8 @@ class Proposals(OptunaSearch):  # type: ignore[misc]
                 self._ot_study.enqueue_trial(self._grid[number])
             elif number == 0:
                 run = self._ledger.study.run
-                self._ot_study.enqueue_trial({key: setting(run, key) for key in self._space})
+                own = knobs_of(run, self._space)
+                self._ot_study.enqueue_trial({key: setting(run, key) for key in own})
             self._ledger.open(number, self._ask(number))
         self._numbers[trial_id] = number
         return {"number": number, "params": self._ledger.trials[number].params}
@@ -121,8 +133,12 @@ class Proposals(OptunaSearch):  # type: ignore[misc]
 
     def _ask(self, number: int) -> dict[str, Any]:
         self._ot_study.sampler = sampler(self._search, number)
-        trial = self._ot_study.ask(fixed_distributions=self._space)
+        run = self._ledger.study.run
+        choice = {key: self._space[key] for key in (LOSS,) if key in self._space}
+        trial = self._ot_study.ask(fixed_distributions=choice)
         assert trial.number == number
+        for key, domain in knobs_of(apply(run, trial.params), self._space).items():
+            _suggest(trial, key, domain)
         self._asked.append(trial)
         return dict(trial.params)
 
@@ -153,7 +169,8 @@ class Proposals(OptunaSearch):  # type: ignore[misc]
 
 def distributions(run: RunSpec, search: SearchSpec) -> dict[str, BaseDistribution]:
     """Optuna's form of the search space; a setting that is an integer stays one."""
-    return {key: _distribution(setting(run, key), domain) for key, domain in search.space.items()}
+    values = {k: v for branch in branches(run, search.space) for k, v in settings(branch).items()}
+    return {key: _distribution(values[key], domain) for key, domain in search.space.items()}
 
 
 def sampler(search: SearchSpec, number: int) -> optuna.samplers.BaseSampler:
@@ -166,6 +183,9 @@ def sampler(search: SearchSpec, number: int) -> optuna.samplers.BaseSampler:
         return optuna.samplers.TPESampler(
             seed=seed,
             multivariate=True,
+            # Settings of one loss are learned together, from the trials that have them.
+            group=LOSS in search.space,
+            warn_independent_sampling=False,
             constant_liar=True,
             n_startup_trials=search.startup_trials,
         )
@@ -185,6 +205,16 @@ def open_journal(path: Path, name: str, objectives: Sequence[str]) -> optuna.Stu
         warnings.simplefilter("ignore")  # Optuna calls names of metrics experimental.
         study.set_metric_names(list(objectives))
     return study
+
+
+def _suggest(trial: optuna.Trial, key: str, domain: BaseDistribution) -> None:
+    match domain:
+        case CategoricalDistribution():
+            trial.suggest_categorical(key, domain.choices)
+        case IntDistribution():
+            trial.suggest_int(key, domain.low, domain.high, log=domain.log)
+        case FloatDistribution():
+            trial.suggest_float(key, domain.low, domain.high, log=domain.log)
 
 
 def _distribution(current: Any, domain: Range | Choices) -> BaseDistribution:

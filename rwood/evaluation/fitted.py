@@ -60,7 +60,7 @@ class Fitted:
             case Rmds():
                 scores_Q = scorers.score_rmds(self.state, queries_QD.double())
             case Ssd():
-                scores_Q = scorers.score_ssd(self.state, queries_QD)
+                scores_Q = scorers.score_ssd(self.state, queries_QD.double())
             case Cosine():
                 scores_Q = scorers.score_cosine(self.state, queries_QD)
             case Knn():

@@ -50,7 +50,7 @@ def knob_table(inputs: ReportInputs) -> Table:
             knob.name,
             knob.range,
             plain_number(knob.base),
-            plain_number(chosen.get(knob.key, knob.base)),
+            plain_number(chosen.get(knob.key)),
         )
         for knob in knobs(inputs.spec)
     )

@@ -14,7 +14,18 @@ from rwood.errors import SpecError
 from rwood.spec.base import Spec
 from rwood.spec.benchmark import BenchmarkSpec
 from rwood.spec.run import LOSSES, RunSpec
-from rwood.spec.search import apply, check_space, contains, setting, settings
+from rwood.spec.search import (
+    LOSS,
+    SearchSpec,
+    apply,
+    branches,
+    check_space,
+    contains,
+    grid,
+    has,
+    setting,
+    settings,
+)
 from rwood.spec.study import StudySpec, objectives
 
 S = TypeVar("S", bound=Spec)
@@ -174,12 +185,25 @@ def _check_search(study: StudySpec, path: Path) -> None:
             got=wanted,
             allowed=allowed,
         )
-    for key, domain in search.space.items():
+    _check_knobs(study.run, search, path)
+    points = len(grid(study.run, search.space)) if search.sampler == "grid" else search.trials
+    if search.trials > points:
+        raise SpecError(
+            f"{path}: search.trials: the grid has {points} points, not {search.trials}",
+            file=str(path),
+            key="search.trials",
+        )
+
+
+def _check_knobs(run: RunSpec, search: SearchSpec, path: Path) -> None:
+    """Every key is a setting under some loss of the space, every end of its range allowed there."""
+    losses = {key: domain for key, domain in search.space.items() if key == LOSS}
+    for key, domain in [*losses.items(), *search.space.items()]:
         try:
-            check_space(study.run, {key: domain})
+            check_space(run, losses | {key: domain})
         except KeyError:
             raise SpecError(
-                f"{path}: search.space: {_no_such_setting(key, study.run)}",
+                f"{path}: search.space: {_no_such_setting(key, *branches(run, losses))}",
                 file=str(path),
                 key=key,
             ) from None
@@ -189,17 +213,23 @@ def _check_search(study: StudySpec, path: Path) -> None:
                 file=str(path),
                 key=key,
             ) from error
-        if not contains(domain, setting(study.run, key)):
+        if has(run, key) and not contains(domain, setting(run, key)):
             raise SpecError(
-                f"{path}: search.space: {key}: the base run's {setting(study.run, key)} is outside "
+                f"{path}: search.space: {key}: the base run's {setting(run, key)} is outside "
                 f"the range; it is the first trial, so widen the range or change run.{key}",
                 file=str(path),
                 key=key,
             )
 
 
-def _no_such_setting(key: str, run: RunSpec) -> str:
-    allowed = list(settings(run))
+def _no_such_setting(key: str, *runs: RunSpec) -> str:
+    """Why a key is none of a run's, under any of its losses."""
+    group, _, leaf = key.partition(".")
+    owners = [n for n, kind in LOSSES.items() if group == "loss" and leaf in kind.model_fields]
+    if owners:
+        names = ", ".join(run.loss.name for run in runs)
+        return f"{key} is a setting of loss.name {' and '.join(owners)}, not of {names}"
+    allowed = list(dict.fromkeys(name for run in runs for name in settings(run)))
     near = difflib.get_close_matches(key, allowed, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else f"allowed: {', '.join(allowed)}"
     return f"{key} is not a setting of a run; {hint}"

@@ -2,17 +2,20 @@
 
 import itertools
 import json
-import math
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from rwood.spec.base import Spec, number_from_text
-from rwood.spec.run import RunSpec
+from rwood.spec.run import LOSSES, RunSpec
 
 Value = float | int | str | bool
 Params = dict[str, Value]
 """Dotted run settings by value, e.g. `{"loss.temperature": 0.07}`."""
+LOSS = "loss.name"
+"""The setting on which it depends what other settings there are."""
+D = TypeVar("D")
 
 _Bound = Annotated[int | float, BeforeValidator(number_from_text)]
 
@@ -83,7 +86,10 @@ class SearchSpec(Spec):
     Empty: one, with the seed of the run.
     """
     space: dict[str, Domain] = Field(min_length=1)
-    """Dotted run settings and their ranges."""
+    """Dotted run settings and their ranges.
+
+    Where `loss.name` is among them, a setting that only some losses have is searched with those.
+    """
     sampler: Literal["tpe", "random", "grid"] = "tpe"
     """`tpe`: multivariate tree-structured Parzen estimator; `grid`: all choices, in order."""
     startup_trials: int = Field(default=8, ge=1)
@@ -116,11 +122,6 @@ class SearchSpec(Spec):
             ranges = [key for key, d in self.space.items() if not isinstance(d, Choices)]
             if ranges:
                 raise ValueError(f"space.{ranges[0]}: a grid needs choices, not a range")
-            points = math.prod(
-                len(d.choices) for d in self.space.values() if isinstance(d, Choices)
-            )
-            if self.trials > points:
-                raise ValueError(f"trials: the grid has {points} points, not {self.trials}")
         return self
 
 
@@ -153,41 +154,88 @@ def settings(run: Spec, prefix: str = "") -> dict[str, Any]:
 def apply(run: RunSpec, params: Params) -> RunSpec:
     """The run with some settings replaced, validated again.
 
+    Another `loss.name` starts from that loss's defaults: the settings of one loss mean nothing to
+    another, and those of the same name have other optima.
+
     Raises:
         KeyError: a key is not a setting of the run.
         pydantic.ValidationError: a value is not allowed there.
     """
-    plain = run.model_dump(mode="json")
+    plain: dict[str, Any] = run.model_dump(mode="json")
+    name = params.get(LOSS, run.loss.name)
+    if name != run.loss.name:
+        kind = LOSSES.get(str(name))
+        plain["loss"] = kind().model_dump(mode="json") if kind else {"name": name}
     for key, value in params.items():
-        setting(run, key)
         *parents, leaf = key.split(".")
-        node = plain
+        node: Any = plain
         for part in parents:
-            node = node[part]
+            node = node.get(part) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or leaf not in node:
+            raise KeyError(key)
         node[leaf] = value
     return RunSpec.model_validate_json(json.dumps(plain))
 
 
-def check_space(run: RunSpec, space: dict[str, Range | Choices]) -> None:
-    """Try every end of every range on the run.
+def branches(run: RunSpec, space: Mapping[str, Range | Choices]) -> list[RunSpec]:
+    """The run under every loss that a space chooses from, its own first; without a choice, itself.
 
     Raises:
-        KeyError: a key is not a setting of the run.
+        pydantic.ValidationError: there is no such loss, or the run cannot be had with it.
+    """
+    domain = space.get(LOSS)
+    if domain is None:
+        return [run]
+    names = domain.choices if isinstance(domain, Choices) else (domain.low, domain.high)
+    found = [apply(run, {LOSS: name}) for name in names]
+    return sorted(found, key=lambda branch: branch.loss.name != run.loss.name)
+
+
+def knobs_of(run: RunSpec, space: Mapping[str, D]) -> dict[str, D]:
+    """The part of a space that a run has: what only other losses have is left out.
+
+    `loss.name` comes first: what else there is to choose depends on it.
+    """
+    own = {key: domain for key, domain in space.items() if has(run, key)}
+    return {key: own[key] for key in sorted(own, key=lambda key: key != LOSS)}
+
+
+def has(run: RunSpec, key: str) -> bool:
+    """Whether a run has a dotted setting."""
+    try:
+        setting(run, key)
+    except KeyError:
+        return False
+    return True
+
+
+def check_space(run: RunSpec, space: Mapping[str, Range | Choices]) -> None:
+    """Try every end of every range on the run, under every loss that has the setting.
+
+    Raises:
+        KeyError: a key is a setting of the run under no loss of the space.
         pydantic.ValidationError: an end of a range is not allowed there.
     """
+    under = branches(run, space)
     for key, domain in space.items():
+        found = [branch for branch in under if has(branch, key)]
+        if not found:
+            raise KeyError(key)
         ends = domain.choices if isinstance(domain, Choices) else (domain.low, domain.high)
-        for value in ends:
-            apply(run, {key: value})
+        for branch in found if key != LOSS else ():
+            for value in ends:
+                apply(branch, {key: value})
 
 
 def grid(run: RunSpec, space: dict[str, Range | Choices]) -> list[Params]:
     """Every combination of choices in the file's order, the base run's own before all others."""
-    lists = [d.choices for d in space.values() if isinstance(d, Choices)]
-    points: list[Params] = [
-        dict(zip(space, point, strict=True)) for point in itertools.product(*lists)
-    ]
-    base = {key: setting(run, key) for key in space}
+    points: list[Params] = []
+    for branch in branches(run, space):
+        own = knobs_of(branch, space)
+        lists = [d.choices for d in own.values() if isinstance(d, Choices)]
+        some = [dict(zip(own, point, strict=True)) for point in itertools.product(*lists)]
+        points += [point for point in some if point.get(LOSS, branch.loss.name) == branch.loss.name]
+    base = {key: setting(run, key) for key in knobs_of(run, space)}
     return sorted(points, key=lambda point: point != base)
 
 

@@ -68,9 +68,10 @@ def rmds(known: Known, queries_QD: np.ndarray) -> np.ndarray:
 
 def ssd(known: Known, queries_QD: np.ndarray) -> np.ndarray:
     """Unit rows, z-scored, one Gaussian; dims that never vary stand still."""
-    mean, std = known.rows_ND.mean(axis=0), known.rows_ND.std(axis=0)
+    rows_ND, queries_QD = unit(known.rows_ND), unit(queries_QD)
+    mean, std = rows_ND.mean(axis=0), rows_ND.std(axis=0)
     alive = std > 1e-10
-    z_ND, z_QD = ((x - mean)[:, alive] / std[alive] for x in (known.rows_ND, queries_QD))
+    z_ND, z_QD = ((x - mean)[:, alive] / std[alive] for x in (rows_ND, queries_QD))
     return distances(z_QD, z_ND.mean(axis=0), np.cov(z_ND.T, bias=True))
 
 
