@@ -26,7 +26,8 @@ def importances(
 
     Source: Hutter et al., ICML 2014, as in Optuna. Trials are compared at one epoch: at the end if
     `ENOUGH` are complete, else at the last rung that `ENOUGH` trials reached, else where most did.
-    A trial that was stopped early counts at the rungs that it reached, on equal terms.
+    A trial that was stopped early counts at the rungs that it reached, on equal terms. Of settings
+    that only some losses have, nothing can be said across losses.
 
     Returns:
         Setting -> share, empty if there is nothing to say; and a sentence on what was compared, or
@@ -63,10 +64,11 @@ def importances(
         shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
     where = "complete trials" if epoch == run.epochs else f"trials that reached epoch {epoch}"
     few = f" (only {len(reached[run.epochs])} are complete)" if epoch < run.epochs else ""
+    alone = "" if len(shares) == len(space) else " Settings that not all of them have are left out."
     return (
         {key: float(share) for key, share in shares.items()},
         f"Importance by fANOVA: the share of the variance of {objective} over {len(found)} {where}"
-        f"{few} that each setting explains.",
+        f"{few} that each setting explains.{alone}",
     )
 
 

@@ -16,6 +16,7 @@ from rwood.spec.benchmark import BenchmarkSpec
 from rwood.spec.run import LOSSES, RunSpec
 from rwood.spec.search import (
     LOSS,
+    Params,
     SearchSpec,
     apply,
     branches,
@@ -63,19 +64,24 @@ def set_values(study: StudySpec, assignments: Sequence[str]) -> StudySpec:
     Raises:
         SpecError: no `=`, no such setting, or a value that is not allowed there.
     """
-    run = study.run
+    params: Params = {}
     for word in assignments:
         key, equals, text = word.partition("=")
         if not equals:
             raise SpecError(f"--set {word}: write it as key=value", key=word)
-        try:
-            run = apply(run, {key: yaml.safe_load(text)})
-        except KeyError:
-            raise SpecError(f"--set {key}: {_no_such_setting(key, run)}", key=key) from None
-        except ValidationError as error:
-            raise SpecError(f"--set {_sentence(error.errors()[0], RunSpec)}", key=key) from error
-    plain = {**study.model_dump(mode="json"), "run": run.model_dump(mode="json")}
-    return StudySpec.model_validate_json(json.dumps(plain))
+        params[key] = yaml.safe_load(text)
+    try:
+        run = apply(study.run, params)
+        plain = {**study.model_dump(mode="json"), "run": run.model_dump(mode="json")}
+        return StudySpec.model_validate_json(json.dumps(plain))
+    except KeyError as error:
+        key = error.args[0]
+        loss = LOSSES.get(str(params.get(LOSS, study.run.loss.name)), type(study.run.loss))()
+        under = study.run.model_copy(update={"loss": loss})
+        raise SpecError(f"--set {key}: {_no_such_setting(key, under)}", key=key) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise SpecError(f"--set {_sentence(first, RunSpec)}", key=_dotted(first)) from error
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:

@@ -77,3 +77,25 @@ def test_where_there_is_nothing_to_compare_the_report_says_so(study: StudySpec) 
     assert importances(study.run, study.search, [])[0] == {}
     same = [trial(n, 9).model_copy(update={"history": trial(0, 9).history}) for n in range(9)]
     assert importances(study.run, study.search, same)[0] == {}
+
+
+def test_importance_across_losses_is_of_what_all_of_them_have(tmp_path: Path) -> None:
+    space = {
+        "loss.name": {"choices": ["reweightood", "supcon"]},
+        "loss.temperature": {"low": 0.01, "high": 1.0},
+        "loss.between_shift": {"low": 0.0, "high": 6.0},
+    }
+    mixed = tiny(tmp_path, run__epochs=9, search__space=space)
+    assert mixed.search is not None
+    trials = []
+    for number in range(20):
+        one = trial(number, 9)
+        name = ("reweightood", "supcon")[number % 2]
+        own = {k: v for k, v in one.params.items() if number % 2 == 0 or "temp" in k}
+        trials.append(one.model_copy(update={"params": {"loss.name": name, **own}}))
+    shares, sentence = importances(mixed.run, mixed.search, trials)
+    assert shares.keys() == {"loss.name", "loss.temperature"}
+    assert "Settings that not all of them have are left out." in sentence
+    alone, sentence = importances(mixed.run, mixed.search, trials[::2])
+    assert alone.keys() == space.keys()
+    assert "left out" not in sentence

@@ -1,6 +1,7 @@
 """The search without Ray: proposals and early stopping depend on results, never on timing."""
 
 import random
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from rwood.cluster.proposals import OPTUNA_FILE, Proposals
 from rwood.cluster.relay import FAILURE, REPORT
 from rwood.results import EpochReport, TrialResult
 from rwood.selection import pareto_front
-from rwood.spec.search import Choices, EarlyStopping
+from rwood.spec.search import Choices, EarlyStopping, apply
 from rwood.spec.study import StudySpec
 from tests.tiny import tiny
 
@@ -25,9 +26,10 @@ class FakeTrial:
 
 
 def objective(params: dict[str, Any], epoch: int) -> float:
-    return (
-        90 - 40 * abs(params["loss.temperature"] - 0.2) - abs(params["loss.between_shift"]) + epoch
-    )
+    """A setting that a trial's loss does not have costs a point."""
+    temperature, shift = params.get("loss.temperature"), params.get("loss.between_shift")
+    lost = 1.0 if temperature is None else 40 * abs(temperature - 0.2)
+    return 90 - lost - (1.0 if shift is None else abs(shift)) + epoch
 
 
 def drive(
@@ -67,7 +69,7 @@ def drive(
         else:
             epoch += 1
             value = objective(config["params"], epoch)
-            other = 80 - 3 * abs(config["params"]["loss.between_shift"] - 4) + 0.1 * epoch
+            other = 80 - 3 * abs(config["params"].get("loss.between_shift", 0.0) - 4) + 0.1 * epoch
             metrics = {"val/auroc": value, "val/digit7/fpr95": 100 - other}
             report = EpochReport(epoch=epoch, time=0.0, metrics=metrics)
             result = {REPORT: report.model_dump_json()}
@@ -100,6 +102,77 @@ def study(tmp_path: Path) -> StudySpec:
         search__early_stopping={"grace_epochs": 1, "reduction": 3},
         cluster__max_concurrent=3,
     )
+
+
+OWN = {
+    "reweightood": {"loss.temperature", "loss.between_shift"},
+    "cider": {"loss.temperature", "loss.momentum"},
+    "cross_entropy": {"loss.label_smoothing"},
+}
+"""What each loss of the mixed study has of its space."""
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> StudySpec:
+    """A space over losses in which no setting belongs to all of them."""
+    space = {
+        "loss.label_smoothing": {"low": 0.0, "high": 0.3},
+        "loss.momentum": {"low": 0.5, "high": 0.99},
+        "loss.temperature": {"low": 0.05, "high": 0.5, "log": True},
+        "loss.between_shift": {"low": 0.0, "high": 6.0},
+        "loss.name": {"choices": list(OWN)},
+        "optimizer.lr": {"low": 0.01, "high": 0.5, "log": True},
+    }
+    return tiny(
+        tmp_path,
+        run__epochs=9,
+        search__space=space,
+        search__trials=40,
+        search__startup_trials=6,
+        search__early_stopping={"grace_epochs": 1, "reduction": 3},
+        cluster__max_concurrent=3,
+    )
+
+
+def test_a_trial_has_the_settings_of_its_loss_and_no_other(
+    tmp_path: Path, mixed: StudySpec
+) -> None:
+    trials = drive(mixed, tmp_path / "a", random.Random(1))
+    assert {t.params["loss.name"] for t in trials.values()} == set(OWN)
+    for trial in trials.values():
+        own = OWN[str(trial.params["loss.name"])]
+        assert trial.params.keys() == own | {"loss.name", "optimizer.lr"}
+        loss = apply(mixed.run, trial.params).loss
+        assert loss.name == trial.params["loss.name"]
+    first = trials[0].params
+    assert first["loss.name"] == "reweightood"
+    assert (first["loss.temperature"], first["loss.between_shift"]) == (0.1, 4.0)
+
+
+def test_a_mixed_study_learns(tmp_path: Path, mixed: StudySpec) -> None:
+    trials = drive(mixed, tmp_path / "a", random.Random(1))
+    late = [t.params for n, t in trials.items() if n >= 20 and "loss.temperature" in t.params]
+    early = [t.params for n, t in trials.items() if 0 < n < 7 and "loss.temperature" in t.params]
+    miss = [
+        statistics.fmean(abs(float(p["loss.temperature"]) - 0.2) for p in some)
+        for some in (early, late)
+    ]
+    assert miss[1] < miss[0]
+
+
+def test_a_mixed_study_killed_at_random_moments_is_the_same_study(
+    tmp_path: Path, mixed: StudySpec
+) -> None:
+    undisturbed = outcome(drive(mixed, tmp_path / "a", random.Random(1)))
+    order = random.Random(5)
+    for _ in range(12):
+        drive(mixed, tmp_path / "b", order, steps=order.randrange(1, 20))
+    assert outcome(drive(mixed, tmp_path / "b", order)) == undisturbed
+    storage = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend(str(tmp_path / "b" / OPTUNA_FILE))
+    )
+    stored = optuna.load_study(study_name="tiny", storage=storage).trials
+    assert [t.params for t in stored] == [params for _, params, *_ in undisturbed]
 
 
 def test_the_study_does_not_depend_on_who_reports_first(tmp_path: Path, study: StudySpec) -> None:
