@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from rwood.data import image_sets, packs
 from rwood.data.image_sets import NAMED, references
-from rwood.spec.benchmark import BenchmarkSpec, ImageSetRef, SubsetSet
+from rwood.spec.benchmark import BenchmarkSpec, DerivedSet, ImageSetRef, SubsetSet
+from rwood.spec.search import SearchSpec
 from rwood.spec.study import StudySpec
 
 
@@ -15,8 +16,6 @@ class _Network:
     """An encoder of the width below, head included; per view where an image is meant."""
 
     width: int
-    dim: int
-    """Length of an embedding."""
     parameters: float
     last_stage: float
     """Those that learn under `trainable: layer4`."""
@@ -27,10 +26,10 @@ class _Network:
 
 
 NETWORKS = {
-    "small_cnn": _Network(16, 32, 2.2e4, 1.5e4, 4.3e3, 4.1e3),
-    "resnet18_32x32": _Network(64, 512, 11.5e6, 8.7e6, 1.2e6, 0.3e6),
-    "resnet18_224x224": _Network(64, 512, 11.5e6, 8.7e6, 5.6e6, 2.7e6),
-    "resnet50": _Network(64, 2048, 28.0e6, 19.4e6, 21.5e6, 3.8e6),
+    "small_cnn": _Network(16, 2.2e4, 1.5e4, 4.3e3, 4.1e3),
+    "resnet18_32x32": _Network(64, 11.5e6, 8.7e6, 1.2e6, 0.3e6),
+    "resnet18_224x224": _Network(64, 11.5e6, 8.7e6, 5.6e6, 2.7e6),
+    "resnet50": _Network(64, 28.0e6, 19.4e6, 21.5e6, 3.8e6),
 }
 SCORED = {"all": 1 / 6, "layer4": 0.4}
 """Work on a scored image beside a training image: one pass of six (two views, there and twice the
@@ -49,16 +48,18 @@ def estimate(study: StudySpec, images_per_s: float | None = None) -> list[str]:
     epochs, reruns, expected = study.run.epochs, _reruns(study), 0.0
     lines = []
     if study.search is not None:
-        full = study.search.trials * epochs
-        expected = study.search.trials * expected_epochs(study)
+        trainings = study.search.trials * max(1, len(study.search.seeds))
+        full = trainings * epochs
+        expected = trainings * expected_epochs(study)
         lines.append(
-            f"search: {study.search.trials} trials, about {expected:,.0f} of {full:,} epochs, "
-            f"{study.cluster.max_concurrent} at a time; objective {study.search.objective}"
+            f"search: {study.search.trials} trials{_seeds(study.search)}, about "
+            f"{expected:,.0f} of {full:,} epochs, {study.cluster.max_concurrent} at a time; "
+            f"{_goal(study.search)}"
         )
     lines.append(f"benchmark: {reruns} reruns of {epochs} epochs")
     lines.append(f"data: {data_sentence(study.benchmark)}")
     lines.append(f"memory: {memory_sentence(study)}")
-    images = _count(study.benchmark.id.train)
+    images = _count(study.benchmark.id.train, study.benchmark)
     if images is None:
         return [
             *lines,
@@ -74,6 +75,15 @@ def estimate(study: StudySpec, images_per_s: float | None = None) -> list[str]:
         work = trained + SCORED[study.run.model.trainable] * scored
         lines.append(f"time: {_time_sentence(study, work / images_per_s / 3600, images_per_s)}")
     return lines
+
+
+def _seeds(search: SearchSpec) -> str:
+    return f" of {len(search.seeds)} seeds" if search.seeds else ""
+
+
+def _goal(search: SearchSpec) -> str:
+    plural = "s" if len(search.objectives) > 1 else ""
+    return f"objective{plural} {', '.join(search.objectives)}"
 
 
 def expected_epochs(study: StudySpec) -> float:
@@ -93,7 +103,7 @@ def data_sentence(benchmark: BenchmarkSpec) -> str:
     """Images of all sets, the size of their packs, and which sets are too large for one."""
     known, packed, unknown, streamed = 0, 0, 0, []
     for key, ref in references(benchmark):
-        count = _count(ref)
+        count = _count(ref, benchmark)
         if count is None:
             unknown += 1
             continue
@@ -101,7 +111,7 @@ def data_sentence(benchmark: BenchmarkSpec) -> str:
         size = packs.pack_bytes(count, image_sets.transform_of(ref, benchmark))
         if size > image_sets.PACK_LIMIT:
             streamed.append(f"{key} ({_size(size)} decoded)")
-        elif not image_sets.is_embedded(ref):
+        elif image_sets.has_files(ref):
             packed += size
     parts = [f"{known:,} images" + (f", and {unknown} set(s) of unknown size" * bool(unknown))]
     if packed:
@@ -118,16 +128,17 @@ def memory_sentence(study: StudySpec) -> str:
     scale, frozen = model.width / network.width, model.trainable == "layer4"
     learns = network.last_stage if frozen else network.parameters
     weights = 4 * scale**2 * (network.parameters + 2 * learns)  # gradient and momentum
+    weights *= max(1, len(study.search.seeds)) if study.search else 1  # side by side
     half = study.run.precision in ("bfloat16", "float16")
     half |= study.run.precision == "auto" and study.cluster.gpus_per_worker > 0
     views = 2 * math.ceil(study.run.batch_size / study.cluster.workers)
     kept = scale * (network.kept_last_stage if frozen else network.kept) * (2 if half else 4)
     pixels = 2 * 4 * benchmark.channels * benchmark.image_size**2  # before and after normalising
     sentence = f"about {_size(weights + views * (kept + pixels))} on each worker's device"
-    images = _count(benchmark.id.train)
+    images = _count(benchmark.id.train, benchmark)
     if images is None:
         return sentence
-    embeddings = 4 * images * scale * network.dim
+    embeddings = 4 * images * model.dim
     return f"{sentence} to train, {_size(weights + embeddings)} on the first's to score"
 
 
@@ -165,11 +176,15 @@ def _scored(study: StudySpec, expected: float) -> int:
 
 def _total(benchmark: BenchmarkSpec, prefixes: Iterable[str]) -> int:
     wanted = tuple(prefixes)
-    return sum(_count(ref) or 0 for key, ref in references(benchmark) if key.startswith(wanted))
+    return sum(
+        _count(ref, benchmark) or 0 for key, ref in references(benchmark) if key.startswith(wanted)
+    )
 
 
-def _count(ref: ImageSetRef) -> int | None:
+def _count(ref: ImageSetRef, benchmark: BenchmarkSpec) -> int | None:
     """Images of a set; None where only its folder or list could tell."""
+    if isinstance(ref, DerivedSet):
+        return _count(benchmark.id.val, benchmark)
     if isinstance(ref, SubsetSet):
         return ref.images
     return NAMED[ref].count if isinstance(ref, str) else None

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Console, Group
@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from rwood.results import EpochReport, TrialResult
-from rwood.spec.study import StudySpec, is_minimized
+from rwood.selection import select_champion, values_of
+from rwood.spec.study import StudySpec
 
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -48,12 +49,11 @@ class Tally:
         return len(self.trials) - self.count("running")
 
     def best(self) -> TrialResult | None:
-        """The complete trial with the best objective so far."""
-        complete = [t for t in self.trials.values() if t.objective is not None]
+        """The trial that would be the champion now."""
+        complete = [t for t in self.trials.values() if t.state == "complete"]
         if not complete or self.study.search is None:
             return None
-        sign = 1 if is_minimized(self.study.search.objective) else -1
-        return min(complete, key=lambda t: (sign * (t.objective or 0.0), t.number))
+        return select_champion(complete, self.study.search.objectives)
 
     def running(self, metric: str) -> float:
         """Sum of a metric over the running trials' last epochs."""
@@ -191,12 +191,12 @@ class LiveView:
             return Text("")
         knobs = "  ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
                           for key, value in best.params.items())  # fmt: skip
-        value = f"{search.objective} {best.objective:.2f}"
+        value = reached(best, search.objectives)
         return Text.assemble(("best ", "bold"), f"{value} (trial {best.number}): {knobs}")
 
     def _running_table(self) -> Table:
         assert self._study.search is not None
-        objective = self._study.search.objective
+        objective = self._study.search.primary
         table = Table(box=None, pad_edge=False, show_header=False)
         for trial in sorted(self._tally.trials.values(), key=lambda t: t.number):
             if trial.state == "running":
@@ -230,15 +230,20 @@ def describe(trial: TrialResult, tally: Tally) -> str:
     text = f"trial {trial.number} {words[trial.state]} after {len(trial.history)} epochs"
     if trial.error:
         text += f": {trial.error}"
-    values = [r.metrics[search.objective] for r in trial.history if search.objective in r.metrics]
-    if values:
-        text += f", {search.objective} {values[-1]:.2f}"
+    validated = [r.metrics for r in trial.history if search.primary in r.metrics]
+    if validated:
+        text += "".join(f", {name} {validated[-1][name]:.2f}" for name in search.objectives)
     best = tally.best()
     if best is not None:
         text += f"; best {best.objective:.2f} (trial {best.number})"
     left = tally.seconds_left(search.trials)
     text += f"; {tally.closed}/{search.trials} done"
     return text + (f", {duration(left)} left" if left else "")
+
+
+def reached(trial: TrialResult, objectives: Sequence[str]) -> str:
+    """Every objective of a complete trial, in a line."""
+    return ", ".join(f"{name} {v:.2f}" for name, v in values_of(trial, objectives).items())
 
 
 def sparkline(values: list[float]) -> str:

@@ -1,4 +1,4 @@
-"""What comes out: trials, reruns, benchmarks, studies; JSON both ways; the choice of a champion.
+"""What comes out: trials, reruns, benchmarks, studies; JSON both ways.
 
 Scores are higher = more OOD. Metrics are in percent, named `<part>/<set>/<metric>`.
 """
@@ -13,8 +13,8 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rwood.errors import StudyError
+from rwood.spec.benchmark import ScorerSpec
 from rwood.spec.search import Params
-from rwood.spec.study import is_minimized
 
 STUDY_FILE = "study.json"
 """Record of a study in its results folder."""
@@ -52,6 +52,8 @@ class RunResult(Record):
     history: tuple[EpochReport, ...]
     tables: dict[str, "BenchmarkTable"]
     """`<protocol>/<scorer>` -> the OOD sets' metrics."""
+    scorers: tuple[ScorerSpec, ...] = ()
+    """The scorers of the tables, with the settings used, the run's own first."""
     id_metrics: dict[str, float]
     """Accuracy of the embedding on the ID test set, in percent: `linear_probe`, `nearest_mean`."""
     seconds: float
@@ -95,7 +97,11 @@ class TrialResult(Record):
     finished: float | None = None
     history: tuple[EpochReport, ...] = ()
     objective: float | None = None
-    """Value of the study's objective after the last epoch; None unless complete."""
+    """Value of the study's first objective after the last epoch; None unless complete."""
+    objectives: dict[str, float] = {}
+    """Every objective after the last epoch, by name; empty unless complete."""
+    spread: dict[str, float] = {}
+    """Objective -> population std over the trial's seeds; empty for one seed."""
     error: str | None = None
     """Why it failed, in one line."""
 
@@ -107,7 +113,9 @@ class StudyResult(Record):
     id: str
     """Drawn when the study first started; names its runs in MLflow."""
     objective: str | None
-    """Metric optimised; None without a search."""
+    """Metric optimised, the first of several; None without a search."""
+    objectives: tuple[str, ...] = ()
+    """All metrics optimised."""
     trial_digest: str
     """What must not change for the study to go on."""
     finished: str | None = None
@@ -117,6 +125,8 @@ class StudyResult(Record):
     trials: tuple[TrialResult, ...] = ()
     champion: int | None = None
     """Trial number; None before selection or without a search."""
+    front: tuple[int, ...] = ()
+    """Numbers of the trials that no other trial dominates; the champion alone if one objective."""
     champion_params: Params = {}
     runs: tuple[RunResult, ...] = ()
     """Reruns: champion, then base."""
@@ -174,22 +184,6 @@ def mean_of(rows: Iterable[SetMetrics]) -> SetMetrics:
 def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
     """Mean and population standard deviation, as OpenOOD prints over runs."""
     return statistics.fmean(values), statistics.pstdev(values)
-
-
-def select_champion(trials: Iterable[TrialResult], objective: str) -> TrialResult:
-    """The complete trial with the best objective; ties go to the lower number.
-
-    Raises:
-        StudyError: no trial is complete.
-    """
-    complete = [t for t in trials if t.state == "complete" and t.objective is not None]
-    if not complete:
-        raise StudyError(
-            "no complete trial: nothing can be selected; raise search.trials or look at the "
-            "failed trials' errors"
-        )
-    sign = 1.0 if is_minimized(objective) else -1.0
-    return min(complete, key=lambda t: (sign * (t.objective or 0.0), t.number))
 
 
 def save(record: Record, path: Path) -> None:

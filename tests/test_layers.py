@@ -12,6 +12,7 @@ LAYERS = [
     {"errors"},
     {"spec"},
     {"results"},
+    {"selection"},
     {"data", "model", "method"},
     {"evaluation"},
     {"training", "tracking", "tracked", "report", "detector"},
@@ -28,6 +29,7 @@ ONLY_IN = {
     "rich": {"cli", "progress"},
 }
 NO_TORCH = {"cli", "spec", "results", "report", "tracking", "tracked", "errors", "progress", "cost"}
+NO_TORCH |= {"selection"}
 
 
 def room_of(path: Path) -> str:

@@ -7,9 +7,12 @@ import pytest
 from rwood.cost import estimate
 from rwood.data.image_sets import check_known
 from rwood.spec.load import load_benchmark, load_study
+from rwood.spec.run import ReweightOODLoss
+from rwood.spec.search import grid
 from tests.conftest import STUDIES
 
-FILES = sorted(STUDIES.glob("*.yaml"))
+FILES = sorted(path for path in STUDIES.rglob("*.yaml") if path.parent.name != "benchmarks")
+ABLATIONS = [path for path in FILES if path.parent.name == "ablations"]
 BENCHMARKS = sorted((STUDIES / "benchmarks").glob("*.yaml"))
 
 
@@ -22,7 +25,7 @@ def test_studies_load_and_say_what_they_cost(path: Path) -> None:
     opening = path.read_text().split("\nname:")[0]
     for word in ("# Question:", "# Command:", "# Cost:", "# Expected:"):
         assert word in opening, f"{path.name} does not say {word}"
-    assert f"studies/{path.name}" in opening
+    assert f"studies/{path.relative_to(STUDIES)}" in opening
 
 
 @pytest.mark.parametrize("path", BENCHMARKS, ids=lambda p: p.stem)
@@ -33,6 +36,28 @@ def test_benchmarks_load_and_keep_test_sets_apart(path: Path) -> None:
     seen = [benchmark.id.train, benchmark.id.val, *benchmark.validation.values()]
     tested = [benchmark.id.test, *benchmark.near.values(), *benchmark.far.values()]
     assert not {str(s) for s in seen} & {str(t) for t in tested}
+
+
+def test_every_knob_of_the_loss_has_an_ablation() -> None:
+    knobs = set(ReweightOODLoss.model_fields) - {"name", "scope"}
+    for id_set in ("digits", "cifar10"):
+        asked = [load_study(p) for p in ABLATIONS if p.stem.startswith(f"{id_set}-")]
+        assert {next(iter(s.search.space)) for s in asked if s.search} == {
+            f"loss.{knob}" for knob in knobs
+        }
+
+
+@pytest.mark.parametrize("path", ABLATIONS, ids=lambda p: p.stem)
+def test_ablations_change_one_knob_over_seeds(path: Path) -> None:
+    study = load_study(path)
+    assert study.search is not None
+    assert study.search.sampler == "grid"
+    (key,) = study.search.space
+    assert study.search.trials == len(grid(study.run, study.search.space))
+    assert study.run.loss == ReweightOODLoss()  # everything else as published
+    assert len(study.search.seeds) >= 3
+    assert not set(study.search.seeds) & set(study.rerun.seeds)
+    assert key.split(".")[1].replace("_", "-") in path.stem
 
 
 def test_paper_studies_are_the_authors_recipe() -> None:

@@ -86,7 +86,7 @@ def pack(benchmark: Benchmark, data_root: DataRoot = DATA, workers: Workers = No
     spec = _load(benchmark)
     with _bar() as step:
         for key, ref in image_sets.references(spec):
-            if image_sets.is_embedded(ref):
+            if not image_sets.has_files(ref):
                 continue
 
             def progress(done: int, total: int, key: str = key) -> None:

@@ -12,7 +12,8 @@ import typer
 from rich.console import Console
 
 from rwood.cli.options import RESULTS, AsJson, File, Results
-from rwood.results import STUDY_FILE, StudyResult, TrialResult, load, select_champion
+from rwood.results import STUDY_FILE, StudyResult, TrialResult, load
+from rwood.selection import select_champion
 from rwood.spec.search import Params, apply
 from rwood.spec.study import StudySpec, run_digest
 
@@ -101,7 +102,7 @@ def read_status(study: StudySpec, folder: Path) -> Status:
         trials={state: sum(t.state == state for t in trials)
                 for state in ("running", "complete", "stopped", "failed")},
         trials_wanted=study.search.trials if study.search else 0,
-        objective=study.search.objective if study.search else None,
+        objective=study.search.primary if study.search else None,
         best=best.objective if best else None,
         best_trial=best.number if best else None,
         best_params=best.params if best else {},
@@ -176,7 +177,7 @@ def _stage(
 def _best(study: StudySpec, trials: list[TrialResult]) -> TrialResult | None:
     if study.search is None or not any(t.objective is not None for t in trials):
         return None
-    return select_champion(trials, study.search.objective)
+    return select_champion(trials, study.search.objectives)
 
 
 def _process(lock: Path) -> tuple[str | None, bool | None]:
@@ -197,7 +198,10 @@ def _process(lock: Path) -> tuple[str | None, bool | None]:
 
 
 def _epoch(folder: Path) -> int:
-    """Epochs whose checkpoint is there."""
+    """Epochs whose checkpoint is there; of several seeds, those that all have."""
+    seeds = list(folder.glob("seed-*"))
+    if seeds:
+        return min(map(_epoch, seeds))
     found = (re.fullmatch(r"epoch-(\d+)\.pt", path.name) for path in folder.glob("epoch-*.pt"))
     return max((int(match[1]) for match in found if match), default=0)
 

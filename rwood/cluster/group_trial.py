@@ -61,6 +61,7 @@ class GroupTrial(tune.Trainable):  # type: ignore[misc]
             data_root=self._data_root,
             folder=trial_folder(self._folder, config["number"]),
             threads=self._study.cluster.cpus_per_worker,
+            seeds=self._study.search.seeds if self._study.search else (),
         )
         try:
             fit(

@@ -10,12 +10,13 @@ import torch
 
 from rwood import results
 from rwood.detector import build_detector
-from rwood.evaluation.evaluate import run_benchmark
+from rwood.evaluation.evaluate import run_benchmark, settle
 from rwood.results import RunResult
 from rwood.spec.benchmark import BenchmarkSpec, ScorerSpec
 from rwood.spec.run import RunSpec
 from rwood.spec.study import run_digest
 from rwood.training import checkpoint
+from rwood.training.seeds import train_seeds
 from rwood.training.train import ENCODER_FILE, train
 from rwood.training.worker import Worker
 
@@ -38,6 +39,8 @@ class Job:
     """Torch threads of a worker."""
     label: str | None = None
     """A rerun's label: the benchmark follows. None: a trial, which never sees a test set."""
+    seeds: tuple[int, ...] = ()
+    """Of a trial: train with each of these, side by side, instead of the run's own seed."""
     scorers: tuple[ScorerSpec, ...] = ()
     """Scorers of the benchmark, the run's own first."""
     fsood: bool = False
@@ -54,13 +57,19 @@ def work(job: Job, worker: Worker) -> None:
     """Train, and for a rerun measure the test sets and write the result into the run's folder."""
     torch.set_num_threads(job.threads)
     started = time.monotonic()
+    if job.seeds:
+        train_seeds(job.run, job.seeds, job.benchmark, worker, data_root=job.data_root)
+        return
     encoder = train(job.run, job.benchmark, worker, data_root=job.data_root)
     if job.label is None or worker.rank != 0:
         return
+    scorers = settle(
+        encoder, job.benchmark, job.scorers, data_root=job.data_root, device=worker.device
+    )
     outcome = run_benchmark(
         encoder,
         job.benchmark,
-        job.scorers,
+        scorers,
         data_root=job.data_root,
         device=worker.device,
         fsood=job.fsood,
@@ -73,6 +82,7 @@ def work(job: Job, worker: Worker) -> None:
             job.benchmark,
             job.folder / ENCODER_FILE,
             job.folder / DETECTOR_FOLDER,
+            scorer=scorers[0],
             data_root=job.data_root,
             device=worker.device,
         )
@@ -85,6 +95,7 @@ def work(job: Job, worker: Worker) -> None:
         run=job.run.model_dump(mode="json"),
         history=json.loads(saved["history"]),
         tables=outcome.tables,
+        scorers=scorers,
         id_metrics=outcome.id_metrics,
         seconds=time.monotonic() - started,
     )

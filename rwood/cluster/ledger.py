@@ -15,7 +15,7 @@ from rwood import results
 from rwood.cluster.rungs import Rung, build_rungs
 from rwood.results import EpochReport, TrialResult, TrialState
 from rwood.spec.search import Params, apply
-from rwood.spec.study import StudySpec, is_minimized, run_digest
+from rwood.spec.study import StudySpec, run_digest
 
 TRIAL_FILE = "trial.json"
 LAG = 4
@@ -39,11 +39,9 @@ class Ledger:
         """Read back what was done before."""
         assert study.search is not None
         self.study = study
-        self.objective = study.search.objective
+        self.objectives = study.search.objectives
         self.workers = study.cluster.max_concurrent
-        self.rungs: list[Rung] = build_rungs(
-            study.search.early_stopping, study.run.epochs, minimized=is_minimized(self.objective)
-        )
+        self.rungs = build_rungs(study.search, study.run.epochs)
         self.lag = LAG * self.workers if self.rungs else self.workers
         self._root = folder / "trials"
         self._listener = listener
@@ -122,12 +120,12 @@ class Ledger:
         trial = self.trials.get(rung.next)
         if trial is None:
             return False
-        value = value_at(trial, rung.epoch, self.objective)
-        if value is None:
+        reached = metrics_at(trial, rung.epoch, self.objectives[0])
+        if reached is None:
             if trial.state == "running":
                 return False
             rung.skip()
-        elif rung.judge(value) and trial.state == "running":
+        elif rung.judge(reached) and trial.state == "running":
             self._close(trial.number, "stopped")
         else:
             self._release(trial.number)
@@ -155,7 +153,7 @@ class Ledger:
         """Whether a trial has come to a rung that has not judged it."""
         trial = self.trials[number]
         return any(
-            rung.next <= number and value_at(trial, rung.epoch, self.objective) is not None
+            rung.next <= number and metrics_at(trial, rung.epoch, self.objectives[0]) is not None
             for rung in self.rungs
         )
 
@@ -169,8 +167,12 @@ class Ledger:
             "state": state,
             "finished": time.time(),
             "error": error,
-            "objective": last.get(self.objective) if state == "complete" else None,
         }
+        if state == "complete":
+            update["objective"] = last.get(self.objectives[0])
+            update["objectives"] = {n: last[n] for n in self.objectives if n in last}
+            stds = {n: last.get(f"{n}/std") for n in self.objectives}
+            update["spread"] = {n: std for n, std in stds.items() if std is not None}
         self._put(trial.model_copy(update=update), durable=True)
 
     def _put(self, trial: TrialResult, *, durable: bool) -> None:
@@ -196,9 +198,9 @@ def read_trials(study_folder: Path) -> dict[int, TrialResult]:
     return {trial.number: trial for trial in trials}
 
 
-def value_at(trial: TrialResult, epoch: int, objective: str) -> float | None:
-    """Objective at the first validation from an epoch on; None if the trial did not get there."""
+def metrics_at(trial: TrialResult, epoch: int, objective: str) -> dict[str, float] | None:
+    """What the first validation from an epoch on reported; None if the trial did not get there."""
     for report in trial.history:
         if report.epoch >= epoch and objective in report.metrics:
-            return report.metrics[objective]
+            return report.metrics
     return None

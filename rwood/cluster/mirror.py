@@ -62,9 +62,13 @@ class Mirror:
 
     def champion(self, record: StudyResult, trial: TrialResult) -> None:
         """The trial that was chosen: its weights and settings go to the search."""
-        weights = trial_folder(self._folder, trial.number) / ENCODER_FILE
+        folder = trial_folder(self._folder, trial.number)
         files = ((self._folder / SPEC_FILE, None), (self._folder / CHAMPION_FILE, None))
-        self.search(record, "complete", (*files, (weights, "checkpoint")))
+        weights = tuple(  # of several seeds, each in a folder of its own
+            (path, (Path("checkpoint") / path.parent.relative_to(folder)).as_posix())
+            for path in sorted(folder.rglob(ENCODER_FILE))
+        )
+        self.search(record, "complete", (*files, *weights))
         self.trial(record, trial)
 
     def benchmark(self, record: StudyResult, state: str, files: Iterable[Path] = ()) -> None:

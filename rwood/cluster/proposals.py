@@ -1,7 +1,7 @@
 """Optuna proposes the trials, in an order and from a history that do not depend on timing."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -20,9 +19,19 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from rwood.cluster.ledger import Ledger
-from rwood.results import TrialResult
 from rwood.spec.run import RunSpec
-from rwood.spec.search import Choices, Range, SearchSpec, setting
+from rwood.spec.search import (
+    LOSS,
+    Choices,
+    Range,
+    SearchSpec,
+    apply,
+    branches,
+    grid,
+    knobs_of,
+    setting,
+    settings,
+)
 from rwood.spec.study import is_minimized
 
 OPTUNA_FILE = "optuna.journal"
@@ -48,14 +57,14 @@ class Proposals(OptunaSearch):  # type: ignore[misc]
         assert search is not None
         self._ledger = ledger
         self._search = search
-        minimized = is_minimized(search.objective)
         super().__init__(
             space=distributions(ledger.study.run, search),
-            metric=search.objective,
-            mode="min" if minimized else "max",
+            metric=list(search.objectives),
+            mode=["min" if is_minimized(name) else "max" for name in search.objectives],
             study_name=ledger.study.name,
         )
-        self._durable = open_journal(journal, ledger.study.name, minimized=minimized)
+        self._grid = grid(ledger.study.run, search.space) if search.sampler == "grid" else []
+        self._durable = open_journal(journal, ledger.study.name, search.objectives)
         self._durable_count = len(self._durable.get_trials(deepcopy=False))
         self._untold: dict[int, optuna.Trial] = {}
         self._told: dict[int, optuna.trial.FrozenTrial] = {}
@@ -86,9 +95,12 @@ class Proposals(OptunaSearch):  # type: ignore[misc]
             if not self._ledger.may_propose(number):
                 return None
             self._tell_for(number)
-            if number == 0:
+            if self._grid:
+                self._ot_study.enqueue_trial(self._grid[number])
+            elif number == 0:
                 run = self._ledger.study.run
-                self._ot_study.enqueue_trial({key: setting(run, key) for key in self._space})
+                own = knobs_of(run, self._space)
+                self._ot_study.enqueue_trial({key: setting(run, key) for key in own})
             self._ledger.open(number, self._ask(number))
         self._live[trial_id] = number
         return {"number": number, "params": self._ledger.trials[number].params}
@@ -119,8 +131,12 @@ class Proposals(OptunaSearch):  # type: ignore[misc]
 
     def _ask(self, number: int) -> dict[str, Any]:
         self._ot_study.sampler = sampler(self._search, number)
-        trial = self._ot_study.ask(fixed_distributions=self._space)
+        run = self._ledger.study.run
+        choice = {key: self._space[key] for key in (LOSS,) if key in self._space}
+        trial = self._ot_study.ask(fixed_distributions=choice)
         assert trial.number == number
+        for key, domain in knobs_of(apply(run, trial.params), self._space).items():
+            _suggest(trial, key, domain)
         self._untold[number] = trial
         return dict(trial.params)
 
@@ -133,14 +149,16 @@ class Proposals(OptunaSearch):  # type: ignore[misc]
     def _tell(self, number: int) -> None:
         """Tell how a trial ended; the journal takes it once all before it are there."""
         trial, closed = self._untold.pop(number), self._ledger.trials[number]
-        objective = self._search.objective
+        objectives = self._search.objectives
         for report in closed.history:
-            if objective in report.metrics:
-                trial.report(report.metrics[objective], report.epoch)
-        state = {"complete": TrialState.COMPLETE, "stopped": TrialState.PRUNED}
-        told = self._ot_study.tell(
-            trial, closed.objective, state=state.get(closed.state, TrialState.FAIL)
-        )
+            # Optuna keeps no values between of several objectives: a stopped trial is only "bad".
+            if len(objectives) == 1 and objectives[0] in report.metrics:
+                trial.report(report.metrics[objectives[0]], report.epoch)
+        states = {"complete": TrialState.COMPLETE, "stopped": TrialState.PRUNED}
+        state = states.get(closed.state, TrialState.FAIL)
+        complete = state == TrialState.COMPLETE
+        values = [closed.objectives[name] for name in objectives] if complete else None
+        told = self._ot_study.tell(trial, values, state=state)
         if number >= self._durable_count:
             self._told[number] = told
         while self._durable_count in self._told:
@@ -150,57 +168,52 @@ class Proposals(OptunaSearch):  # type: ignore[misc]
 
 def distributions(run: RunSpec, search: SearchSpec) -> dict[str, BaseDistribution]:
     """Optuna's form of the search space; a setting that is an integer stays one."""
-    return {key: _distribution(setting(run, key), domain) for key, domain in search.space.items()}
+    values = {k: v for branch in branches(run, search.space) for k, v in settings(branch).items()}
+    return {key: _distribution(values[key], domain) for key, domain in search.space.items()}
 
 
 def sampler(search: SearchSpec, number: int) -> optuna.samplers.BaseSampler:
     """The sampler for one trial: seeded by study and number."""
     seed = search.seed * 1_000_003 + number
-    if search.sampler == "random":
+    if search.sampler != "tpe":  # a grid's points are enqueued
         return optuna.samplers.RandomSampler(seed=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna calls multivariate TPE experimental.
         return optuna.samplers.TPESampler(
             seed=seed,
             multivariate=True,
+            # Settings of one loss are learned together, from the trials that have them.
+            group=LOSS in search.space,
+            warn_independent_sampling=False,
             constant_liar=True,
             n_startup_trials=search.startup_trials,
         )
 
 
-def open_journal(path: Path, name: str, *, minimized: bool) -> optuna.Study:
+def open_journal(path: Path, name: str, objectives: Sequence[str]) -> optuna.Study:
     """The persistent study: what is finished, for optuna-dashboard and other tools."""
     path.parent.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.create_study(
+    study = optuna.create_study(
         storage=JournalStorage(JournalFileBackend(str(path))),
         study_name=name,
-        direction="minimize" if minimized else "maximize",
+        directions=["minimize" if is_minimized(n) else "maximize" for n in objectives],
         load_if_exists=True,
     )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Optuna calls names of metrics experimental.
+        study.set_metric_names(list(objectives))
+    return study
 
 
-def importances(
-    run: RunSpec, search: SearchSpec, trials: Iterable[TrialResult]
-) -> dict[str, float]:
-    """Share of the objective's variance that each knob explains (fANOVA), over complete trials.
-
-    Source: Hutter et al., ICML 2014, as in Optuna. Empty if fewer than four trials are complete or
-    all have the same objective.
-    """
-    study = optuna.create_study()
-    space = distributions(run, search)
-    complete = [t for t in trials if t.state == "complete" and t.objective is not None]
-    if len(complete) < 4 or len({t.objective for t in complete}) < 2:
-        return {}
-    for trial in complete:
-        study.add_trial(
-            optuna.trial.create_trial(
-                params=trial.params, distributions=space, value=trial.objective
-            )
-        )
-    found = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
-    return {key: float(share) for key, share in found.items()}
+def _suggest(trial: optuna.Trial, key: str, domain: BaseDistribution) -> None:
+    match domain:
+        case CategoricalDistribution():
+            trial.suggest_categorical(key, domain.choices)
+        case IntDistribution():
+            trial.suggest_int(key, domain.low, domain.high, log=domain.log)
+        case FloatDistribution():
+            trial.suggest_float(key, domain.low, domain.high, log=domain.log)
 
 
 def _distribution(current: Any, domain: Range | Choices) -> BaseDistribution:

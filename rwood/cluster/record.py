@@ -60,7 +60,8 @@ def _read(study: StudySpec, folder: Path) -> StudyResult:
         record = StudyResult(
             name=study.name,
             id=uuid.uuid4().hex[:12],
-            objective=study.search.objective if study.search else None,
+            objective=study.search.primary if study.search else None,
+            objectives=study.search.objectives if study.search else (),
             trial_digest=study.trial_digest,
             spec=spec,
             versions=versions(),

@@ -1,11 +1,11 @@
 """ASHA's stopping rule (Li et al., MLSys 2020), in an order that timing cannot change."""
 
 import bisect
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from rwood.spec.search import EarlyStopping
+from rwood.spec.search import SearchSpec
+from rwood.spec.study import is_minimized
 
 
 @dataclass
@@ -19,25 +19,26 @@ class Rung:
     epoch: int
     reduction: int
     """eta: one in eta trials passes."""
-    minimized: bool
-    """Less is better."""
+    objectives: tuple[str, ...]
     next: int = 0
     """Number of the trial to be judged next; those below have been."""
     weak: set[int] = field(default_factory=set)
     """Numbers of those that did not pass."""
-    _values: list[float] = field(default_factory=list)
-    """What they reached here, in ascending order."""
+    _costs: list[list[float]] = field(default_factory=list)
+    """What trials reached here, less being better, in ascending order."""
 
-    def judge(self, value: float) -> bool:
-        """Whether the next trial is weak: worse than the best 1/eta of those before it."""
-        sign = -1.0 if self.minimized else 1.0
-        weak = False
-        if self._values:
-            cutoff = np.percentile(self._values, (1 - 1 / self.reduction) * 100)
-            weak = bool(sign * value < cutoff)
-        bisect.insort(self._values, sign * value)
+    def judge(self, metrics: Mapping[str, float]) -> bool:
+        """Whether the next trial is weak.
+
+        By one objective: worse than the best 1/eta of those before it. By several, which order
+        trials only in part: more than 1/eta of them dominate it (ranked by the number of dominating
+        trials as Fonseca and Fleming, ICGA 1993), so that one which none dominates goes on.
+        """
+        cost = [metrics[name] * (1 if is_minimized(name) else -1) for name in self.objectives]
+        weak = self._is_weak(cost)
         if weak:
             self.weak.add(self.next)
+        bisect.insort(self._costs, cost)
         self.next += 1
         return weak
 
@@ -45,18 +46,33 @@ class Rung:
         """The next trial ended before it came here."""
         self.next += 1
 
+    def _is_weak(self, cost: list[float]) -> bool:
+        if not self._costs:
+            return False
+        if len(cost) == 1:
+            return cost[0] > self._cutoff()
+        before = self._costs[: bisect.bisect_left(self._costs, cost)]  # none other dominates it
+        above = sum(all(a <= b for a, b in zip(other, cost, strict=True)) for other in before)
+        return above > len(self._costs) / self.reduction
 
-def build_rungs(rule: EarlyStopping | None, epochs: int, *, minimized: bool) -> list[Rung]:
-    """Rungs at grace, grace x eta, ... below the full budget; none without a rule.
+    def _cutoff(self) -> float:
+        """The quantile 1/eta, linear between neighbours."""
+        place, share = divmod((len(self._costs) - 1) / self.reduction, 1)
+        low = self._costs[int(place)][0]
+        high = self._costs[min(int(place) + 1, len(self._costs) - 1)][0]
+        return low + share * (high - low)
+
+
+def build_rungs(search: SearchSpec, epochs: int) -> list[Rung]:
+    """Rungs at grace, grace x eta, ... below the full budget; none without early stopping.
 
     Args:
-        rule: grace and eta.
+        search: objectives, grace and eta.
         epochs: the full budget.
-        minimized: less is better.
     """
-    rungs: list[Rung] = []
+    rule, rungs = search.early_stopping, []
     epoch = rule.grace_epochs if rule else epochs
     while rule and epoch < epochs:
-        rungs.append(Rung(epoch, rule.reduction, minimized))
+        rungs.append(Rung(epoch, rule.reduction, search.objectives))
         epoch *= rule.reduction
     return rungs

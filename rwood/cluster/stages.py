@@ -11,17 +11,18 @@ from typing import Protocol
 import yaml
 
 from rwood import results
+from rwood.cluster.importance import importances
 from rwood.cluster.job import DETECTOR_FOLDER, EMBEDDINGS_FILE, SCORES_FILE, Job
 from rwood.cluster.ledger import read_trials
 from rwood.cluster.mirror import CHAMPION_FILE, SPEC_FILE, Mirror
-from rwood.cluster.proposals import importances
 from rwood.cluster.record import open_record
 from rwood.cluster.rerun import BASE, CHAMPION, finished, plan, rerun
 from rwood.cluster.session import session
 from rwood.cluster.tuner import is_searched, search
 from rwood.errors import StudyError
 from rwood.report import ReportInputs, load_scores, project_embeddings, render_report
-from rwood.results import STUDY_FILE, EpochReport, TrialResult, select_champion
+from rwood.results import STUDY_FILE, EpochReport, TrialResult
+from rwood.selection import pareto_front, select_champion, values_of
 from rwood.spec.base import digest
 from rwood.spec.search import apply
 from rwood.spec.study import StudySpec
@@ -137,20 +138,23 @@ class Study:
             params: dict[str, object] = {}
         else:
             trials = read_trials(self.folder).values()
-            objective = self.spec.search.objective
-            best = select_champion(trials, objective)
+            names = self.spec.search.objectives
+            best, front = select_champion(trials, names), pareto_front(trials, names)
             params = dict(best.params)
-            self._save(champion=best.number)
+            self._save(champion=best.number, front=tuple(t.number for t in front))
             knobs = ", ".join(f"{key} = {_short(value)}" for key, value in params.items())
-            self.screen.stage(
-                "select", f"trial {best.number}, {objective} {best.objective:.2f}: {knobs}"
-            )
+            among = f" of {len(front)} on the Pareto front" if len(names) > 1 else ""
+            goals = ", ".join(f"{n} {v:.2f}" for n, v in values_of(best, names).items())
+            self.screen.stage("select", f"trial {best.number}{among}, {goals}: {knobs}")
         self._save(champion_params=params)
         run = apply(self.spec.run, self.record.champion_params).model_dump(mode="json")
         plain = yaml.safe_dump({"run": run}, sort_keys=False)
         results.write_atomically(self.folder / CHAMPION_FILE, plain)
         if self.record.champion is not None:
-            self._mirror.champion(self.record, read_trials(self.folder)[self.record.champion])
+            read = read_trials(self.folder)
+            self._mirror.champion(self.record, read[self.record.champion])
+            for number in self.record.front:
+                self._mirror.trial(self.record, read[number])
 
     def benchmark(self) -> None:
         """Rerun champion and base over seeds on the test sets."""
@@ -187,11 +191,15 @@ class Study:
         with self._timed("report"):
             first = {str(job.label): job.folder for job in reversed(self._jobs())}
             searched = self.spec.search
+            importance, note = (
+                importances(self.spec.run, searched, trials) if searched else ({}, "")
+            )
             files = render_report(
                 ReportInputs(
                     study=self.record.model_copy(update={"trials": trials}),
                     spec=self.spec,
-                    importance=importances(self.spec.run, searched, trials) if searched else {},
+                    importance=importance,
+                    importance_note=note,
                     scores={k: load_scores(f / SCORES_FILE) for k, f in first.items()},
                     embedding=project_embeddings(first[CHAMPION] / EMBEDDINGS_FILE),
                 ),

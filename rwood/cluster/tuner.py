@@ -98,6 +98,7 @@ def _trial(config: dict[str, Any], *, study: StudySpec, folder: Path, data_root:
         data_root=data_root,
         folder=trial_folder(folder, config["number"]),
         threads=study.cluster.cpus_per_worker,
+        seeds=study.search.seeds if study.search else (),
     )
     try:
         work(job, TuneWorker(job.folder))

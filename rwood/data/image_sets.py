@@ -10,13 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from rwood.data import digits, listing, openood, packs, transform
+from rwood.data import derived, digits, listing, openood, packs, transform
 from rwood.data.decode import FileImages
+from rwood.data.derived import DerivedImages
 from rwood.data.listing import Listing
 from rwood.data.transform import Transform
 from rwood.errors import SpecError
 from rwood.spec.benchmark import (
     BenchmarkSpec,
+    DerivedSet,
     FolderSet,
     ImageSetRef,
     ListSet,
@@ -71,7 +73,7 @@ class ImageSet:
 
     name: str
     """Its name, folder or list."""
-    images_NHWC: np.ndarray | FileImages
+    images_NHWC: np.ndarray | FileImages | DerivedImages
     """uint8, after the test transform's resize and crop, not normalised; may be a memory map."""
     labels_N: np.ndarray
     """int64: 0..classes-1, or -1 where OOD."""
@@ -88,7 +90,7 @@ def open_set(ref: ImageSetRef, benchmark: BenchmarkSpec, data_root: Path) -> Ima
     whose pack would pass `PACK_LIMIT` is decoded when it is read. Opened once a process.
 
     Args:
-        ref: a named set, a folder, a list, or a subset of one.
+        ref: a named set, a folder, a list, a subset of one, or a set derived from ID val.
         benchmark: channels and sizes; tells by its `id` and `shifted` sets which labels count.
         data_root: where image sets lie; embedded sets need none.
 
@@ -96,19 +98,22 @@ def open_set(ref: ImageSetRef, benchmark: BenchmarkSpec, data_root: Path) -> Ima
         DataError: the set is missing, short or corrupt.
         SpecError: no set has this name.
     """
+    if isinstance(ref, DerivedSet):
+        return _derived(ref, open_set(benchmark.id.val, benchmark, data_root))
     whole = whole_set(ref)
     if isinstance(whole, str):
         check_name(whole)
     how = transform_of(ref, benchmark)
-    if is_embedded(ref):
+    if not has_files(ref):
         return _embedded(ref, how)
     return _from_files(ref, *_roles(ref, benchmark), how, data_root)
 
 
-def is_embedded(ref: ImageSetRef) -> bool:
-    """Whether a set comes with a dependency, so that there are no files to list or to pack."""
+def has_files(ref: ImageSetRef) -> bool:
+    """Whether there are files to list and to pack: not if embedded in a dependency, or derived."""
     whole = whole_set(ref)
-    return isinstance(whole, str) and whole.startswith("digits/")
+    embedded = isinstance(whole, str) and whole.startswith("digits/")
+    return not (embedded or isinstance(whole, DerivedSet))
 
 
 def name_of(ref: ImageSetRef) -> str:
@@ -117,11 +122,13 @@ def name_of(ref: ImageSetRef) -> str:
         return f"{name_of(ref.of)}:{ref.images}"
     if isinstance(ref, str):
         return ref
+    if isinstance(ref, DerivedSet):
+        return f"id.val, {ref.derived}"
     return ref.folder if isinstance(ref, FolderSet) else ref.list
 
 
 def files_of(ref: ImageSetRef, benchmark: BenchmarkSpec, data_root: Path) -> Listing:
-    """The files of a set that is not embedded, listed once a process; opens none of them.
+    """The files of a set that has some, listed once a process; opens none of them.
 
     Raises:
         DataError: list or folder is missing, or is not what it should be.
@@ -206,7 +213,9 @@ def _roles(ref: ImageSetRef, benchmark: BenchmarkSpec) -> tuple[int | None, Whol
     labelled = any(
         ref == other and key.startswith(("id.", "shifted.")) for key, other in references(benchmark)
     )
-    return (benchmark.classes if labelled else None), whole_set(benchmark.id.train)
+    train = whole_set(benchmark.id.train)
+    assert not isinstance(train, DerivedSet)
+    return (benchmark.classes if labelled else None), train
 
 
 @functools.cache
@@ -226,6 +235,7 @@ def _files(ref: ImageSetRef, classes: int | None, train: WholeSetRef, data_root:
             name=ref.list,
             remedy=f"the list {path} names it",
         )
+    assert not isinstance(ref, DerivedSet)
     names = None
     if classes is not None:
         first = train if isinstance(train, FolderSet) else ref
@@ -246,6 +256,14 @@ def _from_files(
     opened = opened or packs.pack(found, how, data_root, workers=workers)
     files = None if opened.whole else found
     return ImageSet(found.name, opened.images_NHWC, opened.labels_N, opened.digest, files)
+
+
+@functools.cache
+def _derived(ref: DerivedSet, val: ImageSet) -> ImageSet:
+    assert not isinstance(val.images_NHWC, DerivedImages)
+    images_NHWC = derived.derive(ref.derived, val.images_NHWC, val.labels_N)
+    labels_N = np.full_like(val.labels_N, -1)
+    return ImageSet(name_of(ref), images_NHWC, labels_N, derived.digest(ref.derived, val.digest))
 
 
 @functools.cache

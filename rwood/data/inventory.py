@@ -11,11 +11,12 @@ from rwood.data import openood, packs
 from rwood.data.image_sets import NAMED
 from rwood.data.listing import Listing
 from rwood.errors import DataError
+from rwood.spec.benchmark import DERIVED
 
 SAMPLES = 50
 """Files looked for, evenly spaced in a list, to tell whether a set is here."""
 
-State = Literal["embedded", "here", "partly", "no images", "no list", "wrong list"]
+State = Literal["embedded", "derived", "here", "partly", "no images", "no list", "wrong list"]
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,17 @@ class Row:
 
 
 def inventory(data_root: Path) -> Iterator[Row]:
-    """Every named set; looks at lists and a sample of files, opens no image."""
+    """Every named set, and every way to derive one; opens no image.
+
+    Looks at lists and at a sample of files.
+    """
     for name, row in NAMED.items():
         if name.startswith("digits/"):
             yield Row(name, "scikit-learn", row.classes, row.count, "embedded", None, 0)
         else:
             yield _listed(name, data_root)
+    for kind in DERIVED:
+        yield Row(f"{{derived: {kind}}}", "a benchmark's id.val", 0, None, "derived", None, 0)
 
 
 def _listed(name: str, data_root: Path) -> Row:

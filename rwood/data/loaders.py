@@ -22,6 +22,7 @@ from torch import Tensor
 
 from rwood.data import streaming, views
 from rwood.data.decode import FileImages
+from rwood.data.derived import DerivedImages
 from rwood.data.image_sets import ImageSet
 from rwood.data.shares import Share, shares
 from rwood.spec.benchmark import BenchmarkSpec
@@ -40,6 +41,8 @@ class Batch(NamedTuple):
     """(2n,) int64, repeated likewise."""
     count: int  # type: ignore[assignment]  # hides tuple.count, which nobody misses
     """Images of the global batch."""
+    largest_class: int
+    """Rows (views) in the global batch of the class that has most."""
     step: int
     """0-based, in the epoch."""
     steps: int
@@ -90,7 +93,9 @@ def training_batches(
     else:
         made = streaming.from_files(image_set.files, plan, run, benchmark, device)
     for share, images, labels in made:
-        yield Batch(images, labels, share.count, share.step, steps)
+        # Counted on the host, from what it knows: a loss that asks must not wait for a device.
+        largest = 2 * int(np.bincount(image_set.labels_N[share.batch_B.numpy()]).max())
+        yield Batch(images, labels, share.count, largest, share.step, steps)
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:
@@ -130,7 +135,7 @@ def resident(image_set: ImageSet, device: torch.device) -> Resident:
     """A set in memory, put there once a process: trials of an actor share it."""
     key = (image_set.digest, str(device))
     if key not in _RESIDENT:
-        assert not isinstance(image_set.images_NHWC, FileImages)
+        assert isinstance(image_set.images_NHWC, np.ndarray)
         with warnings.catch_warnings():  # the array is read-only, and so is the tensor's use
             warnings.simplefilter("ignore", UserWarning)
             images = torch.from_numpy(image_set.images_NHWC).permute(0, 3, 1, 2)
@@ -187,5 +192,7 @@ def _augment(compiled: bool) -> Callable[..., Tensor]:
     return torch.compile(views.augment, dynamic=False) if compiled else views.augment
 
 
-def _read(images_NHWC: np.ndarray | FileImages, batch: int, start: int) -> np.ndarray:
+def _read(
+    images_NHWC: np.ndarray | FileImages | DerivedImages, batch: int, start: int
+) -> np.ndarray:
     return np.array(images_NHWC[start : start + batch])

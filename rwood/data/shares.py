@@ -17,12 +17,17 @@ class Share:
     """(n,) int64 rows of the image set."""
     views_2n: Tensor
     """(2n,) int64 rows of the step's view parameters: first views, then second views."""
-    count: int
-    """Images of the global batch."""
+    batch_B: Tensor
+    """(B,) int64 rows of the image set in the global batch."""
     epoch: int
     """0-based."""
     step: int
     """0-based, in the epoch."""
+
+    @property
+    def count(self) -> int:
+        """B, images of the global batch."""
+        return len(self.batch_B)
 
 
 def shares(
@@ -43,7 +48,7 @@ def shares(
         batch_B = order_N[start : start + batch_size]
         count = len(batch_B)
         mine = torch.arange(rank * count // world_size, (rank + 1) * count // world_size)
-        yield Share(batch_B[mine], torch.cat([mine, count + mine]), count, epoch, step)
+        yield Share(batch_B[mine], torch.cat([mine, count + mine]), batch_B, epoch, step)
 
 
 @functools.lru_cache(maxsize=2)

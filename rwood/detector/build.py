@@ -13,11 +13,11 @@ from rwood.detector.card import Card, Digests, preprocessing_of
 from rwood.detector.model import Detector, load_detector, save_detector
 from rwood.errors import DataError
 from rwood.evaluation import fitted
-from rwood.evaluation.embed import embed
+from rwood.evaluation.embed import Embedded, embed
 from rwood.evaluation.fitted import Fitted
 from rwood.model.checkpoint_keys import load_into, load_openood_state
 from rwood.model.encoder import Encoder, build_encoder
-from rwood.spec.benchmark import BenchmarkSpec, FolderSet, whole_set
+from rwood.spec.benchmark import BenchmarkSpec, FolderSet, ScorerSpec, whole_set
 from rwood.spec.run import RunSpec
 from rwood.spec.study import run_digest
 
@@ -31,6 +31,7 @@ def build_detector(
     weights: Path,
     folder: Path,
     *,
+    scorer: ScorerSpec | None = None,
     data_root: Path,
     device: torch.device,
 ) -> Detector:
@@ -40,10 +41,11 @@ def build_detector(
     accepts 95 % of the ID validation images.
 
     Args:
-        run: the run that was trained; its scorer is fitted.
+        run: the run that was trained.
         benchmark: its ID set, pixel statistics and sizes.
         weights: the run's `encoder.pt`, or any checkpoint of that network.
         folder: where the detector goes; one that is there is replaced.
+        scorer: what is fitted, settled; the run's own by default.
         data_root: where image sets lie.
         device: where to embed.
 
@@ -51,19 +53,25 @@ def build_detector(
         DataError: weights or an image set are missing or corrupt, or the scorer cannot be fitted
             on that set.
     """
-    encoder = build_encoder(run.model, channels=benchmark.channels, seed=run.seed)
+    scorer = scorer or run.scorer
+    encoder = build_encoder(
+        run.model,
+        channels=benchmark.channels,
+        seed=run.seed,
+        classes=benchmark.classes if run.is_classifier else None,
+    )
     load_into(encoder, load_openood_state(weights))
     encoder.to(device).eval()
     train = image_sets.open_set(benchmark.id.train, benchmark, data_root)
     val = image_sets.open_set(benchmark.id.val, benchmark, data_root)
-    learned = _fit(encoder, train, run, benchmark, device)
+    learned = _fit(encoder, train, scorer, benchmark, device)
     card = Card(
         rwood=rwood.__version__,
         benchmark=benchmark.name,
         model=run.model.model_copy(update={"weights": None}),
         preprocessing=preprocessing_of(benchmark),
-        scorer=run.scorer,
-        threshold=_threshold(learned.score(embed(encoder, val, benchmark, device))),
+        scorer=scorer,
+        threshold=_threshold(learned.score(_embed(encoder, val, scorer, benchmark, device))),
         accepted=ACCEPTED,
         class_names=_class_names(benchmark, data_root),
         digests=Digests(
@@ -78,16 +86,30 @@ def build_detector(
 
 
 def _fit(
-    encoder: Encoder, train: ImageSet, run: RunSpec, benchmark: BenchmarkSpec, device: torch.device
+    encoder: Encoder,
+    train: ImageSet,
+    scorer: ScorerSpec,
+    benchmark: BenchmarkSpec,
+    device: torch.device,
 ) -> Fitted:
     labels_N = torch.as_tensor(np.array(train.labels_N), device=device)
-    embeddings_ND = embed(encoder, train, benchmark, device)
+    embedded = _embed(encoder, train, scorer, benchmark, device)
     try:
-        return fitted.fit(run.scorer, embeddings_ND, labels_N, benchmark.classes)
+        return fitted.fit(scorer, embedded, labels_N, benchmark.classes, encoder.classifier)
     except ValueError as error:
         raise DataError(
-            f"scorer {run.scorer.name} cannot be fitted on {train.name}: {error}"
+            f"scorer {scorer.name} cannot be fitted on {train.name}: {error}"
         ) from error
+
+
+def _embed(
+    encoder: Encoder,
+    image_set: ImageSet,
+    scorer: ScorerSpec,
+    benchmark: BenchmarkSpec,
+    device: torch.device,
+) -> Embedded:
+    return embed(encoder, image_set, benchmark, device, raw=fitted.sees_raw([scorer]))
 
 
 def _threshold(scores_N: Tensor) -> float:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from rwood.detector import raw
 from rwood.detector.card import CARD_FILE, Card, read_card
 from rwood.errors import DataError
 from rwood.evaluation import fitted
-from rwood.evaluation.embed import BATCH
+from rwood.evaluation.embed import BATCH, Embedded
 from rwood.evaluation.fitted import Fitted
 from rwood.model.checkpoint_keys import load_into
 from rwood.model.encoder import Encoder, build_encoder
@@ -71,24 +72,25 @@ class Detector:
 
     def predict_pixels(self, images_NHWC: np.ndarray) -> Prediction:
         """Score images that went through `pixels`: (N, S, S, C) uint8, N > 0."""
-        embedded_ND = torch.cat(
+        raw_ND = torch.cat(
             [
-                self._embed(images_NHWC[start : start + BATCH])
+                self._features(images_NHWC[start : start + BATCH])
                 for start in range(0, len(images_NHWC), BATCH)
             ]
         )
-        score_N = self.fitted.score(embedded_ND).double().cpu().numpy()
-        nearest_N = self.fitted.nearest(embedded_ND).cpu().numpy()
+        embedded = Embedded(F.normalize(raw_ND, dim=1), raw_ND)
+        score_N = self.fitted.score(embedded).double().cpu().numpy()
+        nearest_N = self.fitted.nearest(embedded).cpu().numpy()
         return Prediction(score_N, score_N > self.card.threshold, nearest_N)
 
-    def _embed(self, images_NHWC: np.ndarray) -> Tensor:
-        """(N, D) unit rows; a lone image goes in twice: another kernel would round otherwise."""
+    def _features(self, images_NHWC: np.ndarray) -> Tensor:
+        """(N, D) rows; a lone image goes in twice: another kernel would round otherwise."""
         count = len(images_NHWC)
         doubled = np.repeat(images_NHWC, 2, axis=0) if count == 1 else np.array(images_NHWC)
         how = self.card.preprocessing
         with torch.inference_mode():
             images = torch.from_numpy(doubled).to(self.device)
-            return self.encoder.embed(views.normalize(images, how.mean, how.std))[:count]
+            return self.encoder.features(views.normalize(images, how.mean, how.std))[:count]
 
 
 def load_detector(folder: Path, *, device: torch.device = CPU) -> Detector:
@@ -103,8 +105,13 @@ def load_detector(folder: Path, *, device: torch.device = CPU) -> Detector:
     """
     card = read_card(folder)
     tensors = {k: t.to(device) for k, t in _read_tensors(folder / TENSORS_FILE, card).items()}
-    encoder = build_encoder(card.model, channels=card.preprocessing.channels, seed=0)
     weights = {k.removeprefix(_ENCODER): t for k, t in tensors.items() if k.startswith(_ENCODER)}
+    encoder = build_encoder(
+        card.model,
+        channels=card.preprocessing.channels,
+        seed=0,
+        classes=len(weights["fc.bias"]) if "fc.bias" in weights else None,
+    )
     load_into(encoder, weights)
     encoder.to(device).eval().requires_grad_(False)
     return Detector(card, encoder, fitted.from_tensors(card.scorer.name, tensors), device)

@@ -1,4 +1,4 @@
-"""Accuracy of an embedding: nearest class mean, and a linear probe."""
+"""Accuracy of a network: nearest class mean, linear probe, a classifier's own logits."""
 
 import torch
 from torch import Tensor
@@ -21,6 +21,21 @@ def nearest_mean_accuracy(means_CD: Tensor, embeddings_QD: Tensor, labels_Q: Ten
     """Share of queries, in percent, whose nearest class mean (Euclidean) is their own class."""
     nearest_Q = torch.cdist(embeddings_QD.double(), means_CD).argmin(dim=1)
     return 100.0 * float((nearest_Q == labels_Q).double().mean())
+
+
+def classifier_accuracy(
+    classifier: tuple[Tensor, Tensor], raw_QD: Tensor, labels_Q: Tensor
+) -> float:
+    """Share of queries, in percent, whose largest logit is their own class: OpenOOD's ACC.
+
+    Args:
+        classifier: weights (C, D) and biases (C,) of the last layer.
+        raw_QD: (Q, D) the backbone's output as it is.
+        labels_Q: (Q,) classes.
+    """
+    weight_CD, bias_C = classifier
+    guess_Q = torch.addmm(bias_C, raw_QD, weight_CD.T).argmax(dim=1)
+    return 100.0 * float((guess_Q == labels_Q).double().mean())
 
 
 def linear_probe_accuracy(

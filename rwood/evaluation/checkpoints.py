@@ -13,7 +13,7 @@ from rwood.model.checkpoint_keys import load_into, load_openood_state, save_open
 from rwood.model.encoder import Encoder, build_encoder
 from rwood.model.infer import infer_model
 from rwood.results import RunResult
-from rwood.spec.benchmark import BenchmarkSpec, ScorerSpec
+from rwood.spec.benchmark import CLASSIFIER_SCORERS, BenchmarkSpec, ScorerSpec
 from rwood.spec.run import ModelSpec
 
 
@@ -25,8 +25,8 @@ def open_checkpoint(path: Path) -> tuple[ModelSpec, Encoder]:
     """
     state = load_openood_state(path)
     try:
-        spec, channels = infer_model(state)
-        encoder = build_encoder(spec, channels=channels, seed=0)
+        spec, channels, classes = infer_model(state)
+        encoder = build_encoder(spec, channels=channels, seed=0, classes=classes)
         load_into(encoder, state)
     except DataError as error:
         raise DataError(f"{path}: {error}", file=str(path), **error.details) from error
@@ -59,7 +59,7 @@ def evaluate_checkpoints(
     for index, path in enumerate(paths):
         started = time.monotonic()
         spec, encoder = open_checkpoint(path)
-        _check_channels(path, encoder, benchmark)
+        _check_fit(path, encoder, benchmark, scorers)
         outcome = run_benchmark(
             encoder.to(device),
             benchmark,
@@ -93,11 +93,26 @@ def export_checkpoint(source: Path, target: Path) -> None:
     save_openood_state(encoder, target)
 
 
-def _check_channels(path: Path, encoder: Encoder, benchmark: BenchmarkSpec) -> None:
+def _check_fit(
+    path: Path, encoder: Encoder, benchmark: BenchmarkSpec, scorers: Sequence[ScorerSpec]
+) -> None:
     channels = next(encoder.parameters()).shape[1]
     if channels != benchmark.channels:
         raise DataError(
             f"{path} takes images of {channels} channel(s), benchmark {benchmark.name} has "
             f"{benchmark.channels}",
+            file=str(path),
+        )
+    if encoder.classifier is None:
+        for scorer in scorers:
+            if scorer.name in CLASSIFIER_SCORERS:
+                raise DataError(
+                    f"{path} has no fc.weight: {scorer.name} scores the logits of a classifier",
+                    file=str(path),
+                )
+    elif len(encoder.classifier[1]) != benchmark.classes:
+        raise DataError(
+            f"{path} knows {len(encoder.classifier[1])} classes, benchmark {benchmark.name} has "
+            f"{benchmark.classes}",
             file=str(path),
         )

@@ -11,9 +11,15 @@ from torch import Tensor
 
 from rwood.data import image_sets
 from rwood.data.image_sets import ImageSet
-from rwood.evaluation.accuracy import class_means, linear_probe_accuracy, nearest_mean_accuracy
-from rwood.evaluation.embed import embed
-from rwood.evaluation.fitted import fit
+from rwood.evaluation.accuracy import (
+    class_means,
+    classifier_accuracy,
+    linear_probe_accuracy,
+    nearest_mean_accuracy,
+)
+from rwood.evaluation.choice import Seen, choose, choose_all
+from rwood.evaluation.embed import Embedded, embed
+from rwood.evaluation.fitted import fit, sees_raw
 from rwood.method.geometry import class_dispersion, enclosing_radii, score_overlap
 from rwood.method.metrics import ood_metrics
 from rwood.model.encoder import Encoder
@@ -42,7 +48,8 @@ class BenchmarkOutcome:
     tables: dict[str, BenchmarkTable]
     """`<protocol>/<scorer>` -> metrics."""
     id_metrics: dict[str, float]
-    """`linear_probe` and `nearest_mean` accuracy on the ID test set, in percent."""
+    """`linear_probe`, `nearest_mean` and, of a classifier, `classifier` accuracy on the ID test
+    set, in percent."""
     scores: dict[str, np.ndarray]
     """`id/test`, `id/val`, `near/<set>`, `far/<set>` -> scores of the first scorer."""
     embeddings: dict[str, np.ndarray]
@@ -71,9 +78,13 @@ def validate(
 ) -> dict[str, float]:
     """Metrics of the validation sets: `val/<set>/<metric>`, their means `val/<metric>`.
 
-    `val/nearest_mean` is the accuracy, in percent, of the nearest class mean on ID val. The paper's
-    geometry: `id/mes_radius` and `id/dispersion` (degrees) of ID val where it shows every class,
-    `val/overlap`, the mean share of mass that ID and OOD scores have in common.
+    `val/nearest_mean` is the accuracy, in percent, of the nearest class mean on ID val, and
+    `val/classifier` that of a classifier's logits. The paper's geometry: `id/mes_radius` and
+    `id/dispersion` (degrees) of ID val where it shows every class, `val/overlap`, the mean share of
+    mass that ID and OOD scores have in common.
+
+    A scorer of several settings is fitted with each on the same embeddings; all metrics are those
+    of the best one, which `scorer/k` or `scorer/shrinkage` tells.
 
     Args:
         encoder: network in any mode; it is left in that mode.
@@ -82,28 +93,57 @@ def validate(
         scorer: fitted on the whole ID train set.
         device: where the encoder lives.
     """
-    train_ND = embed(encoder, sets.train, benchmark, device)
-    labels_N = _labels(sets.train, device)
-    score = fit(scorer, train_ND, labels_N, benchmark.classes).score
-    val_ND = embed(encoder, sets.val, benchmark, device)
-    id_scores = score(val_ND)
-    metrics: dict[str, float] = {}
+    seen = _seen(encoder, sets, [scorer], benchmark, device)
+    settled, fitted = choose(scorer, seen)
+    id_scores = fitted.score(seen.val)
+    chosen = settled.chosen.items() if len(scorer.candidates()) > 1 else ()
+    metrics = {f"scorer/{name}": value for name, value in chosen}
     overlaps = []
-    for name, image_set in sets.ood.items():
-        ood_scores = score(embed(encoder, image_set, benchmark, device))
+    for name, embedded in seen.ood.items():
+        ood_scores = fitted.score(embedded)
         overlaps.append(score_overlap(id_scores, ood_scores))
-        found = ood_metrics(id_scores, ood_scores)
+        measured = ood_metrics(id_scores, ood_scores)
         for metric in METRICS:
-            metrics[f"val/{name}/{metric}"] = float(getattr(found, metric))
+            metrics[f"val/{name}/{metric}"] = float(getattr(measured, metric))
     for metric in METRICS:
         metrics[f"val/{metric}"] = statistics.fmean(
             metrics[f"val/{name}/{metric}"] for name in sets.ood
         )
-    means_CD = class_means(train_ND, labels_N, benchmark.classes)
     val_labels_N = _labels(sets.val, device)
-    metrics["val/nearest_mean"] = nearest_mean_accuracy(means_CD, val_ND, val_labels_N)
+    found = _accuracies(
+        encoder, seen.train, seen.labels_N, seen.val, val_labels_N, benchmark.classes
+    )
+    metrics |= {f"val/{name}": value for name, value in found.items()}
     metrics["val/overlap"] = statistics.fmean(overlaps)
-    return metrics | _geometry(val_ND, val_labels_N, benchmark.classes)
+    return metrics | _geometry(seen.val.unit_ND, val_labels_N, benchmark.classes)
+
+
+def settle(
+    encoder: Encoder,
+    benchmark: BenchmarkSpec,
+    scorers: Sequence[ScorerSpec],
+    *,
+    data_root: Path,
+    device: torch.device,
+) -> tuple[ScorerSpec, ...]:
+    """Scorers with the settings that separate the validation sets best; opens no test set.
+
+    Where nothing is left to choose, nothing is opened.
+
+    Args:
+        encoder: network in any mode.
+        benchmark: the sets.
+        scorers: each with one or several values of its setting.
+        data_root: where image sets lie.
+        device: where the encoder lives.
+
+    Raises:
+        DataError: a set is missing or corrupt.
+    """
+    if all(len(spec.candidates()) == 1 for spec in scorers):
+        return tuple(spec.candidates()[0] for spec in scorers)
+    sets = open_validation(benchmark, data_root)
+    return choose_all(scorers, _seen(encoder, sets, scorers, benchmark, device))
 
 
 def run_benchmark(
@@ -123,7 +163,7 @@ def run_benchmark(
     Args:
         encoder: network in any mode.
         benchmark: the sets.
-        scorers: the first one's scores are kept for the report.
+        scorers: settled; the first one's scores are kept for the report.
         data_root: where image sets lie.
         device: where the encoder lives.
         fsood: report the full-spectrum protocol too.
@@ -131,40 +171,76 @@ def run_benchmark(
     Raises:
         DataError: a set is missing or corrupt.
     """
-    train = image_sets.open_set(benchmark.id.train, benchmark, data_root)
-    train_ND, labels_N = embed(encoder, train, benchmark, device), _labels(train, device)
+    train_set = image_sets.open_set(benchmark.id.train, benchmark, data_root)
+    raw = sees_raw(scorers)
+    train = embed(encoder, train_set, benchmark, device, raw=raw)
+    labels_N = _labels(train_set, device)
     test = image_sets.open_set(benchmark.id.test, benchmark, data_root)
     val = image_sets.open_set(benchmark.id.val, benchmark, data_root)
     parts: dict[str, ImageSet] = {"id/test": test, "id/val": val}
     for part in ("near", "far", "shifted") if fsood else ("near", "far"):
         opened = _open_all(getattr(benchmark, part), benchmark, data_root)
         parts |= {f"{part}/{name}": image_set for name, image_set in opened.items()}
-    embedded = {name: embed(encoder, part, benchmark, device) for name, part in parts.items()}
+    raw = raw or encoder.classifier is not None
+    embedded = {n: embed(encoder, part, benchmark, device, raw=raw) for n, part in parts.items()}
     tables: dict[str, BenchmarkTable] = {}
     kept: dict[str, np.ndarray] = {}
     for spec in scorers:
-        score = fit(spec, train_ND, labels_N, benchmark.classes).score
+        score = fit(spec, train, labels_N, benchmark.classes, encoder.classifier).score
         scores = {name: score(rows) for name, rows in embedded.items()}
         kept = kept or {name: s.cpu().numpy() for name, s in scores.items()}
         tables[f"ood/{spec.name}"] = _table(scores, scores["id/test"])
         if fsood:
             shifted = [s for name, s in scores.items() if name.startswith("shifted/")]
             tables[f"fsood/{spec.name}"] = _table(scores, torch.cat([scores["id/test"], *shifted]))
+    tested = embedded["id/test"]
     labels_Q = _labels(test, device)
-    test_QD = embedded["id/test"]
+    accuracies = _accuracies(encoder, train, labels_N, tested, labels_Q, benchmark.classes)
+    probe = linear_probe_accuracy(
+        train.unit_ND, labels_N, tested.unit_ND, labels_Q, benchmark.classes
+    )
     return BenchmarkOutcome(
         tables=tables,
-        id_metrics={
-            "linear_probe": linear_probe_accuracy(
-                train_ND, labels_N, test_QD, labels_Q, benchmark.classes
-            ),
-            "nearest_mean": nearest_mean_accuracy(
-                class_means(train_ND, labels_N, benchmark.classes), test_QD, labels_Q
-            ),
-        },
+        id_metrics={"linear_probe": probe} | accuracies,
         scores=kept,
-        embeddings={n: e[:PICTURE_ROWS].float().cpu().numpy() for n, e in embedded.items()}
+        embeddings={n: e.unit_ND[:PICTURE_ROWS].float().cpu().numpy() for n, e in embedded.items()}
         | {"id/test_labels": test.labels_N[:PICTURE_ROWS]},
+    )
+
+
+def _accuracies(
+    encoder: Encoder,
+    train: Embedded,
+    labels_N: Tensor,
+    queries: Embedded,
+    labels_Q: Tensor,
+    classes: int,
+) -> dict[str, float]:
+    """`nearest_mean` and, of a classifier, `classifier`, in percent."""
+    means_CD = class_means(train.unit_ND, labels_N, classes)
+    found = {"nearest_mean": nearest_mean_accuracy(means_CD, queries.unit_ND, labels_Q)}
+    if encoder.classifier is not None:
+        assert queries.raw_ND is not None
+        found["classifier"] = classifier_accuracy(encoder.classifier, queries.raw_ND, labels_Q)
+    return found
+
+
+def _seen(
+    encoder: Encoder,
+    sets: ValidationSets,
+    scorers: Sequence[ScorerSpec],
+    benchmark: BenchmarkSpec,
+    device: torch.device,
+) -> Seen:
+    raw = sees_raw(scorers)
+    labelled = raw or encoder.classifier is not None  # a classifier's accuracy needs its logits
+    return Seen(
+        train=embed(encoder, sets.train, benchmark, device, raw=raw),
+        labels_N=_labels(sets.train, device),
+        classes=benchmark.classes,
+        classifier=encoder.classifier,
+        val=embed(encoder, sets.val, benchmark, device, raw=labelled),
+        ood={n: embed(encoder, s, benchmark, device, raw=raw) for n, s in sets.ood.items()},
     )
 
 
@@ -184,7 +260,7 @@ def _open_all(sets: OODSets, benchmark: BenchmarkSpec, data_root: Path) -> dict[
 
 
 def _labels(image_set: ImageSet, device: torch.device) -> Tensor:
-    return torch.as_tensor(np.asarray(image_set.labels_N), dtype=torch.int64, device=device)
+    return torch.tensor(image_set.labels_N, dtype=torch.int64, device=device)
 
 
 def _table(scores: Mapping[str, Tensor], id_scores: Tensor) -> BenchmarkTable:

@@ -3,7 +3,7 @@
 Legend of shape suffixes: N training rows, Q query rows, D dims, C classes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 
 import torch
@@ -11,18 +11,25 @@ from torch import Tensor
 
 from rwood.errors import DataError
 from rwood.evaluation.accuracy import class_means
+from rwood.evaluation.embed import Embedded
 from rwood.method import scorers
-from rwood.method.scorers import Cosine, Knn, Mahalanobis, Rmds, Ssd
+from rwood.method.scorers import Cosine, Knn, LastLayer, Mahalanobis, Rmds, Ssd, Vim
 from rwood.spec.benchmark import ScorerName, ScorerSpec
 
-State = Mahalanobis | Rmds | Ssd | Cosine | Knn
+State = Mahalanobis | Rmds | Ssd | Cosine | Knn | LastLayer | Vim
 STATES: dict[ScorerName, type[State]] = {
     "mahalanobis": Mahalanobis,
+    "mahalanobis_raw": Mahalanobis,
     "knn": Knn,
     "rmds": Rmds,
     "ssd": Ssd,
     "cosine": Cosine,
+    "msp": LastLayer,
+    "energy": LastLayer,
+    "vim": Vim,
 }
+RAW: frozenset[ScorerName] = frozenset({"mahalanobis_raw", "rmds", "msp", "energy", "vim"})
+"""Scorers that see the backbone's output as it is, as OpenOOD has them; the others unit rows."""
 _PREFIX = "scorer."
 _MEANS = "class_means"
 _ROWS = 16
@@ -34,76 +41,136 @@ otherwise: with this, a lone image gets the very score that it gets among many."
 class Fitted:
     """A fitted scorer and the class means."""
 
+    name: ScorerName
     state: State
     means_CD: Tensor
-    """Mean embedding of each class, float64."""
+    """Mean unit embedding of each class, float64."""
 
-    def score(self, embeddings_QD: Tensor) -> Tensor:
-        """(Q,) scores of (Q, D) unit rows, higher = more OOD; Q > 0, on the tensors' device.
+    def score(self, embedded: Embedded) -> Tensor:
+        """(Q,) scores of Q > 0 images, higher = more OOD, on the tensors' device.
 
-        Distances in whitened space are summed in float64, which costs little beside an embedding:
-        in float32 they would be off by some millionths, more than the formula allows.
+        Distances in whitened space and logits are summed in float64, which costs little beside an
+        embedding: in float32 they would be off by some millionths, more than the formula allows.
         """
-        queries_QD = _padded(embeddings_QD)
+        rows_QD = self._rows(embedded)
+        queries_QD = _padded(rows_QD)
         match self.state:
             case Mahalanobis():
                 scores_Q = scorers.score_mahalanobis(self.state, queries_QD.double())
             case Rmds():
                 scores_Q = scorers.score_rmds(self.state, queries_QD.double())
             case Ssd():
-                scores_Q = scorers.score_ssd(self.state, queries_QD)
+                scores_Q = scorers.score_ssd(self.state, queries_QD.double())
             case Cosine():
                 scores_Q = scorers.score_cosine(self.state, queries_QD)
             case Knn():
                 scores_Q = scorers.score_knn(self.state, queries_QD)
-        return scores_Q[: len(embeddings_QD)].to(embeddings_QD.dtype)
+            case Vim():
+                scores_Q = scorers.score_vim(self.state, queries_QD.double())
+            case LastLayer():
+                logits_QC = scorers.classify(self.state, queries_QD.double())
+                how = scorers.score_msp if self.name == "msp" else scorers.score_energy
+                scores_Q = how(logits_QC)
+        return scores_Q[: len(rows_QD)].to(rows_QD.dtype)
 
-    def nearest(self, embeddings_QD: Tensor) -> Tensor:
-        """(Q,) class that each row is nearest to.
+    def nearest(self, embedded: Embedded) -> Tensor:
+        """(Q,) class that each image is nearest to.
 
-        By Mahalanobis distance for the Mahalanobis scorer, by Euclidean distance to the class mean
-        for the others.
+        By Mahalanobis distance for the Mahalanobis scorers, by the largest logit for those that see
+        logits, by Euclidean distance to the mean unit embedding of the class for the others.
         """
-        if isinstance(self.state, Mahalanobis):
-            queries_QD = _padded(embeddings_QD).double()
-            return scorers.nearest_class_mahalanobis(self.state, queries_QD)[1][
-                : len(embeddings_QD)
-            ]
-        return torch.cdist(embeddings_QD.double(), self.means_CD).argmin(dim=1)
+        rows_QD = self._rows(embedded)
+        queries_QD = _padded(rows_QD).double()
+        match self.state:
+            case Mahalanobis():
+                nearest_Q = scorers.nearest_class_mahalanobis(self.state, queries_QD)[1]
+            case LastLayer() | Vim():
+                layer = LastLayer(self.state.weight_CD, self.state.bias_C)
+                nearest_Q = scorers.classify(layer, queries_QD).argmax(dim=1)
+            case _:
+                unit_QD = embedded.unit_ND.double()
+                return torch.cdist(unit_QD, self.means_CD).argmin(dim=1)
+        return nearest_Q[: len(rows_QD)]
 
     def tensors(self) -> dict[str, Tensor]:
         """What was learned, by name."""
         learned = {f"{_PREFIX}{f.name}": getattr(self.state, f.name) for f in fields(self.state)}
         return learned | {_MEANS: self.means_CD}
 
+    def _rows(self, embedded: Embedded) -> Tensor:
+        return rows_for(self.name, embedded)
 
-def fit(spec: ScorerSpec, embeddings_ND: Tensor, labels_N: Tensor, classes: int) -> Fitted:
+
+def sees_raw(scorers: Iterable[ScorerSpec]) -> bool:
+    """Whether one of the scorers asks for rows before the normalisation."""
+    return any(scorer.name in RAW for scorer in scorers)
+
+
+def rows_for(name: ScorerName, embedded: Embedded) -> Tensor:
+    """The rows that a scorer sees."""
+    if name not in RAW:
+        return embedded.unit_ND
+    assert embedded.raw_ND is not None, f"embed with raw=True for {name}"
+    return embedded.raw_ND
+
+
+def fit(
+    spec: ScorerSpec,
+    embedded: Embedded,
+    labels_N: Tensor,
+    classes: int,
+    classifier: tuple[Tensor, Tensor] | None = None,
+) -> Fitted:
     """Fit a scorer and the class means on the embeddings of the ID train set.
 
     Args:
         spec: which scorer, and its settings.
-        embeddings_ND: (N, D) unit rows.
+        embedded: N rows of the kind that the scorer sees.
         labels_N: (N,) class of each row.
         classes: number of classes.
+        classifier: weights (C, D) and biases of the last layer, where the network has one.
 
     Raises:
-        ValueError: a class without an image, fewer rows than neighbours, non-finite embeddings.
+        ValueError: a class without an image, fewer rows than neighbours, non-finite embeddings, a
+            setting of which several values are left to choose from, or a scorer of logits for a
+            network without any.
     """
+    if isinstance(spec.k, tuple) or isinstance(spec.shrinkage, tuple):
+        raise ValueError("several values of its setting are left: choose one on validation sets")
+    rows_ND = rows_for(spec.name, embedded)
+    shrinkage, rtol = spec.shrinkage, spec.rtol
     state: State
     match spec.name:
-        case "mahalanobis":
+        case "mahalanobis" | "mahalanobis_raw":
             state = scorers.fit_mahalanobis(
-                embeddings_ND, labels_N, classes=classes, rtol=spec.rtol
+                rows_ND, labels_N, classes=classes, rtol=rtol, shrinkage=shrinkage
             )
         case "rmds":
-            state = scorers.fit_rmds(embeddings_ND, labels_N, classes=classes, rtol=spec.rtol)
+            state = scorers.fit_rmds(
+                rows_ND, labels_N, classes=classes, rtol=rtol, shrinkage=shrinkage
+            )
         case "ssd":
-            state = scorers.fit_ssd(embeddings_ND)
+            state = scorers.fit_ssd(rows_ND, rtol=rtol)
         case "cosine":
-            state = scorers.fit_cosine(embeddings_ND, labels_N, classes=classes)
+            state = scorers.fit_cosine(rows_ND, labels_N, classes=classes)
         case "knn":
-            state = scorers.fit_knn(embeddings_ND, k=spec.k)
-    return Fitted(state, class_means(embeddings_ND, labels_N, classes))
+            state = scorers.fit_knn(rows_ND, k=spec.k)
+        case "msp" | "energy":
+            weight_CD, bias_C = _layer(spec.name, classifier)
+            state = LastLayer(weight_CD.double(), bias_C.double())
+        case "vim":
+            dims = spec.dims or vim_dims(rows_ND.shape[1])
+            state = scorers.fit_vim(rows_ND, *_layer(spec.name, classifier), dims=dims)
+    return Fitted(spec.name, state, class_means(embedded.unit_ND, labels_N, classes))
+
+
+def vim_dims(dim: int) -> int:
+    """Principal directions that ViM leaves out by default, as in OpenOOD: 1000 of 2048, 256 of 512.
+
+    Args:
+        dim: length of an embedding.
+    """
+    return 1000 if dim >= 2048 else dim // 2
 
 
 def from_tensors(name: ScorerName, tensors: Mapping[str, Tensor]) -> Fitted:
@@ -118,9 +185,15 @@ def from_tensors(name: ScorerName, tensors: Mapping[str, Tensor]) -> Fitted:
         if key not in tensors:
             raise DataError(f"the detector lacks {key}, which scorer {name} needs", key=key)
     state = kind(**{field: tensors[f"{_PREFIX}{field}"] for field in wanted})
-    return Fitted(state, tensors[_MEANS])
+    return Fitted(name, state, tensors[_MEANS])
 
 
-def _padded(embeddings_QD: Tensor) -> Tensor:
-    missing = max(0, _ROWS - len(embeddings_QD))
-    return torch.cat([embeddings_QD, embeddings_QD[-1:].expand(missing, -1)])
+def _layer(name: str, classifier: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+    if classifier is None:
+        raise ValueError(f"{name} scores the logits of a classifier, and the network has none")
+    return classifier
+
+
+def _padded(rows_QD: Tensor) -> Tensor:
+    missing = max(0, _ROWS - len(rows_QD))
+    return torch.cat([rows_QD, rows_QD[-1:].expand(missing, -1)])

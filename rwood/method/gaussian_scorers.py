@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .queries import beside, check_embeddings, chunks
-from .statistics import ClassSums, accumulate, empty_class_sums
+from .statistics import ClassSums, accumulate, empty_class_sums, shrunk
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,12 @@ class Mahalanobis:
 
 
 def fit_mahalanobis(
-    embeddings_ND: Tensor, labels_N: Tensor, *, classes: int, rtol: float | None = None
+    embeddings_ND: Tensor,
+    labels_N: Tensor,
+    *,
+    classes: int,
+    rtol: float | None = None,
+    shrinkage: float = 0.0,
 ) -> Mahalanobis:
     """Class means and the inverse of their common covariance, which has divisor N.
 
@@ -43,6 +48,7 @@ def fit_mahalanobis(
         labels_N: (N,) integer classes in 0..C-1.
         classes: C.
         rtol: see `mahalanobis_from_sums`.
+        shrinkage: see `statistics.shrunk`.
 
     Returns:
         The fitted state.
@@ -51,10 +57,13 @@ def fit_mahalanobis(
         ValueError: rows are empty or not finite, or a class has none.
     """
     sums = empty_class_sums(classes, embeddings_ND.shape[-1], embeddings_ND.device)
-    return mahalanobis_from_sums(accumulate(sums, embeddings_ND, labels_N), rtol=rtol)
+    sums = accumulate(sums, embeddings_ND, labels_N)
+    return mahalanobis_from_sums(sums, rtol=rtol, shrinkage=shrinkage)
 
 
-def mahalanobis_from_sums(sums: ClassSums, *, rtol: float | None = None) -> Mahalanobis:
+def mahalanobis_from_sums(
+    sums: ClassSums, *, rtol: float | None = None, shrinkage: float = 0.0
+) -> Mahalanobis:
     """The same from streamed statistics.
 
     Lee et al., NeurIPS 2018, with the whitening of the pseudo-inverse: directions of less variance
@@ -64,6 +73,7 @@ def mahalanobis_from_sums(sums: ClassSums, *, rtol: float | None = None) -> Maha
     Args:
         sums: class sums of the training rows.
         rtol: by default D times the float64 epsilon, which is the authors' rule.
+        shrinkage: see `statistics.shrunk`; the authors have none.
 
     Returns:
         The fitted state.
@@ -73,7 +83,7 @@ def mahalanobis_from_sums(sums: ClassSums, *, rtol: float | None = None) -> Maha
     """
     means_CD = sums.means_CD()
     centre_D = means_CD.mean(0)
-    whitening_DK = _whitening(sums.within_DD(), rtol)
+    whitening_DK = _whitening(shrunk(sums.within_DD(), shrinkage), rtol)
     return Mahalanobis(centre_D, whitening_DK, (means_CD - centre_D) @ whitening_DK)
 
 
@@ -145,7 +155,12 @@ class Rmds:
 
 
 def fit_rmds(
-    embeddings_ND: Tensor, labels_N: Tensor, *, classes: int, rtol: float | None = None
+    embeddings_ND: Tensor,
+    labels_N: Tensor,
+    *,
+    classes: int,
+    rtol: float | None = None,
+    shrinkage: float = 0.0,
 ) -> Rmds:
     """Gaussians of the relative Mahalanobis distance.
 
@@ -154,6 +169,7 @@ def fit_rmds(
         labels_N: (N,) integer classes in 0..C-1.
         classes: C.
         rtol: see `mahalanobis_from_sums`; for both covariances.
+        shrinkage: see `statistics.shrunk`; of both covariances.
 
     Returns:
         The fitted state.
@@ -163,8 +179,8 @@ def fit_rmds(
     """
     empty = empty_class_sums(classes, embeddings_ND.shape[-1], embeddings_ND.device)
     sums = accumulate(empty, embeddings_ND, labels_N)
-    near = mahalanobis_from_sums(sums, rtol=rtol)
-    background = (sums.mean_D(), _whitening(sums.total_DD(), rtol))
+    near = mahalanobis_from_sums(sums, rtol=rtol, shrinkage=shrinkage)
+    background = (sums.mean_D(), _whitening(shrunk(sums.total_DD(), shrinkage), rtol))
     return Rmds(near.centre_D, near.whitening_DK, near.means_CK, *background)
 
 

@@ -17,6 +17,38 @@ from .queries import beside, check_embeddings, chunks
 from .statistics import accumulate, empty_class_sums
 
 
+@dataclass(frozen=True)
+class LastLayer:
+    """A classifier's last layer, which is all that MSP and energy need to know; float64.
+
+    Attributes:
+        weight_CD: its weights.
+        bias_C: its biases.
+    """
+
+    weight_CD: Tensor
+    bias_C: Tensor
+
+
+def classify(layer: LastLayer, embeddings_QD: Tensor) -> Tensor:
+    """Logits of embeddings.
+
+    Args:
+        layer: the last layer.
+        embeddings_QD: (Q, D) rows, as the classifier sees them.
+
+    Returns:
+        (Q, C) logits in the dtype of the rows, float32 at least.
+
+    Raises:
+        ValueError: rows are empty, not finite or of other dims.
+    """
+    check_embeddings(embeddings_QD, layer.weight_CD.shape[1])
+    (wide_QD,) = beside(embeddings_QD, embeddings_QD)
+    weight_CD, bias_C = beside(embeddings_QD, layer.weight_CD, layer.bias_C)
+    return torch.addmm(bias_C, wide_QD, weight_CD.T)
+
+
 def score_msp(logits_QC: Tensor) -> Tensor:
     """Minus the largest softmax probability. Hendrycks and Gimpel, ICLR 2017; nothing to fit.
 

@@ -38,6 +38,7 @@ def cider_loss(
     momentum: float | Tensor,
     compactness_weight: float | Tensor,
     longest_class: int | None = None,
+    order_N: Tensor | None = None,
     group: dist.ProcessGroup | None = None,
     rows_per_rank: Sequence[int] | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -48,9 +49,9 @@ def cider_loss(
     exp of a prototype's similarities to the others, with gradient through the update. Eq. (4) to
     (6) of Ming et al., ICLR 2023. Differs from the authors' code: no loop over rows.
 
-    Over ranks the batch is the ranks' rows in rank order (the update depends on the order within a
-    class). Every rank receives the full loss, the same prototypes and its rows' complete gradient:
-    **parameter gradients must be SUMMED over ranks**.
+    Over ranks the batch is the ranks' rows in rank order, or in the order given (the update depends
+    on the order within a class). Every rank receives the full loss, the same prototypes and its
+    rows' complete gradient: **parameter gradients must be SUMMED over ranks**.
 
     Args:
         projections_ND: (N, D) rows, one a view; normalised here, with gradient. Half precision is
@@ -61,6 +62,8 @@ def cider_loss(
         momentum: alpha, the share of the old prototype kept for every row.
         compactness_weight: w.
         longest_class: see `update_prototypes`.
+        order_N: (N,) rows of all ranks, numbered in rank order, in the order in which they count;
+            None: as they come.
         group: ranks that share the batch, each with its own rows (any number, none included); None
             when the rows given are the whole batch.
         rows_per_rank: row counts in rank order, when known; otherwise they are exchanged, which
@@ -78,10 +81,14 @@ def cider_loss(
     temperature = scalar_like(unit_nD, temperature)
     with torch.autocast(unit_nD.device.type, enabled=False):
         counts = count_rows(unit_nD, rows_per_rank, group)
+        unit_ND = _with_own_gradient(unit_nD, counts, group)
+        labels_all_N = gather_rows(labels_N, counts, group)
+        if order_N is not None:
+            unit_ND, labels_all_N = unit_ND[order_N], labels_all_N[order_N]
         moved_CD = update_prototypes(
             prototypes_CD.to(unit_nD.dtype),
-            _with_own_gradient(unit_nD, counts, group),
-            gather_rows(labels_N, counts, group),
+            unit_ND,
+            labels_all_N,
             momentum=momentum,
             longest_class=longest_class,
         )

@@ -3,7 +3,7 @@
 **SCORES: HIGHER = MORE OOD, EVERYWHERE.** OpenOOD's ``conf`` is the negative of these.
 
 A scorer is a frozen dataclass of tensors (what it learned from the ID training set, so it can be
-saved as tensors), a ``fit_`` and a ``score_`` function; MSP and energy learn nothing. Embeddings
+saved as tensors), a ``fit_`` and a ``score_`` function; MSP and energy score logits. Embeddings
 are taken as given, raw or unit length, except where a method itself normalises them (cosine, SSD+).
 Statistics are fitted in float64; scores come in the dtype of the query, float32 at least. Matrix
 products follow the global float32 precision flags: leave TF32 off for them (the default).
@@ -22,16 +22,26 @@ from .gaussian_scorers import (
     score_rmds,
     score_ssd,
 )
-from .logit_scorers import Vim, fit_vim, score_energy, score_msp, score_vim
+from .logit_scorers import (
+    LastLayer,
+    Vim,
+    classify,
+    fit_vim,
+    score_energy,
+    score_msp,
+    score_vim,
+)
 from .neighbour_scorers import Cosine, Knn, fit_cosine, fit_knn, score_cosine, score_knn
 
 __all__ = [
     "Cosine",
     "Knn",
+    "LastLayer",
     "Mahalanobis",
     "Rmds",
     "Ssd",
     "Vim",
+    "classify",
     "fit_cosine",
     "fit_knn",
     "fit_mahalanobis",

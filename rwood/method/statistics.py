@@ -169,3 +169,23 @@ def _gram(offset_ND: Tensor) -> Tensor:
         array_ND = offset_ND.numpy()
         return torch.from_numpy(array_ND.T @ array_ND)
     return offset_ND.T @ offset_ND
+
+
+def shrunk(covariance_DD: Tensor, shrinkage: float) -> Tensor:
+    """A covariance between itself and the multiple of the identity with the same total variance.
+
+    (1 - a) S + a (tr S / D) I: the estimator of Ledoit and Wolf, J. Multivariate Analysis 2004,
+    with the share `a` given instead of estimated. A contrastive embedding collapses onto few
+    directions; the others have variances near zero, whose inverses would rule the distance.
+
+    Args:
+        covariance_DD: (D, D) covariance.
+        shrinkage: a, from 0 (as it is) to 1 (distances are Euclidean).
+
+    Returns:
+        (D, D) covariance.
+    """
+    if shrinkage == 0:
+        return covariance_DD
+    spread_D = (shrinkage * covariance_DD.diagonal().mean()).expand(covariance_DD.shape[0])
+    return (1 - shrinkage) * covariance_DD + torch.diag(spread_D)

@@ -1,7 +1,7 @@
 """OpenOOD's checkpoints, both ways: plain state dicts with or without a DDP prefix.
 
-The networks here carry OpenOOD's keys, so that nothing is renamed; what differs is what wraps
-the keys (`module.`), what accompanies them (`fc.*`) and where classifiers keep their backbone.
+The networks here carry OpenOOD's keys; what differs is what wraps the keys (`module.`), what
+accompanies them, and that classifiers keep their backbone without a `backbone.` before its keys.
 """
 
 import pickle
@@ -19,7 +19,8 @@ def load_openood_state(path: Path) -> dict[str, Tensor]:
     """Read a state dict that OpenOOD, torchvision or rwood saved; tensors only, no code is run.
 
     Returns:
-        Key -> tensor on the CPU, without a `module.` prefix and without a classifier's `fc.*`.
+        Key of an encoder -> tensor on the CPU: without a `module.` prefix; a classifier's backbone
+        below `backbone.` beside `fc.*`; a backbone alone, or a head's checkpoint, without `fc.*`.
 
     Raises:
         DataError: no such file, or not a state dict.
@@ -36,7 +37,15 @@ def load_openood_state(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise DataError(f"{path} is not a plain state dict (key -> tensor)", file=str(path))
     bare = {key.removeprefix("module."): value for key, value in state.items()}
+    if "fc.weight" in bare and not any(key.startswith(("backbone.", "head.")) for key in bare):
+        return {k if k.startswith("fc.") else f"backbone.{k}": v for k, v in bare.items()}
     return {k: v for k, v in bare.items() if not k.startswith(("fc.", "backbone.fc."))}
+
+
+def openood_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """An encoder's state dict under OpenOOD's keys: a classifier has no `backbone.`."""
+    classifier = "fc.weight" in state
+    return {key.removeprefix("backbone.") if classifier else key: v for key, v in state.items()}
 
 
 def load_into(encoder: Encoder, state: Mapping[str, Tensor]) -> None:
@@ -71,7 +80,7 @@ def save_openood_state(encoder: Encoder, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     state = {k: v.detach().cpu().contiguous() for k, v in encoder.state_dict().items()}
-    torch.save(state, part)
+    torch.save(openood_state(state), part)
     part.replace(path)
 
 

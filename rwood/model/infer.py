@@ -8,34 +8,38 @@ from rwood.errors import DataError
 from rwood.spec.run import ModelSpec
 
 
-def infer_model(state: Mapping[str, Tensor]) -> tuple[ModelSpec, int]:
-    """The network that a state dict was saved from, and the channels of its images.
+def infer_model(state: Mapping[str, Tensor]) -> tuple[ModelSpec, int, int | None]:
+    """The network that a state dict was saved from.
 
     Args:
-        state: keys of an encoder: `backbone.*`, `head.0.*`, `head.2.*`.
+        state: keys of an encoder: `backbone.*`, and `head.0.*`, `head.2.*` or `fc.*`.
+
+    Returns:
+        The network, the channels of its images, and the classes of a classifier, None for an
+        encoder with a projection head.
 
     Raises:
-        DataError: no such network; classifiers have no head and cannot be scored this way.
+        DataError: no such network.
     """
-    head = state.get("head.2.weight")
-    if head is None:
+    head, fc = state.get("head.2.weight"), state.get("fc.weight")
+    last = head if head is not None else fc
+    if last is None:
         raise DataError(
-            "the checkpoint lacks head.2.weight: it is not an encoder with a projection head "
-            "(ReweightOOD, CIDER or rwood)",
+            "the checkpoint lacks head.2.weight and fc.weight: it is neither an encoder with a "
+            "projection head (ReweightOOD, CIDER or rwood) nor a classifier",
             key="head.2.weight",
         )
+    settings: dict[str, object] = {} if head is None else {"projection_dim": head.shape[0]}
+    classes = None if head is not None else last.shape[0]
     stem = state.get("backbone.conv1.weight")
     if stem is None:
-        first = next((v for k, v in state.items() if k.startswith("backbone.layer1")), head)
-        spec = ModelSpec(backbone="small_cnn", width=first.shape[0], projection_dim=head.shape[0])
-        return spec, first.shape[1]
-    if "backbone.layer1.0.conv3.weight" in state:
+        stem = next((v for k, v in state.items() if k.startswith("backbone.layer1")), last)
+        backbone = "small_cnn"
+    elif "backbone.layer1.0.conv3.weight" in state:
         backbone = "resnet50"
     elif stem.shape[-1] == 7:
         backbone = "resnet18_224x224"
     else:
         backbone = "resnet18_32x32"
-    spec = ModelSpec.model_validate(
-        {"backbone": backbone, "width": stem.shape[0], "projection_dim": head.shape[0]}
-    )
-    return spec, stem.shape[1]
+    settings |= {"backbone": backbone, "width": stem.shape[0]}
+    return ModelSpec.model_validate(settings), stem.shape[1], classes

@@ -10,9 +10,17 @@ from rwood.report import figures_parallel, figures_scores, figures_search, inter
 from rwood.report.document import Block, Code, Document, Folded, Picture, Section, Text
 from rwood.report.figures_scores import GEOMETRY, geometry_curves
 from rwood.report.finding import finding
+from rwood.report.front import draw_front, front_table
 from rwood.report.inputs import ReportInputs
 from rwood.report.knobs import knobs
-from rwood.report.tables import accuracy_sentence, gain_table, own_key, own_table, versus_table
+from rwood.report.tables import (
+    accuracy_sentence,
+    gain_table,
+    own_key,
+    own_table,
+    scorer_sentence,
+    versus_table,
+)
 from rwood.report.trials import (
     cost_table,
     failures,
@@ -74,6 +82,7 @@ def _benchmark(inputs: ReportInputs, figures: Path) -> list[Block]:
     )
     path = figures_scores.draw_benchmark(inputs, figures / "benchmark.png")
     blocks.append(Picture(path, "Benchmark", caption))
+    blocks += [Text(line) for line in [scorer_sentence(inputs)] if line]
     others = [k for k in runs[0].tables if k != key]
     blocks += [Folded(f"{whose.capitalize()} by {k}", own_table(runs, k, id_set, whose))
                for k in others]  # fmt: skip
@@ -96,6 +105,13 @@ def _search(inputs: ReportInputs, figures: Path) -> list[Block]:
     blocks += [Text(line) for line in failures(study)]
     if figures_search.valued(inputs, "complete") or figures_search.valued(inputs, "stopped"):
         blocks += _search_pictures(inputs, figures)
+    if len(study.objectives) > 1 and figures_search.valued(inputs, "complete"):
+        caption = (
+            "Complete trials by every two objectives, means over seeds with a bar of one std where "
+            "a trial has several. No trial is better than one of the front in all objectives."
+        )
+        path = draw_front(inputs, figures / "front.png")
+        blocks += [Picture(path, "Pareto front", caption), front_table(inputs)]
     return [*blocks, Folded("All trials", trial_table(inputs))]
 
 
@@ -123,12 +139,11 @@ def _search_pictures(inputs: ReportInputs, figures: Path) -> list[Block]:
         ),
     ]
     if inputs.importance:
-        caption = (
-            "Importance by fANOVA: the share of the objective's variance over complete trials that "
-            "each setting explains. Few trials make it a rough guide."
-        )
+        caption = f"{inputs.importance_note} Few trials make it a rough guide."
         path = figures_search.draw_importance(inputs, figures / "importance.png")
         blocks.append(Picture(path, "Importance of the settings", caption))
+    elif inputs.importance_note:
+        blocks.append(Text(inputs.importance_note))
     caption = "Each setting against the objective. Dotted: the base run's value."
     path = figures_search.draw_slices(inputs, figures / "slices.png")
     return [*blocks, Picture(path, "Slices", caption, interactive.plot_slices(inputs))]

@@ -6,7 +6,7 @@ from typing import Any
 from rwood.report.figures import GREY, INK, PALE, VERMILLION, canvas, write
 from rwood.report.figures_search import objective_of, valued
 from rwood.report.inputs import ReportInputs
-from rwood.report.knobs import Knob, knobs, metric_title
+from rwood.report.knobs import NONE_AT, Knob, knobs, metric_title
 from rwood.spec.search import Choices
 from rwood.spec.study import is_minimized
 
@@ -39,7 +39,8 @@ def draw_parallel(inputs: ReportInputs, path: Path) -> Path:
     if valued(inputs, "stopped"):
         axis.plot([], [], label="stopped early", **_STOPPED)
     figure.legend(loc="outside upper center", ncols=2, fontsize=9, frameon=False)
-    _parallel_axes(axis, found, objective, low, high)
+    lacking = {k.key for k in found for trial, _ in pairs if k.of(trial) is None}
+    _parallel_axes(axis, found, objective, low, high, lacking)
     bar = figure.colorbar(ScalarMappable(norm, colours), ax=axis, pad=0.02, aspect=28)
     bar.set_label(f"{metric_title(objective)}, complete trials", fontsize=9)
     bar.ax.tick_params(labelsize=8.5)
@@ -59,18 +60,21 @@ def _shades(inputs: ReportInputs) -> tuple[Any, Any]:
     return Normalize(min(ends), max(ends)), ListedColormap(shades)
 
 
-def _parallel_axes(axis: Any, found: list[Knob], objective: str, low: float, high: float) -> None:
+def _parallel_axes(
+    axis: Any, found: list[Knob], objective: str, low: float, high: float, lacking: set[str]
+) -> None:
     names = [knob.name.replace(" (", "\n(") for knob in found]
     names.append(metric_title(objective).replace(" ", "\n", 1))
     axis.set_xticks(range(len(names)), names, fontsize=9)
     axis.set_yticks([])
     axis.set_xlim(-0.45, len(names) - 0.5)
-    axis.set_ylim(-0.04, 1.04)
+    axis.set_ylim(NONE_AT - 0.04 if lacking else -0.04, 1.04)
     for side in ("top", "right", "left", "bottom"):
         axis.spines[side].set_visible(False)
     for place, knob in enumerate(found):
         axis.axvline(place, color=GREY, linewidth=0.9, zorder=1)
-        for at, text in _ticks(knob):
+        none = [(NONE_AT, "none")] if knob.key in lacking else []
+        for at, text in _ticks(knob) + none:
             axis.annotate(text, (place, at), xytext=(4, 0), textcoords="offset points",
                           fontsize=8.5, va="center", color=INK, zorder=5, bbox=_PAPER)  # fmt: skip
     axis.axvline(len(found), color=GREY, linewidth=0.9, zorder=1)

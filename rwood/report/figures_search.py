@@ -16,7 +16,7 @@ from rwood.report.figures import (
     write,
 )
 from rwood.report.inputs import ReportInputs
-from rwood.report.knobs import Knob, knobs, last_value, metric_title
+from rwood.report.knobs import Knob, knobs, last_metrics, last_value, metric_title
 from rwood.results import TrialResult
 from rwood.spec.search import Choices
 from rwood.spec.study import is_minimized
@@ -63,6 +63,7 @@ def draw_history(inputs: ReportInputs, path: Path) -> Path:
         if found:
             x, y = [t.number for t, _ in found], [value for _, value in found]
             axis.scatter(x, y, label=_NAMES[state], zorder=3, linewidths=1.3, **look)
+            _bars(axis, inputs, found, x, look)
     best = best_so_far(inputs.study.trials, objective_of(inputs))
     x, y = [number for number, _ in best], [value for _, value in best]
     axis.step(x, y, where="post", color=VERMILLION, linewidth=1.8, label="best so far", zorder=2)
@@ -75,6 +76,21 @@ def draw_history(inputs: ReportInputs, path: Path) -> Path:
     axis.xaxis.get_major_locator().set_params(integer=True)
     key(axis, loc="upper center", bbox_to_anchor=(0.5, 1.16), ncols=5, columnspacing=1.2)
     return write(figure, path)
+
+
+def _bars(
+    axis: Any,
+    inputs: ReportInputs,
+    found: Sequence[tuple[TrialResult, float]],
+    x: Sequence[float],
+    look: dict[str, Any],
+) -> None:
+    """One population std over the seeds of each trial, where trials have several."""
+    last = [last_metrics(trial, objective_of(inputs)) for trial, _ in found]
+    bars = [pair[1] or 0.0 if pair else 0.0 for pair in last]
+    if any(bars):
+        colour = look.get("color", look.get("edgecolor"))
+        axis.errorbar(x, [v for _, v in found], yerr=bars, fmt="none", ecolor=colour, alpha=0.45)
 
 
 def _star(axis: Any, inputs: ReportInputs, knob: Knob | None = None) -> None:
@@ -161,6 +177,7 @@ def _slice(axis: Any, inputs: ReportInputs, knob: Knob) -> None:
         if pairs:
             x, y = [knob.number(knob.of(t)) for t, _ in pairs], [value for _, value in pairs]
             axis.scatter(x, y, label=_NAMES[state], linewidths=1.2, zorder=3, **look)
+            _bars(axis, inputs, pairs, x, look)
     _star(axis, inputs, knob)
     if knob.log:
         log_ticks(axis)

@@ -54,8 +54,9 @@ def _unfinished(inputs: ReportInputs) -> str:
 def _settings(inputs: ReportInputs) -> str:
     params = inputs.study.champion_params
     words = [
-        f"{knob.word} {plain_number(params.get(knob.key, knob.base))}"
+        f"{knob.word} {plain_number(params[knob.key])}"
         for knob in knobs(inputs.spec)
+        if knob.key in params
     ]
     return ", ".join(words) if words else "its settings"
 

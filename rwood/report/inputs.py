@@ -61,6 +61,8 @@ class ReportInputs:
     """Searched setting -> share of the objective's variance (fANOVA); empty: left out."""
     scores: dict[str, ScoreSamples]
     """Label (`champion`, `base`) -> scores of its first seed; empty: left out."""
+    importance_note: str = ""
+    """What the importance was measured on, or why there is none."""
     embedding: EmbeddingPicture | None = None
     """The first seed of the champion; None: left out."""
 

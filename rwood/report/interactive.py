@@ -6,7 +6,7 @@ from typing import Any
 from rwood.report.figures import BLUE, GREY, INK, VERMILLION
 from rwood.report.figures_search import best_so_far, objective_of, valued
 from rwood.report.inputs import ReportInputs
-from rwood.report.knobs import Knob, knobs, metric_title
+from rwood.report.knobs import NONE_AT, Knob, knobs, metric_title
 from rwood.report.table import plain_number
 from rwood.report.trials import epochs_run
 from rwood.results import TrialResult
@@ -127,15 +127,32 @@ def _dimension(knob: Knob, trials: list[TrialResult]) -> dict[str, Any]:
     numbers = [knob.number(knob.of(trial)) for trial in trials]
     if isinstance(knob.domain, Choices):
         ends = [0, max(1, len(knob.domain.choices) - 1)]
-        return {"label": label, "values": numbers, "range": ends, **_choices(knob.domain)}
+        axis = {"label": label, "values": numbers, "range": ends, **_choices(knob.domain)}
+        return _with_none(axis)
     scale = math.log10 if knob.log else float
     ticks = [scale(value) for value, _ in _steps(knob)]
-    return {
-        "label": f"{label}, log" if knob.log else label,
-        "values": [scale(number) for number in numbers],
-        "range": [ticks[0], ticks[-1]],
-        "tickvals": ticks,
-        "ticktext": [text for _, text in _steps(knob)],
+    return _with_none(
+        {
+            "label": f"{label}, log" if knob.log else label,
+            "values": [scale(number) for number in numbers],
+            "range": [ticks[0], ticks[-1]],
+            "tickvals": ticks,
+            "ticktext": [text for _, text in _steps(knob)],
+        }
+    )
+
+
+def _with_none(axis: dict[str, Any]) -> dict[str, Any]:
+    """The axis with a place below its range for the trials that have no such setting."""
+    if not any(math.isnan(value) for value in axis["values"]):
+        return axis
+    low, high = axis["range"]
+    none = low + NONE_AT * (high - low)
+    return axis | {
+        "values": [none if math.isnan(value) else value for value in axis["values"]],
+        "range": [none, high],
+        "tickvals": [none, *axis["tickvals"]],
+        "ticktext": ["none", *axis["ticktext"]],
     }
 
 
@@ -163,7 +180,8 @@ def _add_trials(
 def _hover(inputs: ReportInputs, trial: TrialResult, value: float) -> str:
     lines = [f"trial {trial.number}, {trial.state} after {epochs_run(trial)} epochs"]
     lines.append(f"{metric_title(objective_of(inputs))}: {value:.2f}")
-    lines += [f"{knob.name}: {plain_number(knob.of(trial))}" for knob in knobs(inputs.spec)]
+    own = [(knob, knob.of(trial)) for knob in knobs(inputs.spec)]
+    lines += [f"{knob.name}: {plain_number(value)}" for knob, value in own if value is not None]
     return "<br>".join(lines)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from rwood.report.table import plain_number
 from rwood.results import TrialResult
-from rwood.spec.search import Choices, Range, Value, setting
+from rwood.spec.search import Choices, Range, Value, has, setting
 from rwood.spec.study import StudySpec
 
 SYMBOLS = {
@@ -16,7 +16,15 @@ SYMBOLS = {
     "loss.between_shift": "c_b",
 }
 """Symbols of the paper."""
-_METRICS = {"fpr95": "FPR@95", "auroc": "AUROC", "aupr_in": "AUPR_IN", "aupr_out": "AUPR_OUT"}
+NONE_AT = -0.13
+"""Where on a knob's axis, from low (0) to high (1), a trial passes that has no such setting."""
+_METRICS = {
+    "fpr95": "FPR@95",
+    "auroc": "AUROC",
+    "aupr_in": "AUPR_IN",
+    "aupr_out": "AUPR_OUT",
+    "nearest_mean": "nearest-mean accuracy",
+}
 _PARTS = {"val": "validation", "near": "near-OOD", "far": "far-OOD"}
 
 
@@ -27,8 +35,8 @@ class Knob:
     key: str
     """Dotted setting of the run."""
     domain: Range | Choices
-    base: Value
-    """Its value in the base run."""
+    base: Value | None
+    """Its value in the base run; None if only other losses have it."""
 
     @property
     def word(self) -> str:
@@ -43,6 +51,8 @@ class Knob:
     @property
     def base_among(self) -> bool:
         """Whether the base run's value has a place on the axis."""
+        if self.base is None:
+            return False
         return not isinstance(self.domain, Choices) or self.base in self.domain.choices
 
     @property
@@ -58,18 +68,25 @@ class Knob:
         low, high = plain_number(self.domain.low), plain_number(self.domain.high)
         return f"{low} to {high}{', log scale' if self.domain.log else ''}"
 
-    def of(self, trial: TrialResult) -> Value:
-        """The trial's value."""
-        return trial.params.get(self.key, self.base)
+    def of(self, trial: TrialResult) -> Value | None:
+        """The trial's value; None if its loss has no such setting."""
+        return trial.params.get(self.key)
 
-    def number(self, value: Value) -> float:
-        """Place of a value on an axis: itself, or its index among the choices."""
+    def number(self, value: Value | None) -> float:
+        """Place of a value on an axis: itself, or its index among the choices; NaN for none."""
+        if value is None:
+            return math.nan
         if isinstance(self.domain, Choices):
             return float(self.domain.choices.index(value)) if value in self.domain.choices else -1.0
         return float(value)
 
-    def share(self, value: Value) -> float:
-        """Place of a value between the low end (0) and the high end (1) of its range."""
+    def share(self, value: Value | None) -> float:
+        """Place of a value between the low end (0) and the high end (1) of its range.
+
+        No value has a place of its own, `NONE_AT`, below the range.
+        """
+        if value is None:
+            return NONE_AT
         if isinstance(self.domain, Choices):
             low, high = 0.0, len(self.domain.choices) - 1.0
         else:
@@ -83,7 +100,11 @@ class Knob:
 def knobs(spec: StudySpec) -> list[Knob]:
     """The study's searched settings in the file's order; none without a search."""
     space = spec.search.space if spec.search else {}
-    return [Knob(key, domain, setting(spec.run, key)) for key, domain in space.items()]
+    run = spec.run
+    return [
+        Knob(key, domain, setting(run, key) if has(run, key) else None)
+        for key, domain in space.items()
+    ]
 
 
 def last_value(trial: TrialResult, metric: str) -> float | None:
@@ -92,6 +113,15 @@ def last_value(trial: TrialResult, metric: str) -> float | None:
         return trial.objective
     reported = [e.metrics[metric] for e in trial.history if metric in e.metrics]
     return reported[-1] if reported else None
+
+
+def last_metrics(trial: TrialResult, metric: str) -> tuple[float, float | None] | None:
+    """The last value of a metric that a trial reported and, of several seeds, its std."""
+    reported = [e.metrics for e in trial.history if metric in e.metrics]
+    if not reported:
+        value = trial.objectives.get(metric, trial.objective)
+        return None if value is None else (value, trial.spread.get(metric))
+    return reported[-1][metric], reported[-1].get(f"{metric}/std")
 
 
 def metric_title(name: str) -> str:

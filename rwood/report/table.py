@@ -82,7 +82,9 @@ def in_markdown(text: str) -> str:
 
 
 def plain_number(value: object) -> str:
-    """A setting or a measure in at most four digits."""
+    """A setting or a measure in at most four digits; `/` for none."""
+    if value is None:
+        return "/"
     if isinstance(value, int | float) and not isinstance(value, bool):
         return f"{value:.4g}".replace("-", "−")
     return str(value)

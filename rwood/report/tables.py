@@ -16,8 +16,8 @@ CSV_TITLES: dict[Metric, str] = {
     "aupr_out": "AUPR_OUT",
 }
 """Columns as OpenOOD names them."""
-ACCURACIES = {"linear_probe": "LINEAR_PROBE", "nearest_mean": "NEAREST_MEAN"}
-"""In place of OpenOOD's ACC, which means nothing for a contrastive network."""
+ACCURACIES = {"linear_probe": "LINEAR_PROBE", "nearest_mean": "NEAREST_MEAN", "classifier": "ACC"}
+"""OpenOOD's ACC is a classifier's; it means nothing for a contrastive network."""
 MEANS = frozenset({"nearood", "farood"})
 
 
@@ -42,6 +42,20 @@ def row_values(runs: Sequence[RunResult], key: str) -> dict[str, dict[Metric, di
     }
 
 
+def scorer_sentence(inputs: ReportInputs) -> str:
+    """Which settings the validation sets chose for scorers that had several; empty if none had."""
+    asked = inputs.spec.run.scorer
+    parts = []
+    for scorers in zip(*(run.scorers for run in inputs.runs), strict=False):
+        name = scorers[0].name
+        if len(asked.model_copy(update={"name": name}).candidates()) > 1:
+            setting = next(iter(scorers[0].chosen))
+            values = ", ".join(f"{s.chosen[setting]:g}" for s in scorers)
+            parts.append(f"{setting} of {name}: {values}")
+    seeds = ", ".join(str(run.seed) for run in inputs.runs)
+    return f"Chosen on the validation sets (seeds {seeds}): {'; '.join(parts)}." if parts else ""
+
+
 def cell(values: Sequence[float]) -> str:
     """Mean ± population std over runs, a plain number for one run, `/` for none."""
     if not values:
@@ -51,7 +65,7 @@ def cell(values: Sequence[float]) -> str:
 
 
 def benchmark_csv(runs: Sequence[RunResult], key: str) -> str:
-    """OpenOOD's CSV of runs of one label; the ACC column is two accuracies of the embedding.
+    """OpenOOD's CSV of runs of one label; two accuracies of the embedding stand beside ACC.
 
     The near and far rows are the mean and std of the runs' means, as OpenOOD computes them.
 
@@ -59,15 +73,16 @@ def benchmark_csv(runs: Sequence[RunResult], key: str) -> str:
         runs: one training a seed.
         key: `<protocol>/<scorer>`, a key of `RunResult.tables`.
     """
+    measured = [name for name in ACCURACIES if any(name in run.id_metrics for run in runs)]
     accuracies = tuple(
-        cell([run.id_metrics[name] for run in runs if name in run.id_metrics])
-        for name in ACCURACIES
+        cell([run.id_metrics[name] for run in runs if name in run.id_metrics]) for name in measured
     )
     rows = tuple(
         (name, *(cell(list(by_metric[metric].values())) for metric in METRICS), *accuracies)
         for name, by_metric in row_values(runs, key).items()
     )
-    return Table(("", *CSV_TITLES.values(), *ACCURACIES.values()), rows).csv()
+    titles = (ACCURACIES[name] for name in measured)
+    return Table(("", *CSV_TITLES.values(), *titles), rows).csv()
 
 
 def benchmark_files(inputs: ReportInputs) -> dict[str, str]:
@@ -118,7 +133,7 @@ def own_table(runs: Sequence[RunResult], key: str, id_set: str | None, whose: st
 
 
 def accuracy_sentence(runs: Sequence[RunResult], whose: str) -> str:
-    """Accuracies of the embedding on the ID test set; empty where none was measured."""
+    """Accuracies on the ID test set; empty where none was measured."""
     words = [
         f"{name.replace('_', ' ')} {cell([run.id_metrics[name] for run in runs])} %"
         for name in ACCURACIES

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+from rwood.report.front import with_spread
 from rwood.report.inputs import ReportInputs
-from rwood.report.knobs import knobs, last_value, metric_title
+from rwood.report.knobs import knobs, last_metrics, metric_title
 from rwood.report.table import Table, duration, plain_number
 from rwood.results import StudyResult, TrialResult
 from rwood.spec.study import StudySpec
@@ -31,12 +32,13 @@ def epochs_run(trial: TrialResult) -> int:
 
 
 def saving(study: StudyResult, spec: StudySpec) -> Saving:
-    """Epochs run and epochs that a search without early stopping would have run."""
+    """Epochs run and epochs that a search without early stopping would have run, of all seeds."""
+    seeds = max(1, len(spec.search.seeds)) if spec.search else 1
     ended = [t for t in study.trials if t.state in ("complete", "stopped")]
     return Saving(
         stopped=sum(t.state == "stopped" for t in ended),
-        epochs_run=sum(epochs_run(t) for t in ended),
-        epochs_full=sum(int(t.params.get("epochs", spec.run.epochs)) for t in ended),
+        epochs_run=seeds * sum(epochs_run(t) for t in ended),
+        epochs_full=seeds * sum(int(t.params.get("epochs", spec.run.epochs)) for t in ended),
     )
 
 
@@ -48,7 +50,7 @@ def knob_table(inputs: ReportInputs) -> Table:
             knob.name,
             knob.range,
             plain_number(knob.base),
-            plain_number(chosen.get(knob.key, knob.base)),
+            plain_number(chosen.get(knob.key)),
         )
         for knob in knobs(inputs.spec)
     )
@@ -58,15 +60,16 @@ def knob_table(inputs: ReportInputs) -> Table:
 def trial_table(inputs: ReportInputs) -> Table:
     """Every trial: state, objective, epochs and settings."""
     study, found = inputs.study, knobs(inputs.spec)
-    title = metric_title(study.objective) if study.objective else "objective"
-    columns = ("trial", "state", title, "epochs", *(knob.name for knob in found))
+    names = study.objectives or (study.objective or "objective",)
+    titles = [metric_title(name) if "/" in name else name for name in names]
+    columns = ("trial", "state", *titles, "epochs", *(knob.name for knob in found))
     rows = []
     for trial in study.trials:
-        value = last_value(trial, study.objective or "")
+        last = [last_metrics(trial, name) for name in names]
         number = f"{trial.number} ★" if trial.number == study.champion else str(trial.number)
-        shown = "" if value is None else f"{value:.2f}"
+        shown = ("" if pair is None else with_spread(*pair) for pair in last)
         settings = (plain_number(knob.of(trial)) for knob in found)
-        rows.append((number, trial.state, shown, str(epochs_run(trial)), *settings))
+        rows.append((number, trial.state, *shown, str(epochs_run(trial)), *settings))
     caption = "★ champion. The objective of a trial that did not complete is its last value."
     return Table(columns, tuple(rows), caption)
 

@@ -13,8 +13,20 @@ from pydantic_core import ErrorDetails
 from rwood.errors import SpecError
 from rwood.spec.base import Spec
 from rwood.spec.benchmark import BenchmarkSpec
-from rwood.spec.run import RunSpec
-from rwood.spec.search import apply, check_space, contains, setting, settings
+from rwood.spec.run import LOSSES, RunSpec
+from rwood.spec.search import (
+    LOSS,
+    Params,
+    SearchSpec,
+    apply,
+    branches,
+    check_space,
+    contains,
+    grid,
+    has,
+    setting,
+    settings,
+)
 from rwood.spec.study import StudySpec, objectives
 
 S = TypeVar("S", bound=Spec)
@@ -52,19 +64,24 @@ def set_values(study: StudySpec, assignments: Sequence[str]) -> StudySpec:
     Raises:
         SpecError: no `=`, no such setting, or a value that is not allowed there.
     """
-    run = study.run
+    params: Params = {}
     for word in assignments:
         key, equals, text = word.partition("=")
         if not equals:
             raise SpecError(f"--set {word}: write it as key=value", key=word)
-        try:
-            run = apply(run, {key: yaml.safe_load(text)})
-        except KeyError:
-            raise SpecError(f"--set {key}: {_no_such_setting(key, run)}", key=key) from None
-        except ValidationError as error:
-            raise SpecError(f"--set {_sentence(error.errors()[0], RunSpec)}", key=key) from error
-    plain = {**study.model_dump(mode="json"), "run": run.model_dump(mode="json")}
-    return StudySpec.model_validate_json(json.dumps(plain))
+        params[key] = yaml.safe_load(text)
+    try:
+        run = apply(study.run, params)
+        plain = {**study.model_dump(mode="json"), "run": run.model_dump(mode="json")}
+        return StudySpec.model_validate_json(json.dumps(plain))
+    except KeyError as error:
+        key = error.args[0]
+        loss = LOSSES.get(str(params.get(LOSS, study.run.loss.name)), type(study.run.loss))()
+        under = study.run.model_copy(update={"loss": loss})
+        raise SpecError(f"--set {key}: {_no_such_setting(key, under)}", key=key) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise SpecError(f"--set {_sentence(first, RunSpec)}", key=_dotted(first)) from error
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:
@@ -113,8 +130,8 @@ def _most_telling(errors: list[ErrorDetails]) -> ErrorDetails:
 
 def _dotted(error: ErrorDetails) -> str:
     """Dotted key, without pydantic's names of union members."""
-    tags = {"str", "int", "float", "bool", "reweightood", "supcon", "Range", "Choices"}
-    tags |= {"FolderSet", "ListSet", "SubsetSet", "named"}
+    tags = {"str", "int", "float", "bool", "Range", "Choices", *LOSSES}
+    tags |= {"FolderSet", "ListSet", "SubsetSet", "DerivedSet", "named", "one", "several"}
     return ".".join(
         str(part)
         for part in error["loc"]
@@ -161,23 +178,38 @@ def _check_search(study: StudySpec, path: Path) -> None:
     search = study.search
     assert search is not None
     allowed = objectives(study.benchmark)
-    if search.objective not in allowed:
-        near = difflib.get_close_matches(search.objective, allowed, n=1)
+    for wanted in search.objectives:
+        if wanted in allowed:
+            continue
+        near = difflib.get_close_matches(wanted, allowed, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise SpecError(
             f"{path}: search.objective: no validation set of benchmark {study.benchmark.name} "
-            f"reports {search.objective}; {hint}Sets: {', '.join(study.benchmark.validation)}",
+            f"reports {wanted}; {hint}Sets: {', '.join(study.benchmark.validation)}",
             file=str(path),
             key="search.objective",
-            got=search.objective,
+            got=wanted,
             allowed=allowed,
         )
-    for key, domain in search.space.items():
+    _check_knobs(study.run, search, path)
+    points = len(grid(study.run, search.space)) if search.sampler == "grid" else search.trials
+    if search.trials > points:
+        raise SpecError(
+            f"{path}: search.trials: the grid has {points} points, not {search.trials}",
+            file=str(path),
+            key="search.trials",
+        )
+
+
+def _check_knobs(run: RunSpec, search: SearchSpec, path: Path) -> None:
+    """Every key is a setting under some loss of the space, every end of its range allowed there."""
+    losses = {key: domain for key, domain in search.space.items() if key == LOSS}
+    for key, domain in [*losses.items(), *search.space.items()]:
         try:
-            check_space(study.run, {key: domain})
+            check_space(run, losses | {key: domain})
         except KeyError:
             raise SpecError(
-                f"{path}: search.space: {_no_such_setting(key, study.run)}",
+                f"{path}: search.space: {_no_such_setting(key, *branches(run, losses))}",
                 file=str(path),
                 key=key,
             ) from None
@@ -187,17 +219,23 @@ def _check_search(study: StudySpec, path: Path) -> None:
                 file=str(path),
                 key=key,
             ) from error
-        if not contains(domain, setting(study.run, key)):
+        if has(run, key) and not contains(domain, setting(run, key)):
             raise SpecError(
-                f"{path}: search.space: {key}: the base run's {setting(study.run, key)} is outside "
+                f"{path}: search.space: {key}: the base run's {setting(run, key)} is outside "
                 f"the range; it is the first trial, so widen the range or change run.{key}",
                 file=str(path),
                 key=key,
             )
 
 
-def _no_such_setting(key: str, run: RunSpec) -> str:
-    allowed = list(settings(run))
+def _no_such_setting(key: str, *runs: RunSpec) -> str:
+    """Why a key is none of a run's, under any of its losses."""
+    group, _, leaf = key.partition(".")
+    owners = [n for n, kind in LOSSES.items() if group == "loss" and leaf in kind.model_fields]
+    if owners:
+        names = ", ".join(run.loss.name for run in runs)
+        return f"{key} is a setting of loss.name {' and '.join(owners)}, not of {names}"
+    allowed = list(dict.fromkeys(name for run in runs for name in settings(run)))
     near = difflib.get_close_matches(key, allowed, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else f"allowed: {', '.join(allowed)}"
     return f"{key} is not a setting of a run; {hint}"

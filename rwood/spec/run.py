@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from rwood.spec.base import Number, Spec
-from rwood.spec.benchmark import ScorerSpec
+from rwood.spec.benchmark import CLASSIFIER_SCORERS, ScorerSpec
 
 Probability = Annotated[Number, Field(ge=0, le=1)]
 Positive = Annotated[Number, Field(gt=0)]
@@ -19,11 +19,16 @@ class ModelSpec(Spec):
     width: int = Field(default=64, ge=4, le=256)
     """Channels of the first stage; 64 is the published ResNet."""
     projection_dim: int = Field(default=128, ge=2)
-    """Length of the projection seen by the loss."""
+    """Length of the projection seen by the loss; a classifier has logits instead."""
     weights: str | None = None
     """File with backbone weights to start from (a plain state_dict), below the data root."""
     trainable: Literal["all", "layer4"] = "all"
     """`layer4`: only the last stage and the head are trained."""
+
+    @property
+    def dim(self) -> int:
+        """Length of an embedding."""
+        return self.width * {"small_cnn": 2, "resnet50": 32}.get(self.backbone, 8)
 
 
 class ReweightOODLoss(Spec):
@@ -47,7 +52,7 @@ class ReweightOODLoss(Spec):
 class SupConLoss(Spec):
     """Supervised contrastive learning (Khosla et al., NeurIPS 2020)."""
 
-    name: Literal["supcon"]
+    name: Literal["supcon"] = "supcon"
     temperature: Annotated[Number, Field(ge=0.005, le=10)] = 0.1
     """tau, divides every cosine."""
     base_temperature: Positive = 0.07
@@ -56,7 +61,43 @@ class SupConLoss(Spec):
     """`global`: all pairs of the batch; `local`: pairs inside one worker."""
 
 
-LossSpec = Annotated[ReweightOODLoss | SupConLoss, Field(discriminator="name")]
+class CiderLoss(Spec):
+    """CIDER (Ming et al., ICLR 2023); the defaults are the authors' settings for CIFAR-10.
+
+    Its prototypes follow the rows of the global batch, so that it has no local scope.
+    """
+
+    name: Literal["cider"] = "cider"
+    temperature: Annotated[Number, Field(ge=0.005, le=10)] = 0.1
+    """tau, divides every cosine to a prototype."""
+    momentum: Probability = 0.95
+    """alpha, the share of a prototype that every row of its class keeps; 0.5 for CIFAR-100."""
+    compactness_weight: Annotated[Number, Field(ge=0)] = 2.0
+    """w, weight of rows near their prototype against prototypes far from each other."""
+
+
+class CrossEntropyLoss(Spec):
+    """A classifier on the same backbone, trained by cross-entropy.
+
+    It sees the two views of every image as the other losses do, as two rows of one batch: the same
+    pixels, passes and steps. An epoch is thus two epochs of the usual recipe with one view.
+    """
+
+    name: Literal["cross_entropy"] = "cross_entropy"
+    label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    """Share of a target spread evenly over all classes."""
+
+
+LossSpec = Annotated[
+    ReweightOODLoss | SupConLoss | CiderLoss | CrossEntropyLoss, Field(discriminator="name")
+]
+LOSSES: dict[str, type[ReweightOODLoss | SupConLoss | CiderLoss | CrossEntropyLoss]] = {
+    "reweightood": ReweightOODLoss,
+    "supcon": SupConLoss,
+    "cider": CiderLoss,
+    "cross_entropy": CrossEntropyLoss,
+}
+"""Every loss by its name."""
 
 
 class OptimizerSpec(Spec):
@@ -145,3 +186,27 @@ class RunSpec(Spec):
     """
     compile: bool = False
     """Compile the network, once a process for all its trials; pays on a GPU, not on a CPU."""
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether the run trains a classifier, which has logits."""
+        return self.loss.name == "cross_entropy"
+
+    @model_validator(mode="after")
+    def _scorable(self) -> "RunSpec":
+        if self.scorer.name in CLASSIFIER_SCORERS and not self.is_classifier:
+            raise ValueError(no_logits("scorer.name", self.scorer.name, self.loss.name))
+        if self.scorer.name == "vim" and (self.scorer.dims or 1) >= self.model.dim:
+            raise ValueError(
+                f"scorer.dims: {self.scorer.dims} leaves vim no residual, since an embedding of "
+                f"model.backbone {self.model.backbone} has {self.model.dim} dims"
+            )
+        return self
+
+
+def no_logits(key: str, scorer: str, loss: str) -> str:
+    """Why a scorer cannot be had after a loss, and what to change."""
+    return (
+        f"{key}: {scorer} scores the logits of a classifier, and a run with loss.name {loss} has "
+        "none; set loss.name to cross_entropy or choose another scorer"
+    )

@@ -5,9 +5,15 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from rwood.spec.base import Spec, digest
-from rwood.spec.benchmark import METRICS, MINIMIZED, BenchmarkSpec, ScorerName
-from rwood.spec.run import RunSpec
-from rwood.spec.search import SearchSpec
+from rwood.spec.benchmark import (
+    CLASSIFIER_SCORERS,
+    METRICS,
+    MINIMIZED,
+    BenchmarkSpec,
+    ScorerName,
+)
+from rwood.spec.run import RunSpec, no_logits
+from rwood.spec.search import LOSS, Choices, SearchSpec
 
 
 class RerunSpec(Spec):
@@ -64,7 +70,17 @@ class StudySpec(Spec):
             raise ValueError(
                 f"rerun.fsood: benchmark {self.benchmark.name} has no covariate-shifted set"
             )
+        for name in CLASSIFIER_SCORERS.intersection(self.rerun.scorers):
+            for loss in self._losses():
+                if loss != "cross_entropy":
+                    raise ValueError(no_logits("rerun.scorers", name, loss))
         return self
+
+    def _losses(self) -> list[str]:
+        """Names of the losses that a rerun may have."""
+        domain = self.search.space.get(LOSS) if self.search else None
+        chosen = domain.choices if isinstance(domain, Choices) else ()
+        return [self.run.loss.name, *map(str, chosen)]
 
     @property
     def trial_digest(self) -> str:
@@ -73,10 +89,14 @@ class StudySpec(Spec):
         return digest(self.benchmark, self.run, search, {"window": self.cluster.max_concurrent})
 
 
+ID_ACCURACY = "val/nearest_mean"
+"""Accuracy of the nearest class mean on ID val, in percent."""
+
+
 def objectives(benchmark: BenchmarkSpec) -> list[str]:
-    """Names of the metrics that a validation reports, set by set and their means."""
+    """What a search may optimise: metrics of the validation sets, their means, ID accuracy."""
     sets = [""] + [f"{name}/" for name in benchmark.validation]
-    return [f"val/{s}{metric}" for s in sets for metric in METRICS]
+    return [f"val/{s}{metric}" for s in sets for metric in METRICS] + [ID_ACCURACY]
 
 
 def is_minimized(metric: str) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from rwood.spec.base import digest
-from rwood.spec.benchmark import BenchmarkSpec, ImageSetRef
+from rwood.spec.benchmark import BenchmarkSpec, DerivedSet, ImageSetRef
 from rwood.tracked.run import Inputs, TrackedInput
 
 
@@ -15,8 +15,20 @@ def search_inputs(benchmark: BenchmarkSpec, counts: Mapping[str, int | None]) ->
         counts: images of named sets.
     """
     seen: dict[str, ImageSetRef] = {"train": benchmark.id.train, "val": benchmark.id.val}
-    seen |= {f"val/{name}": ref for name, ref in benchmark.validation.items()}
-    return _inputs(seen, counts)
+    derived = {n: r for n, r in benchmark.validation.items() if isinstance(r, DerivedSet)}
+    seen |= {f"val/{n}": ref for n, ref in benchmark.validation.items() if n not in derived}
+    given = _inputs(seen, counts)
+    val = given[1]
+    made = (
+        TrackedInput(
+            f"{ref.derived} of {val.name}",
+            digest({"derived": ref.derived, "of": val.digest}),
+            f"val/{name}",
+            val.images,
+        )
+        for name, ref in derived.items()
+    )
+    return (*given, *made)
 
 
 def benchmark_inputs(benchmark: BenchmarkSpec, counts: Mapping[str, int | None]) -> Inputs:

@@ -20,12 +20,14 @@ _TIMES, _LEAST_S = 10, 60.0
 
 
 def flat(result: RunResult) -> dict[str, float]:
-    """`near/<set>/<metric>`, `near/<metric>`, likewise far; `id/<accuracy>`.
+    """`near/<set>/<metric>`, `near/<metric>`, likewise far; `id/<accuracy>`; `scorer/...`.
 
     The first table (the run's own scorer, OOD protocol) has these names; others are prefixed by
     `<protocol>/<scorer>/`.
     """
     metrics = {f"id/{name}": value for name, value in result.id_metrics.items()}
+    for scorer in result.scorers:
+        metrics |= {f"scorer/{scorer.name}/{key}": v for key, v in scorer.chosen.items()}
     for index, (name, table) in enumerate(result.tables.items()):
         prefix = "" if index == 0 else f"{name}/"
         metrics |= {prefix + key: value for key, value in _flat_table(table).items()}

@@ -32,9 +32,11 @@ def search_run(
     links = {}
     if record.objective is not None:
         tags["rwood.objective"] = record.objective
+    if len(record.objectives) > 1:
+        tags["rwood.objectives"] = ", ".join(record.objectives)
     if record.champion is not None:
         tags["rwood.champion"] = str(record.champion)
-        metrics["objective"] = complete[record.champion].objective or 0.0
+        metrics |= _goals(complete[record.champion])
         links["rwood.champion_run_id"] = trial_key(record, record.champion)
     return TrackedRun(
         key=search_key(record),
@@ -61,9 +63,12 @@ def trial_run(record: StudyResult, trial: TrialResult, *, inputs: Inputs = ()) -
         tags["rwood.stopped_early"] = "true"
     if trial.error:
         tags["rwood.error"] = trial.error[:4000]
-    metrics = {} if trial.objective is None else {"objective": trial.objective}
+    if len(record.objectives) > 1 and record.champion is not None:
+        tags["rwood.on_front"] = str(trial.number in record.front).lower()
+    metrics = _goals(trial)
     if trial.state != "running":
         metrics |= cost(record, trial.history, held_seconds(trial))
+        metrics["epochs"] *= _trainings(record)
     return TrackedRun(
         key=trial_key(record, trial.number),
         name=f"trial-{trial.number:04d}",
@@ -137,6 +142,27 @@ def rerun_run(
         inputs=inputs,
         links=_origin(record) if label == "champion" else {},
     )
+
+
+def _trainings(record: StudyResult) -> int:
+    """Seeds that a trial trains."""
+    search = record.spec.get("search")
+    return len(search.get("seeds", ())) or 1 if isinstance(search, dict) else 1
+
+
+def _goals(trial: TrialResult) -> dict[str, float]:
+    """`objective`, of a complete trial; of several `objective/<name>`; std over its seeds."""
+    if trial.objective is None:
+        return {}
+    metrics = {"objective": trial.objective}
+    for place, (name, value) in enumerate(trial.objectives.items()):
+        key = f"objective/{name}" if len(trial.objectives) > 1 else "objective"
+        metrics[key] = value
+        if name in trial.spread:
+            metrics[f"{key}/std"] = trial.spread[name]
+            if place == 0:
+                metrics["objective/std"] = trial.spread[name]
+    return metrics
 
 
 def _params(study: StudySpec, run: RunSpec) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """Parameters, tags and notes: what people read of a study in MLflow."""
 
-from rwood.results import StudyResult
+from rwood.results import StudyResult, TrialResult
 from rwood.spec.search import Choices, Range, settings
 from rwood.spec.study import StudySpec
 
@@ -33,7 +33,7 @@ def _note(study: StudySpec, record: StudyResult) -> str:
     if record.champion is not None:
         best = next(t for t in record.trials if t.number == record.champion)
         lines.append(
-            f"Champion: **trial-{best.number:04d}**, {record.objective} {best.objective:.2f} %"
+            f"Champion: **trial-{best.number:04d}**, {_reached(record, best)}"
             if best.objective is not None
             else f"Champion: **trial-{best.number:04d}**"
         )
@@ -42,6 +42,13 @@ def _note(study: StudySpec, record: StudyResult) -> str:
         rows = (f"| {key} | {_short(value)} |" for key, value in record.champion_params.items())
         lines[-1] += "".join(f"\n{row}" for row in rows)
     return "\n\n".join(lines)
+
+
+def _reached(record: StudyResult, best: TrialResult) -> str:
+    values = best.objectives if len(best.objectives) > 1 else {record.objective: best.objective}
+    text = ", ".join(f"{name} {value:.2f} %" for name, value in values.items())
+    among = f", of {len(record.front)} trials on the Pareto front" if len(values) > 1 else ""
+    return text + among
 
 
 def _short(value: object) -> str:

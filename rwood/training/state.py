@@ -24,6 +24,8 @@ class RunState:
     history: list[EpochReport]
     best_loss: float = math.inf
     best_weights: dict[str, Tensor] | None = None
+    prototypes_CD: Tensor | None = None
+    """CIDER's, as of the last step."""
 
     def pack(self) -> State:
         """Plain values and tensors."""
@@ -37,6 +39,7 @@ class RunState:
             "history": json.dumps([report.model_dump() for report in self.history]),
             "best_loss": self.best_loss,
             "best_weights": self.best_weights,
+            "prototypes": self.prototypes_CD,
         }
 
     def unpack(self, state: State) -> None:
@@ -57,6 +60,8 @@ class RunState:
         self.history = [EpochReport.model_validate(r) for r in json.loads(state["history"])]
         self.best_loss = state["best_loss"]
         self.best_weights = state["best_weights"]
+        if state["prototypes"] is not None:
+            self.prototypes_CD = state["prototypes"].to(self.arithmetic.device)
 
     def weights(self) -> dict[str, Tensor]:
         """A copy of the weights on the CPU, in the plain memory layout."""

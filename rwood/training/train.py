@@ -2,10 +2,8 @@
 
 import math
 import time
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -15,10 +13,9 @@ from rwood.data import image_sets, loaders
 from rwood.data.image_sets import ImageSet
 from rwood.errors import NonFiniteLossError
 from rwood.evaluation.evaluate import open_validation, validate
-from rwood.method import losses
 from rwood.method.schedule import learning_rate
 from rwood.model.batch_norm import convert_global_batch_norm
-from rwood.model.checkpoint_keys import load_backbone_weights
+from rwood.model.checkpoint_keys import load_backbone_weights, openood_state
 from rwood.model.encoder import Encoder, build_encoder, trainable_parameters
 from rwood.results import EpochReport
 from rwood.spec.benchmark import BenchmarkSpec
@@ -26,6 +23,7 @@ from rwood.spec.run import RunSpec
 from rwood.spec.study import run_digest
 from rwood.training import checkpoint
 from rwood.training.arithmetic import Precision, arithmetic
+from rwood.training.loss import first_prototypes, gradient_share, loss_of
 from rwood.training.state import RunState
 from rwood.training.worker import Worker
 
@@ -53,14 +51,43 @@ def train(run: RunSpec, benchmark: BenchmarkSpec, worker: Worker, *, data_root: 
         DataError: an image set is missing or corrupt.
         StudyError: the folder holds another training.
     """
+    epochs = training_epochs(run, benchmark, worker, folder=worker.folder, data_root=data_root)
+    while True:
+        try:
+            report = next(epochs)
+        except StopIteration as end:
+            encoder: Encoder = end.value
+            return encoder
+        worker.report(report)
+
+
+def training_epochs(
+    run: RunSpec, benchmark: BenchmarkSpec, worker: Worker, *, folder: Path, data_root: Path
+) -> Generator[EpochReport, None, Encoder]:
+    """Train one run an epoch at a time; see `train`.
+
+    Args:
+        run: what to train.
+        benchmark: ID train set, validation sets, pixel statistics.
+        worker: rank, world size, device.
+        folder: the run's checkpoints.
+        data_root: where image sets lie.
+
+    Yields:
+        The report of each epoch, whose checkpoint is on disk.
+
+    Returns:
+        The encoder to score.
+    """
     digest = run_digest(run, benchmark)
     train_set = image_sets.open_set(benchmark.id.train, benchmark, data_root)
-    saved = checkpoint.load_latest(worker.folder, digest)
+    saved = checkpoint.load_latest(folder, digest)
     state = _begin(run, benchmark, worker, data_root, saved.get("precision") if saved else None)
     if saved is not None:
         state.unpack(saved)
-        for report in state.history:
-            worker.report(report)
+        yield from list(state.history)
+    else:
+        state.prototypes_CD = first_prototypes(run, state.encoder, train_set, benchmark, worker)
     network = _wrap(state.encoder, run, worker)
     for epoch in range(len(state.history), run.epochs):
         started = time.monotonic()
@@ -89,9 +116,9 @@ def train(run: RunSpec, benchmark: BenchmarkSpec, worker: Worker, *, data_root: 
             if done == run.epochs:
                 # Before the last report: whoever hears that the run is complete finds its weights.
                 final = state.best_weights or state.weights()
-                checkpoint.write_tensors(worker.folder / ENCODER_FILE, final)
-            checkpoint.save(worker.folder, done, digest, state.pack())
-        worker.report(report)
+                checkpoint.write_tensors(folder / ENCODER_FILE, openood_state(final))
+            checkpoint.save(folder, done, digest, state.pack())
+        yield report
     if state.best_weights is not None:
         state.encoder.load_state_dict(state.best_weights)
     return state.encoder
@@ -106,7 +133,12 @@ def _begin(
 ) -> RunState:
     """A run before its first step, in the precision that it was started with before."""
     torch.manual_seed(run.seed)
-    encoder = build_encoder(run.model, channels=benchmark.channels, seed=run.seed)
+    encoder = build_encoder(
+        run.model,
+        channels=benchmark.channels,
+        seed=run.seed,
+        classes=benchmark.classes if run.is_classifier else None,
+    )
     if run.model.weights is not None:
         load_backbone_weights(encoder, data_root / run.model.weights)
     if worker.device.type == "cuda":
@@ -161,16 +193,16 @@ def _one_epoch(
             group["lr"] = rate
         state.optimizer.zero_grad(set_to_none=True)
         with state.arithmetic.autocast():
-            projections_MD = network(state.arithmetic.lay_out(batch.images))
-        loss = _loss(run, projections_MD, batch, worker)
+            outputs_MD = network(state.arithmetic.lay_out(batch.images))
+        loss = loss_of(run, outputs_MD, batch, worker, state)
         if worker.device.type == "cpu":
-            _check_finite([loss.item()], epoch, step, rate)
-        state.scaler.scale(loss * _gradient_share(run, worker)).backward()  # type: ignore[no-untyped-call]
+            _check_finite([loss.item()], run, epoch, step, rate)
+        state.scaler.scale(loss * gradient_share(run, worker)).backward()  # type: ignore[no-untyped-call]
         state.scaler.step(state.optimizer)
         state.scaler.update()
         seen.append(loss.detach())
     values = torch.stack(seen).double().tolist()
-    _check_finite(values, epoch, 0, rate)
+    _check_finite(values, run, epoch, 0, rate)
     smoothed = 0.0
     for value in values:
         smoothed = SMOOTHING * smoothed + (1 - SMOOTHING) * value
@@ -206,32 +238,15 @@ def _learning_rate(run: RunSpec, epoch: int, step: int, steps: int) -> float:
     )
 
 
-def _loss(run: RunSpec, projections_MD: Tensor, batch: loaders.Batch, worker: Worker) -> Tensor:
-    knobs: dict[str, Any] = run.loss.model_dump(exclude={"name", "scope"})
-    world = worker.world_size
-    if world > 1 and run.loss.scope == "global":
-        # Told how many rows each rank has, no rank needs to ask.
-        edges = [rank * batch.count // world for rank in range(world + 1)]
-        knobs["rows_per_rank"] = [2 * (b - a) for a, b in pairwise(edges)]
-        knobs["group"] = dist.group.WORLD
-    match run.loss.name:
-        case "reweightood":
-            return losses.reweightood_loss(projections_MD, batch.labels, **knobs)
-        case "supcon":
-            return losses.supcon_loss(projections_MD, batch.labels, **knobs)
-
-
-def _gradient_share(run: RunSpec, worker: Worker) -> int:
-    """Data-parallel averaging divides by the world size; a global loss needs the sum."""
-    return worker.world_size if run.loss.scope == "global" else 1
-
-
-def _check_finite(values: list[float], epoch: int, first_step: int, rate: float) -> None:
+def _check_finite(
+    values: list[float], run: RunSpec, epoch: int, first_step: int, rate: float
+) -> None:
+    warmer = " or a higher loss.temperature" if hasattr(run.loss, "temperature") else ""
     for step, value in enumerate(values, start=first_step):
         if not math.isfinite(value):
             raise NonFiniteLossError(
                 f"the loss became {value} in epoch {epoch + 1}, step {step + 1}, at "
-                f"learning rate {rate:.4g}; try a lower optimizer.lr or a higher loss.temperature",
+                f"learning rate {rate:.4g}; try a lower optimizer.lr{warmer}",
                 epoch=epoch + 1,
                 step=step + 1,
                 lr=rate,

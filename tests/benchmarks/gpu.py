@@ -123,13 +123,13 @@ def evaluation(size: Size) -> dict[str, float]:
     found = {}
     wait()
     start = time.perf_counter()
-    train_ND, rows_QD = (embed(encoder, part, benchmark, DEVICE) for part in (known, scored))
+    train, rows = (embed(encoder, part, benchmark, DEVICE) for part in (known, scored))
     wait()
     found["embedding, float32, s"] = time.perf_counter() - start
     for name in ("mahalanobis", "knn"):
         start = time.perf_counter()
-        fitted = fit(ScorerSpec(name=name), train_ND, labels, 10)  # type: ignore[arg-type]
-        scores = fitted.score(rows_QD)
+        fitted = fit(ScorerSpec(name=name), train, labels, 10)  # type: ignore[arg-type]
+        scores = fitted.score(rows)
         wait()
         found[f"{name}, fit and score, s"] = time.perf_counter() - start
     start = time.perf_counter()

@@ -13,7 +13,7 @@ import torch
 
 from rwood.cluster.session import session
 from rwood.cluster.tuner import search
-from rwood.results import select_champion
+from rwood.selection import select_champion
 from rwood.spec.load import load_study
 from rwood.spec.search import apply
 from rwood.training.train import train
@@ -159,7 +159,7 @@ def test_early_stopping_saves_epochs_and_keeps_the_choice(tmp_path, digits_file,
     assert [t.params for t in full] == [t.params for t in early]
     spent = [sum(len(trial.history) for trial in trials) for trials in (full, early)]
     assert spent[1] < spent[0] == 27 * study.run.epochs
-    best, chosen = (select_champion(trials, OBJECTIVE) for trials in (full, early))
+    best, chosen = (select_champion(trials, [OBJECTIVE]) for trials in (full, early))
     # What stopping kept, it trained as the full search did.
     assert chosen.objective == pytest.approx(full[chosen.number].objective, abs=1e-9)
     spread = seed_std(study, best.params, tmp_path)

@@ -1,6 +1,7 @@
 """The search without Ray: proposals and early stopping depend on results, never on timing."""
 
 import random
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,11 @@ import pytest
 
 from rwood.cluster.early_stopping import Halving
 from rwood.cluster.ledger import Ledger
-from rwood.cluster.proposals import OPTUNA_FILE, Proposals, importances
+from rwood.cluster.proposals import OPTUNA_FILE, Proposals
 from rwood.cluster.relay import FAILURE, REPORT
-from rwood.cluster.rungs import Rung, build_rungs
 from rwood.results import EpochReport, TrialResult
-from rwood.spec.search import EarlyStopping
+from rwood.selection import pareto_front
+from rwood.spec.search import Choices, apply
 from rwood.spec.study import StudySpec
 from tests.tiny import tiny
 
@@ -25,9 +26,10 @@ class FakeTrial:
 
 
 def objective(params: dict[str, Any], epoch: int) -> float:
-    return (
-        90 - 40 * abs(params["loss.temperature"] - 0.2) - abs(params["loss.between_shift"]) + epoch
-    )
+    """A setting that a trial's loss does not have costs a point."""
+    temperature, shift = params.get("loss.temperature"), params.get("loss.between_shift")
+    lost = 1.0 if temperature is None else 40 * abs(temperature - 0.2)
+    return 90 - lost - (1.0 if shift is None else abs(shift)) + epoch
 
 
 def drive(
@@ -67,7 +69,9 @@ def drive(
         else:
             epoch += 1
             value = objective(config["params"], epoch)
-            report = EpochReport(epoch=epoch, time=0.0, metrics={"val/auroc": value})
+            other = 80 - 3 * abs(config["params"].get("loss.between_shift", 0.0) - 4) + 0.1 * epoch
+            metrics = {"val/auroc": value, "val/digit7/fpr95": 100 - other}
+            report = EpochReport(epoch=epoch, time=0.0, metrics=metrics)
             result = {REPORT: report.model_dump_json()}
             decision = halving.on_trial_result(None, FakeTrial(number), result)
             live[name] = (config, epoch)
@@ -98,6 +102,77 @@ def study(tmp_path: Path) -> StudySpec:
         search__early_stopping={"grace_epochs": 1, "reduction": 3},
         cluster__max_concurrent=3,
     )
+
+
+OWN = {
+    "reweightood": {"loss.temperature", "loss.between_shift"},
+    "cider": {"loss.temperature", "loss.momentum"},
+    "cross_entropy": {"loss.label_smoothing"},
+}
+"""What each loss of the mixed study has of its space."""
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> StudySpec:
+    """A space over losses in which no setting belongs to all of them."""
+    space = {
+        "loss.label_smoothing": {"low": 0.0, "high": 0.3},
+        "loss.momentum": {"low": 0.5, "high": 0.99},
+        "loss.temperature": {"low": 0.05, "high": 0.5, "log": True},
+        "loss.between_shift": {"low": 0.0, "high": 6.0},
+        "loss.name": {"choices": list(OWN)},
+        "optimizer.lr": {"low": 0.01, "high": 0.5, "log": True},
+    }
+    return tiny(
+        tmp_path,
+        run__epochs=9,
+        search__space=space,
+        search__trials=40,
+        search__startup_trials=6,
+        search__early_stopping={"grace_epochs": 1, "reduction": 3},
+        cluster__max_concurrent=3,
+    )
+
+
+def test_a_trial_has_the_settings_of_its_loss_and_no_other(
+    tmp_path: Path, mixed: StudySpec
+) -> None:
+    trials = drive(mixed, tmp_path / "a", random.Random(1))
+    assert {t.params["loss.name"] for t in trials.values()} == set(OWN)
+    for trial in trials.values():
+        own = OWN[str(trial.params["loss.name"])]
+        assert trial.params.keys() == own | {"loss.name", "optimizer.lr"}
+        loss = apply(mixed.run, trial.params).loss
+        assert loss.name == trial.params["loss.name"]
+    first = trials[0].params
+    assert first["loss.name"] == "reweightood"
+    assert (first["loss.temperature"], first["loss.between_shift"]) == (0.1, 4.0)
+
+
+def test_a_mixed_study_learns(tmp_path: Path, mixed: StudySpec) -> None:
+    trials = drive(mixed, tmp_path / "a", random.Random(1))
+    late = [t.params for n, t in trials.items() if n >= 20 and "loss.temperature" in t.params]
+    early = [t.params for n, t in trials.items() if 0 < n < 7 and "loss.temperature" in t.params]
+    miss = [
+        statistics.fmean(abs(float(p["loss.temperature"]) - 0.2) for p in some)
+        for some in (early, late)
+    ]
+    assert miss[1] < miss[0]
+
+
+def test_a_mixed_study_killed_at_random_moments_is_the_same_study(
+    tmp_path: Path, mixed: StudySpec
+) -> None:
+    undisturbed = outcome(drive(mixed, tmp_path / "a", random.Random(1)))
+    order = random.Random(5)
+    for _ in range(12):
+        drive(mixed, tmp_path / "b", order, steps=order.randrange(1, 20))
+    assert outcome(drive(mixed, tmp_path / "b", order)) == undisturbed
+    storage = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend(str(tmp_path / "b" / OPTUNA_FILE))
+    )
+    stored = optuna.load_study(study_name="tiny", storage=storage).trials
+    assert [t.params for t in stored] == [params for _, params, *_ in undisturbed]
 
 
 def test_the_study_does_not_depend_on_who_reports_first(tmp_path: Path, study: StudySpec) -> None:
@@ -152,28 +227,77 @@ def test_too_many_failures_end_the_study(tmp_path: Path, study: StudySpec) -> No
     assert study.cluster.max_failures <= len(trials) < study.cluster.max_failures + 3
 
 
-def rung_epochs(grace: int, reduction: int, epochs: int) -> list[int]:
-    rule = EarlyStopping(grace_epochs=grace, reduction=reduction)
-    return [rung.epoch for rung in build_rungs(rule, epochs, minimized=False)]
+def several(study: StudySpec, **changes: Any) -> StudySpec:
+    assert study.search is not None
+    update = {"objective": ("val/auroc", "val/digit7/fpr95"), **changes}
+    return study.model_copy(update={"search": study.search.model_copy(update=update)})
 
 
-def test_rungs_lie_below_the_full_budget() -> None:
-    assert rung_epochs(2, 3, 20) == [2, 6, 18]
-    assert rung_epochs(1, 2, 8) == [1, 2, 4]
-    assert rung_epochs(30, 3, 20) == []
-    assert build_rungs(None, 20, minimized=False) == []
+def test_several_objectives_killed_at_random_moments(tmp_path: Path, study: StudySpec) -> None:
+    two = several(study)
+    undisturbed = drive(two, tmp_path / "a", random.Random(1))
+    for seed in (5, 6):
+        order = random.Random(seed)
+        for _ in range(12):
+            drive(two, tmp_path / f"b{seed}", order, steps=order.randrange(1, 12))
+        again = drive(two, tmp_path / f"b{seed}", order)
+        assert outcome(again) == outcome(undisturbed)
+        assert [t.objectives for t in again.values()] == [
+            t.objectives for t in undisturbed.values()
+        ]
+    assert {t.state for t in undisturbed.values()} == {"complete", "stopped"}
+    assert undisturbed[0].objectives.keys() == {"val/auroc", "val/digit7/fpr95"}
+    one = drive(study, tmp_path / "c", random.Random(1))
+    assert [t.params for t in one.values()] != [t.params for t in undisturbed.values()]
 
 
-@pytest.mark.parametrize(("value", "minimized", "weak"), [
-    (5.9, False, True), (6.1, False, False), (2.9, True, False), (3.1, True, True)
-])  # fmt: skip
-def test_the_stopping_rule_keeps_the_best_share(value: float, minimized: bool, weak: bool) -> None:
-    rung = Rung(1, 3, minimized)
-    assert not rung.judge(-1e9 if not minimized else 1e9)  # nobody to compare with
-    rung = Rung(1, 3, minimized, next=10, _values=sorted((-v if minimized else v) * 1.0
-                                                         for v in range(10)))  # fmt: skip
-    assert rung.judge(value) == weak
-    assert rung.weak == ({10} if weak else set())
+def test_the_journal_of_several_objectives_is_an_optuna_study(
+    tmp_path: Path, study: StudySpec
+) -> None:
+    trials = drive(several(study), tmp_path / "a", random.Random(1))
+    storage = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend(str(tmp_path / "a" / OPTUNA_FILE))
+    )
+    stored = optuna.load_study(study_name="tiny", storage=storage)
+    complete = [t for t in trials.values() if t.state == "complete"]
+    assert {t.number for t in stored.best_trials} == {
+        t.number for t in pareto_front(complete, ("val/auroc", "val/digit7/fpr95"))
+    }
+
+
+def test_the_sampler_learns_from_several_objectives(tmp_path: Path, study: StudySpec) -> None:
+    """Both objectives want a temperature of 0.2; later trials come nearer to it than chance."""
+
+    def gap(sampler: str) -> float:
+        two = several(study, early_stopping=None, trials=40, sampler=sampler, seed=3)
+        trials = drive(two, tmp_path / sampler, random.Random(1))
+        return sum(abs(float(trials[n].params["loss.temperature"]) - 0.2) for n in range(24, 40))
+
+    assert gap("tpe") < 0.6 * gap("random")
+
+
+def test_a_grid_is_every_combination_once_the_base_first(tmp_path: Path, study: StudySpec) -> None:
+    assert study.search is not None
+    space = {
+        "loss.temperature": Choices(choices=(0.05, 0.1, 0.2)),
+        "loss.between_shift": Choices(choices=(2.0, 4.0)),
+    }
+    update = {"sampler": "grid", "space": space, "trials": 6}
+    spec = study.model_copy(update={"search": study.search.model_copy(update=update)})
+    undisturbed = drive(spec, tmp_path / "a", random.Random(1))
+    params = [undisturbed[n].params for n in range(6)]
+    assert params[0] == {"loss.temperature": 0.1, "loss.between_shift": 4.0}
+    assert len({str(p) for p in params}) == 6
+    assert params[1:] == [
+        {"loss.temperature": t, "loss.between_shift": b}
+        for t in (0.05, 0.1, 0.2)
+        for b in (2.0, 4.0)
+        if (t, b) != (0.1, 4.0)
+    ]
+    order = random.Random(7)
+    for _ in range(5):
+        drive(spec, tmp_path / "b", order, steps=order.randrange(1, 9))
+    assert outcome(drive(spec, tmp_path / "b", order)) == outcome(undisturbed)
 
 
 def report(epoch: int, value: float) -> EpochReport:
@@ -207,22 +331,3 @@ def test_a_breakdown_after_the_verdict_is_no_breakdown(tmp_path: Path, study: St
     ledger.add(0, report(1, 60.0))
     assert [ledger.trials[n].state for n in range(3)] == ["running", "stopped", "failed"]
     assert ledger.failures == 1
-
-
-def test_importance_finds_the_knob_that_matters(tmp_path: Path, study: StudySpec) -> None:
-    assert study.search is not None
-    trials = [
-        TrialResult(
-            number=n,
-            params={"loss.temperature": 0.05 + 0.02 * n, "loss.between_shift": (n * 7 % 20) / 4},
-            state="complete",
-            digest="",
-            started=0.0,
-            objective=float(n),
-        )
-        for n in range(20)
-    ]
-    share = importances(study.run, study.search, trials)
-    assert share["loss.temperature"] > 0.8
-    assert sum(share.values()) == pytest.approx(1.0)
-    assert importances(study.run, study.search, trials[:2]) == {}

@@ -43,6 +43,8 @@ def test_a_wrong_list_is_called_wrong(root: Path) -> None:
 
 def test_every_named_set_has_a_row(tmp_path: Path) -> None:
     rows = {row.name: row for row in inventory(tmp_path)}
-    assert rows.keys() == NAMED.keys()
+    made = {f"{{derived: {kind}}}" for kind in ("permuted", "blobs", "jigsaw", "mixed")}
+    assert rows.keys() == NAMED.keys() | made
+    assert rows["{derived: jigsaw}"].state == "derived"
     assert rows["digits/9"].images == 180
     assert rows["imagenet/train_imagenet"].state == "no list"

@@ -148,5 +148,5 @@ def test_names_of_references() -> None:
     assert image_sets.name_of("digits/8") == "digits/8"
     assert image_sets.name_of(subset("digits/8", 3)) == "digits/8:3"
     assert image_sets.name_of(subset(FolderSet(folder="a/b"), 3)) == "a/b:3"
-    assert image_sets.is_embedded(subset("digits/8", 3))
-    assert not image_sets.is_embedded(subset(FolderSet(folder="digits/8"), 3))
+    assert not image_sets.has_files(subset("digits/8", 3))
+    assert image_sets.has_files(subset(FolderSet(folder="digits/8"), 3))

@@ -1,6 +1,7 @@
 """Checkpoints in OpenOOD's form: in, scored, out, and scored again."""
 
 import csv
+import json
 import re
 import statistics
 from collections import OrderedDict
@@ -13,12 +14,14 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from rwood.cli import app
+from rwood.data.image_sets import open_set
 from rwood.errors import DataError
 from rwood.evaluation.checkpoints import (
     evaluate_checkpoints,
     export_checkpoint,
     open_checkpoint,
 )
+from rwood.evaluation.embed import embed
 from rwood.results import RunResult
 from rwood.spec.benchmark import BenchmarkSpec, ScorerSpec
 
@@ -61,6 +64,19 @@ def openood_state(seed: int, width: int = 8, prefix: str = "") -> dict[str, Tens
     for layer, rows in ((0, inputs), (2, 128)):
         put(f"head.{layer}.weight", rows, inputs)
         put(f"head.{layer}.bias", rows)
+    return state
+
+
+def classifier_state(seed: int, classes: int = 3) -> dict[str, Tensor]:
+    """A classifier's state dict as OpenOOD's trainer writes it: no `backbone.`, but `fc.*`."""
+    state = {
+        key.removeprefix("backbone."): value
+        for key, value in openood_state(seed).items()
+        if key.startswith("backbone.")
+    }
+    rng = np.random.default_rng(seed + 100)
+    state["fc.weight"] = torch.from_numpy(rng.standard_normal((classes, 64))).float() / 8
+    state["fc.bias"] = torch.from_numpy(rng.standard_normal(classes)).float() / 8
     return state
 
 
@@ -154,7 +170,48 @@ def test_what_does_not_fit_names_the_first_key_and_shape(tmp_path: Path) -> None
     told = sentence(dict(state) | {"prototypes": torch.ones(10, 128)})
     assert "prototypes (10, 128) has no place in the network" in told
     told = sentence({k: v for k, v in state.items() if not k.startswith("head.")})
-    assert "lacks head.2.weight: it is not an encoder" in told
+    assert "lacks head.2.weight and fc.weight: it is neither an encoder" in told
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_classifier_of_openood_is_scored_by_its_logits(
+    tmp_path: Path, shapes: Path, shapes_spec: BenchmarkSpec, prefix: str
+) -> None:
+    path = tmp_path / "best.ckpt"
+    state = classifier_state(1)
+    torch.save({prefix + k: v for k, v in state.items()}, path)
+    names = ("msp", "energy", "vim", "mahalanobis_raw", "rmds", "knn")
+    words = ["evaluate", str(path), "--benchmark", str(shapes / "shapes.yaml"), "--k", "5"]
+    words += ["--data-root", str(shapes), "--json", "--export", str(tmp_path / "out.ckpt")]
+    done = CliRunner().invoke(app, [*words, *(w for n in names for w in ("--scorer", n))])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.output.partition("\n")[2])[0]
+    assert list(found["tables"]) == [f"ood/{name}" for name in names]
+    exported = torch.load(tmp_path / "out.ckpt", weights_only=True)
+    assert exported.keys() == state.keys()
+    assert all(torch.equal(exported[key], state[key]) for key in state)
+    _, encoder = open_checkpoint(path)
+    test = open_set(shapes_spec.id.test, shapes_spec, shapes)
+    features = embed(encoder, test, shapes_spec, CPU, raw=True).raw_ND
+    assert features is not None
+    logits = features @ state["fc.weight"].T + state["fc.bias"]
+    right = logits.argmax(1).numpy() == test.labels_N
+    assert found["id_metrics"]["classifier"] == pytest.approx(100 * right.mean())
+
+
+def test_scorers_that_a_checkpoint_cannot_have_are_refused(
+    best: Path, tmp_path: Path, shapes: Path, shapes_spec: BenchmarkSpec
+) -> None:
+    def sentence(path: Path) -> str:
+        with pytest.raises(DataError) as caught:
+            evaluate_checkpoints(
+                [path], shapes_spec, [ScorerSpec(name="msp")], data_root=shapes, device=CPU
+            )
+        return str(caught.value)
+
+    assert sentence(best) == f"{best} has no fc.weight: msp scores the logits of a classifier"
+    torch.save(classifier_state(1, classes=10), tmp_path / "ten.ckpt")
+    assert sentence(tmp_path / "ten.ckpt").endswith("knows 10 classes, benchmark shapes has 3")
 
 
 def test_a_checkpoint_for_colour_refuses_grey_images(

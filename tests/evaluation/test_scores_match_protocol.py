@@ -1,6 +1,9 @@
 """Scores of the same embeddings by rwood and by the protocol's formulas, written out plainly."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,80 +17,201 @@ from rwood.evaluation.embed import embed
 from rwood.evaluation.evaluate import BenchmarkOutcome, run_benchmark
 from rwood.model.encoder import Encoder, build_encoder
 from rwood.results import SetMetrics
-from rwood.spec.benchmark import BenchmarkSpec, ScorerSpec
+from rwood.spec.benchmark import BenchmarkSpec, ScorerName, ScorerSpec
 from rwood.spec.run import ModelSpec
 
 CPU = torch.device("cpu")
 K = 7
-SCORERS = {"mahalanobis": ScorerSpec(), "knn": ScorerSpec(name="knn", k=K)}
-Embedded = dict[str, np.ndarray]
+Rows = dict[str, np.ndarray]
+Formula = Callable[["Known", np.ndarray], np.ndarray]
 
 
-def mahalanobis(train_ND: np.ndarray, labels_N: np.ndarray, queries_QD: np.ndarray) -> np.ndarray:
-    """min over classes of the quadratic form in the pseudo-inverse of the shared covariance."""
-    means = np.stack([train_ND[labels_N == c].mean(axis=0) for c in range(3)])
-    precision = pinvh(np.cov((train_ND - means[labels_N]).T, bias=True))
-    return np.array([min((q - m) @ precision @ (q - m) for m in means) for q in queries_QD])
+@dataclass(frozen=True)
+class Known:
+    """What a scorer is fitted on: rows of the ID train set, labels, the classifier if any."""
+
+    rows_ND: np.ndarray
+    labels_N: np.ndarray
+    weight_CD: np.ndarray | None
+    bias_C: np.ndarray | None
+
+    @property
+    def means_CD(self) -> np.ndarray:
+        return np.stack([self.rows_ND[self.labels_N == c].mean(axis=0) for c in range(3)])
+
+    def logits(self, rows_QD: np.ndarray) -> np.ndarray:
+        assert self.weight_CD is not None
+        return rows_QD @ self.weight_CD.T + self.bias_C
 
 
-def knn(train_ND: np.ndarray, labels_N: np.ndarray, queries_QD: np.ndarray) -> np.ndarray:
+def unit(rows_ND: np.ndarray) -> np.ndarray:
+    return rows_ND / np.linalg.norm(rows_ND, axis=1, keepdims=True)
+
+
+def distances(queries_QD: np.ndarray, mean_D: np.ndarray, cov_DD: np.ndarray) -> np.ndarray:
+    """The quadratic form in the pseudo-inverse of a covariance, query by query."""
+    precision = pinvh(cov_DD)
+    return np.array([(q - mean_D) @ precision @ (q - mean_D) for q in queries_QD])
+
+
+def mahalanobis(known: Known, queries_QD: np.ndarray) -> np.ndarray:
+    """min over classes of the distance in the shared covariance."""
+    shared = np.cov((known.rows_ND - known.means_CD[known.labels_N]).T, bias=True)
+    return np.min([distances(queries_QD, m, shared) for m in known.means_CD], axis=0)
+
+
+def rmds(known: Known, queries_QD: np.ndarray) -> np.ndarray:
+    """-max over classes of (-M_c + M_0)."""
+    mean_D, cov_DD = known.rows_ND.mean(axis=0), np.cov(known.rows_ND.T, bias=True)
+    return mahalanobis(known, queries_QD) - distances(queries_QD, mean_D, cov_DD)
+
+
+def ssd(known: Known, queries_QD: np.ndarray) -> np.ndarray:
+    """Unit rows, z-scored, one Gaussian; dims that never vary stand still."""
+    rows_ND, queries_QD = unit(known.rows_ND), unit(queries_QD)
+    mean, std = rows_ND.mean(axis=0), rows_ND.std(axis=0)
+    alive = std > 1e-10
+    z_ND, z_QD = ((x - mean)[:, alive] / std[alive] for x in (rows_ND, queries_QD))
+    return distances(z_QD, z_ND.mean(axis=0), np.cov(z_ND.T, bias=True))
+
+
+def cosine(known: Known, queries_QD: np.ndarray) -> np.ndarray:
+    """One minus the largest cosine to a class mean."""
+    return 1 - (queries_QD @ unit(known.means_CD).T).max(axis=1)
+
+
+def knn(known: Known, queries_QD: np.ndarray) -> np.ndarray:
     """Squared distance to the K-th nearest row of the train set."""
-    return np.array([np.sort(((train_ND - q) ** 2).sum(axis=1))[K - 1] for q in queries_QD])
+    return np.array([np.sort(((known.rows_ND - q) ** 2).sum(axis=1))[K - 1] for q in queries_QD])
 
 
-FORMULAS = {"mahalanobis": mahalanobis, "knn": knn}
+def msp(known: Known, queries_QD: np.ndarray) -> np.ndarray:
+    """-max softmax."""
+    return np.array([-max(np.exp(row) / np.exp(row).sum()) for row in known.logits(queries_QD)])
+
+
+def energy(known: Known, queries_QD: np.ndarray) -> np.ndarray:
+    """-logsumexp, at temperature one."""
+    return np.array([-np.log(np.exp(row).sum()) for row in known.logits(queries_QD)])
+
+
+def vim(known: Known, queries_QD: np.ndarray) -> np.ndarray:
+    """alpha |residual| - logsumexp, half of the dims principal."""
+    assert known.weight_CD is not None
+    origin = -np.linalg.pinv(known.weight_CD) @ known.bias_C
+    centred = known.rows_ND - origin
+    values, vectors = np.linalg.eigh(centred.T @ centred / len(centred))
+    residual = vectors[:, np.argsort(-values)[len(values) // 2 :]]
+    alpha = known.logits(known.rows_ND).max(axis=1).mean() / (
+        np.linalg.norm(centred @ residual, axis=1).mean()
+    )
+    virtual = alpha * np.linalg.norm((queries_QD - origin) @ residual, axis=1)
+    return virtual + energy(known, queries_QD)
+
+
+FORMULAS: dict[ScorerName, tuple[Formula, str]] = {
+    "mahalanobis": (mahalanobis, "unit"),
+    "mahalanobis_raw": (mahalanobis, "raw"),
+    "knn": (knn, "unit"),
+    "rmds": (rmds, "raw"),
+    "ssd": (ssd, "unit"),
+    "cosine": (cosine, "unit"),
+    "msp": (msp, "raw"),
+    "energy": (energy, "raw"),
+    "vim": (vim, "raw"),
+}
+"""Section 4 of the protocol, and the rows that each formula is about."""
 
 
 @pytest.fixture(scope="module", params=["float32", "float64"])
 def encoder(request: pytest.FixtureRequest) -> Encoder:
+    """Three classes, width 4: no collapsed feature, so that every formula is well-conditioned."""
     spec = ModelSpec(backbone="resnet18_32x32", width=4)
-    return build_encoder(spec, channels=3, seed=3).to(getattr(torch, request.param))
+    return build_encoder(spec, channels=3, seed=3, classes=3).to(getattr(torch, request.param))
 
 
 @pytest.fixture(scope="module")
 def embedded(
     encoder: Encoder, shapes_spec: BenchmarkSpec, shapes: Path
-) -> tuple[Embedded, np.ndarray, np.ndarray]:
-    """Embeddings of every set in float64; labels of ID train and test."""
-    rows, labels = {}, {}
+) -> tuple[dict[str, Rows], np.ndarray, np.ndarray]:
+    """`unit` and `raw` rows of every set in float64; labels of ID train and test."""
+    rows: dict[str, Rows] = {"unit": {}, "raw": {}}
+    labels = {}
     for key, ref in references(shapes_spec):
         opened = open_set(ref, shapes_spec, shapes)
-        rows[key.replace(".", "/")] = embed(encoder, opened, shapes_spec, CPU).double().numpy()
+        found = embed(encoder, opened, shapes_spec, CPU, raw=True)
+        assert found.raw_ND is not None
+        name = key.replace(".", "/").removeprefix("id/")
+        rows["raw"][name] = found.raw_ND.double().numpy()
+        rows["unit"][name] = found.unit_ND.double().numpy()
         labels[key] = opened.labels_N
-    return (
-        {k.removeprefix("id/"): v for k, v in rows.items()},
-        labels["id.train"],
-        labels["id.test"],
-    )
+        np.testing.assert_allclose(rows["unit"][name], unit(rows["raw"][name]), atol=1e-6)
+    return rows, labels["id.train"], labels["id.test"]
 
 
-def outcome(
-    encoder: Encoder, spec: BenchmarkSpec, root: Path, scorer: ScorerSpec
-) -> BenchmarkOutcome:
-    return run_benchmark(encoder, spec, [scorer], data_root=root, device=CPU, fsood=True)
+@pytest.fixture(scope="module")
+def outcomes(
+    encoder: Encoder, shapes_spec: BenchmarkSpec, shapes: Path
+) -> dict[str, BenchmarkOutcome]:
+    return {
+        name: run_benchmark(
+            encoder, shapes_spec, [ScorerSpec(name=name, k=K)],
+            data_root=shapes, device=CPU, fsood=True,
+        )
+        for name in FORMULAS
+    }  # fmt: skip
+
+
+def test_every_scorer_has_its_formula() -> None:
+    assert FORMULAS.keys() == set(get_args(ScorerName))
 
 
 @pytest.mark.parametrize("name", FORMULAS)
 def test_scores_are_the_formulas(
-    name: str, encoder: Encoder, embedded: tuple[Embedded, np.ndarray, np.ndarray],
-    shapes_spec: BenchmarkSpec, shapes: Path,
+    name: ScorerName, encoder: Encoder, embedded: tuple[dict[str, Rows], np.ndarray, np.ndarray],
+    outcomes: dict[str, BenchmarkOutcome],
 ) -> None:  # fmt: skip
     rows, labels_N, _ = embedded
-    found = outcome(encoder, shapes_spec, shapes, SCORERS[name])
+    formula, kind = FORMULAS[name]
+    seen = rows[kind]
+    assert encoder.classifier is not None
+    known = Known(seen["train"], labels_N, *(x.double().numpy() for x in encoder.classifier))
+    exact = next(encoder.parameters()).dtype == torch.float64
     compared = 0
-    for part, scores in found.scores.items():
-        expected = FORMULAS[name](rows["train"], labels_N, rows[part.removeprefix("id/")])
-        np.testing.assert_allclose(scores, expected, rtol=1e-6)
+    for part, scores in outcomes[name].scores.items():
+        expected = formula(known, seen[part.removeprefix("id/")])
+        # Two scores are differences of larger numbers: 1 - cosine, and RMDS of two distances.
+        larger = {"cosine": 1.0, "rmds": float(np.abs(expected).max())}.get(name, 0.0)
+        rtol, rounding = (1e-9, 1e-12) if exact else (1e-6, 3e-7)
+        np.testing.assert_allclose(scores, expected, rtol=rtol, atol=rounding * larger)
         compared += 1
     assert compared == 6, "test, val, one near, two far, one shifted"
+
+
+def test_all_scorers_share_one_pass(
+    encoder: Encoder, shapes_spec: BenchmarkSpec, shapes: Path,
+    outcomes: dict[str, BenchmarkOutcome], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    passes, features = [], Encoder.features
+
+    def counted(self: Encoder, images: torch.Tensor) -> torch.Tensor:
+        passes.append(len(images))
+        return features(self, images)
+
+    monkeypatch.setattr(Encoder, "features", counted)
+    specs = [ScorerSpec(name=name, k=K) for name in FORMULAS]
+    together = run_benchmark(encoder, shapes_spec, specs, data_root=shapes, device=CPU)
+    assert sum(passes) == 180 + 45 + 36 + 25 + 20 + 30, "train, test, val, near and far, once"
+    for name in FORMULAS:
+        assert together.tables[f"ood/{name}"] == outcomes[name].tables[f"ood/{name}"]
 
 
 @pytest.mark.parametrize("name", FORMULAS)
 @pytest.mark.parametrize("protocol", ["ood", "fsood"])
 def test_metrics_are_sklearns_on_these_scores(
-    name: str, protocol: str, encoder: Encoder, shapes_spec: BenchmarkSpec, shapes: Path,
-) -> None:  # fmt: skip
-    found = outcome(encoder, shapes_spec, shapes, SCORERS[name])
+    name: str, protocol: str, outcomes: dict[str, BenchmarkOutcome]
+) -> None:
+    found = outcomes[name]
     id_scores = found.scores["id/test"]
     if protocol == "fsood":
         id_scores = np.concatenate([id_scores, found.scores["shifted/dark"]])
@@ -135,12 +259,16 @@ def test_accuracies_do_not_depend_on_the_rows_widened_at_a_time(
 
 
 def test_accuracies_of_the_embedding(
-    encoder: Encoder, embedded: tuple[Embedded, np.ndarray, np.ndarray],
-    shapes_spec: BenchmarkSpec, shapes: Path,
+    encoder: Encoder, embedded: tuple[dict[str, Rows], np.ndarray, np.ndarray],
+    outcomes: dict[str, BenchmarkOutcome],
 ) -> None:  # fmt: skip
     rows, labels_N, labels_Q = embedded
-    found = outcome(encoder, shapes_spec, shapes, SCORERS["mahalanobis"]).id_metrics
-    train, test = rows["train"], rows["test"]
+    found = outcomes["mahalanobis"].id_metrics
+    assert encoder.classifier is not None
+    weight, bias = (x.double().numpy() for x in encoder.classifier)
+    right = (rows["raw"]["test"] @ weight.T + bias).argmax(1) == labels_Q
+    assert found["classifier"] == pytest.approx(100 * np.mean(right))
+    train, test = rows["unit"]["train"], rows["unit"]["test"]
     means = np.stack([train[labels_N == c].mean(axis=0) for c in range(3)])
     nearest = [int(np.argmin(((means - q) ** 2).sum(axis=1))) for q in test]
     assert found["nearest_mean"] == pytest.approx(100 * np.mean(nearest == labels_Q))

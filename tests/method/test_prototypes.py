@@ -96,6 +96,17 @@ def test_a_bound_on_the_longest_class_changes_nothing_but_rounding():
         cider_loss(projections, labels, prototypes, longest_class=2, **NUMBERS)
 
 
+def test_an_order_is_the_same_as_rows_in_that_order():
+    projections, labels, prototypes = random_case()
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(2))
+    loss, moved = cider_loss(projections, labels, prototypes, order_N=order, **NUMBERS)
+    sorted_loss, sorted_moved = cider_loss(projections[order], labels[order], prototypes, **NUMBERS)
+    unsorted = cider_loss(projections, labels, prototypes, **NUMBERS)[1]
+    assert loss.item() == pytest.approx(sorted_loss.item(), rel=1e-14)
+    assert torch.equal(moved, sorted_moved)
+    assert not torch.allclose(moved, unsorted, atol=1e-4)
+
+
 def test_given_prototypes_are_left_alone_and_the_new_carry_no_gradient():
     projections, labels, prototypes = random_case()
     before = prototypes.clone()

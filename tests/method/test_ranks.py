@@ -11,7 +11,12 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
 
-from rwood.method.losses import cider_loss, reweightood_loss, supcon_loss
+from rwood.method.losses import (
+    cider_loss,
+    cross_entropy_loss,
+    reweightood_loss,
+    supcon_loss,
+)
 
 # Rows of every rank, by world size: uneven, and with a rank that has none.
 SPLITS = {
@@ -36,11 +41,14 @@ def reweightood(projections, labels, temperature, **where):
     )
 
 
-def losses(projections, labels, prototypes, **where):
+def losses(projections, labels, prototypes, order, **where):
     """Every loss and, where it has them, what else it returns."""
     cider = {"momentum": 0.9, "compactness_weight": 2.0}
     one_class = torch.zeros_like(labels)
     value, moved = cider_loss(projections, labels, prototypes, temperature=0.1, **cider, **where)
+    ordered = cider_loss(
+        projections, labels, prototypes, temperature=0.1, order_N=order, **cider, **where
+    )
     return {
         "reweightood": (reweightood(projections, labels, 0.1, **where),),
         "cold": (reweightood(projections, labels, 0.005, **where),),
@@ -49,6 +57,8 @@ def losses(projections, labels, prototypes, **where):
             supcon_loss(projections, labels, temperature=0.1, base_temperature=0.07, **where),
         ),
         "cider": (value, moved),
+        "cider in another order": ordered,
+        "cross-entropy": (cross_entropy_loss(projections, labels, label_smoothing=0.1, **where),),
     }
 
 
@@ -74,8 +84,9 @@ def differences(name, counts, rank, group):
     if rank == len(counts) - 1:
         with pytest.raises(ValueError, match="rows, not as in"):
             reweightood(part, labels[own], 0.1, **wrong)
-    shared = losses(part, labels[own], prototypes, **where)
-    for loss, expected in losses(whole, labels, prototypes).items():
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(1))
+    shared = losses(part, labels[own], prototypes, order, **where)
+    for loss, expected in losses(whole, labels, prototypes, order).items():
         gradient = torch.autograd.grad(expected[0], whole)[0][own]
         ours = torch.autograd.grad(shared[loss][0], part)[0]
         pairs = [*zip(shared[loss], expected, strict=True), (ours, gradient)]
@@ -118,7 +129,7 @@ def test_any_number_of_ranks_computes_the_loss_of_the_global_batch(tmp_path):
                 limit = 1e-11 if loss == "cold" else 1e-12
                 assert difference < limit, f"{name}, rank {rank}, {loss}"
                 checked += 1
-    assert checked == 5 * (1 + 2 + 3 + 4)
+    assert checked == 7 * (1 + 2 + 3 + 4)
 
 
 @pytest.mark.gpu
@@ -140,6 +151,7 @@ def test_losses_never_wait_for_the_device():
         )
         loss = loss + reweightood(rows, labels, 0.1)
         loss = loss + supcon_loss(rows, labels, temperature=0.1, base_temperature=0.07)
+        loss = loss + cross_entropy_loss(rows, labels, label_smoothing=0.0)
         loss.backward()
     finally:
         torch.cuda.set_sync_debug_mode("default")

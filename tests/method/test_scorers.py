@@ -7,7 +7,7 @@ from scipy.linalg import pinvh
 from scipy.special import logsumexp
 
 from rwood.method import scorers
-from rwood.method.statistics import accumulate, empty_class_sums, merge
+from rwood.method.statistics import accumulate, empty_class_sums, merge, shrunk
 
 
 def features(rows=120, dims=9, classes=4, seed=0, scale=None):
@@ -79,6 +79,39 @@ def test_rtol_drops_directions():
         rtol=1e-3,
         atol=0,
     )
+
+
+@pytest.mark.parametrize("share", [0.0, 1e-3, 0.3, 1.0])
+def test_shrinkage_is_its_definition(share):
+    train, labels, queries = features(dims=9, scale=np.arange(1, 10) ** -2.0)
+    state = scorers.fit_mahalanobis(train, labels, classes=4, shrinkage=share)
+    x, y = train.numpy(), labels.numpy()
+    means = np.stack([x[y == c].mean(0) for c in range(4)])
+    centred = x - means[y]
+    within, total = centred.T @ centred / len(x), np.cov(x.T, bias=True)
+
+    def slow(covariance, q, m):
+        mixed = (1 - share) * covariance + share * np.trace(covariance) / 9 * np.eye(9)
+        return (q - m) @ np.linalg.inv(mixed) @ (q - m)
+
+    near = np.array([min(slow(within, q, m) for m in means) for q in queries.numpy()])
+    np.testing.assert_allclose(scorers.score_mahalanobis(state, queries).numpy(), near, rtol=1e-9)
+    relative = scorers.fit_rmds(train, labels, classes=4, shrinkage=share)
+    far = np.array([slow(total, q, x.mean(0)) for q in queries.numpy()])
+    np.testing.assert_allclose(
+        scorers.score_rmds(relative, queries).numpy(), near - far, rtol=1e-8, atol=1e-9
+    )
+
+
+def test_shrunk_covariances_keep_their_total_variance_and_every_direction():
+    train, labels, _ = features(rows=20, dims=9, classes=4)
+    flat = torch.cat([train, train], dim=1)  # rank 9 of 18
+    assert scorers.fit_mahalanobis(flat, labels, classes=4).whitening_DK.shape[1] < 18
+    state = scorers.fit_mahalanobis(flat, labels, classes=4, shrinkage=0.01)
+    assert state.whitening_DK.shape == (18, 18)
+    covariance = torch.diag(torch.tensor([4.0, 1.0, 0.0], dtype=torch.float64))
+    for share in (0.0, 0.5, 1.0):
+        assert shrunk(covariance, share).trace().item() == pytest.approx(5.0, rel=1e-15)
 
 
 def test_queries_of_many_chunks_score_as_one_by_one():

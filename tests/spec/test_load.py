@@ -8,7 +8,8 @@ import yaml
 
 from rwood.errors import SpecError
 from rwood.spec.load import load_benchmark, load_study, set_values
-from rwood.spec.study import run_digest
+from rwood.spec.search import setting
+from rwood.spec.study import RerunSpec, run_digest
 
 
 def edited(tmp_path: Path, digits_file: Path, edit: Any) -> Path:
@@ -72,6 +73,39 @@ BAD = [
     ),
     ("search/objective", "val/digit5/auroc", ["search.objective", "did you mean val/digit7/auroc"]),
     ("search/objective", "near/auroc", ["search.objective", "near/auroc", "digit7, flower"]),
+    (
+        "search/objective",
+        ["val/auroc", "val/nearest_meen"],
+        ["search.objective", "did you mean val/nearest_mean"],
+    ),
+    ("search/objective", ["val/auroc", "val/auroc"], ["objective", "named twice"]),
+    ("search/objective", [], ["search", "objective: name at least one"]),
+    ("search/seeds", [1, 1], ["seeds", "named twice"]),
+    ("search/seeds", [-1], ["search.seeds.0", "-1"]),
+    ("search/sampler", "grid", ["search", "space.loss.between_scale", "a grid needs choices"]),
+    ("search/sampler", "cmaes", ["search.sampler", "cmaes", "grid"]),
+    ("run/scorer", {"name": "knn", "k": [10, 0]}, ["run.scorer.k.1", "0", "greater than or"]),
+    ("run/scorer", {"name": "knn", "k": []}, ["run.scorer.k", "at least 1 item"]),
+    ("run/scorer", {"k": 0}, ["run.scorer.k", "greater than or equal to 1"]),
+    ("run/scorer", {"shrinkage": "some"}, ["run.scorer.shrinkage", "some", "number"]),
+    ("run/scorer", {"name": "msp"}, ["run: scorer.name: msp", "logits", "cross_entropy"]),
+    ("rerun/scorers", ["knn", "energy"], ["rerun.scorers: energy", "loss.name reweightood"]),
+    ("run/loss/name", "cidre", ["run.loss", "cidre", "'cider'"]),
+    (
+        "search/space/loss.momentum",
+        {"low": 0.5, "high": 0.9},
+        ["search.space: loss.momentum is a setting of loss.name cider, not of reweightood"],
+    ),
+    (
+        "search/space/loss.name",
+        {"choices": ["reweightood", "supcn"]},
+        ["search.space: loss", "supcn", "'supcon'"],
+    ),
+    (
+        "search/space/loss.name",
+        {"choices": ["supcon", "cider"]},
+        ["search.space: loss.name: the base run's reweightood is outside"],
+    ),
     ("rerun/fsood", True, ["rerun.fsood", "no covariate-shifted set"]),
     ("name", "My Study", ["name", "My Study"]),
 ]
@@ -167,3 +201,48 @@ def test_digests_name_content(digits_file: Path) -> None:
     other = set_values(study, ["epochs=3"])
     assert other.trial_digest != study.trial_digest
     assert run_digest(other.run, study.benchmark) != run_digest(study.run, study.benchmark)
+
+
+def test_a_space_over_losses_is_checked_under_each(tmp_path: Path, digits_file: Path) -> None:
+    def sentence(space: dict[str, Any], **changes: Any) -> str:
+        def edit(data: dict[str, Any]) -> None:
+            data["search"]["space"] = space
+            for key, value in changes.items():
+                data[key] = data.get(key, {}) | value
+
+        with pytest.raises(SpecError) as caught:
+            load_study(edited(tmp_path, digits_file, edit))
+        return str(caught.value).partition(": ")[2]
+
+    name = {"loss.name": {"choices": ["reweightood", "cider", "cross_entropy"]}}
+    assert sentence(name | {"loss.momentun": {"low": 0.1, "high": 0.9}}) == (
+        "search.space: loss.momentun is not a setting of a run; did you mean loss.momentum?"
+    )
+    told = sentence(name | {"loss.base_temperature": {"low": 0.1, "high": 0.9}})
+    assert told.endswith(
+        "is a setting of loss.name supcon, not of reweightood, cider, cross_entropy"
+    )
+    told = sentence(name | {"loss.momentum": {"low": 0.1, "high": 1.9}})
+    assert told.startswith("search.space: loss.momentum: got 1.9")
+    told = sentence(name | {"scorer.name": {"choices": ["mahalanobis", "msp"]}})
+    assert told.startswith("search.space: scorer.name: msp scores the logits of a classifier")
+    told = sentence(name, rerun={"scorers": ["vim"]})
+    assert told.startswith("rerun.scorers: vim scores the logits of a classifier, and a run with")
+
+
+def test_logits_are_scored_where_there_are_some(tmp_path: Path, digits_file: Path) -> None:
+    def edit(data: dict[str, Any]) -> None:
+        data["run"] |= {"loss": {"name": "cross_entropy"}, "scorer": {"name": "vim", "dims": 8}}
+        data["search"], data["rerun"] = None, {"scorers": ["msp", "energy"]}
+
+    study = load_study(edited(tmp_path, digits_file, edit))
+    assert study.run.is_classifier
+    with pytest.raises(SpecError, match=r"scorer.dims: 32 leaves vim no residual.* has 32 dims"):
+        set_values(study, ["scorer.dims=32"])
+    with pytest.raises(SpecError, match=r"--set rerun.scorers: (msp|energy) scores the logits"):
+        set_values(study, ["loss.name=supcon", "scorer.name=knn"])
+    plain = study.model_copy(update={"rerun": RerunSpec()})
+    changed = set_values(plain, ["scorer.name=knn", "loss.temperature=0.2", "loss.name=supcon"])
+    assert (changed.run.loss.name, setting(changed.run, "loss.temperature")) == ("supcon", 0.2)
+    with pytest.raises(SpecError, match="loss.momentum is a setting of loss.name cider, not of su"):
+        set_values(plain, ["loss.momentum=0.2", "loss.name=supcon", "scorer.name=knn"])

@@ -1,0 +1,67 @@
+"""Which of a scorer's settings to use: those that separate the validation sets best.
+
+Legend of shape suffixes: N rows.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from rwood.evaluation.embed import Embedded
+from rwood.evaluation.fitted import Fitted, fit
+from rwood.method.metrics import ood_metrics
+from rwood.spec.benchmark import ScorerSpec
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What a validation has embedded, once for every setting that it tries."""
+
+    train: Embedded
+    """ID train set."""
+    labels_N: Tensor
+    """Its classes."""
+    classes: int
+    classifier: tuple[Tensor, Tensor] | None
+    """Weights and biases of the last layer, where the network has one."""
+    val: Embedded
+    """ID val set."""
+    ood: Mapping[str, Embedded]
+    """By validation OOD set."""
+
+
+def choose(spec: ScorerSpec, seen: Seen) -> tuple[ScorerSpec, Fitted]:
+    """The best candidate by the mean of `spec.select_by` over the validation sets, fitted.
+
+    Ties go to the candidate named first. A single candidate is fitted and not measured.
+
+    Args:
+        spec: a scorer with one or several values of its setting.
+        seen: embeddings of the ID train set and of the validation sets; no test set.
+
+    Raises:
+        ValueError: a candidate cannot be fitted.
+    """
+    fitted = [
+        (one, fit(one, seen.train, seen.labels_N, seen.classes, seen.classifier))
+        for one in spec.candidates()
+    ]
+    if len(fitted) == 1:
+        return fitted[0]
+    sign = -1.0 if spec.select_by == "fpr95" else 1.0
+    return max(fitted, key=lambda pair: sign * _mean(pair[1], seen, spec.select_by))
+
+
+def choose_all(specs: Sequence[ScorerSpec], seen: Seen) -> tuple[ScorerSpec, ...]:
+    """The best candidate of each scorer."""
+    return tuple(choose(spec, seen)[0] for spec in specs)
+
+
+def _mean(fitted: Fitted, seen: Seen, metric: str) -> float:
+    id_scores = fitted.score(seen.val)
+    return statistics.fmean(
+        float(getattr(ood_metrics(id_scores, fitted.score(embedded)), metric))
+        for embedded in seen.ood.values()
+    )

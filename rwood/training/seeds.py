@@ -1,0 +1,77 @@
+"""One trial of several seeds: its runs advance an epoch in turn and report as one."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rwood.results import EpochReport, mean_and_std
+from rwood.spec.benchmark import BenchmarkSpec
+from rwood.spec.run import RunSpec
+from rwood.spec.search import apply
+from rwood.training.train import training_epochs
+from rwood.training.worker import Worker
+
+_SUMMED = frozenset({"sys/train_seconds"})
+
+
+def train_seeds(
+    run: RunSpec,
+    seeds: Sequence[int],
+    benchmark: BenchmarkSpec,
+    worker: Worker,
+    *,
+    data_root: Path,
+) -> None:
+    """Train a run with every seed, side by side, and report the means after each epoch.
+
+    After epoch e every seed has trained e epochs, so trials are compared, and stopped, at equal
+    training and on all their seeds. Each seed has checkpoints of its own in `seed-<n>` and is to
+    the bit what `train` makes of it; killed at any moment, each goes on from its own last epoch.
+
+    Args:
+        run: what to train; its own seed does not count.
+        seeds: one training each; their networks are in memory together.
+        benchmark: ID train set, validation sets, pixel statistics.
+        worker: rank, world size, device, folder, report.
+        data_root: where image sets lie.
+
+    Raises:
+        NonFiniteLossError: the loss of one seed left the real numbers.
+        DataError: an image set is missing or corrupt.
+        StudyError: the folder holds another training.
+    """
+    runs = [
+        training_epochs(
+            apply(run, {"seed": seed}),
+            benchmark,
+            worker,
+            folder=seed_folder(worker.folder, seed),
+            data_root=data_root,
+        )
+        for seed in seeds
+    ]
+    for reports in zip(*runs, strict=True):
+        worker.report(merged(reports))
+
+
+def merged(reports: Sequence[EpochReport]) -> EpochReport:
+    """One report of the same epoch of several seeds.
+
+    Means of what every seed reported, and for `val/...` the population std as `<name>/std`;
+    seconds are added up.
+    """
+    names = [name for name in reports[0].metrics if all(name in r.metrics for r in reports)]
+    metrics: dict[str, float] = {}
+    for name in names:
+        values = [report.metrics[name] for report in reports]
+        mean, std = mean_and_std(values)
+        metrics[name] = sum(values) if name in _SUMMED else mean
+        if name.startswith("val/"):
+            metrics[f"{name}/std"] = std
+    return EpochReport(
+        epoch=reports[0].epoch, time=max(report.time for report in reports), metrics=metrics
+    )
+
+
+def seed_folder(trial: Path, seed: int) -> Path:
+    """Where one seed of a trial keeps its checkpoints."""
+    return trial / f"seed-{seed}"

@@ -1,0 +1,138 @@
+"""Several objectives and several seeds in the report and in MLflow."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from a_study import SPACE, make_spec, make_study
+from test_figures import check
+
+from rwood.report import ReportInputs, render_report
+from rwood.report import figures_search as search
+from rwood.report.content import build_document
+from rwood.report.front import draw_front, front_table
+from rwood.report.tables import scorer_sentence
+from rwood.report.trials import saving, trial_table
+from rwood.results import TrialResult
+from rwood.selection import pareto_front, select_champion
+from rwood.spec.benchmark import ScorerSpec
+from rwood.tracked import search_run, trial_run
+
+NAMES = ("val/auroc", "val/digit7/fpr95", "val/nearest_mean")
+
+
+def several(trial: TrialResult) -> TrialResult:
+    """The trial with two more objectives, of three seeds."""
+    history = tuple(
+        report.model_copy(
+            update={
+                "metrics": report.metrics
+                | {
+                    "val/digit7/fpr95": 60.0 - 2 * trial.number,
+                    "val/nearest_mean": 90.0 + trial.number % 5,
+                }
+                | {f"{name}/std": 0.5 for name in NAMES}
+            }
+        )
+        for report in trial.history
+    )  # fmt: skip
+    if trial.state != "complete":
+        return trial.model_copy(update={"history": history})
+    last = history[-1].metrics
+    return trial.model_copy(
+        update={
+            "history": history,
+            "objectives": {name: last[name] for name in NAMES},
+            "spread": dict.fromkeys(NAMES, 0.5),
+        }
+    )
+
+
+@pytest.fixture(params=[2, 3])
+def front(inputs: ReportInputs, request: pytest.FixtureRequest) -> ReportInputs:
+    names = NAMES[: request.param]
+    space = {key: {"low": low, "high": high} for key, (low, high) in SPACE.items()}
+    asked = {"trials": 12, "objective": list(names), "seeds": [0, 1, 2], "space": space}
+    spec = make_spec(search=asked)
+    trials = tuple(
+        several(t).model_copy(
+            update={"objectives": {n: several(t).objectives[n] for n in names}}
+            if t.state == "complete"
+            else {}
+        )
+        for t in inputs.study.trials
+    )
+    best = select_champion(trials, names)
+    study = make_study(
+        spec, objectives=names, trials=trials, champion=best.number, champion_params=best.params,
+        front=tuple(t.number for t in pareto_front(trials, names)),
+    )  # fmt: skip
+    return replace(inputs, spec=spec, study=study)
+
+
+def test_the_front_is_drawn_and_listed(front: ReportInputs, tmp_path: Path) -> None:
+    check(draw_front(front, tmp_path / "front.png"))
+    table = front_table(front)
+    numbers = [row[0].removesuffix(" ★") for row in table.rows]
+    listed = [int(n) for n in numbers if int(n) in front.study.front]
+    assert sorted(listed) == list(front.study.front)
+    assert table.rows[0][0] == f"{front.study.champion} ★"
+    distance = table.columns.index("distance")
+    shown = [row[distance] for row in table.rows if row[distance] != "dominated"]
+    assert [float(x) for x in shown] == sorted(map(float, shown))
+    assert table.rows[0][1].endswith("± 0.50")
+    assert table.columns[2] == "validation FPR@95 on digit7 (%)"
+
+
+def test_the_report_shows_the_front_and_the_spread(front: ReportInputs, tmp_path: Path) -> None:
+    document = build_document(front, tmp_path / "figures")
+    assert "front.png" in {path.name for path in document.pictures}
+    render_report(front, tmp_path)
+    assert "nearest to the ideal point" in (tmp_path / "report.md").read_text()
+    check(search.draw_history(front, tmp_path / "history.png"))
+    check(search.draw_slices(front, tmp_path / "slices.png"))
+    titles = trial_table(front).columns
+    assert titles[2] == "validation AUROC (%)"
+    assert titles[3] == "validation FPR@95 on digit7 (%)"
+    assert all("± 0.50" in row[3] or row[1] == "failed" for row in trial_table(front).rows)
+    one = replace(front, spec=make_spec())
+    assert saving(front.study, front.spec).epochs_run == 3 * saving(one.study, one.spec).epochs_run
+
+
+def test_one_objective_has_no_front(inputs: ReportInputs, tmp_path: Path) -> None:
+    document = build_document(inputs, tmp_path / "figures")
+    assert "front.png" not in {path.name for path in document.pictures}
+
+
+def test_mlflow_tells_of_front_and_spread(front: ReportInputs) -> None:
+    study, names = front.study, front.study.objectives
+    best = next(t for t in study.trials if t.number == study.champion)
+    told = trial_run(study, best)
+    assert told.metrics["objective"] == best.objective
+    assert told.metrics["objective/std"] == 0.5
+    assert {told.metrics[f"objective/{name}"] for name in names} == set(best.objectives.values())
+    assert told.metrics[f"objective/{names[1]}/std"] == 0.5
+    assert told.metrics["epochs"] == 3 * 20
+    assert told.tags["rwood.on_front"] == "true"
+    stopped = next(t for t in study.trials if t.state == "stopped")
+    assert trial_run(study, stopped).tags["rwood.on_front"] == "false"
+    whole = search_run(front.spec, study, state="complete")
+    assert whole.tags["rwood.objectives"] == ", ".join(names)
+    assert f"{len(study.front)} trials on the Pareto front" in whole.tags["mlflow.note.content"]
+
+
+def test_chosen_scorer_settings_are_told(inputs: ReportInputs) -> None:
+    assert scorer_sentence(inputs) == ""
+    plain = inputs.spec.model_dump(mode="json")
+    plain["run"]["scorer"] = {"name": "knn", "k": [5, 50], "shrinkage": [0.0, 0.1]}
+    spec = make_spec(run=plain["run"])
+    used = [(ScorerSpec(name="knn", k=k), ScorerSpec(shrinkage=0.1)) for k in (5, 50, 5)]
+    runs = tuple(
+        run.model_copy(update={"scorers": used[place % 3]})
+        for place, run in enumerate(inputs.study.runs)
+    )
+    told = replace(inputs, spec=spec, study=inputs.study.model_copy(update={"runs": runs}))
+    assert scorer_sentence(told) == (
+        "Chosen on the validation sets (seeds 1, 2, 3): k of knn: 5, 50, 5; "
+        "shrinkage of mahalanobis: 0.1, 0.1, 0.1."
+    )

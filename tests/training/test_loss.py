@@ -1,0 +1,80 @@
+"""The loss of a run: CIDER's prototypes, the order of rows over workers, refusals."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from rwood.data import image_sets, loaders
+from rwood.data.shares import shares
+from rwood.model.encoder import build_encoder
+from rwood.spec.study import run_digest
+from rwood.training import checkpoint
+from rwood.training.loss import _edges, _one_workers_order, first_prototypes
+from rwood.training.train import train
+from rwood.training.worker import LocalWorker
+from tests.tiny import tiny
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 4])
+@pytest.mark.parametrize("count", [7, 8])
+def test_rows_of_all_workers_are_put_back_in_one_workers_order(world: int, count: int) -> None:
+    rows = [
+        next(shares(count, count, seed=0, epoch=0, rank=rank, world_size=world)).views_2n
+        for rank in range(world)
+    ]
+    edges = _edges(count, world)
+    assert [len(r) for r in rows] == [2 * (b - a) for a, b in pairwise(edges)]
+    order, gathered = _one_workers_order(edges, CPU), torch.cat(rows)
+    assert (order is None) == (world == 1)
+    assert torch.equal(gathered if order is None else gathered[order], torch.arange(2 * count))
+
+
+def test_batches_know_the_rows_of_their_largest_class(tmp_path: Path) -> None:
+    study = tiny(tmp_path, run__batch_size=50)
+    digits = image_sets.open_set("digits/train", study.benchmark, tmp_path)
+    where = {"epoch": 0, "rank": 0, "world_size": 1, "device": CPU}
+    batches = list(loaders.training_batches(digits, study.run, study.benchmark, **where))
+    assert len(batches) > 10
+    for batch in batches:
+        assert batch.largest_class == int(torch.bincount(batch.labels).max())
+
+
+def test_prototypes_start_at_the_mean_projection_of_their_class(tmp_path: Path) -> None:
+    study = tiny(tmp_path, run__loss={"name": "cider"}, search=None)
+    digits = image_sets.open_set("digits/train", study.benchmark, tmp_path)
+    encoder = build_encoder(study.run.model, channels=1, seed=0).train()
+    worker = LocalWorker(tmp_path, CPU)
+    found = first_prototypes(study.run, encoder, digits, study.benchmark, worker)
+    assert found is not None
+    assert encoder.training
+    pixels = torch.from_numpy(digits.images_NHWC[:]).permute(0, 3, 1, 2) / 255
+    images = (pixels - study.benchmark.mean[0]) / study.benchmark.std[0]
+    encoder.eval()
+    with torch.no_grad():
+        projections = encoder.project(images).double()
+    for label, prototype in enumerate(found):
+        mean = projections[torch.from_numpy(digits.labels_N == label)].mean(0)
+        torch.testing.assert_close(prototype.double(), mean / mean.norm(), rtol=0, atol=1e-6)
+    other = tiny(tmp_path, run__loss={"name": "supcon"}, search=None).run
+    assert first_prototypes(other, encoder, digits, study.benchmark, worker) is None
+
+
+def test_prototypes_are_kept_in_checkpoints_and_move(tmp_path: Path) -> None:
+    study = tiny(tmp_path, run__loss={"name": "cider"}, run__epochs=2, search=None)
+    train(study.run, study.benchmark, LocalWorker(tmp_path / "run", CPU), data_root=tmp_path)
+    digest = run_digest(study.run, study.benchmark)
+    first, last = (
+        torch.load(tmp_path / "run" / f"epoch-000{epoch}.pt", weights_only=True)["prototypes"]
+        for epoch in (1, 2)
+    )
+    assert last.shape == (7, 16)
+    torch.testing.assert_close(last.norm(dim=1), torch.ones(7))
+    assert (F.cosine_similarity(first, last) < 0.9999).any()
+    state = checkpoint.load_latest(tmp_path / "run", digest)
+    assert state is not None
+    assert torch.equal(state["prototypes"], last)
