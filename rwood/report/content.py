@@ -126,8 +126,9 @@ def _search_pictures(inputs: ReportInputs, figures: Path) -> list[Block]:
         Picture(
             draw(inputs, figures / "history.png"),
             "Search history",
-            f"{_first(inputs)} of every trial. The star is the champion, the line the best complete trial "
-            "so far; a trial stopped early stands at its last value, from fewer epochs.",
+            f"{_first(inputs)} of every trial. The star is the champion, the line the best "
+            "complete trial so far; a trial stopped early stands at its last value, from fewer "
+            "epochs.",
             interactive.plot_history(inputs),
         ),
         Picture(
