@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1] / "rwood"
 LAYERS = [
     {"errors"},
-    {"spec"},
+    {"spec", "storage"},
     {"results"},
     {"data", "model", "method"},
     {"evaluation"},
@@ -27,7 +27,8 @@ ONLY_IN = {
     "typer": {"cli"},
     "rich": {"cli", "progress"},
 }
-NO_TORCH = {"cli", "spec", "results", "report", "tracking", "tracked", "errors", "progress", "cost"}
+NO_TORCH = {"cli", "spec", "results", "storage", "report", "tracking", "tracked", "errors",
+            "progress", "cost"}  # fmt: skip
 
 
 def room_of(path: Path) -> str:

@@ -167,6 +167,7 @@ def _work(
 def _nothing_left(study: StudySpec, folder: Path) -> bool:
     from rwood.results import STUDY_FILE, StudyResult, load
     from rwood.spec.base import digest
+    from rwood.storage import exists
 
     path = folder / STUDY_FILE
-    return path.exists() and load(StudyResult, path).finished == digest(study)
+    return exists(path) and load(StudyResult, path).finished == digest(study)

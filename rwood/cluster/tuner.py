@@ -18,6 +18,7 @@ from rwood.errors import StudyError
 from rwood.results import TrialResult
 from rwood.spec.search import apply
 from rwood.spec.study import StudySpec
+from rwood.storage import grown
 
 
 def search(
@@ -41,27 +42,11 @@ def search(
         StudyError: `cluster.max_failures` trials failed.
     """
     ledger = Ledger(study, folder, listener)
-    proposals = Proposals(ledger, folder / OPTUNA_FILE)
-    if not is_searched(study, ledger.trials):
-        tuner = tune.Tuner(
-            _trainable(study, folder.resolve(), data_root.resolve()),
-            tune_config=tune.TuneConfig(
-                search_alg=proposals,
-                scheduler=Halving(ledger),
-                num_samples=-1,
-                reuse_actors=True,
-            ),
-            run_config=tune.RunConfig(
-                name="tune",
-                storage_path=str((folder / "ray").resolve()),
-                # A trial's durable state is its own folder; Tune's checkpoints are not used.
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                failure_config=tune.FailureConfig(max_failures=study.cluster.retries),
-                verbose=0,
-            ),
-        )
-        tuner.fit()
-    proposals.finish()
+    with grown(folder / OPTUNA_FILE) as journal:
+        proposals = Proposals(ledger, journal)
+        if not is_searched(study, ledger.trials):
+            _tune(study, ledger, proposals, folder.resolve(), data_root.resolve())
+        proposals.finish()
     if proposals.exhausted and not is_searched(study, ledger.trials):
         failed = [t for t in ledger.trials.values() if t.state == "failed"]
         raise StudyError(
@@ -76,6 +61,29 @@ def is_searched(study: StudySpec, trials: dict[int, TrialResult]) -> bool:
     assert study.search is not None
     closed = sum(t.state != "running" for t in trials.values())
     return closed >= study.search.trials
+
+
+def _tune(
+    study: StudySpec, ledger: Ledger, proposals: Proposals, folder: Path, data_root: Path
+) -> None:
+    tuner = tune.Tuner(
+        _trainable(study, folder, data_root),
+        tune_config=tune.TuneConfig(
+            search_alg=proposals,
+            scheduler=Halving(ledger),
+            num_samples=-1,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(folder / "ray"),
+            # A trial's durable state is its own folder; Tune's checkpoints are not used.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(max_failures=study.cluster.retries),
+            verbose=0,
+        ),
+    )
+    tuner.fit()
 
 
 def _trainable(study: StudySpec, folder: Path, data_root: Path) -> Any:

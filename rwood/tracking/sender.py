@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rwood.results import EpochReport
+from rwood.storage import local_copy
 from rwood.tracked import TrackedInput, TrackedRun
 from rwood.tracking.client import KEY_TAG, all_runs, connect
 
@@ -152,7 +153,8 @@ class Sender:
         for path, folder, mark in changed:
             name, content = f"{folder}/{path.name}" if folder else path.name, _digest(path)
             if uploaded.get(name) != content:
-                self._client.log_artifact(run_id, str(path), folder)
+                with local_copy(path) as file:
+                    self._client.log_artifact(run_id, str(file), folder)
                 uploaded[name] = content
             self._seen[run.key, path] = mark
         if json.loads(told) != uploaded:

@@ -1,6 +1,5 @@
 """Checkpoints of one run: written atomically each epoch, read back only if whole and its own."""
 
-import os
 import pickle
 import re
 import warnings
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from rwood.errors import StudyError
+from rwood.storage import written
 
 KEPT = 2
 """Newest checkpoints kept: if the last one is damaged, the one before it is used."""
@@ -47,7 +47,8 @@ def load_latest(folder: Path, digest: str) -> State | None:
     """
     for epoch, path in reversed(_by_epoch(folder)):
         try:
-            state: State = torch.load(path, map_location="cpu", weights_only=True)
+            with path.open("rb") as file:
+                state: State = torch.load(file, map_location="cpu", weights_only=True)
             found = state["digest"]
         except (RuntimeError, OSError, EOFError, KeyError, ValueError, pickle.UnpicklingError,
                 zipfile.BadZipFile) as error:  # fmt: skip
@@ -70,13 +71,8 @@ def load_latest(folder: Path, digest: str) -> State | None:
 
 def write_tensors(path: Path, state: State) -> None:
     """`torch.save` so that readers see the old file or the new one, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
+    with written(path) as file:
         torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def _by_epoch(folder: Path) -> list[tuple[int, Path]]:
