@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -18,11 +19,19 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 @dataclass
 class Tally:
-    """The numbers behind both views: trials by state, the best so far, speed, time left."""
+    """The numbers behind both views: trials by state, the best so far, speed, time left.
+
+    What is over is only counted: an epoch costs the same in the first trial and the thousandth.
+    """
 
     study: StudySpec
     clock: Callable[[], float] = time.monotonic
-    trials: dict[int, TrialResult] = field(default_factory=dict)
+    live: dict[int, TrialResult] = field(default_factory=dict)
+    """Trials that run."""
+    states: Counter[str] = field(default_factory=Counter)
+    """State -> trials that are over."""
+    best: TrialResult | None = None
+    """The complete trial with the best objective so far."""
     before: int = 0
     """Trials that were over when this start began."""
     epochs: dict[str, EpochReport] = field(default_factory=dict)
@@ -30,34 +39,36 @@ class Tally:
 
     def begin(self, known: Iterable[TrialResult]) -> None:
         """Start the clock anew, with what earlier starts did."""
-        self.trials = {trial.number: trial for trial in known}
+        self.live, self.states, self.best = {}, Counter(), None
+        for trial in known:
+            self.see(trial)
         self.before = self.closed
         self.started = self.clock()
 
     def see(self, trial: TrialResult) -> None:
-        """Take note of a trial."""
-        self.trials[trial.number] = trial
-
-    def count(self, state: str) -> int:
-        """Trials in a state."""
-        return sum(t.state == state for t in self.trials.values())
+        """Take note of a trial: any number of times while it runs, once when it is over."""
+        if trial.state == "running":
+            self.live[trial.number] = trial
+            return
+        self.live.pop(trial.number, None)
+        self.states[trial.state] += 1
+        if trial.objective is not None and (self.best is None or self._beats(trial, self.best)):
+            self.best = trial
 
     @property
     def closed(self) -> int:
         """Trials that are over."""
-        return len(self.trials) - self.count("running")
+        return self.states.total()
 
-    def best(self) -> TrialResult | None:
-        """The complete trial with the best objective so far."""
-        complete = [t for t in self.trials.values() if t.objective is not None]
-        if not complete or self.study.search is None:
-            return None
+    def _beats(self, trial: TrialResult, other: TrialResult) -> bool:
+        assert self.study.search is not None
         sign = 1 if is_minimized(self.study.search.objective) else -1
-        return min(complete, key=lambda t: (sign * (t.objective or 0.0), t.number))
+        mine, its = (sign * (t.objective or 0.0) for t in (trial, other))
+        return (mine, trial.number) < (its, other.number)
 
     def running(self, metric: str) -> float:
         """Sum of a metric over the running trials' last epochs."""
-        last = [t.history[-1] for t in self.trials.values() if t.state == "running" and t.history]
+        last = [t.history[-1] for t in list(self.live.values()) if t.history]
         return sum(report.metrics.get(metric, 0.0) for report in last)
 
     def seconds_left(self, wanted: int) -> float | None:
@@ -173,9 +184,9 @@ class LiveView:
         left = tally.seconds_left(search.trials)
         parts = [
             f"{tally.closed}/{search.trials} trials",
-            f"{tally.count('complete')} complete",
-            f"{tally.count('stopped')} stopped early",
-            f"{tally.count('failed')} failed",
+            f"{tally.states['complete']} complete",
+            f"{tally.states['stopped']} stopped early",
+            f"{tally.states['failed']} failed",
             f"{tally.running('sys/images_per_s'):,.0f} images/s",
         ]
         gpu = tally.running("sys/gpu_memory_gb")
@@ -186,7 +197,7 @@ class LiveView:
         return Text("  ".join(parts))
 
     def _best_line(self) -> Text:
-        best, search = self._tally.best(), self._study.search
+        best, search = self._tally.best, self._study.search
         if best is None or search is None:
             return Text("")
         knobs = "  ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
@@ -198,15 +209,14 @@ class LiveView:
         assert self._study.search is not None
         objective = self._study.search.objective
         table = Table(box=None, pad_edge=False, show_header=False)
-        for trial in sorted(self._tally.trials.values(), key=lambda t: t.number):
-            if trial.state == "running":
-                values = [r.metrics[objective] for r in trial.history if objective in r.metrics]
-                table.add_row(
-                    f"  trial {trial.number}",
-                    f"epoch {len(trial.history)}/{self._study.run.epochs}",
-                    f"{values[-1]:.2f}" if values else "",
-                    sparkline(values[-30:]),
-                )
+        for trial in sorted(list(self._tally.live.values()), key=lambda t: t.number):
+            values = [r.metrics[objective] for r in trial.history if objective in r.metrics]
+            table.add_row(
+                f"  trial {trial.number}",
+                f"epoch {len(trial.history)}/{self._study.run.epochs}",
+                f"{values[-1]:.2f}" if values else "",
+                sparkline(values[-30:]),
+            )
         return table
 
     def _rerun_table(self) -> Table:
@@ -233,9 +243,8 @@ def describe(trial: TrialResult, tally: Tally) -> str:
     values = [r.metrics[search.objective] for r in trial.history if search.objective in r.metrics]
     if values:
         text += f", {search.objective} {values[-1]:.2f}"
-    best = tally.best()
-    if best is not None:
-        text += f"; best {best.objective:.2f} (trial {best.number})"
+    if tally.best is not None:
+        text += f"; best {tally.best.objective:.2f} (trial {tally.best.number})"
     left = tally.seconds_left(search.trials)
     text += f"; {tally.closed}/{search.trials} done"
     return text + (f", {duration(left)} left" if left else "")

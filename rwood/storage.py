@@ -11,12 +11,12 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, cast
 
-from rwood.errors import SpecError, StudyError
+from rwood.errors import SpecError, StorageError, StudyError
 
 EXTRAS = {"s3": "s3fs", "gs": "gcsfs"}
 """Scheme -> the package that speaks it."""
@@ -64,19 +64,30 @@ def written(path: Path) -> Iterator[IO[bytes]]:
 
     On a file system a new file is renamed over the old one; an object store replaces an object
     at once.
+
+    Raises:
+        StorageError: the place is full, read-only or gone; the old file is as it was.
     """
     if is_remote(path):
         buffer = BytesIO()
         yield buffer
-        path.write_bytes(buffer.getbuffer())
+        try:
+            path.write_bytes(buffer.getbuffer())
+        except Exception as error:  # An object store's library raises errors of its own.
+            raise unwritable(path, error) from error
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):  # On a full disk, half a file is in the way of a whole one.
+            part.unlink(missing_ok=True)
+        raise unwritable(path, error) from error
 
 
 @contextmanager
@@ -135,7 +146,8 @@ def probe(folder: Path) -> Iterator[tuple[Path, str]]:
     """A file that was written to a folder and read back, and what is in it; deleted at the end.
 
     Raises:
-        StudyError: the folder cannot be written or read.
+        StorageError: the folder cannot be written.
+        StudyError: it does not keep what is written.
     """
     text = uuid.uuid4().hex
     path = folder / f".probe-{text[:12]}"
@@ -143,6 +155,8 @@ def probe(folder: Path) -> Iterator[tuple[Path, str]]:
         with written(path) as file:
             file.write(text.encode())
         found = path.read_text(encoding="ascii")
+    except StorageError:
+        raise
     except Exception as error:  # An object store's library raises errors of its own.
         raise unwritable(folder, error) from error
     if found != text:
@@ -165,10 +179,12 @@ def exists(path: Path) -> bool:
         raise StudyError(f"{path} cannot be read: {_first_line(error)}", file=str(path)) from error
 
 
-def unwritable(folder: Path, error: Exception) -> StudyError:
-    """The sentence for a results folder that refuses."""
-    return StudyError(
-        f"the results folder {folder} cannot be written: {_first_line(error)}", folder=str(folder)
+def unwritable(path: Path, error: Exception) -> StorageError:
+    """The sentence for a place that refuses."""
+    return StorageError(
+        f"{path} cannot be written: {_first_line(error)}; what was written before is whole, and "
+        "the same command goes on from there",
+        path=str(path),
     )
 
 

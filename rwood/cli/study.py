@@ -1,6 +1,7 @@
 """Verbs that take a study file: run, its four stages, check, train."""
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -153,15 +154,25 @@ def _work(
 
     console = Console(highlight=False, stderr=quiet)
     place = Place(results, data_root, address, tracking_uri)
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         with screen(study, console) as view, open_study(study, place, view) as opened:
             getattr(opened, verb)()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as end:
         typer.echo(
             "rwood: interrupted; what ran is saved, the same command goes on from here", err=True
         )
-        raise typer.Exit(130) from None
+        raise typer.Exit(143 if isinstance(end, _Terminated) else 130) from None
     console.print(f"log: {results / study.name / LOG_FILE}", soft_wrap=True)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: somebody takes the machine away; the same as Ctrl-C but for the exit code."""
+
+
+def _terminate(number: int, frame: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # Once is enough: saving takes a moment.
+    raise _Terminated
 
 
 def _nothing_left(study: StudySpec, folder: Path) -> bool:

@@ -1,12 +1,15 @@
 """ASHA's stopping rule (Li et al., MLSys 2020), judged by the ledger so that it can be repeated."""
 
+from array import array
 from typing import Any
 
 import numpy as np
+from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from rwood.cluster.ledger import Ledger, value_at
-from rwood.cluster.relay import FAILURE, REPORT
+from rwood.cluster.relay import FAILURE, REPORT, STORAGE
+from rwood.errors import StorageError
 from rwood.results import EpochReport
 from rwood.spec.search import EarlyStopping
 from rwood.spec.study import is_minimized
@@ -30,10 +33,14 @@ class Halving(FIFOScheduler):  # type: ignore[misc]
         assert search is not None
         self._rule = search.early_stopping
         self._rungs = rungs(self._rule, ledger.study.run.epochs) if self._rule else []
+        self._peers = {rung: _Peers(rung) for rung in self._rungs}
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Note the report; stop or go on."""
         number = trial.config["number"]
+        if STORAGE in result:
+            self._ledger.halt(StorageError(result[STORAGE]))
+            return str(TrialScheduler.CONTINUE)
         if FAILURE in result:
             self._ledger.close(number, "failed", result[FAILURE])
             return str(TrialScheduler.CONTINUE)
@@ -56,15 +63,56 @@ class Halving(FIFOScheduler):  # type: ignore[misc]
         rung = _rung_reached(self._rungs, self._ledger, number, report)
         if rung is None or self._rule is None:
             return False
-        peers = self._ledger.settled_before(number)
-        assert peers is not None
-        values = [value_at(peer, rung, objective) for peer in peers]
+        settled = self._ledger.settled_before(number)
+        assert settled is not None
         return is_weak(
             report.metrics[objective],
-            [v for v in values if v is not None],
+            self._peers[rung].of_first(settled, self._ledger),
             reduction=self._rule.reduction,
             minimized=is_minimized(objective),
         )
+
+
+class Halt(tune.Stopper):  # type: ignore[misc]
+    """Ends a search whose ledger cannot be written: every further trial would be lost.
+
+    Args:
+        ledger: trials so far.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        """Keep the ledger."""
+        self._ledger = ledger
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """No trial is stopped alone."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Asked by Tune at every step."""
+        return self._ledger.halted is not None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing, as for the scheduler."""
+        return {}
+
+
+class _Peers:
+    """Objectives of settled trials at a rung, by number: each trial is looked at once."""
+
+    def __init__(self, rung: int) -> None:
+        self._rung = rung
+        self._values = array("d")
+        self._ends = [0]  # Of the first n trials, the first `_ends[n]` values.
+
+    def of_first(self, count: int, ledger: Ledger) -> np.ndarray:
+        """(N,) values of the first `count` trials, as far as they got to the rung."""
+        while len(self._ends) <= count:
+            value = value_at(ledger.trials[len(self._ends) - 1], self._rung, ledger.objective)
+            if value is not None:
+                self._values.append(value)
+            self._ends.append(len(self._values))
+        return np.array(self._values[: self._ends[count]])
 
 
 def rungs(rule: EarlyStopping, epochs: int) -> list[int]:
@@ -76,19 +124,19 @@ def rungs(rule: EarlyStopping, epochs: int) -> list[int]:
     return found
 
 
-def is_weak(value: float, peers: list[float], *, reduction: int, minimized: bool) -> bool:
+def is_weak(value: float, peers: np.ndarray, *, reduction: int, minimized: bool) -> bool:
     """Whether a value is worse than the best 1/eta of its peers' at the same rung.
 
     Args:
         value: objective of the trial.
-        peers: objectives of earlier trials; with none, no trial is weak.
+        peers: (N,) objectives of earlier trials; with none, no trial is weak.
         reduction: eta.
         minimized: less is better.
     """
-    if not peers:
+    if not len(peers):
         return False
     sign = -1.0 if minimized else 1.0
-    cutoff = np.percentile([sign * peer for peer in peers], (1 - 1 / reduction) * 100)
+    cutoff = np.percentile(sign * peers, (1 - 1 / reduction) * 100)
     return bool(sign * value < cutoff)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rwood import results
+from rwood.errors import StorageError
 from rwood.results import EpochReport, TrialResult, TrialState
 from rwood.spec.search import Params, apply
 from rwood.spec.study import StudySpec, run_digest
@@ -35,6 +36,11 @@ class Ledger:
         self._root = folder / "trials"
         self._listener = listener
         self.trials = read_trials(folder)
+        self.failed = sum(trial.state == "failed" for trial in self.trials.values())
+        """Failed trials."""
+        self.halted: StorageError | None = None
+        """Why nothing more is noted: the trials that run are taken up by the next start."""
+        self._settled = 0  # Trials below this number are closed.
 
     def folder(self, number: int) -> Path:
         """Where a trial keeps its checkpoints."""
@@ -58,7 +64,7 @@ class Ledger:
         Not written to disk: until the trial is closed, its worker's checkpoint holds the history.
         """
         trial = self.trials[number]
-        if trial.state != "running" or len(trial.history) >= report.epoch:
+        if self.halted or trial.state != "running" or len(trial.history) >= report.epoch:
             return False
         history = (*trial.history, report)
         self._put(trial.model_copy(update={"history": history}), durable=False)
@@ -66,7 +72,10 @@ class Ledger:
 
     def close(self, number: int, state: TrialState, error: str | None = None) -> None:
         """Note how a trial ended."""
+        if self.halted:
+            return
         trial = self.trials[number]
+        self.failed += state == "failed"
         last = trial.history[-1].metrics if trial.history else {}
         update: dict[str, object] = {
             "state": state,
@@ -82,15 +91,24 @@ class Ledger:
         assert self.study.search is not None
         return self.study.search.objective
 
-    def settled_before(self, number: int) -> list[TrialResult] | None:
-        """Trials `0 .. number - window`, or None while one of them is still open."""
-        earlier = [self.trials[n] for n in range(max(0, number - self.window + 1))]
-        return None if any(t.state == "running" for t in earlier) else earlier
+    def settled_before(self, number: int) -> int | None:
+        """How many trials `0 .. number - window` are; None while one of them is still open."""
+        count = max(0, number - self.window + 1)
+        while self._settled < count and self.trials[self._settled].state != "running":
+            self._settled += 1
+        return count if self._settled >= count else None
+
+    def halt(self, error: StorageError) -> None:
+        """Note nothing more: what is on disk is what the next start goes on from."""
+        self.halted = self.halted or error
 
     def _put(self, trial: TrialResult, *, durable: bool) -> None:
-        self.trials[trial.number] = trial
         if durable:
-            results.save(trial, self.folder(trial.number) / TRIAL_FILE)
+            try:
+                results.save(trial, self.folder(trial.number) / TRIAL_FILE)
+            except StorageError as error:
+                return self.halt(error)
+        self.trials[trial.number] = trial
         self._listener(trial)
 
 

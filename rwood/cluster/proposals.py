@@ -13,13 +13,13 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
+from rwood.cluster.journal import Journal
 from rwood.cluster.ledger import Ledger
+from rwood.errors import StorageError
 from rwood.results import TrialResult
 from rwood.spec.run import RunSpec
 from rwood.spec.search import Choices, Range, SearchSpec, setting
@@ -55,7 +55,7 @@ class Proposals(OptunaSearch):  # type: ignore[misc]
             mode="min" if minimized else "max",
             study_name=ledger.study.name,
         )
-        self._durable = open_journal(journal, ledger.study.name, minimized=minimized)
+        self._journal = Journal(journal, ledger.study.name, minimized=minimized)
         self._told = 0
         self._asked: list[optuna.Trial] = []
         self._numbers: dict[str, int] = {}
@@ -68,12 +68,11 @@ class Proposals(OptunaSearch):  # type: ignore[misc]
     @property
     def exhausted(self) -> bool:
         """Too many trials failed to go on."""
-        failed = sum(t.state == "failed" for t in self._ledger.trials.values())
-        return failed >= self._ledger.study.cluster.max_failures
+        return self._ledger.failed >= self._ledger.study.cluster.max_failures
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial; None while it depends on an open one."""
-        if self.exhausted:
+        if self.exhausted or self._ledger.halted:
             return _FINISHED
         if self._reopened:
             number = self._reopened.pop(0)
@@ -88,6 +87,8 @@ class Proposals(OptunaSearch):  # type: ignore[misc]
                 run = self._ledger.study.run
                 self._ot_study.enqueue_trial({key: setting(run, key) for key in self._space})
             self._ledger.open(number, self._ask(number))
+            if self._ledger.halted:
+                return _FINISHED
         self._numbers[trial_id] = number
         return {"number": number, "params": self._ledger.trials[number].params}
 
@@ -100,7 +101,7 @@ class Proposals(OptunaSearch):  # type: ignore[misc]
         """Close the trial if neither the scheduler nor the worker has."""
         number = self._numbers[trial_id]
         trial = self._ledger.trials[number]
-        if trial.state != "running":
+        if trial.state != "running" or self._ledger.halted:
             return
         if len(trial.history) == self._ledger.study.run.epochs and not error:
             self._ledger.close(number, "complete")
@@ -141,9 +142,13 @@ class Proposals(OptunaSearch):  # type: ignore[misc]
             if objective in report.metrics:
                 trial.report(report.metrics[objective], report.epoch)
         state = {"complete": TrialState.COMPLETE, "stopped": TrialState.PRUNED}
-        self._ot_study.tell(trial, closed.objective, state=state.get(closed.state, TrialState.FAIL))
-        if closed.number >= len(self._durable.get_trials(deepcopy=False)):
-            self._durable.add_trial(self._ot_study.trials[closed.number])
+        told = self._ot_study.tell(
+            trial, closed.objective, state=state.get(closed.state, TrialState.FAIL)
+        )
+        try:
+            self._journal.add(told)
+        except StorageError as error:
+            self._ledger.halt(error)
 
 
 def distributions(run: RunSpec, search: SearchSpec) -> dict[str, BaseDistribution]:
@@ -164,18 +169,6 @@ def sampler(search: SearchSpec, number: int) -> optuna.samplers.BaseSampler:
             constant_liar=True,
             n_startup_trials=search.startup_trials,
         )
-
-
-def open_journal(path: Path, name: str, *, minimized: bool) -> optuna.Study:
-    """The persistent study: what is finished, for optuna-dashboard and other tools."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.create_study(
-        storage=JournalStorage(JournalFileBackend(str(path))),
-        study_name=name,
-        direction="minimize" if minimized else "maximize",
-        load_if_exists=True,
-    )
 
 
 def importances(

@@ -7,14 +7,14 @@ from typing import Any
 
 from ray import tune
 
-from rwood.cluster.early_stopping import Halving
+from rwood.cluster.early_stopping import Halt, Halving
 from rwood.cluster.group_trial import GroupTrial
 from rwood.cluster.job import Job, work
 from rwood.cluster.ledger import Ledger, trial_folder
 from rwood.cluster.proposals import OPTUNA_FILE, Proposals
-from rwood.cluster.relay import FAILURE
+from rwood.cluster.relay import FAILURE, STORAGE
 from rwood.cluster.worker import TuneWorker
-from rwood.errors import StudyError
+from rwood.errors import StorageError, StudyError
 from rwood.results import TrialResult
 from rwood.spec.search import apply
 from rwood.spec.study import StudySpec
@@ -40,6 +40,7 @@ def search(
 
     Raises:
         StudyError: `cluster.max_failures` trials failed.
+        StorageError: the results cannot be written.
     """
     ledger = Ledger(study, folder, listener)
     with grown(folder / OPTUNA_FILE) as journal:
@@ -47,11 +48,13 @@ def search(
         if not is_searched(study, ledger.trials):
             _tune(study, ledger, proposals, folder.resolve(), data_root.resolve())
         proposals.finish()
+    if ledger.halted:
+        raise ledger.halted
     if proposals.exhausted and not is_searched(study, ledger.trials):
         failed = [t for t in ledger.trials.values() if t.state == "failed"]
         raise StudyError(
             f"{len(failed)} trials failed (cluster.max_failures is "
-            f"{study.cluster.max_failures}); the last one: {failed[-1].error}"
+            f"{study.cluster.max_failures}; raise it to go on); the last one: {failed[-1].error}"
         )
     return [ledger.trials[number] for number in sorted(ledger.trials)]
 
@@ -80,6 +83,7 @@ def _tune(
             # A trial's durable state is its own folder; Tune's checkpoints are not used.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=study.cluster.retries),
+            stop=Halt(ledger),
             verbose=0,
         ),
     )
@@ -109,6 +113,8 @@ def _trial(config: dict[str, Any], *, study: StudySpec, folder: Path, data_root:
     )
     try:
         work(job, TuneWorker(job.folder))
+    except StorageError as error:
+        tune.report({STORAGE: str(error)})
     except Exception as error:
         # The training's own failure: recorded, not repeated, and the actor lives on.
         tune.report({FAILURE: f"{type(error).__name__}: {error}"})

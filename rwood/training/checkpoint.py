@@ -1,5 +1,6 @@
 """Checkpoints of one run: written atomically each epoch, read back only if whole and its own."""
 
+import io
 import pickle
 import re
 import warnings
@@ -71,8 +72,10 @@ def load_latest(folder: Path, digest: str) -> State | None:
 
 def write_tensors(path: Path, state: State) -> None:
     """`torch.save` so that readers see the old file or the new one, never half of one."""
+    buffer = io.BytesIO()  # torch says of a full disk something else than that it is full.
+    torch.save(state, buffer)
     with written(path) as file:
-        torch.save(state, file)
+        file.write(buffer.getbuffer())
 
 
 def _by_epoch(folder: Path) -> list[tuple[int, Path]]:
