@@ -154,25 +154,25 @@ def _work(
 
     console = Console(highlight=False, stderr=quiet)
     place = Place(results, data_root, address, tracking_uri)
-    signal.signal(signal.SIGTERM, _terminate)
+    code = 130
+
+    def terminate(number: int, frame: object) -> None:
+        """The same as Ctrl-C but for the exit code; once is enough, saving takes a moment."""
+        nonlocal code
+        code = 143
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, terminate)
     try:
         with screen(study, console) as view, open_study(study, place, view) as opened:
             getattr(opened, verb)()
-    except KeyboardInterrupt as end:
+    except KeyboardInterrupt:
         typer.echo(
             "rwood: interrupted; what ran is saved, the same command goes on from here", err=True
         )
-        raise typer.Exit(143 if isinstance(end, _Terminated) else 130) from None
+        raise typer.Exit(code) from None
     console.print(f"log: {results / study.name / LOG_FILE}", soft_wrap=True)
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM: somebody takes the machine away; the same as Ctrl-C but for the exit code."""
-
-
-def _terminate(number: int, frame: object) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # Once is enough: saving takes a moment.
-    raise _Terminated
 
 
 def _nothing_left(study: StudySpec, folder: Path) -> bool:

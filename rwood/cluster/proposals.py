@@ -110,7 +110,8 @@ class Proposals(OptunaSearch):  # type: ignore[misc]
 
     def finish(self) -> None:
         """Tell what is closed but was not needed for a proposal yet."""
-        self._tell_until(len(self._ledger.trials) + self._ledger.window)
+        if not self._ledger.halted:
+            self._tell_until(len(self._ledger.trials) + self._ledger.window)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the ledger is durable, and Tune's snapshot is not used."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 
@@ -138,6 +139,30 @@ def test_the_journal_is_an_optuna_study(tmp_path: Path, study: StudySpec) -> Non
     assert stored[0].value == trials[0].objective
 
 
+def test_a_damaged_journal_is_made_anew(tmp_path: Path, study: StudySpec) -> None:
+    drive(study, tmp_path / "a", random.Random(1))
+    journal = tmp_path / "a" / OPTUNA_FILE
+    whole = journal.read_text().count("\n")
+    journal.write_text(journal.read_text()[:-40] + "\n{}\n")
+    (tmp_path / "a" / f"{OPTUNA_FILE}.lock").symlink_to(journal)  # as a killed process leaves it
+    drive(study, tmp_path / "a", random.Random(1))
+    assert journal.read_text().count("\n") == whole
+
+
+def test_a_ledger_that_cannot_write_notes_nothing_more(tmp_path: Path, study: StudySpec) -> None:
+    folder = tmp_path / "a"
+    drive(study, folder, random.Random(1), steps=30)
+    before = {path: path.read_bytes() for path in folder.rglob("trial.json")}
+    number = len(before)
+    in_the_way = folder / "trials" / f"{number:04d}"
+    in_the_way.touch()  # the next trial needs a folder of this name
+    trials = drive(study, folder, random.Random(2))
+    assert number not in trials
+    in_the_way.unlink()
+    whole = outcome(drive(study, tmp_path / "b", random.Random(3)))
+    assert outcome(drive(study, folder, random.Random(4))) == whole
+
+
 def test_a_failed_trial_is_recorded_and_never_a_score(tmp_path: Path, study: StudySpec) -> None:
     trials = drive(study, tmp_path / "a", random.Random(1), fails=lambda n: n in (2, 5))
     assert [n for n, t in trials.items() if t.state == "failed"] == [2, 5]
@@ -158,12 +183,12 @@ def test_rungs_lie_below_the_full_budget() -> None:
 
 
 def test_the_stopping_rule_keeps_the_best_share() -> None:
-    peers = [float(v) for v in range(10)]
+    peers = np.arange(10.0)
     assert is_weak(5.9, peers, reduction=3, minimized=False)
     assert not is_weak(6.1, peers, reduction=3, minimized=False)
     assert not is_weak(2.9, peers, reduction=3, minimized=True)
     assert is_weak(3.1, peers, reduction=3, minimized=True)
-    assert not is_weak(-1e9, [], reduction=3, minimized=False)
+    assert not is_weak(-1e9, peers[:0], reduction=3, minimized=False)
 
 
 def test_importance_finds_the_knob_that_matters(tmp_path: Path, study: StudySpec) -> None:

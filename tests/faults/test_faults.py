@@ -118,8 +118,8 @@ def test_a_group_loses_a_rank_and_a_node(
     driver.until("an epoch of trial 1", lambda: epochs(folder, 1) >= 1)
     home = next(name for name in cluster.names if trainers(cluster, "ray::GroupTrial", name))
     cluster.kill(home)
-    driver.ended()
     cluster.start(home)
+    driver.ended()
     assert outcome(folder) == calm_group
     assert_logged_once(cluster, folder)
 
