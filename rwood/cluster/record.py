@@ -49,13 +49,15 @@ def _locked(folder: Path) -> Iterator[None]:
 def _take(lock: Any, folder: Path) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         lock.seek(0)
         raise StudyError(
             f"{folder} is in use by {lock.read().strip() or 'another process'}; wait for it, or "
             "choose another --results",
             folder=str(folder),
         ) from error
+    except OSError as error:  # A shared file system without locks.
+        raise storage.unwritable(folder / LOCK_FILE, error) from error
     lock.seek(0)
     lock.truncate()
     lock.write(f"process {os.getpid()} on {socket.gethostname()}")
