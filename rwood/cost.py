@@ -52,7 +52,7 @@ def estimate(study: StudySpec, images_per_s: float | None = None) -> list[str]:
         full = trainings * epochs
         expected = trainings * expected_epochs(study)
         lines.append(
-            f"search: {study.search.trials} trials{_seeds(study.search)}, about "
+            f"search: {study.search.trials} trials{_seeds(study.search)}, {_bound(study.search)} "
             f"{expected:,.0f} of {full:,} epochs, {study.cluster.max_concurrent} at a time; "
             f"{_goal(study.search)}"
         )
@@ -81,15 +81,22 @@ def _seeds(search: SearchSpec) -> str:
     return f" of {len(search.seeds)} seeds" if search.seeds else ""
 
 
+def _bound(search: SearchSpec) -> str:
+    return "at most" if len(search.objectives) > 1 else "about"
+
+
 def _goal(search: SearchSpec) -> str:
     plural = "s" if len(search.objectives) > 1 else ""
     return f"objective{plural} {', '.join(search.objectives)}"
 
 
 def expected_epochs(study: StudySpec) -> float:
-    """Epochs a trial is expected to run: one in `reduction` passes each rung."""
+    """Epochs a trial is expected to run: one in `reduction` passes each rung.
+
+    With several objectives all of them: how many trials are dominated cannot be told beforehand.
+    """
     search, epochs = study.search, study.run.epochs
-    if search is None or search.early_stopping is None:
+    if search is None or search.early_stopping is None or len(search.objectives) > 1:
         return float(epochs)
     rule = search.early_stopping
     total, share, reached, rung = 0.0, 1.0, 0, rule.grace_epochs

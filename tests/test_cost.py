@@ -49,6 +49,19 @@ def test_imagenet_data_memory_and_hours() -> None:
     assert f"{hours / 2:,.1f} by the clock on 2 workers" in told["time"]
 
 
+def test_seeds_and_objectives_cost() -> None:
+    told = lines(study("digits-front"))
+    assert told["search"].startswith("16 trials of 3 seeds, at most 960 of 960 epochs")
+    assert told["search"].endswith("objectives val/mixed/auroc, val/jigsaw/auroc, val/nearest_mean")
+    epochs = 960 + 6 * 20
+    assert f"about {759 * epochs:,} training images" in told["cost"]
+    scored = epochs * (759 + 5 * 253) + 6 * (759 + 253 + 252 + 174 + 180 + 300 + 252)
+    assert f"and {scored:,} to score" in told["cost"], "derived sets have as many images as id.val"
+    one = study("digits-front", search__objective="val/auroc", search__seeds=())
+    assert lines(one)["search"].startswith("16 trials, about 100 of 320 epochs")
+    assert expected_epochs(one) < 20
+
+
 def test_memory_follows_batch_workers_width_and_what_learns() -> None:
     def told(**changes: Any) -> tuple[float, ...]:
         words = memory_sentence(study("imagenet1k", **changes)).split()

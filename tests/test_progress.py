@@ -59,6 +59,20 @@ def test_a_search_under_way(study: tuple[StudySpec, StudyResult, Path]) -> None:
     assert "about 5 min 50 s left in this stage" in text
 
 
+def test_a_trial_of_several_seeds_is_as_far_as_its_last_seed(
+    study: tuple[StudySpec, StudyResult, Path],
+) -> None:
+    spec, record, folder = study
+    trial = record.trials[5].model_copy(update={"state": "running", "finished": None})
+    early = {"trials": (trial,), "champion": None, "champion_params": {}, "runs": ()}
+    write(folder, record.model_copy(update=early))
+    for seed, epoch in ((0, 3), (0, 4), (1, 3)):
+        own = folder / "trials" / "0005" / f"seed-{seed}"
+        own.mkdir(exist_ok=True)
+        (own / f"epoch-{epoch:04d}.pt").touch()
+    assert [(r.name, r.epoch) for r in read_status(spec, folder).running] == [("trial 5", 3)]
+
+
 def test_a_benchmark_that_nobody_works_on(study: tuple[StudySpec, StudyResult, Path]) -> None:
     spec, record, folder = study
     write(folder, record.model_copy(update={"runs": ()}))

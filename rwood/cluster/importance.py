@@ -48,6 +48,7 @@ def importances(
             f"Importance of the settings is left out: it takes {LEAST} trials that differ after "
             f"the same number of epochs, and there are {len(set(found.values()))}."
         )
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study()
     space = distributions(run, search)
     for trial in trials:

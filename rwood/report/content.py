@@ -108,11 +108,16 @@ def _search(inputs: ReportInputs, figures: Path) -> list[Block]:
     if len(study.objectives) > 1 and figures_search.valued(inputs, "complete"):
         caption = (
             "Complete trials by every two objectives, means over seeds with a bar of one std where "
-            "a trial has several. No trial is better than one of the front in all objectives."
+            "a trial has several. No trial is better than one of the front in all objectives; "
+            "trials far from it lie outside the picture."
         )
         path = draw_front(inputs, figures / "front.png")
         blocks += [Picture(path, "Pareto front", caption), front_table(inputs)]
     return [*blocks, Folded("All trials", trial_table(inputs))]
+
+
+def _first(inputs: ReportInputs) -> str:
+    return "First objective" if len(inputs.study.objectives) > 1 else "Objective"
 
 
 def _search_pictures(inputs: ReportInputs, figures: Path) -> list[Block]:
@@ -121,8 +126,9 @@ def _search_pictures(inputs: ReportInputs, figures: Path) -> list[Block]:
         Picture(
             draw(inputs, figures / "history.png"),
             "Search history",
-            "Objective of every trial. The star is the champion, the line the best complete trial "
-            "so far; a trial stopped early stands at its last value, from fewer epochs.",
+            f"{_first(inputs)} of every trial. The star is the champion, the line the best "
+            "complete trial so far; a trial stopped early stands at its last value, from fewer "
+            "epochs.",
             interactive.plot_history(inputs),
         ),
         Picture(

@@ -104,6 +104,15 @@ def _draw_pair(axis: Any, inputs: ReportInputs, x: str, y: str) -> None:
     best = [min if is_minimized(name) else max for name in (x, y)]
     points = [values_of(t, names) for t in complete if t.number in front]
     ideal = [pick(p[name] for p in points) for pick, name in zip(best, (x, y), strict=True)]
-    axis.scatter(
-        ideal[:1], ideal[1:], marker="P", color=ORANGE, s=45, label="ideal point", zorder=2
-    )
+    look = {"marker": "P", "color": ORANGE, "s": 45, "label": "ideal point", "zorder": 2}
+    axis.scatter(ideal[:1], ideal[1:], **look)
+    near = [values_of(t, names) for t in complete if t.number in front or t.number == 0]
+    axis.set_xlim(*_around([p[x] for p in near]))
+    axis.set_ylim(*_around([p[y] for p in near]))
+
+
+def _around(values: list[float]) -> tuple[float, float]:
+    """Limits of an axis around some values, so that a hopeless trial does not press them flat."""
+    low, high = min(values), max(values)
+    room = 0.35 * (high - low) or 0.5
+    return low - room, high + room

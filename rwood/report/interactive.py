@@ -6,7 +6,7 @@ from typing import Any
 from rwood.report.figures import BLUE, GREY, INK, VERMILLION
 from rwood.report.figures_search import best_so_far, objective_of, valued
 from rwood.report.inputs import ReportInputs
-from rwood.report.knobs import NONE_AT, Knob, knobs, metric_title
+from rwood.report.knobs import NONE_AT, Knob, knobs, last_metrics, metric_title
 from rwood.report.table import plain_number
 from rwood.report.trials import epochs_run
 from rwood.results import TrialResult
@@ -172,9 +172,16 @@ def _add_trials(
     }
     figure.add_scatter(
         x=x, y=[value for _, value in pairs], mode="markers", marker=marker, name=_NAMES[state],
-        legendgroup=state, showlegend=first, hoverinfo="text",
+        legendgroup=state, showlegend=first, hoverinfo="text", error_y=_bars(inputs, state),
         text=[_hover(inputs, trial, value) for trial, value in pairs], **where,
     )  # fmt: skip
+
+
+def _bars(inputs: ReportInputs, state: str) -> dict[str, Any]:
+    """One population std over the seeds of each trial, where trials have several."""
+    last = [last_metrics(trial, objective_of(inputs)) for trial, _ in valued(inputs, state)]
+    bars = [pair[1] or 0.0 if pair else 0.0 for pair in last]
+    return {"array": bars, "thickness": 1, "width": 0} if any(bars) else {}
 
 
 def _hover(inputs: ReportInputs, trial: TrialResult, value: float) -> str:

@@ -65,6 +65,16 @@ class StudySpec(Spec):
     """Resources."""
 
     @model_validator(mode="after")
+    def _measured_afresh(self) -> "StudySpec":
+        both = set(self.rerun.seeds) & set(self.search.seeds if self.search else ())
+        if both:
+            raise ValueError(
+                f"rerun.seeds: {min(both)} is among search.seeds: measure the champion on seeds "
+                "that had no part in choosing it"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _scorable(self) -> "StudySpec":
         if self.rerun.fsood and not self.benchmark.shifted:
             raise ValueError(

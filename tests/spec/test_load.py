@@ -81,6 +81,7 @@ BAD = [
     ("search/objective", ["val/auroc", "val/auroc"], ["objective", "named twice"]),
     ("search/objective", [], ["search", "objective: name at least one"]),
     ("search/seeds", [1, 1], ["seeds", "named twice"]),
+    ("search/seeds", [0, 3], ["rerun.seeds: 3 is among search.seeds"]),
     ("search/seeds", [-1], ["search.seeds.0", "-1"]),
     ("search/sampler", "grid", ["search", "space.loss.between_scale", "a grid needs choices"]),
     ("search/sampler", "cmaes", ["search.sampler", "cmaes", "grid"]),

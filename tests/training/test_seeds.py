@@ -3,11 +3,14 @@
 import json
 import statistics
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from rwood.data import image_sets
 from rwood.results import EpochReport
+from rwood.spec.benchmark import DerivedSet
 from rwood.spec.search import apply
 from rwood.training.seeds import merged, seed_folder, train_seeds
 from rwood.training.train import ENCODER_FILE, train
@@ -94,3 +97,25 @@ def test_seconds_add_up_and_what_one_seed_lacks_is_left_out() -> None:
     report = merged(reports)
     assert report.time == 9.0
     assert report.metrics == {"sys/train_seconds": 5.0, "sys/images_per_s": 15.0}
+
+
+def test_a_trial_that_chooses_its_scorers_setting_opens_no_test_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = tiny(tmp_path, run__epochs=1, run__scorer={"name": "knn", "k": [1, 20]})
+    derived = {"mixed": DerivedSet(derived="mixed"), "digit7": "digits/7"}
+    benchmark = study.benchmark.model_copy(update={"validation": derived})
+    opened: list[Any] = []
+    real = image_sets.open_set
+
+    def spy(ref: Any, *args: Any) -> Any:
+        opened.append(ref)
+        return real(ref, *args)
+
+    monkeypatch.setattr(image_sets, "open_set", spy)
+    reports: list[EpochReport] = []
+    worker = LocalWorker(tmp_path / "run", CPU, reports.append)
+    train_seeds(study.run, SEEDS, benchmark, worker, data_root=tmp_path)
+    named = {ref for ref in opened if isinstance(ref, str)}
+    assert named == {"digits/train", "digits/val", "digits/7"}
+    assert 1 <= reports[-1].metrics["scorer/k"] <= 20
