@@ -1,6 +1,6 @@
 """Which trial is best: by one objective, or the Pareto front of several and its champion."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from rwood.errors import StudyError
 from rwood.results import TrialResult
@@ -33,14 +33,13 @@ def pareto_front(trials: Iterable[TrialResult], objectives: Sequence[str]) -> li
     By one objective: the best trial, and those that equal it.
     """
     complete = [t for t in trials if t.state == "complete" and t.objective is not None]
-    values = {t.number: values_of(t, objectives) for t in complete}
-    return [
-        trial
-        for trial in sorted(complete, key=lambda t: t.number)
-        if not any(
-            dominates(values[other.number], values[trial.number], objectives) for other in complete
-        )
-    ]
+    front: list[tuple[list[float], TrialResult]] = []
+    for trial in sorted(complete, key=lambda t: (_costs(t, objectives), t.number)):
+        # Sorted so, only trials already on the front can dominate one.
+        cost = _costs(trial, objectives)
+        if not any(_dominates(better, cost) for better, _ in front):
+            front.append((cost, trial))
+    return sorted((trial for _, trial in front), key=lambda t: t.number)
 
 
 def distances(front: Sequence[TrialResult], objectives: Sequence[str]) -> dict[int, float]:
@@ -61,12 +60,6 @@ def distances(front: Sequence[TrialResult], objectives: Sequence[str]) -> dict[i
     return {number: value**0.5 for number, value in total.items()}
 
 
-def dominates(a: Mapping[str, float], b: Mapping[str, float], objectives: Sequence[str]) -> bool:
-    """Whether `a` is at least as good as `b` in every objective and better in one."""
-    gaps = [(b[name] - a[name]) * (1 if is_minimized(name) else -1) for name in objectives]
-    return all(gap >= 0 for gap in gaps) and any(gap > 0 for gap in gaps)
-
-
 def values_of(trial: TrialResult, objectives: Sequence[str]) -> dict[str, float]:
     """Every objective of a complete trial."""
     assert trial.objective is not None
@@ -77,3 +70,8 @@ def _costs(trial: TrialResult, objectives: Sequence[str]) -> list[float]:
     """Every objective so that less is better."""
     values = values_of(trial, objectives)
     return [values[name] * (1 if is_minimized(name) else -1) for name in objectives]
+
+
+def _dominates(a: list[float], b: list[float]) -> bool:
+    """Whether `a` costs at most as much as `b` in every objective and less in one."""
+    return a != b and all(x <= y for x, y in zip(a, b, strict=True))

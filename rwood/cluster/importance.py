@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import optuna
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-from rwood.cluster.early_stopping import rungs
 from rwood.cluster.ledger import metrics_at
 from rwood.cluster.proposals import distributions
+from rwood.cluster.rungs import build_rungs
 from rwood.results import TrialResult
 from rwood.spec.run import RunSpec
 from rwood.spec.search import SearchSpec
@@ -36,8 +36,8 @@ def importances(
     if len(search.space) == 1:
         return {}, ""  # one setting explains everything that settings explain
     objective = search.primary
-    rule = search.early_stopping
-    stages = [run.epochs, *reversed(rungs(rule, run.epochs) if rule else [])]
+    rungs = build_rungs(search, run.epochs)
+    stages = [run.epochs, *(rung.epoch for rung in reversed(rungs))]
     reached = {epoch: _values(trials, epoch, objective) for epoch in stages}
     most = max(reached.values(), key=len)
     epoch, found = next(
@@ -65,6 +65,11 @@ def importances(
         shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
     where = "complete trials" if epoch == run.epochs else f"trials that reached epoch {epoch}"
     few = f" (only {len(reached[run.epochs])} are complete)" if epoch < run.epochs else ""
+    if len(shares) < 2:  # only the choice of the loss is common to all
+        return {}, (
+            "Importance of the settings is left out: the trials that can be compared have no "
+            f"setting in common but {', '.join(shares)}."
+        )
     alone = "" if len(shares) == len(space) else " Settings that not all of them have are left out."
     return (
         {key: float(share) for key, share in shares.items()},

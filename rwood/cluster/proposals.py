@@ -19,7 +19,6 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from rwood.cluster.ledger import Ledger
-from rwood.results import TrialResult
 from rwood.spec.run import RunSpec
 from rwood.spec.search import (
     LOSS,
@@ -43,8 +42,8 @@ class Proposals(OptunaSearch):  # type: ignore[misc]
     """An OptunaSearch that can be stopped and taken up again without a trace.
 
     Differs from its parent: a sampler is seeded by the trial's number, so that a continued study
-    does not repeat its first proposals; open trials are handed out first; results are told in the
-    order of numbers. The study that the sampler sees lives in memory and is replayed from the
+    does not repeat its first proposals; open trials are handed out first; results are told by
+    the ledger's rule. The study that the sampler sees lives in memory and is replayed from the
     ledger; finished trials are appended to a journal that optuna-dashboard opens.
 
     Args:
@@ -66,34 +65,36 @@ class Proposals(OptunaSearch):  # type: ignore[misc]
         )
         self._grid = grid(ledger.study.run, search.space) if search.sampler == "grid" else []
         self._durable = open_journal(journal, ledger.study.name, search.objectives)
-        self._told = 0
-        self._asked: list[optuna.Trial] = []
-        self._numbers: dict[str, int] = {}
+        self._durable_count = len(self._durable.get_trials(deepcopy=False))
+        self._untold: dict[int, optuna.Trial] = {}
+        self._told: dict[int, optuna.trial.FrozenTrial] = {}
+        self._live: dict[str, int] = {}
         self._reopened = [t.number for t in ledger.trials.values() if t.state == "running"]
         for trial in list(ledger.trials.values()):
-            self._tell_until(trial.number)
+            self._tell_for(trial.number)
             self._ot_study.enqueue_trial(trial.params)
             self._ask(trial.number)
 
     @property
     def exhausted(self) -> bool:
         """Too many trials failed to go on."""
-        failed = sum(t.state == "failed" for t in self._ledger.trials.values())
-        return failed >= self._ledger.study.cluster.max_failures
+        return self._ledger.failures >= self._ledger.study.cluster.max_failures
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial; None while it depends on an open one."""
         if self.exhausted:
             return _FINISHED
+        if len(self._live) == self._ledger.workers:
+            return None
         if self._reopened:
             number = self._reopened.pop(0)
         else:
             number = len(self._ledger.trials)
             if number >= self._search.trials:
                 return _FINISHED
-            if self._ledger.settled_before(number) is None:
+            if not self._ledger.may_propose(number):
                 return None
-            self._tell_until(number)
+            self._tell_for(number)
             if self._grid:
                 self._ot_study.enqueue_trial(self._grid[number])
             elif number == 0:
@@ -101,7 +102,7 @@ class Proposals(OptunaSearch):  # type: ignore[misc]
                 own = knobs_of(run, self._space)
                 self._ot_study.enqueue_trial({key: setting(run, key) for key in own})
             self._ledger.open(number, self._ask(number))
-        self._numbers[trial_id] = number
+        self._live[trial_id] = number
         return {"number": number, "params": self._ledger.trials[number].params}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -110,19 +111,16 @@ class Proposals(OptunaSearch):  # type: ignore[misc]
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Close the trial if neither the scheduler nor the worker has."""
-        number = self._numbers[trial_id]
-        trial = self._ledger.trials[number]
-        if trial.state != "running":
-            return
-        if len(trial.history) == self._ledger.study.run.epochs and not error:
-            self._ledger.close(number, "complete")
-        else:
-            self._ledger.close(number, "failed", "its worker died more often than cluster.retries")
+        """Note that its worker is gone, which is a failure unless it had trained to the end."""
+        number = self._live.pop(trial_id)
+        if error or not self._ledger.is_trained(number):
+            self._ledger.fail(number, "its worker died more often than cluster.retries")
 
     def finish(self) -> None:
         """Tell what is closed but was not needed for a proposal yet."""
-        self._tell_until(len(self._ledger.trials) + self._ledger.window)
+        for number in list(self._untold):
+            if self._ledger.trials[number].state != "running":
+                self._tell(number)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the ledger is durable, and Tune's snapshot is not used."""
@@ -139,20 +137,18 @@ class Proposals(OptunaSearch):  # type: ignore[misc]
         assert trial.number == number
         for key, domain in knobs_of(apply(run, trial.params), self._space).items():
             _suggest(trial, key, domain)
-        self._asked.append(trial)
+        self._untold[number] = trial
         return dict(trial.params)
 
-    def _tell_until(self, number: int) -> None:
-        """Tell trials `0 .. number - window`, in order."""
-        end = min(number - self._ledger.window + 1, len(self._asked))
-        while self._told < end:
-            closed = self._ledger.trials[self._told]
-            if closed.state == "running":
-                return
-            self._tell(self._asked[self._told], closed)
-            self._told += 1
+    def _tell_for(self, number: int) -> None:
+        """Tell what the proposal of a trial depends on."""
+        for earlier in list(self._untold):
+            if self._ledger.is_told(earlier, number):
+                self._tell(earlier)
 
-    def _tell(self, trial: optuna.Trial, closed: TrialResult) -> None:
+    def _tell(self, number: int) -> None:
+        """Tell how a trial ended; the journal takes it once all before it are there."""
+        trial, closed = self._untold.pop(number), self._ledger.trials[number]
         objectives = self._search.objectives
         for report in closed.history:
             # Optuna keeps no values between of several objectives: a stopped trial is only "bad".
@@ -162,9 +158,12 @@ class Proposals(OptunaSearch):  # type: ignore[misc]
         state = states.get(closed.state, TrialState.FAIL)
         complete = state == TrialState.COMPLETE
         values = [closed.objectives[name] for name in objectives] if complete else None
-        self._ot_study.tell(trial, values, state=state)
-        if closed.number >= len(self._durable.get_trials(deepcopy=False)):
-            self._durable.add_trial(self._ot_study.trials[closed.number])
+        told = self._ot_study.tell(trial, values, state=state)
+        if number >= self._durable_count:
+            self._told[number] = told
+        while self._durable_count in self._told:
+            self._durable.add_trial(self._told.pop(self._durable_count))
+            self._durable_count += 1
 
 
 def distributions(run: RunSpec, search: SearchSpec) -> dict[str, BaseDistribution]:

@@ -105,8 +105,10 @@ def quiet(log: Path) -> None:
     if not any(getattr(h, "baseFilename", None) == str(log.resolve()) for h in root.handlers):
         handler = logging.FileHandler(log.resolve())
         handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-        for old in root.handlers:
+        for old in list(root.handlers):
             root.removeHandler(old)
+            if type(old) is logging.FileHandler:  # of an earlier session of this process
+                old.close()
         root.addHandler(handler)
     logging.captureWarnings(True)
     for name in ("ray", "ray.tune", "ray.train", "optuna", "mlflow", "alembic", "py.warnings"):

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 import torch.nn.functional as F
 from pairs import compare, peak_bytes
 
@@ -77,6 +79,32 @@ def test_memory(views):
     gradient = step(lambda: reweightood_loss(projections, labels, **NUMBERS), projections)
     # The rows are unit vectors: normalising removes any gradient along them.
     assert (gradient * projections).sum(1).abs().max() < 1e-6
+
+
+def rank_bytes(rank, world, views, folder):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=world)
+    projections, labels = batch(views)
+    own = slice(rank * views // world, (rank + 1) * views // world)
+    mine = projections.detach()[own].requires_grad_()
+    counts = [views // world] * world
+
+    def loss():
+        return reweightood_loss(
+            mine, labels[own], **NUMBERS, group=dist.group.WORLD, rows_per_rank=counts
+        )
+
+    peak = peak_bytes(lambda: step(loss, mine))
+    torch.save(peak, folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_memory_of_a_rank_falls_with_their_number(tmp_path, world):
+    """The loss of one global batch of 4,096 views, its rows shared by the ranks."""
+    mp.spawn(rank_bytes, args=(world, 4096, tmp_path), nprocs=world)
+    peaks = [torch.load(tmp_path / f"{rank}.pt") / 2**20 for rank in range(world)]
+    print(f"\n| loss memory, 4,096 views, {world} ranks | {max(peaks):.1f} MiB a rank |")
 
 
 def test_cider_costs_little_beside_supcon():

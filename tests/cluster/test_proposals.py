@@ -9,13 +9,13 @@ from typing import Any
 import optuna
 import pytest
 
-from rwood.cluster.early_stopping import Halving, is_dominated, is_weak, rungs
+from rwood.cluster.early_stopping import Halving
 from rwood.cluster.ledger import Ledger
 from rwood.cluster.proposals import OPTUNA_FILE, Proposals
 from rwood.cluster.relay import FAILURE, REPORT
 from rwood.results import EpochReport, TrialResult
 from rwood.selection import pareto_front
-from rwood.spec.search import Choices, EarlyStopping, apply
+from rwood.spec.search import Choices, apply
 from rwood.spec.study import StudySpec
 from tests.tiny import tiny
 
@@ -300,29 +300,34 @@ def test_a_grid_is_every_combination_once_the_base_first(tmp_path: Path, study: 
     assert outcome(drive(spec, tmp_path / "b", order)) == outcome(undisturbed)
 
 
-def test_the_stopping_rule_of_several_objectives_spares_the_front() -> None:
-    names = ("val/auroc", "val/fpr95")
-    peers = [{"val/auroc": float(v), "val/fpr95": float(50 - v)} for v in range(9)]  # a chain
-    extreme = {"val/auroc": -1.0, "val/fpr95": 0.0}  # worst in one, best in the other
-    assert not is_dominated(extreme, peers, names, reduction=3)
-    third = {"val/auroc": 5.5, "val/fpr95": 44.5}  # below three of nine
-    fourth = {"val/auroc": 4.5, "val/fpr95": 45.5}  # below four of nine
-    assert not is_dominated(third, peers, names, reduction=3)
-    assert is_dominated(fourth, peers, names, reduction=3)
-    assert not is_dominated(fourth, [], names, reduction=3)
-    assert not is_dominated(peers[0], peers[:1], names, reduction=3)  # its equal is not better
+def report(epoch: int, value: float) -> EpochReport:
+    return EpochReport(epoch=epoch, time=0.0, metrics={"val/auroc": value})
 
 
-def test_rungs_lie_below_the_full_budget() -> None:
-    assert rungs(EarlyStopping(grace_epochs=2, reduction=3), 20) == [2, 6, 18]
-    assert rungs(EarlyStopping(grace_epochs=1, reduction=2), 8) == [1, 2, 4]
-    assert rungs(EarlyStopping(grace_epochs=30, reduction=3), 20) == []
+def test_a_trial_is_judged_by_all_before_it_however_late(tmp_path: Path, study: StudySpec) -> None:
+    ledger = Ledger(study, tmp_path, lambda trial: None)
+    for number in range(3):
+        ledger.open(number, {"loss.temperature": 0.1})
+    for epoch in range(1, 10):
+        ledger.add(2, report(epoch, 50.0))  # to the end, while both before it are on their way
+    assert ledger.is_trained(2)
+    assert [r.epoch for r in ledger.trials[2].history] == [1]
+    ledger.add(0, report(1, 60.0))
+    ledger.add(1, report(1, 40.0))
+    assert ledger.trials[1].state == "stopped"
+    assert ledger.trials[2].state == "stopped"
+    assert [r.epoch for r in ledger.trials[2].history] == [1]  # what it did beyond is not counted
+    assert ledger.trials[0].state == "running"
 
 
-def test_the_stopping_rule_keeps_the_best_share() -> None:
-    peers = [float(v) for v in range(10)]
-    assert is_weak(5.9, peers, reduction=3, minimized=False)
-    assert not is_weak(6.1, peers, reduction=3, minimized=False)
-    assert not is_weak(2.9, peers, reduction=3, minimized=True)
-    assert is_weak(3.1, peers, reduction=3, minimized=True)
-    assert not is_weak(-1e9, [], reduction=3, minimized=False)
+def test_a_breakdown_after_the_verdict_is_no_breakdown(tmp_path: Path, study: StudySpec) -> None:
+    ledger = Ledger(study, tmp_path, lambda trial: None)
+    for number in range(3):
+        ledger.open(number, {"loss.temperature": 0.1})
+    for number, value in ((1, 50.0), (2, 70.0)):
+        ledger.add(number, report(1, value))
+        ledger.fail(number, "boom")
+        assert ledger.trials[number].state == "running"  # nobody knows yet if it came so far
+    ledger.add(0, report(1, 60.0))
+    assert [ledger.trials[n].state for n in range(3)] == ["running", "stopped", "failed"]
+    assert ledger.failures == 1
