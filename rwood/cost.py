@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rwood.data import image_sets, packs
 from rwood.data.image_sets import NAMED, references
-from rwood.spec.benchmark import BenchmarkSpec, DerivedSet, ImageSetRef, SubsetSet
+from rwood.spec.benchmark import RAW_SCORERS, BenchmarkSpec, DerivedSet, ImageSetRef, SubsetSet
 from rwood.spec.search import SearchSpec
 from rwood.spec.study import StudySpec
 
@@ -145,7 +145,8 @@ def memory_sentence(study: StudySpec) -> str:
     images = _count(benchmark.id.train, benchmark)
     if images is None:
         return sentence
-    embeddings = 4 * images * model.dim
+    raw = RAW_SCORERS & {study.run.scorer.name, *study.rerun.scorers}
+    embeddings = 4 * images * model.dim * (2 if raw else 1)
     return f"{sentence} to train, {_size(weights + embeddings)} on the first's to score"
 
 

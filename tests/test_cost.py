@@ -71,6 +71,8 @@ def test_memory_follows_batch_workers_width_and_what_learns() -> None:
     train, score = told()
     assert 5 < train < 15, "only the last stage keeps what its backward pass needs"
     assert score == pytest.approx(1_281_167 * 2048 * 4 / 1e9 + 0.3, abs=0.1)
+    twice = told(rerun__scorers=("rmds",))[1]
+    assert twice == pytest.approx(2 * score - 0.3, abs=0.2), "rows with and without their length"
     whole = told(run__model__trainable="all")[0]
     assert whole > 4 * train
     assert told(run__model__trainable="all", cluster__workers=4)[0] < 0.6 * whole

@@ -65,6 +65,11 @@ def importances(
         shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
     where = "complete trials" if epoch == run.epochs else f"trials that reached epoch {epoch}"
     few = f" (only {len(reached[run.epochs])} are complete)" if epoch < run.epochs else ""
+    if len(shares) < 2:  # only the choice of the loss is common to all
+        return {}, (
+            "Importance of the settings is left out: the trials that can be compared have no "
+            f"setting in common but {', '.join(shares)}."
+        )
     alone = "" if len(shares) == len(space) else " Settings that not all of them have are left out."
     return (
         {key: float(share) for key, share in shares.items()},

@@ -11,14 +11,9 @@ from torch import Tensor
 
 from rwood.data import image_sets
 from rwood.data.image_sets import ImageSet
-from rwood.evaluation.accuracy import (
-    class_means,
-    classifier_accuracy,
-    linear_probe_accuracy,
-    nearest_mean_accuracy,
-)
+from rwood.evaluation.accuracy import accuracies, linear_probe_accuracy
 from rwood.evaluation.choice import Seen, choose, choose_all
-from rwood.evaluation.embed import Embedded, embed
+from rwood.evaluation.embed import embed
 from rwood.evaluation.fitted import fit, sees_raw
 from rwood.method.geometry import class_dispersion, enclosing_radii, score_overlap
 from rwood.method.metrics import ood_metrics
@@ -110,7 +105,7 @@ def validate(
             metrics[f"val/{name}/{metric}"] for name in sets.ood
         )
     val_labels_N = _labels(sets.val, device)
-    found = _accuracies(
+    found = accuracies(
         encoder, seen.train, seen.labels_N, seen.val, val_labels_N, benchmark.classes
     )
     metrics |= {f"val/{name}": value for name, value in found.items()}
@@ -195,34 +190,17 @@ def run_benchmark(
             tables[f"fsood/{spec.name}"] = _table(scores, torch.cat([scores["id/test"], *shifted]))
     tested = embedded["id/test"]
     labels_Q = _labels(test, device)
-    accuracies = _accuracies(encoder, train, labels_N, tested, labels_Q, benchmark.classes)
+    found = accuracies(encoder, train, labels_N, tested, labels_Q, benchmark.classes)
     probe = linear_probe_accuracy(
         train.unit_ND, labels_N, tested.unit_ND, labels_Q, benchmark.classes
     )
     return BenchmarkOutcome(
         tables=tables,
-        id_metrics={"linear_probe": probe} | accuracies,
+        id_metrics={"linear_probe": probe} | found,
         scores=kept,
         embeddings={n: e.unit_ND[:PICTURE_ROWS].float().cpu().numpy() for n, e in embedded.items()}
         | {"id/test_labels": test.labels_N[:PICTURE_ROWS]},
     )
-
-
-def _accuracies(
-    encoder: Encoder,
-    train: Embedded,
-    labels_N: Tensor,
-    queries: Embedded,
-    labels_Q: Tensor,
-    classes: int,
-) -> dict[str, float]:
-    """`nearest_mean` and, of a classifier, `classifier`, in percent."""
-    means_CD = class_means(train.unit_ND, labels_N, classes)
-    found = {"nearest_mean": nearest_mean_accuracy(means_CD, queries.unit_ND, labels_Q)}
-    if encoder.classifier is not None:
-        assert queries.raw_ND is not None
-        found["classifier"] = classifier_accuracy(encoder.classifier, queries.raw_ND, labels_Q)
-    return found
 
 
 def _seen(

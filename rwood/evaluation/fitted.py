@@ -14,7 +14,7 @@ from rwood.evaluation.accuracy import class_means
 from rwood.evaluation.embed import Embedded
 from rwood.method import scorers
 from rwood.method.scorers import Cosine, Knn, LastLayer, Mahalanobis, Rmds, Ssd, Vim
-from rwood.spec.benchmark import ScorerName, ScorerSpec
+from rwood.spec.benchmark import RAW_SCORERS, ScorerName, ScorerSpec
 
 State = Mahalanobis | Rmds | Ssd | Cosine | Knn | LastLayer | Vim
 STATES: dict[ScorerName, type[State]] = {
@@ -28,8 +28,6 @@ STATES: dict[ScorerName, type[State]] = {
     "energy": LastLayer,
     "vim": Vim,
 }
-RAW: frozenset[ScorerName] = frozenset({"mahalanobis_raw", "rmds", "msp", "energy", "vim"})
-"""Scorers that see the backbone's output as it is, as OpenOOD has them; the others unit rows."""
 _PREFIX = "scorer."
 _MEANS = "class_means"
 _ROWS = 16
@@ -103,12 +101,12 @@ class Fitted:
 
 def sees_raw(scorers: Iterable[ScorerSpec]) -> bool:
     """Whether one of the scorers asks for rows before the normalisation."""
-    return any(scorer.name in RAW for scorer in scorers)
+    return any(scorer.name in RAW_SCORERS for scorer in scorers)
 
 
 def rows_for(name: ScorerName, embedded: Embedded) -> Tensor:
     """The rows that a scorer sees."""
-    if name not in RAW:
+    if name not in RAW_SCORERS:
         return embedded.unit_ND
     assert embedded.raw_ND is not None, f"embed with raw=True for {name}"
     return embedded.raw_ND

@@ -10,6 +10,8 @@ from rwood.report.knobs import NONE_AT, Knob, knobs, metric_title
 from rwood.spec.search import Choices
 from rwood.spec.study import is_minimized
 
+UPRIGHT = 7
+"""Axes whose names have room side by side; the names of more are slanted."""
 _PAPER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.8}
 _STOPPED = {"color": PALE, "linewidth": 1.0, "zorder": 2, "linestyle": "--"}
 _CHAMPION = {"color": VERMILLION, "linewidth": 2.8, "zorder": 4}
@@ -63,9 +65,12 @@ def _shades(inputs: ReportInputs) -> tuple[Any, Any]:
 def _parallel_axes(
     axis: Any, found: list[Knob], objective: str, low: float, high: float, lacking: set[str]
 ) -> None:
-    names = [knob.name.replace(" (", "\n(") for knob in found]
-    names.append(metric_title(objective).replace(" ", "\n", 1))
-    axis.set_xticks(range(len(names)), names, fontsize=9)
+    slanted = len(found) >= UPRIGHT
+    names = [knob.name if slanted else knob.name.replace(" (", "\n(") for knob in found]
+    title = metric_title(objective)
+    names.append(title if slanted else title.replace(" ", "\n", 1))
+    look = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
+    axis.set_xticks(range(len(names)), names, fontsize=9, **look)
     axis.set_yticks([])
     axis.set_xlim(-0.45, len(names) - 0.5)
     axis.set_ylim(NONE_AT - 0.04 if lacking else -0.04, 1.04)

@@ -21,6 +21,8 @@ from rwood.results import TrialResult
 from rwood.spec.search import Choices
 from rwood.spec.study import is_minimized
 
+LETTERS = 24
+"""Letters of choices that a slice has room for side by side; longer ones are slanted."""
 _STATES = {
     "complete": {"marker": "o", "color": BLUE, "s": 34},
     "stopped": {"marker": "v", "facecolor": "none", "edgecolor": GREY, "s": 34},
@@ -184,6 +186,8 @@ def _slice(axis: Any, inputs: ReportInputs, knob: Knob) -> None:
     if isinstance(knob.domain, Choices):
         choices = [str(choice) for choice in knob.domain.choices]
         axis.set_xticks(range(len(choices)), choices)
+        if sum(map(len, choices)) > LETTERS:
+            axis.tick_params(axis="x", rotation=20)
         axis.margins(x=0.2)
     else:
         low, high = float(knob.domain.low), float(knob.domain.high)

@@ -73,7 +73,8 @@ def benchmark_csv(runs: Sequence[RunResult], key: str) -> str:
         runs: one training a seed.
         key: `<protocol>/<scorer>`, a key of `RunResult.tables`.
     """
-    measured = [name for name in ACCURACIES if any(name in run.id_metrics for run in runs)]
+    logits = any("classifier" in run.id_metrics for run in runs)
+    measured = [name for name in ACCURACIES if logits or name != "classifier"]
     accuracies = tuple(
         cell([run.id_metrics[name] for run in runs if name in run.id_metrics]) for name in measured
     )

@@ -160,6 +160,8 @@ ScorerName = Literal[
 ]
 CLASSIFIER_SCORERS: frozenset[ScorerName] = frozenset({"msp", "energy", "vim"})
 """Scorers that need a classifier's last layer."""
+RAW_SCORERS: frozenset[ScorerName] = CLASSIFIER_SCORERS | {"mahalanobis_raw", "rmds"}
+"""Scorers that see the backbone's output as it is, as OpenOOD has them; the others unit rows."""
 
 
 SETTING_OF: dict[ScorerName, str] = {

@@ -9,7 +9,7 @@ import torch
 from pairs import compare
 from test_loss import NUMBERS, boolean_mask_loss
 
-from rwood.method.losses import reweightood_loss
+from rwood.method.losses import cider_loss, reweightood_loss, supcon_loss
 from rwood.model.encoder import build_encoder
 from rwood.spec.run import ModelSpec
 from rwood.training.arithmetic import Arithmetic, cpu_has_bfloat16
@@ -96,3 +96,27 @@ def test_step(precision):
         f"| the same, {precision} | {reached:.0f} GFLOP/s | plain product {ceiling:.0f} GFLOP/s | "
         f"{reached / ceiling:.2f} of it | gradient cosine {cosine:.4f} | target >= 0.8 |"
     )
+
+
+def test_ciders_step_beside_supcons():
+    """The whole step of the training loop's losses on the same network and images."""
+    torch.set_num_threads(1)
+    encoder = build_encoder(ModelSpec(backbone="resnet18_32x32", width=16), channels=3, seed=0)
+    start = torch.nn.functional.normalize(torch.randn(10, 128), dim=1)
+    held = [start]
+
+    def cider(projections, labels):
+        largest = int(torch.bincount(labels).max())
+        numbers = {"temperature": 0.1, "momentum": 0.95, "compactness_weight": 2.0}
+        loss, held[0] = cider_loss(projections, labels, held[0], longest_class=largest, **numbers)
+        return loss
+
+    def supcon(projections, labels):
+        return supcon_loss(projections, labels, temperature=0.1, base_temperature=0.07)
+
+    kind = Arithmetic("float32", CPU, False)
+    sides = [Side(encoder, kind, loss, fused=True) for loss in (supcon, cider)]
+    name = f"SupCon's step (as reference) and CIDER's, {VIEWS} views, width 16"
+    compare(name, sides[0].step, sides[1].step, target=">= 0.83", pairs=9)
+    assert not torch.equal(held[0], start)
+    assert all(side.gradient().isfinite().all() for side in sides)

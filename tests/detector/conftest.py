@@ -61,8 +61,18 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    root = tmp_path_factory.mktemp("detector")
-    study = tiny(root)
+    return _train(tmp_path_factory.mktemp("detector"))
+
+
+@pytest.fixture(scope="session")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """The same by cross-entropy, so that there are logits to score."""
+    folder = tmp_path_factory.mktemp("classifier")
+    return _train(folder, run__loss={"name": "cross_entropy"}, search=None)
+
+
+def _train(root: Path, **changes: object) -> Trained:
+    study = tiny(root, **changes)
     encoder = train(study.run, study.benchmark, LocalWorker(root / "run", CPU), data_root=root)
     return Trained(study.run, study.benchmark, encoder, root / "run" / ENCODER_FILE, root)
 

@@ -13,6 +13,7 @@ from rwood.model.checkpoint_keys import (
     save_openood_state,
 )
 from rwood.model.encoder import Encoder, build_encoder
+from rwood.model.infer import infer_model
 from rwood.spec.run import ModelSpec
 
 SPEC = ModelSpec(backbone="resnet18_32x32", width=4, projection_dim=6)
@@ -54,6 +55,20 @@ def test_classifier_weights_fill_the_backbone_and_leave_the_head(tmp_path: Path)
     load_backbone_weights(target, tmp_path / "classifier.ckpt")
     assert same(target.backbone.state_dict(), source.backbone.state_dict())
     assert same(target.head.state_dict(), head)
+
+
+def test_a_classifier_is_written_under_openoods_keys_and_comes_back(tmp_path: Path) -> None:
+    source, target = (build_encoder(SPEC, channels=3, seed=s, classes=10) for s in (1, 2))
+    save_openood_state(source, tmp_path / "best.ckpt")
+    plain = torch.load(tmp_path / "best.ckpt", weights_only=True)
+    keys = [*source.backbone.state_dict(), "fc.weight", "fc.bias"]
+    assert list(plain) == keys
+    assert plain["conv1.weight"].shape == (4, 3, 3, 3)
+    assert plain["fc.weight"].shape == (10, 32)
+    load_into(target, load_openood_state(tmp_path / "best.ckpt"))
+    assert same(target.state_dict(), source.state_dict())
+    spec, channels, classes = infer_model(load_openood_state(tmp_path / "best.ckpt"))
+    assert (spec.backbone, spec.width, channels, classes) == ("resnet18_32x32", 4, 3, 10)
 
 
 def test_backbone_weights_may_come_from_an_encoder(tmp_path: Path) -> None:

@@ -32,6 +32,20 @@ def test_embedding_is_the_backbones_output_without_the_head() -> None:
     )
 
 
+def test_a_classifier_projects_to_its_logits() -> None:
+    encoder = build_encoder(SMALL, channels=1, seed=0, classes=5).eval()
+    assert build_encoder(SMALL, channels=1, seed=0).classifier is None
+    images = torch.rand(3, 1, 8, 8)
+    features = encoder.features(images)
+    assert encoder.classifier is not None
+    weight, bias = encoder.classifier
+    torch.testing.assert_close(encoder(images), features @ weight.T + bias)
+    assert torch.equal(encoder.embed(images), torch.nn.functional.normalize(features, dim=1))
+    wide = ModelSpec(backbone="resnet18_32x32")
+    whole = build_encoder(wide, channels=3, seed=0, classes=10)
+    assert sum(p.numel() for p in whole.parameters()) == 11_173_962
+
+
 def test_head_and_normalisation_stay_float32_under_autocast() -> None:
     encoder = build_encoder(SMALL, channels=1, seed=0)
     images = torch.rand(4, 1, 8, 8)

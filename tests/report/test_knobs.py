@@ -1,7 +1,9 @@
+import math
+
 import pytest
 from a_study import BASE, make_spec
 
-from rwood.report.knobs import Knob, knobs, last_value, metric_title
+from rwood.report.knobs import NONE_AT, Knob, knobs, last_value, metric_title
 from rwood.results import EpochReport, TrialResult
 from rwood.spec.search import Choices, Range
 
@@ -46,9 +48,9 @@ def test_range_in_words() -> None:
     ]
 
 
-def test_a_trial_without_the_setting_has_the_base_value() -> None:
-    assert LOG.of(trial()) == 0.1
+def test_a_trial_has_its_own_value() -> None:
     assert LOG.of(trial(params={"loss.temperature": 0.3})) == 0.3
+    assert LOG.of(trial()) is None
 
 
 def test_last_value() -> None:
@@ -72,3 +74,20 @@ def test_last_value() -> None:
 )
 def test_metric_title(name: str, title: str) -> None:
     assert metric_title(name) == title
+
+
+def test_a_setting_of_another_loss_has_no_value_and_a_place_of_its_own() -> None:
+    plain = make_spec().search.model_dump(mode="json")
+    plain["space"] = {
+        "loss.name": {"choices": ["reweightood", "cider"]},
+        "loss.temperature": {"low": 0.02, "high": 0.5},
+        "loss.momentum": {"low": 0.5, "high": 0.9},
+    }
+    found = {knob.key: knob for knob in knobs(make_spec(search=plain))}
+    momentum = found["loss.momentum"]
+    assert momentum.base is None
+    assert not momentum.base_among
+    one = trial(params={"loss.name": "reweightood", "loss.temperature": 0.1})
+    assert [knob.of(one) for knob in found.values()] == ["reweightood", 0.1, None]
+    assert momentum.share(momentum.of(one)) == NONE_AT < 0
+    assert math.isnan(momentum.number(momentum.of(one)))

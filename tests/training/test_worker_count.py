@@ -11,17 +11,21 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+import torch.nn.functional as F
 from torch import Tensor
 
 from rwood.data.loaders import Batch
 from rwood.model.encoder import build_encoder
-from rwood.training.train import _gradient_share, _loss, _wrap
+from rwood.training.arithmetic import arithmetic_on
+from rwood.training.loss import gradient_share, loss_of
+from rwood.training.state import RunState
+from rwood.training.train import _wrap
 from rwood.training.worker import LocalWorker
 from tests.tiny import tiny
 
 WORLDS = (1, 2, 3, 4)
 IMAGES = 13
-LOSSES = ("reweightood", "supcon")
+LOSSES = ("reweightood", "supcon", "cider", "cross_entropy")
 TOLERANCE = 1e-12
 
 
@@ -32,20 +36,25 @@ def share(rank: int, world: int) -> Batch:
     labels = torch.randint(0, 4, (IMAGES,), generator=generator)
     classes = torch.randn(4, 1, 8, 8, **draw)
     first, second = (classes[labels] + 0.5 * torch.randn(IMAGES, 1, 8, 8, **draw) for _ in range(2))
+    largest = 2 * int(torch.bincount(labels).max())
     own = slice(rank * IMAGES // world, (rank + 1) * IMAGES // world)
-    return Batch(torch.cat([first[own], second[own]]), labels[own].repeat(2), IMAGES, 0, 1)
+    return Batch(torch.cat([first[own], second[own]]), labels[own].repeat(2), IMAGES, largest, 0, 1)
 
 
 def step(folder: Path, loss: str, rank: int, world: int) -> dict[str, Tensor]:
     """Loss, parameter gradients and running statistics after one step."""
     run = tiny(folder, run__loss={"name": loss}, search=None).run
-    encoder = build_encoder(run.model, channels=1, seed=0).double().train()
+    classes = 4 if run.is_classifier else None
+    encoder = build_encoder(run.model, channels=1, seed=0, classes=classes).double().train()
     worker = LocalWorker(folder, torch.device("cpu"), rank=rank, world_size=world)
     network = _wrap(encoder, run, worker)
     batch = share(rank, world)
-    value = _loss(run, network(batch.images), batch, worker)
-    (value * _gradient_share(run, worker)).backward()
-    found = {"loss": value.detach()}
+    kind = arithmetic_on("float32", worker.device, channels=1)
+    state = RunState(encoder, torch.optim.SGD(encoder.parameters()), kind.scaler(), kind, [])
+    state.prototypes_CD = F.normalize(torch.eye(4, 16, dtype=torch.float64) + 0.1, dim=1)
+    value = loss_of(run, network(batch.images), batch, worker, state)
+    (value * gradient_share(run, worker)).backward()
+    found = {"loss": value.detach(), "prototypes": state.prototypes_CD}
     found |= {name: p.grad for name, p in encoder.named_parameters() if p.grad is not None}
     return found | {name: b for name, b in encoder.named_buffers() if b.is_floating_point()}
 
