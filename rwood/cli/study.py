@@ -154,7 +154,8 @@ def _work(
     console = Console(highlight=False, stderr=quiet)
     place = Place(results, data_root, address, tracking_uri)
     try:
-        with screen(study, console) as view, open_study(study, place, view) as opened:
+        view = screen(study, console, results / study.name)
+        with view, open_study(study, place, view) as opened:
             getattr(opened, verb)()
     except KeyboardInterrupt:
         typer.echo(

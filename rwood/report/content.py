@@ -68,9 +68,13 @@ def _benchmark(inputs: ReportInputs, figures: Path) -> list[Block]:
             blocks.append(versus_table(runs, base, metrics, key, base_key))
         gained = gain_table(runs, base)
         blocks += [Text("What the search bought, seed by seed:"), gained] if gained else []
+    how = (
+        "mean with a bar of one population std, and each seed as a dot"
+        if len(runs) > 1
+        else f"one seed ({runs[0].seed})"
+    )
     caption = (
-        "FPR@95 and AUROC on every test OOD set: mean with a bar of one population std, and each "
-        "seed as a dot. Shaded: the means over near and far sets."
+        f"FPR@95 and AUROC on every test OOD set: {how}. Shaded: the means over near and far sets."
     )
     path = figures_scores.draw_benchmark(inputs, figures / "benchmark.png")
     blocks.append(Picture(path, "Benchmark", caption))
@@ -91,6 +95,8 @@ def _search(inputs: ReportInputs, figures: Path) -> list[Block]:
             f"{spared.epochs_run} epochs run where a search without early stopping would have run "
             f"{spared.epochs_full} "
             f"({spared.share:.0f} % spared; failed and running trials not counted)."
+            if spared.stopped
+            else f"{len(study.trials)} trials, none stopped early: {spared.epochs_run} epochs run."
         )
     ]
     blocks += [Text(line) for line in failures(study)]
@@ -175,6 +181,9 @@ def _geometry(inputs: ReportInputs, figures: Path) -> list[Block]:
     caption = (
         "Geometry of the embedding after every epoch: small class radius, wide dispersion and "
         "little ID-OOD overlap are what the loss is for. Mean over seeds; band: least to most."
+        if len(inputs.runs) > 1
+        else "Geometry of the embedding after every epoch: small class radius, wide dispersion and "
+        "little ID-OOD overlap are what the loss is for."
     )
     path = figures_scores.draw_geometry(inputs, figures / "geometry.png")
     return [Picture(path, "Geometry", caption)]

@@ -41,7 +41,8 @@ def plot_history(inputs: ReportInputs) -> str:
             marker={"symbol": "x-thin-open", "color": INK, "size": 9, "line": {"width": 2}},
         )  # fmt: skip
     _dress(figure, 400)
-    figure.update_xaxes(title="trial number")
+    step = max(1, round(len(inputs.study.trials) / 8))
+    figure.update_xaxes(title="trial number", tick0=0, dtick=step)
     figure.update_yaxes(title=metric_title(objective_of(inputs)))
     return str(figure.to_json())
 
@@ -73,11 +74,19 @@ def plot_slices(inputs: ReportInputs) -> str:
 def _slice_axis(knob: Knob) -> dict[str, Any]:
     if isinstance(knob.domain, Choices):
         return {"title": knob.name, **_choices(knob.domain)}
+    low, high = float(knob.domain.low), float(knob.domain.high)
     if knob.log:
         steps = {"tickvals": [step for step, _ in _steps(knob)],
                  "ticktext": [text for _, text in _steps(knob)]}  # fmt: skip
-        return {"title": f"{knob.name}, log scale", "type": "log", **steps}
-    return {"title": knob.name}
+        low, high = math.log10(low), math.log10(high)
+        return {"title": f"{knob.name}, log scale", "type": "log", **steps, **_room(low, high)}
+    return {"title": knob.name, **_room(low, high)}
+
+
+def _room(low: float, high: float) -> dict[str, Any]:
+    """The searched range, with a little room at both ends."""
+    room = 0.05 * (high - low)
+    return {"range": [low - room, high + room]} if room else {}
 
 
 def _choices(domain: Choices) -> dict[str, Any]:
@@ -104,7 +113,9 @@ def plot_parallel(inputs: ReportInputs) -> str:
     pairs = valued(inputs, "stopped") + valued(inputs, "complete")
     values = [value for _, value in pairs]
     dimensions = [_dimension(knob, [t for t, _ in pairs]) for knob in knobs(inputs.spec)]
-    dimensions.append({"label": "epochs run", "values": [epochs_run(t) for t, _ in pairs]})
+    epochs = [epochs_run(t) for t, _ in pairs]
+    if len(set(epochs)) > 1:
+        dimensions.append({"label": "epochs run", "values": epochs})
     objective = metric_title(objective_of(inputs)).replace("validation ", "")
     dimensions.append({"label": objective, "values": values})
     scale = [[0.0, "#fde725"], [0.25, "#5ec962"], [0.5, "#21918c"], [0.75, "#3b528b"],
