@@ -186,11 +186,12 @@ def importances(
     Source: Hutter et al., ICML 2014, as in Optuna. Empty if fewer than four trials are complete or
     all have the same objective.
     """
-    study = optuna.create_study()
-    space = distributions(run, search)
     complete = [t for t in trials if t.state == "complete" and t.objective is not None]
     if len(complete) < 4 or len({t.objective for t in complete}) < 2:
         return {}
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study()
+    space = distributions(run, search)
     for trial in complete:
         study.add_trial(
             optuna.trial.create_trial(

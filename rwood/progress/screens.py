@@ -54,7 +54,7 @@ class _Screen:
         """Reruns that are left."""
         with self._lock:
             self._tally.reruns = {name: () for name in names}
-            self._tell()
+            self._tell(now=True)
 
     def trial(self, trial: TrialResult) -> None:
         """A trial changed."""

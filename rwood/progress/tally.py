@@ -62,7 +62,7 @@ class Tally:
         """Of the stage; None before anything told a pace."""
         if self.stage == "search" and self.study.search is not None:
             return trials_left(self.study, self.trials.values())
-        if self.stage == "benchmark":
+        if self.stage == "benchmark" and self.reruns:
             return reruns_left(self.study, self.reruns, self.trials.values())
         return None
 

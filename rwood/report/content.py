@@ -12,7 +12,14 @@ from rwood.report.figures_scores import GEOMETRY, geometry_curves
 from rwood.report.finding import finding
 from rwood.report.inputs import ReportInputs
 from rwood.report.knobs import knobs
-from rwood.report.tables import accuracy_sentence, gain_table, own_key, own_table, versus_table
+from rwood.report.tables import (
+    accuracy_sentence,
+    gain_table,
+    key_words,
+    own_key,
+    own_table,
+    versus_table,
+)
 from rwood.report.trials import (
     cost_table,
     failures,
@@ -79,7 +86,7 @@ def _benchmark(inputs: ReportInputs, figures: Path) -> list[Block]:
     path = figures_scores.draw_benchmark(inputs, figures / "benchmark.png")
     blocks.append(Picture(path, "Benchmark", caption))
     others = [k for k in runs[0].tables if k != key]
-    blocks += [Folded(f"{whose.capitalize()} by {k}", own_table(runs, k, id_set, whose))
+    blocks += [Folded(f"{whose.capitalize()}: {key_words(k)}", own_table(runs, k, id_set, whose))
                for k in others]  # fmt: skip
     return blocks
 

@@ -48,7 +48,7 @@ pre { background: var(--tint); padding: .8rem 1rem; overflow-x: auto; border-rad
   font-size: .85rem; line-height: 1.45; }
 summary { cursor: pointer; margin: .6rem 0; color: var(--mark); }
 @media (max-width: 44rem) { .picture { overflow-x: auto; }
-  .picture > img, .picture > .plot { min-width: 38rem; } }
+  .picture > img, .picture > .plot { min-width: 46rem; } }
 @media print { details { display: none; } }
 """
 

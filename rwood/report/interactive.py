@@ -18,6 +18,7 @@ _LOOKS = {
     "stopped": {"symbol": "triangle-down-open", "color": GREY, "size": 10},
     "running": {"symbol": "square-open", "color": BLUE, "size": 9},
 }
+_STAR = {"symbol": "star", "color": VERMILLION, "size": 15}
 _NAMES = {"complete": "complete", "stopped": "stopped early (last value)", "running": "running"}
 
 
@@ -156,19 +157,20 @@ def _add_trials(
     pairs = valued(inputs, state)
     if not pairs:
         return
-    chosen = [t.number == inputs.study.champion for t, _ in pairs]
-    look = _LOOKS[state]
-    marker = {
-        "symbol": ["star" if best else look["symbol"] for best in chosen],
-        "color": [VERMILLION if best else look["color"] for best in chosen],
-        "size": [15 if best else look["size"] for best in chosen],
-        "opacity": 1.0,
-    }
-    figure.add_scatter(
-        x=x, y=[value for _, value in pairs], mode="markers", marker=marker, name=_NAMES[state],
-        legendgroup=state, showlegend=first, hoverinfo="text",
-        text=[_hover(inputs, trial, value) for trial, value in pairs], **where,
-    )  # fmt: skip
+    best = inputs.study.champion
+    groups = (
+        (_NAMES[state], _LOOKS[state], [t.number != best for t, _ in pairs]),
+        ("champion", _STAR, [t.number == best for t, _ in pairs]),
+    )
+    for name, look, kept in groups:
+        shown = [(at, *pair) for at, pair, keep in zip(x, pairs, kept, strict=True) if keep]
+        if shown:
+            figure.add_scatter(
+                x=[at for at, _, _ in shown], y=[value for _, _, value in shown], mode="markers",
+                marker={**look, "opacity": 1.0}, name=name, legendgroup=name, showlegend=first,
+                hoverinfo="text",
+                text=[_hover(inputs, trial, value) for _, trial, value in shown], **where,
+            )  # fmt: skip
 
 
 def _hover(inputs: ReportInputs, trial: TrialResult, value: float) -> str:

@@ -29,6 +29,13 @@ def own_key(run: RunResult) -> str:
     return key if key in run.tables else next(iter(run.tables))
 
 
+def key_words(key: str) -> str:
+    """A table's key in words: which scores, and what counts as ID."""
+    protocol, _, scorer = key.partition("/")
+    full = ", full-spectrum (shifted ID sets count as ID)" if protocol == "fsood" else ""
+    return f"{scorer} scores{full}"
+
+
 def row_values(runs: Sequence[RunResult], key: str) -> dict[str, dict[Metric, dict[int, float]]]:
     """OOD set (near sets, `nearood`, far sets, `farood`) -> metric -> seed -> percent."""
     tables = {run.seed: run.tables[key].rows() for run in runs if key in run.tables}
@@ -96,7 +103,7 @@ def own_table(runs: Sequence[RunResult], key: str, id_set: str | None, whose: st
         id_set: of the published tables; None: nothing published.
         whose: the runs in words, e.g. `the champion`.
     """
-    protocol, _, scorer = key.partition("/")
+    protocol = key.partition("/")[0]
     rows, noted = [], False
     for name, by_metric in row_values(runs, key).items():
         cells = []
@@ -107,8 +114,8 @@ def own_table(runs: Sequence[RunResult], key: str, id_set: str | None, whose: st
             cells.append(cell(values) + (_beside(values, known) if known else ""))
         rows.append((name, *cells))
     caption = (
-        f"{whose[:1].upper()}{whose[1:]}, {scorer} scores, protocol {protocol}: "
-        f"{_over(runs)}, in percent. FPR@95 counts OOD as positive (OpenOOD)."
+        f"{whose[:1].upper()}{whose[1:]}, {key_words(key)}: {_over(runs)}, in percent. FPR@95 "
+        "counts OOD as positive (OpenOOD)."
     )
     if noted:
         caption += (

@@ -67,7 +67,7 @@ def test_a_search_at_every_width(spec: StudySpec, width: int) -> None:
     assert "▁" in curve
     said = printed(console)
     assert "FAILED" in said, "a failure stays on the screen"
-    assert "loss is nan at step 14 <b>" in " ".join(said.split())
+    assert "at step 14 <b>" in said
 
 
 def test_a_benchmark_says_what_is_trained_and_what_waits(spec: StudySpec) -> None:
