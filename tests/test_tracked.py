@@ -101,6 +101,8 @@ def test_views_chart_what_the_study_measures(study: tuple[StudySpec, StudyResult
     charts = {str(c["type"]): c for c in views["trials"]["compareRunCharts"]}  # type: ignore[attr-defined]
     assert charts["PARALLEL"]["selectedParams"] == list(spec.search.space)
     assert charts["PARALLEL"]["selectedMetrics"] == ["val/auroc"]
+    curves = {c["metricKey"] for c in views["trials"]["compareRunCharts"] if c["type"] == "LINE"}  # type: ignore[attr-defined]
+    assert curves >= {"val/auroc", "val/digit7/auroc", "val/flower/auroc", "train/loss"}
     said = rerun_run(spec, record, label="champion", run=spec.run, digest="d",
                      history=record.runs[0].history, result=record.runs[0])  # fmt: skip
     logged = said.metrics.keys() | said.history[0].metrics.keys()

@@ -8,6 +8,7 @@ from rwood.report.published import Published, published
 from rwood.report.table import Table, signed
 from rwood.results import RunResult, mean_and_std
 from rwood.spec.benchmark import METRICS, MINIMIZED, Metric
+from rwood.spec.study import is_minimized
 
 CSV_TITLES: dict[Metric, str] = {
     "fpr95": "FPR@95",
@@ -190,11 +191,16 @@ def gain_table(champion: Sequence[RunResult], base: Sequence[RunResult]) -> Tabl
 
 
 def gain_cells(found: PairedDifference, metric: str) -> tuple[str, str, str, str]:
-    """A paired difference as cells: difference, interval, p, reading."""
+    """A paired difference as cells: difference, interval, p, reading.
+
+    Args:
+        found: the difference.
+        metric: its name, with or without the part before it, e.g. `far/fpr95`.
+    """
     if found.interval is None:
         return signed(found.mean), "n/a", "n/a", "one seed"
     low, high = found.interval
-    better = (found.mean < 0) == (metric in MINIMIZED)
+    better = (found.mean < 0) == is_minimized(metric)
     reading = ("better" if better else "worse") if found.beyond_chance else "within noise"
     return (
         f"{signed(found.mean)} ± {found.std:.2f}",
