@@ -90,20 +90,26 @@ def _goal(search: SearchSpec) -> str:
     return f"objective{plural} {', '.join(search.objectives)}"
 
 
-def expected_epochs(study: StudySpec) -> float:
-    """Epochs a trial is expected to run: one in `reduction` passes each rung.
+def expected_epochs(study: StudySpec, reached: int = 0) -> float:
+    """Epochs a trial is expected to run yet: one in `reduction` passes each rung.
 
     With several objectives all of them: how many trials are dominated cannot be told beforehand.
+
+    Args:
+        study: whose trial.
+        reached: epochs that it has done; 0 for the expected epochs of a whole trial.
     """
     search, epochs = study.search, study.run.epochs
     if search is None or search.early_stopping is None or len(search.objectives) > 1:
-        return float(epochs)
+        return float(max(0, epochs - reached))
     rule = search.early_stopping
-    total, share, reached, rung = 0.0, 1.0, 0, rule.grace_epochs
+    total, share, at, rung = 0.0, 1.0, reached, rule.grace_epochs
     while rung < epochs:
-        total += share * (rung - reached)
-        share, reached, rung = share / rule.reduction, rung, rung * rule.reduction
-    return total + share * (epochs - reached)
+        if rung > reached:
+            total += share * (rung - at)
+            share, at = share / rule.reduction, rung
+        rung *= rule.reduction
+    return total + share * max(0, epochs - at)
 
 
 def data_sentence(benchmark: BenchmarkSpec) -> str:

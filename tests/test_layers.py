@@ -20,7 +20,13 @@ LAYERS = [
     {"cli", "progress", "cost", "__main__"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
-FREE_WITHIN = {("tracking", "tracked"), ("cli", "progress"), ("cli", "cost"), ("__main__", "cli")}
+FREE_WITHIN = {
+    ("tracking", "tracked"),
+    ("cli", "progress"),
+    ("cli", "cost"),
+    ("progress", "cost"),
+    ("__main__", "cli"),
+}
 ONLY_IN = {
     "ray": {"cluster"},
     "optuna": {"cluster"},

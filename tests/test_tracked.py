@@ -1,5 +1,7 @@
 """What is stated of a study before anything is sent."""
 
+import json
+
 import pytest
 
 from rwood.data.image_sets import NAMED
@@ -8,6 +10,7 @@ from rwood.spec.study import StudySpec
 from rwood.tracked import (
     benchmark_inputs,
     benchmark_run,
+    experiment_tags,
     rerun_run,
     search_inputs,
     search_run,
@@ -82,3 +85,38 @@ def test_the_base_does_not_point_at_the_champion(study: tuple[StudySpec, StudyRe
     for label, linked in (("champion", True), ("base", False)):
         told = rerun_run(spec, record, label=label, run=spec.run, digest="d", history=())
         assert ("rwood.champion_run_id" in told.links) == linked
+
+
+def saved_views(spec: StudySpec) -> dict[str, dict[str, object]]:
+    prefix = "mlflow.sharedViewState."
+    tags = {k: v for k, v in experiment_tags(spec).items() if k.startswith(prefix)}
+    return {k.removeprefix(prefix): json.loads(json.loads(v)["state"]) for k, v in tags.items()}
+
+
+def test_views_chart_what_the_study_measures(study: tuple[StudySpec, StudyResult]) -> None:
+    spec, record = study
+    views = saved_views(spec)
+    assert views.keys() == {"trials", "reruns"}
+    assert spec.search is not None
+    charts = {str(c["type"]): c for c in views["trials"]["compareRunCharts"]}  # type: ignore[attr-defined]
+    assert charts["PARALLEL"]["selectedParams"] == list(spec.search.space)
+    assert charts["PARALLEL"]["selectedMetrics"] == ["val/auroc"]
+    curves = {c["metricKey"] for c in views["trials"]["compareRunCharts"] if c["type"] == "LINE"}  # type: ignore[attr-defined]
+    assert curves >= {"val/auroc", "val/digit7/auroc", "val/flower/auroc", "train/loss"}
+    said = rerun_run(spec, record, label="champion", run=spec.run, digest="d",
+                     history=record.runs[0].history, result=record.runs[0])  # fmt: skip
+    logged = said.metrics.keys() | said.history[0].metrics.keys()
+    shown = [c["metricKey"] for c in views["reruns"]["compareRunCharts"]]  # type: ignore[attr-defined]
+    assert set(shown) <= logged
+    assert len({c["uuid"] for c in views["reruns"]["compareRunCharts"]}) == len(shown)  # type: ignore[attr-defined]
+    alone = saved_views(make_spec(search=None))
+    assert alone.keys() == {"reruns"}
+
+
+def test_views_fit_a_tag_of_mlflow() -> None:
+    """Also those of the benchmark with most sets; MLflow takes 20,000 characters."""
+    from rwood.spec.load import load_study
+    from tests.conftest import STUDIES
+
+    for path in sorted(STUDIES.glob("*.yaml")):
+        assert max(map(len, experiment_tags(load_study(path)).values())) < 15_000

@@ -4,12 +4,13 @@ import json
 import logging
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.tracking import MlflowClient
 
 from rwood.errors import StudyError
 from rwood.results import EpochReport, StudyResult, mean_of
@@ -19,6 +20,7 @@ from rwood.tracked import (
     TrackedInput,
     TrackedRun,
     benchmark_run,
+    experiment_tags,
     rerun_run,
     search_run,
     trial_key,
@@ -32,11 +34,18 @@ from rwood.tracking import (
     register_champion,
 )
 from rwood.tracking.client import connect
+from rwood.tracking.sender import Sender
 from tests.report.a_study import make_run, make_spec, make_study
 
 
-def send(uri: str, runs: Iterable[TrackedRun], experiment: str = "toy") -> None:
-    tracker = Tracker(uri, experiment, Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts")
+def send(
+    uri: str,
+    runs: Iterable[TrackedRun],
+    experiment: str = "toy",
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    artifacts = Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts"
+    tracker = Tracker(uri, experiment, artifacts, tags)
     for run in runs:
         tracker.update(run)
     assert tracker.close() is None
@@ -389,7 +398,7 @@ def test_the_champion_is_registered_once_and_the_alias_moves(uri: str, tmp_path:
     client, ids = connect(uri), {k: r["id"] for k, r in store(uri).items()}
     places = [(tmp_path / f"model{n}").as_uri() for n in (1, 2)]
     first = register_champion(uri, "toy", places[0], ids["id/search/0"], description="AUROC 97",
-                              tags={"rwood.champion": "0"})  # fmt: skip
+                              question="Which?", tags={"rwood.champion": "0"})  # fmt: skip
     for _ in range(2):
         again = register_champion(uri, "toy", places[0], ids["id/search/0"], description="AUROC 98")
         assert again == first == "1"
@@ -400,3 +409,19 @@ def test_the_champion_is_registered_once_and_the_alias_moves(uri: str, tmp_path:
     assert str(client.get_model_version_by_alias("toy", "champion").version) == "2"
     assert [str(v.version) for v in client.search_model_versions("name = 'toy'")] == ["2", "1"]
     assert client.get_model_version("toy", "1").description == "AUROC 98"
+    assert client.get_registered_model("toy").description == "Which?"
+
+
+def test_the_experiment_says_what_it_asks_and_keeps_views(
+    uri: str, study: tuple[StudySpec, StudyResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tags = experiment_tags(study[0])
+    tracker = Tracker(uri, "toy", tags=tags)
+    tracker.update(a_run(1))
+    assert tracker.close() is None
+    found = connect(uri).get_experiment_by_name("toy")
+    link = f"#/experiments/{found.experiment_id}/runs?viewStateShareKey=trials"
+    assert link in found.tags["mlflow.note.content"]
+    assert found.tags.keys() >= tags.keys()
+    monkeypatch.setattr(MlflowClient, "set_experiment_tag", lambda *_: pytest.fail("said again"))
+    Sender(uri, "toy", None, tags)

@@ -1,13 +1,18 @@
 """`rwood detect`: a score and a verdict per image."""
 
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rwood.cli.options import AsJson
+from rwood.errors import SpecError
+
+if TYPE_CHECKING:
+    from rwood.detector import Card, Verdict
 
 app = typer.Typer()
 
@@ -26,22 +31,41 @@ def detect(
     from rwood.detector import find_images, load_detector, verdicts_csv
     from rwood.training.worker import best_device
 
+    if csv and as_json:
+        raise SpecError("rwood detect takes --csv or --json, not both")
     loaded = load_detector(detector, device=best_device())
-    verdicts = list(verdicts_on(loaded, find_images(images)))
+    verdicts: list[Verdict] = []
+
+    def counted() -> Iterator["Verdict"]:
+        for verdict in verdicts_on(loaded, find_images(images)):
+            verdicts.append(verdict)
+            yield verdict
+
     if as_json:
-        rows = [asdict(v) | {"path": str(v.path)} for v in verdicts]
+        rows = [asdict(v) | {"path": str(v.path)} for v in counted()]
         typer.echo(json.dumps(rows, indent=1))
-    elif csv:
-        for line in verdicts_csv(verdicts):
-            typer.echo(line)
     else:
-        typer.echo(f"threshold {loaded.card.threshold:.4g}: a higher score is called OOD")
-        for verdict in verdicts:
-            if verdict.error is not None:
-                typer.echo(f"{'unreadable':<12}{'':>12}  {verdict.path}: {verdict.error}")
-            else:
-                word = "OOD" if verdict.ood else "ID"
-                near = f"nearest class {verdict.class_name}"
-                typer.echo(f"{word:<12}{verdict.score:>12.4g}  {verdict.path}  ({near})")
-    if any(verdict.error for verdict in verdicts):
+        for line in verdicts_csv(counted()) if csv else _table(counted(), loaded.card):
+            typer.echo(line)
+    unread = sum(verdict.error is not None for verdict in verdicts)
+    if unread:
+        count = f"{unread} of {len(verdicts)} images"
+        typer.echo(f"rwood: {count} could not be read", err=True)
         raise typer.Exit(1)
+
+
+def _table(verdicts: Iterable["Verdict"], card: "Card") -> Iterator[str]:
+    """A line an image as soon as it is scored, under a heading."""
+    title = "nearest class"
+    wide = max(len(title), *map(len, card.class_names))
+    yield f"threshold {card.threshold:.4g}: an image with a higher score is called OOD"
+    yield f"{'verdict':<10}  {'score':>9}  {title:<{wide}}  image"
+    for verdict in verdicts:
+        if verdict.score is None:
+            yield f"{'unreadable':<10}  {'':>9}  {'':<{wide}}  {verdict.error}"
+        else:
+            word = "OOD" if verdict.ood else "ID"
+            yield (
+                f"{word:<10}  {verdict.score:>9.4g}  {verdict.class_name or '':<{wide}}  "
+                f"{verdict.path}"
+            )

@@ -3,9 +3,8 @@
 import json
 import re
 import socket
-import statistics
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import psutil
@@ -13,49 +12,25 @@ import typer
 from rich.console import Console
 
 from rwood.cli.options import RESULTS, AsJson, File, Results
+from rwood.progress import (
+    LIVE_FILE,
+    Running,
+    Status,
+    duration,
+    read_live,
+    reruns_left,
+    running_lines,
+    trials_left,
+)
 from rwood.results import STUDY_FILE, StudyResult, TrialResult, load
 from rwood.selection import select_champion
-from rwood.spec.search import Params, apply
+from rwood.spec.search import apply
 from rwood.spec.study import StudySpec, run_digest
 from rwood.storage import exists, is_remote
 
 app = typer.Typer()
-
-
-@dataclass(frozen=True)
-class Running:
-    """A training under way."""
-
-    name: str
-    epoch: int
-    """Epochs whose checkpoint is on disk."""
-    epochs: int
-
-
-@dataclass(frozen=True)
-class Status:
-    """How far a study is."""
-
-    study: str
-    stage: str
-    """`not started`, a stage, or `finished`."""
-    working: bool | None
-    """Whether a process works on it; None if that process is on another host."""
-    process: str | None
-    """Who has or had it open, as the lock says."""
-    trials: dict[str, int] = field(default_factory=dict)
-    """State -> trials."""
-    trials_wanted: int = 0
-    objective: str | None = None
-    best: float | None = None
-    best_trial: int | None = None
-    best_params: Params = field(default_factory=dict)
-    reruns: int = 0
-    """Reruns that are done."""
-    reruns_wanted: int = 0
-    running: tuple[Running, ...] = ()
-    seconds_left: float | None = None
-    """Of the stage, at the pace so far; None before the first training of it is over."""
+_FRESH_S = 60.0
+"""News that is older is said to be."""
 
 
 @app.command()
@@ -69,7 +44,7 @@ def status(file: File, results: Results = RESULTS, as_json: AsJson = False) -> N
         typer.echo(json.dumps(asdict(told), indent=1))
         return
     console = Console(highlight=False)
-    for line in describe(told):
+    for line in describe(told, time.time()):
         console.print(line, markup=False, soft_wrap=True)
 
 
@@ -96,7 +71,8 @@ def read_status(study: StudySpec, folder: Path) -> Status:
     process, working = _leaser(folder) if is_remote(folder) else _process(folder / "lock")
     under_way = [t for t in trials if t.state == "running"]
     best = _best(study, trials)
-    return Status(
+    left = [path for path in reruns if path not in done]
+    told = Status(
         study=study.name,
         stage=stage,
         working=working,
@@ -114,39 +90,36 @@ def read_status(study: StudySpec, folder: Path) -> Status:
             [_running(f"trial {t.number}", folder / "trials" / f"{t.number:04d}", study)
              for t in under_way]
             + [_running(path.name.rpartition("-")[0], path, study)
-               for path in reruns if path not in done and _epoch(path)]
+               for path in left if _epoch(path)]
         ),
-        seconds_left=_seconds_left(study, stage, trials, reruns, done),
+        seconds_left=_seconds_left(study, stage, trials, left),
     )  # fmt: skip
+    return _as_on_screen(told, folder / LIVE_FILE)
 
 
-def describe(told: Status) -> list[str]:
-    """What people read."""
+def describe(told: Status, now: float | None = None) -> list[str]:
+    """What people read.
+
+    Args:
+        told: the study's status.
+        now: Unix seconds, to say how old the news is; None leaves that out.
+    """
     head = f"study {told.study}: {told.stage}"
     if told.process and told.stage != "finished":
         words = {True: "at work: ", False: "nobody works on it; last: ", None: "opened last by "}
         head += f" ({words[told.working]}{told.process})"
     lines = [head]
     if told.trials_wanted and told.trials:
-        closed = sum(told.trials.values()) - told.trials["running"]
-        lines.append(
-            f"trials: {closed}/{told.trials_wanted} done; {told.trials['running']} running, "
-            f"{told.trials['complete']} complete, {told.trials['stopped']} stopped early, "
-            f"{told.trials['failed']} failed"
-        )
+        lines.append(f"trials: {told.trial_words()}")
     if told.best is not None:
-        knobs = ", ".join(
-            f"{key} = {value:.4g}" if isinstance(value, float) else f"{key} = {value}"
-            for key, value in told.best_params.items()
-        )
-        lines.append(f"best: {told.objective} {told.best:.2f} (trial {told.best_trial}): {knobs}")
+        lines.append(f"best: {told.best_words()}")
     if told.reruns_wanted:
         lines.append(f"reruns: {told.reruns}/{told.reruns_wanted} done")
-    lines += [f"  {run.name}: epoch {run.epoch}/{run.epochs}" for run in told.running]
-    if told.seconds_left is not None:
-        from rwood.progress import duration
-
-        lines.append(f"about {duration(told.seconds_left)} left in this stage")
+    lines += [f"  {line}" for line in running_lines(told.running)]
+    if told.speed_words():
+        lines.append(told.speed_words())
+    if now is not None and told.at is not None and now - told.at > _FRESH_S:
+        lines.append(f"last heard of {duration(now - told.at)} ago")
     return lines
 
 
@@ -224,23 +197,26 @@ def _running(name: str, folder: Path, study: StudySpec) -> Running:
 
 
 def _seconds_left(
-    study: StudySpec,
-    stage: str,
-    trials: list[TrialResult],
-    reruns: list[Path],
-    done: list[Path],
+    study: StudySpec, stage: str, trials: list[TrialResult], left: list[Path]
 ) -> float | None:
-    """Median time of what is over, times what is left, shared by those that run at a time."""
-    if stage == "search" and study.search is not None:
-        spent = [t.finished - t.started for t in trials if t.finished is not None]
-        left = study.search.trials - len(spent)
-    elif stage == "benchmark":
-        from rwood.results import RunResult
+    """From the records of trials that are over; what runs now is known to its process only."""
+    if stage == "search":
+        return trials_left(study, trials, begun=len(trials))
+    if stage == "benchmark":
+        return reruns_left(study, {path.name: () for path in left}, trials)
+    return None
 
-        spent = [load(RunResult, path / "result.json").seconds for path in done]
-        left = len(reruns) - len(done)
-    else:
-        return None
-    if not spent:
-        return None
-    return statistics.median(spent) * left / min(study.cluster.max_concurrent, max(left, 1))
+
+def _as_on_screen(told: Status, path: Path) -> Status:
+    """With what only the process that works on the study knows, where it left word."""
+    live = read_live(path)
+    if told.working is False or live is None or live.stage != told.stage:
+        return told
+    return replace(
+        told,
+        running=live.running,
+        images_per_s=live.images_per_s,
+        gpu_memory_gb=live.gpu_memory_gb,
+        seconds_left=live.seconds_left,
+        at=live.at,
+    )

@@ -165,7 +165,8 @@ def _work(
 
     signal.signal(signal.SIGTERM, terminate)
     try:
-        with screen(study, console) as view, open_study(study, place, view) as opened:
+        view = screen(study, console, results / study.name)
+        with view, open_study(study, place, view) as opened:
             getattr(opened, verb)()
     except KeyboardInterrupt:
         typer.echo(

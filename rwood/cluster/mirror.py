@@ -4,13 +4,11 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-import yaml
-
 from rwood.cluster.job import DETECTOR_FOLDER, Job
 from rwood.cluster.ledger import trial_folder
 from rwood.data import image_sets
 from rwood.detector import log_detector
-from rwood.report.tables import own_key, own_table
+from rwood.report.champion import champion_tags, champion_words
 from rwood.results import EpochReport, RunResult, StudyResult, TrialResult
 from rwood.spec.study import StudySpec
 from rwood.storage import local_copy
@@ -18,6 +16,7 @@ from rwood.tracked import (
     Artifacts,
     benchmark_inputs,
     benchmark_run,
+    experiment_tags,
     rerun_key,
     rerun_run,
     search_inputs,
@@ -46,7 +45,8 @@ class Mirror:
         """Start the thread that sends."""
         self._study, self._folder = study, folder
         artifacts = results / "mlartifacts" if uri is None else None
-        self._tracker = Tracker(uri or local_uri(results), study.name, artifacts)
+        tags = experiment_tags(study)
+        self._tracker = Tracker(uri or local_uri(results), study.name, artifacts, tags)
         self._counts = {name: row.count for name, row in image_sets.NAMED.items()}
 
     def search(self, record: StudyResult, state: str, artifacts: Artifacts = ()) -> None:
@@ -119,8 +119,15 @@ class Mirror:
         try:
             with local_copy(self._folder / DETECTOR_FOLDER) as detector:
                 model = log_detector(uri, run_id, detector, "detector")
-            words = _description(self._study, record)
-            register_champion(uri, self._study.name, model, run_id, description=words)
+            register_champion(
+                uri,
+                self._study.name,
+                model,
+                run_id,
+                question=self._study.question,
+                description=champion_words(self._study, record, job.run),
+                tags=champion_tags(record),
+            )
         except Exception as error:  # MLflow raises whatever its store or HTTP client raises.
             logging.getLogger(__name__).warning("the detector was not registered", exc_info=error)
             return f"MLflow did not take the detector ({type(error).__name__}, see the log)"
@@ -131,11 +138,3 @@ class Mirror:
         if interrupted:
             self._tracker.interrupt()
         return self._tracker.close()
-
-
-def _description(study: StudySpec, record: StudyResult) -> str:
-    """The registry's words on a champion: settings, what it reached, what was published."""
-    own = tuple(record.of("champion"))
-    table = own_table(own, own_key(own[0]), study.benchmark.published, "The champion")
-    knobs = yaml.safe_dump(dict(record.champion_params), sort_keys=False)
-    return f"{study.question}\n\n```yaml\n{knobs}```\n\n{table.markdown()}\n"

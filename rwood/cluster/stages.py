@@ -56,6 +56,9 @@ class Screen(Protocol):
     def trial(self, trial: TrialResult) -> None:
         """A trial changed."""
 
+    def reruns(self, names: Iterable[str]) -> None:
+        """The reruns that are left."""
+
     def epoch(self, name: str, report: EpochReport, epochs: int) -> None:
         """A rerun finished an epoch; called from several threads."""
 
@@ -173,6 +176,7 @@ class Study:
         jobs = self._jobs()
         left = [job for job in jobs if finished(job) is None]
         self.screen.stage("benchmark", f"{len(left)} of {len(jobs)} reruns to run")
+        self.screen.reruns(_name(job) for job in left)
         self._mirror.benchmark(self.record, "running")
         if left:
             self._connect()
@@ -253,7 +257,7 @@ class Study:
         self.screen.trial(trial)
 
     def _on_epoch(self, job: Job, report: EpochReport) -> None:
-        name = f"{job.label}-seed{job.run.seed}"
+        name = _name(job)
         history = self._live.get(name, ())
         if len(history) < report.epoch:
             self._live[name] = (*history, report)
@@ -275,6 +279,10 @@ class Study:
         self.record = self.record.model_copy(update=changes)
         slim = tuple(t.model_copy(update={"history": ()}) for t in self.record.trials)
         results.save(self.record.model_copy(update={"trials": slim}), self.folder / STUDY_FILE)
+
+
+def _name(job: Job) -> str:
+    return f"{job.label}-seed{job.run.seed}"
 
 
 def _short(value: object) -> str:

@@ -50,9 +50,22 @@ def apply(image: Image.Image, how: Transform) -> np.ndarray:
 
 
 def convert(image: Image.Image, channels: int) -> Image.Image:
-    """To grey or RGB; a copy only where the mode differs."""
+    """To grey or RGB; a copy only where the mode differs.
+
+    PIL clips 16-bit grey at 255, which is nearly white everywhere; here it is scaled. Transparency
+    is left out, as PIL and OpenOOD do.
+    """
     mode = "L" if channels == 1 else "RGB"
+    if image.mode.startswith("I"):
+        image = _of_sixteen_bits(image)
     return image if image.mode == mode else image.convert(mode)
+
+
+def _of_sixteen_bits(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.float64)
+    if image.mode == "I" and values.max(initial=0) <= 255:  # 32-bit storage of 8-bit values
+        return image
+    return Image.fromarray((np.clip(values, 0, 65535) / 257).round().astype(np.uint8))
 
 
 def apply_all(images_NHW: np.ndarray, how: Transform) -> np.ndarray:

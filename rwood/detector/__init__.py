@@ -8,7 +8,7 @@ card      what detector.json says
 raw       images as people have them -> pixels of one kind
 model     Detector: predict(), save, load
 build     encoder weights + ID train and val sets -> a detector
-files     verdicts on image files, as CSV or JSON lines
+files     verdicts on image files
 served    the detector as MLflow calls it, also over HTTP
 flavour   the MLflow model: written, logged to a run
 ```
@@ -16,7 +16,7 @@ flavour   the MLflow model: written, logged to a run
 
 from rwood.detector.build import build_detector
 from rwood.detector.card import Card
-from rwood.detector.files import Verdict, detect, find_images, verdicts_csv, verdicts_jsonl
+from rwood.detector.files import Verdict, detect, find_images, verdicts_csv
 from rwood.detector.flavour import log_detector, save_model
 from rwood.detector.model import Detector, Prediction, load_detector
 
@@ -32,5 +32,4 @@ __all__ = [
     "log_detector",
     "save_model",
     "verdicts_csv",
-    "verdicts_jsonl",
 ]

@@ -3,10 +3,9 @@
 import csv
 import io
 import itertools
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -86,12 +85,6 @@ def verdicts_csv(verdicts: Iterable[Verdict]) -> Iterator[str]:
         text = io.StringIO()
         csv.writer(text, lineterminator="").writerow([getattr(verdict, name) for name in names])
         yield text.getvalue()
-
-
-def verdicts_jsonl(verdicts: Iterable[Verdict]) -> Iterator[str]:
-    """Verdicts as JSON: an object a line, without line ends."""
-    for verdict in verdicts:
-        yield json.dumps(asdict(verdict) | {"path": str(verdict.path)})
 
 
 def _verdicts(

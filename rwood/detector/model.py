@@ -128,14 +128,15 @@ def save_detector(card: Card, encoder: Encoder, learned: Fitted, folder: Path) -
         learned: the statistics.
         folder: made if need be; a detector in it is replaced.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     weights = {f"{_ENCODER}{k}": tensor for k, tensor in encoder.state_dict().items()}
     tensors = {k: t.detach().cpu().contiguous() for k, t in (weights | learned.tensors()).items()}
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f".{TENSORS_FILE}.{os.getpid()}.part"
-    save_file(tensors, part)
-    with part.open("rb") as file:
+    with part.open("wb") as file:  # `save_file` would keep other users from reading it
+        file.write(save(tensors))
+        file.flush()
         os.fsync(file.fileno())
     digests = card.digests.model_copy(update={"tensors": _digest(part)})
     part.replace(folder / TENSORS_FILE)

@@ -16,6 +16,7 @@ from rwood.report.knobs import knobs
 from rwood.report.tables import (
     accuracy_sentence,
     gain_table,
+    key_words,
     own_key,
     own_table,
     scorer_sentence,
@@ -76,15 +77,19 @@ def _benchmark(inputs: ReportInputs, figures: Path) -> list[Block]:
             blocks.append(versus_table(runs, base, metrics, key, base_key))
         gained = gain_table(runs, base)
         blocks += [Text("What the search bought, seed by seed:"), gained] if gained else []
+    how = (
+        "mean with a bar of one population std, and each seed as a dot"
+        if len(runs) > 1
+        else f"one seed ({runs[0].seed})"
+    )
     caption = (
-        "FPR@95 and AUROC on every test OOD set: mean with a bar of one population std, and each "
-        "seed as a dot. Shaded: the means over near and far sets."
+        f"FPR@95 and AUROC on every test OOD set: {how}. Shaded: the means over near and far sets."
     )
     path = figures_scores.draw_benchmark(inputs, figures / "benchmark.png")
     blocks.append(Picture(path, "Benchmark", caption))
     blocks += [Text(line) for line in [scorer_sentence(inputs)] if line]
     others = [k for k in runs[0].tables if k != key]
-    blocks += [Folded(f"{whose.capitalize()} by {k}", own_table(runs, k, id_set, whose))
+    blocks += [Folded(f"{whose.capitalize()}: {key_words(k)}", own_table(runs, k, id_set, whose))
                for k in others]  # fmt: skip
     return blocks
 
@@ -100,6 +105,8 @@ def _search(inputs: ReportInputs, figures: Path) -> list[Block]:
             f"{spared.epochs_run} epochs run where a search without early stopping would have run "
             f"{spared.epochs_full} "
             f"({spared.share:.0f} % spared; failed and running trials not counted)."
+            if spared.stopped
+            else f"{len(study.trials)} trials, none stopped early: {spared.epochs_run} epochs run."
         )
     ]
     blocks += [Text(line) for line in failures(study)]
@@ -196,6 +203,9 @@ def _geometry(inputs: ReportInputs, figures: Path) -> list[Block]:
     caption = (
         "Geometry of the embedding after every epoch: small class radius, wide dispersion and "
         "little ID-OOD overlap are what the loss is for. Mean over seeds; band: least to most."
+        if len(inputs.runs) > 1
+        else "Geometry of the embedding after every epoch: small class radius, wide dispersion and "
+        "little ID-OOD overlap are what the loss is for."
     )
     path = figures_scores.draw_geometry(inputs, figures / "geometry.png")
     return [Picture(path, "Geometry", caption)]

@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 
 GEOMETRY = {
     "id/mes_radius": "class radius\n(of unit-length embeddings)",
-    "id/dispersion": "inter-class dispersion (degrees)",
-    "val/overlap": "ID-OOD overlap (share)",
+    "id/dispersion": "inter-class dispersion\n(degrees)",
+    "val/overlap": "ID-OOD overlap\n(share)",
 }
 """Per-epoch metrics of the embedding's geometry and how an axis names them."""
 
 
 def draw_benchmark(inputs: ReportInputs, path: Path) -> Path:
     """FPR@95 and AUROC of champion and base on every OOD set, mean ± std and each seed."""
-    labels = {inputs.label: inputs.runs} | ({"base": inputs.base_runs} if inputs.base_runs else {})
+    labels = inputs.groups
     names = list(row_values(inputs.runs, own_key(inputs.runs[0])))
     figure, axes = canvas(1.15 + 0.36 * len(names), 1, 2, sharey=True)
     looks = (("o", VERMILLION, VERMILLION), ("s", BLUE, "white"))
@@ -222,10 +222,9 @@ def draw_geometry(inputs: ReportInputs, path: Path) -> Path:
     """Radius, dispersion, overlap after every epoch: mean over seeds, band from least to most."""
     found = [metric for metric in GEOMETRY if geometry_curves(inputs.runs, metric)]
     figure, axes = canvas(2.9, 1, len(found))
-    labels = {inputs.label: inputs.runs} | ({"base": inputs.base_runs} if inputs.base_runs else {})
     for axis, metric in zip(axes[0], found, strict=True):
         for (label, runs), colour, dash in zip(
-            labels.items(), (VERMILLION, BLUE), ("-", "--"), strict=False
+            inputs.groups.items(), (VERMILLION, BLUE), ("-", "--"), strict=False
         ):
             curves = geometry_curves(runs, metric)
             epochs, values = list(curves), list(curves.values())

@@ -47,6 +47,8 @@ td small { display: block; color: var(--soft); font-weight: 400; font-size: .8re
 pre { background: var(--tint); padding: .8rem 1rem; overflow-x: auto; border-radius: 6px;
   font-size: .85rem; line-height: 1.45; }
 summary { cursor: pointer; margin: .6rem 0; color: var(--mark); }
+@media (max-width: 44rem) { .picture { overflow-x: auto; }
+  .picture > img, .picture > .plot { min-width: 46rem; } }
 @media print { details { display: none; } }
 """
 
@@ -122,8 +124,8 @@ def _block(block: Block) -> str:
 
 
 def _prose(text: str) -> str:
-    """Text in which no line breaks around ±."""
-    return html.escape(text).replace(" ± ", "&nbsp;±&nbsp;")
+    """Text in which no line breaks around ± or before %."""
+    return html.escape(text).replace(" ± ", "&nbsp;±&nbsp;").replace(" %", "&nbsp;%")
 
 
 def _picture(picture: Picture) -> str:

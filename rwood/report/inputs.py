@@ -78,14 +78,21 @@ class ReportInputs:
         return "the champion" if searched else "the base run"
 
     @property
+    def groups(self) -> dict[str, list[RunResult]]:
+        """Name in figures -> reruns to draw: those that come first, and the base run's beside."""
+        groups = {self.whose.removeprefix("the "): self.runs}
+        return groups | ({"base run": self.base_runs} if self.base_runs else {})
+
+    @property
     def runs(self) -> list[RunResult]:
         """Reruns that come first."""
         return self.study.of(self.label)
 
     @property
     def base_runs(self) -> list[RunResult]:
-        """Reruns of the base run, to stand beside the champion's."""
-        return self.study.of("base") if self.label == "champion" else []
+        """Reruns of the base run, to stand beside the champion's; none where they are the same."""
+        base = self.study.of("base") if self.label == "champion" else []
+        return [] if {run.digest for run in base} <= {run.digest for run in self.runs} else base
 
 
 def load_scores(path: Path) -> ScoreSamples:

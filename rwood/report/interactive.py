@@ -18,6 +18,7 @@ _LOOKS = {
     "stopped": {"symbol": "triangle-down-open", "color": GREY, "size": 10},
     "running": {"symbol": "square-open", "color": BLUE, "size": 9},
 }
+_STAR = {"symbol": "star", "color": VERMILLION, "size": 15}
 _NAMES = {"complete": "complete", "stopped": "stopped early (last value)", "running": "running"}
 
 
@@ -41,7 +42,8 @@ def plot_history(inputs: ReportInputs) -> str:
             marker={"symbol": "x-thin-open", "color": INK, "size": 9, "line": {"width": 2}},
         )  # fmt: skip
     _dress(figure, 400)
-    figure.update_xaxes(title="trial number")
+    step = max(1, round(len(inputs.study.trials) / 8))
+    figure.update_xaxes(title="trial number", tick0=0, dtick=step)
     figure.update_yaxes(title=metric_title(objective_of(inputs)))
     return str(figure.to_json())
 
@@ -73,11 +75,19 @@ def plot_slices(inputs: ReportInputs) -> str:
 def _slice_axis(knob: Knob) -> dict[str, Any]:
     if isinstance(knob.domain, Choices):
         return {"title": knob.name, **_choices(knob.domain)}
+    low, high = float(knob.domain.low), float(knob.domain.high)
     if knob.log:
         steps = {"tickvals": [step for step, _ in _steps(knob)],
                  "ticktext": [text for _, text in _steps(knob)]}  # fmt: skip
-        return {"title": f"{knob.name}, log scale", "type": "log", **steps}
-    return {"title": knob.name}
+        low, high = math.log10(low), math.log10(high)
+        return {"title": f"{knob.name}, log scale", "type": "log", **steps, **_room(low, high)}
+    return {"title": knob.name, **_room(low, high)}
+
+
+def _room(low: float, high: float) -> dict[str, Any]:
+    """The searched range, with a little room at both ends."""
+    room = 0.05 * (high - low)
+    return {"range": [low - room, high + room]} if room else {}
 
 
 def _choices(domain: Choices) -> dict[str, Any]:
@@ -104,7 +114,9 @@ def plot_parallel(inputs: ReportInputs) -> str:
     pairs = valued(inputs, "stopped") + valued(inputs, "complete")
     values = [value for _, value in pairs]
     dimensions = [_dimension(knob, [t for t, _ in pairs]) for knob in knobs(inputs.spec)]
-    dimensions.append({"label": "epochs run", "values": [epochs_run(t) for t, _ in pairs]})
+    epochs = [epochs_run(t) for t, _ in pairs]
+    if len(set(epochs)) > 1:
+        dimensions.append({"label": "epochs run", "values": epochs})
     objective = metric_title(objective_of(inputs)).replace("validation ", "")
     dimensions.append({"label": objective, "values": values})
     scale = [[0.0, "#fde725"], [0.25, "#5ec962"], [0.5, "#21918c"], [0.75, "#3b528b"],
@@ -162,25 +174,33 @@ def _add_trials(
     pairs = valued(inputs, state)
     if not pairs:
         return
-    chosen = [t.number == inputs.study.champion for t, _ in pairs]
-    look = _LOOKS[state]
-    marker = {
-        "symbol": ["star" if best else look["symbol"] for best in chosen],
-        "color": [VERMILLION if best else look["color"] for best in chosen],
-        "size": [15 if best else look["size"] for best in chosen],
-        "opacity": 1.0,
-    }
-    figure.add_scatter(
-        x=x, y=[value for _, value in pairs], mode="markers", marker=marker, name=_NAMES[state],
-        legendgroup=state, showlegend=first, hoverinfo="text", error_y=_bars(inputs, state),
-        text=[_hover(inputs, trial, value) for trial, value in pairs], **where,
-    )  # fmt: skip
+    best = inputs.study.champion
+    bars = _bars(inputs, state)
+    groups = (
+        (_NAMES[state], _LOOKS[state], [t.number != best for t, _ in pairs]),
+        ("champion", _STAR, [t.number == best for t, _ in pairs]),
+    )
+    for name, look, kept in groups:
+        shown = [(at, *pair, bar) for at, pair, bar, keep in zip(x, pairs, bars, kept, strict=True)
+                 if keep]  # fmt: skip
+        if shown:
+            figure.add_scatter(
+                x=[at for at, *_ in shown], y=[value for _, _, value, _ in shown], mode="markers",
+                marker={**look, "opacity": 1.0}, name=name, legendgroup=name, showlegend=first,
+                hoverinfo="text",
+                text=[_hover(inputs, trial, value) for _, trial, value, _ in shown],
+                error_y=_error(shown), **where,
+            )  # fmt: skip
 
 
-def _bars(inputs: ReportInputs, state: str) -> dict[str, Any]:
-    """One population std over the seeds of each trial, where trials have several."""
+def _bars(inputs: ReportInputs, state: str) -> list[float]:
+    """One population std over the seeds of each trial; 0 where it has one."""
     last = [last_metrics(trial, objective_of(inputs)) for trial, _ in valued(inputs, state)]
-    bars = [pair[1] or 0.0 if pair else 0.0 for pair in last]
+    return [pair[1] or 0.0 if pair else 0.0 for pair in last]
+
+
+def _error(shown: list[tuple[float, TrialResult, float, float]]) -> dict[str, Any]:
+    bars = [bar for *_, bar in shown]
     return {"array": bars, "thickness": 1, "width": 0} if any(bars) else {}
 
 

@@ -8,6 +8,7 @@ from rwood.report.published import Published, published
 from rwood.report.table import Table, signed
 from rwood.results import RunResult, mean_and_std
 from rwood.spec.benchmark import METRICS, MINIMIZED, Metric
+from rwood.spec.study import is_minimized
 
 CSV_TITLES: dict[Metric, str] = {
     "fpr95": "FPR@95",
@@ -27,6 +28,13 @@ def own_key(run: RunResult) -> str:
     name = scorer.get("name") if isinstance(scorer, dict) else None
     key = f"ood/{name}"
     return key if key in run.tables else next(iter(run.tables))
+
+
+def key_words(key: str) -> str:
+    """A table's key in words: which scores, and what counts as ID."""
+    protocol, _, scorer = key.partition("/")
+    full = ", full-spectrum (shifted ID sets count as ID)" if protocol == "fsood" else ""
+    return f"{scorer} scores{full}"
 
 
 def row_values(runs: Sequence[RunResult], key: str) -> dict[str, dict[Metric, dict[int, float]]]:
@@ -112,7 +120,7 @@ def own_table(runs: Sequence[RunResult], key: str, id_set: str | None, whose: st
         id_set: of the published tables; None: nothing published.
         whose: the runs in words, e.g. `the champion`.
     """
-    protocol, _, scorer = key.partition("/")
+    protocol = key.partition("/")[0]
     rows, noted = [], False
     for name, by_metric in row_values(runs, key).items():
         cells = []
@@ -123,8 +131,8 @@ def own_table(runs: Sequence[RunResult], key: str, id_set: str | None, whose: st
             cells.append(cell(values) + (_beside(values, known) if known else ""))
         rows.append((name, *cells))
     caption = (
-        f"{whose[:1].upper()}{whose[1:]}, {scorer} scores, protocol {protocol}: "
-        f"{_over(runs)}, in percent. FPR@95 counts OOD as positive (OpenOOD)."
+        f"{whose[:1].upper()}{whose[1:]}, {key_words(key)}: {_over(runs)}, in percent. FPR@95 "
+        "counts OOD as positive (OpenOOD)."
     )
     if noted:
         caption += (
@@ -199,11 +207,16 @@ def gain_table(champion: Sequence[RunResult], base: Sequence[RunResult]) -> Tabl
 
 
 def gain_cells(found: PairedDifference, metric: str) -> tuple[str, str, str, str]:
-    """A paired difference as cells: difference, interval, p, reading."""
+    """A paired difference as cells: difference, interval, p, reading.
+
+    Args:
+        found: the difference.
+        metric: its name, with or without the part before it, e.g. `far/fpr95`.
+    """
     if found.interval is None:
         return signed(found.mean), "n/a", "n/a", "one seed"
     low, high = found.interval
-    better = (found.mean < 0) == (metric in MINIMIZED)
+    better = (found.mean < 0) == is_minimized(metric)
     reading = ("better" if better else "worse") if found.beyond_chance else "within noise"
     return (
         f"{signed(found.mean)} ± {found.std:.2f}",

@@ -12,6 +12,7 @@ from rwood.tracked.run import (
     trial_key,
 )
 from rwood.tracked.study import benchmark_run, rerun_run, search_run, trial_run
+from rwood.tracked.views import experiment_tags
 
 __all__ = [
     "Artifacts",
@@ -21,6 +22,7 @@ __all__ = [
     "benchmark_inputs",
     "benchmark_key",
     "benchmark_run",
+    "experiment_tags",
     "rerun_key",
     "rerun_run",
     "search_inputs",

@@ -15,6 +15,7 @@ def register_champion(
     model_uri: str,
     run_id: str,
     *,
+    question: str = "",
     description: str = "",
     tags: Mapping[str, str] | None = None,
 ) -> str:
@@ -27,6 +28,7 @@ def register_champion(
         name: of the registered model: the study's; made if it is not there.
         model_uri: `models:/m-...` as logged, or where its artifacts are.
         run_id: the run that made it.
+        question: what the study asks, shown on the model's page.
         description: Markdown, shown on the version's page.
         tags: of the version.
 
@@ -37,8 +39,11 @@ def register_champion(
     scheme, _, model_id = model_uri.partition("models:/")
     logged = scheme == "" and model_id.startswith("m-")
     source = client.get_logged_model(model_id).artifact_location if logged else model_uri
-    if not client.search_registered_models(f"name = '{name}'"):
-        client.create_registered_model(name, {"rwood.study": name})
+    found = client.search_registered_models(f"name = '{name}'")
+    if not found:
+        client.create_registered_model(name, {"rwood.study": name}, question)
+    elif question and found[0].description != question:
+        client.update_registered_model(name, question)
     versions = client.search_model_versions(f"name = '{name}'")
     version = next((v for v in versions if v.run_id == run_id and v.source == source), None)
     if version is None:

@@ -10,6 +10,7 @@ from typing import Any
 from rwood.results import EpochReport
 from rwood.storage import local_copy
 from rwood.tracked import TrackedInput, TrackedRun
+from rwood.tracked.views import EXPERIMENT
 from rwood.tracking.client import KEY_TAG, all_runs, connect
 
 _ARTIFACTS_TAG = "rwood.artifacts"
@@ -34,9 +35,12 @@ class Sender:
         uri: tracking server or store.
         experiment: made if it is not there.
         artifacts: folder for the artifacts of a new experiment; None: the server's choice.
+        tags: of the experiment; `{experiment}` in a text stands for its id.
     """
 
-    def __init__(self, uri: str, experiment: str, artifacts: Path | None) -> None:
+    def __init__(
+        self, uri: str, experiment: str, artifacts: Path | None, tags: Mapping[str, str]
+    ) -> None:
         """Ask the server what it has."""
         self._client = connect(uri)
         found = self._client.get_experiment_by_name(experiment)
@@ -45,6 +49,10 @@ class Sender:
             self._experiment = self._client.create_experiment(experiment, location, _KIND)
         else:
             self._experiment = found.experiment_id
+        for key, text in tags.items():
+            value = text.replace(EXPERIMENT, str(self._experiment))
+            if found is None or found.tags.get(key) != value:
+                self._client.set_experiment_tag(self._experiment, key, value)
         self._ids: dict[str, str] = {}
         self._steps: dict[str, int] = {}
         self._sent: dict[str, TrackedRun] = {}

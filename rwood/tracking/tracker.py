@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,12 +21,20 @@ class Tracker:
         experiment: name of the study.
         artifacts: folder for artifacts where the store is a local file; None leaves the choice to
             the server.
+        tags: of the experiment; `{experiment}` in a text stands for its id.
     """
 
-    def __init__(self, uri: str, experiment: str, artifacts: Path | None = None) -> None:
+    def __init__(
+        self,
+        uri: str,
+        experiment: str,
+        artifacts: Path | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
         """Start the sending thread; nothing is awaited here."""
         self.uri = uri
         self._experiment = experiment
+        self._tags = dict(tags or {})
         self._artifacts = artifacts
         self._wanted: dict[str, TrackedRun] = {}
         self._changed: dict[str, TrackedRun] = {}
@@ -89,7 +98,7 @@ class Tracker:
             if not batch and closing:
                 return
             try:
-                sender = sender or Sender(self.uri, self._experiment, self._artifacts)
+                sender = sender or Sender(self.uri, self._experiment, self._artifacts, self._tags)
                 self._send(sender, batch)
             except Exception as error:  # MLflow raises whatever its store or HTTP client raises.
                 self._warn_once(error)

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import pytest
 
+from rwood.tracked import experiment_tags
 from rwood.tracking import local_uri
 from rwood.tracking.client import connect
 from tests.report.a_study import make_spec, make_study
@@ -30,7 +31,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """A store with a whole study, and the address of MLflow's UI on it."""
     folder = tmp_path_factory.mktemp("pages")
     uri, spec = local_uri(folder), make_spec(name="toy")
-    send(uri, whole_study(spec, make_study(spec)))
+    send(uri, whole_study(spec, make_study(spec)), tags=experiment_tags(spec))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -92,8 +93,29 @@ def ids(site: tuple[str, str]) -> dict[str, str]:
 
 
 def test_runs_table(page: Page, ids: dict[str, str]) -> None:
-    text = page(f"experiments/{ids['']}/runs", "search", "benchmark", "matching runs")
-    assert ">20</" in text or "20" in text  # search, 12 trials, benchmark, 6 reruns
+    page(f"experiments/{ids['']}/runs", ">search<", ">benchmark<", "<strong>20</strong>",
+         "Which temperature and margins")  # fmt: skip
+
+
+def test_view_of_the_trials(page: Page, ids: dict[str, str]) -> None:
+    view = f"experiments/{ids['']}/runs?viewStateShareKey=trials"
+    best, worst = ids["trial-0002"], ids["trial-0007"]
+    text = page(view, "Trials: settings, objective, curves", "<strong>12</strong>",
+                "loss.between_shift", best, worst)  # fmt: skip
+    assert text.index(best) < text.index(worst), "not in the order of the objective"
+    text = page(f"{view}&compareRunsMode=CHART", "Settings against the objective",
+                "Epoch by epoch", "Parallel Coordinates")  # fmt: skip
+    assert ">val/auroc<" in text
+    assert ">train/loss<" in text
+
+
+def test_view_of_the_reruns(page: Page, ids: dict[str, str]) -> None:
+    view = f"experiments/{ids['']}/runs?viewStateShareKey=reruns"
+    page(view, "Reruns: near and far OOD", "<strong>6</strong>", "near/auroc", "far/fpr95",
+         "base-seed1", "champion-seed3")  # fmt: skip
+    text = page(f"{view}&compareRunsMode=CHART", "Means over near and far sets (%)",
+                "Every set (%)")  # fmt: skip
+    assert ">near/auroc<" in text
 
 
 def test_parallel_coordinates(page: Page, ids: dict[str, str]) -> None:

@@ -30,7 +30,7 @@ class Recorder(Lines):
         self.lines: list[str] = []
         super().__init__(study, Console(quiet=True))
 
-    def _say(self, text: str) -> None:
+    def note(self, text: str) -> None:
         self.lines.append(text)
 
 

@@ -1,5 +1,7 @@
 """The test transform against torchvision's on PIL images, pixel for pixel."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -31,3 +33,14 @@ def test_any_mode_becomes_rgb_or_grey(mode: str) -> None:
     rgb = apply(image, Transform(3, 9, 9))
     assert np.array_equal(rgb, np.asarray(image.convert("RGB")))
     assert np.array_equal(apply(image, Transform(1, 9, 9))[..., 0], np.asarray(image.convert("L")))
+
+
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (9, 9), dtype=np.uint8)
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    with Image.open(tmp_path / "deep.png") as image:
+        assert np.array_equal(apply(image, Transform(1, 9, 9))[..., 0], grey)
+        assert np.array_equal(apply(image, Transform(3, 9, 9))[..., 2], grey)
+    wide = Image.fromarray(grey.astype(np.int32))
+    assert wide.mode == "I"
+    assert np.array_equal(apply(wide, Transform(1, 9, 9))[..., 0], grey)

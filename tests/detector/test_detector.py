@@ -24,7 +24,6 @@ from rwood.detector import (
     find_images,
     load_detector,
     verdicts_csv,
-    verdicts_jsonl,
 )
 from rwood.errors import DataError
 from rwood.evaluation.evaluate import run_benchmark
@@ -297,9 +296,6 @@ def test_files_get_verdicts_one_by_one(detector: Detector, raw_images: Raw, tmp_
     rows = list(csv.DictReader(io.StringIO("\n".join(verdicts_csv(verdicts)))))
     assert [float(r["score"]) for r in rows if not r["error"]] == [v.score for v in right]
     assert [r["path"] for r in rows] == [str(p) for p in paths]
-    lines = [json.loads(line) for line in verdicts_jsonl(verdicts)]
-    assert [line["score"] for line in lines] == [v.score for v in verdicts]
-    assert lines[0]["error"] == verdicts[0].error
 
 
 def test_files_that_all_fail_and_an_empty_folder(detector: Detector, tmp_path: Path) -> None:

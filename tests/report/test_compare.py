@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from rwood.report.compare import Comparison, as_plain, compare_studies, draw_comparison
+from rwood.report.compare import COMPARED, Comparison, as_plain, compare_studies, draw_comparison
 from rwood.results import StudySummary
 
 
@@ -123,3 +123,15 @@ def test_figure(tmp_path: Path) -> None:
     with Image.open(path) as image:
         assert image.width == 1080
         assert 300 < image.height < 1200
+
+
+@pytest.mark.parametrize("metric", COMPARED)
+def test_a_clear_difference_is_read_by_the_metrics_own_direction(metric: str) -> None:
+    def told(name: str, at: float) -> StudySummary:
+        seeds = {seed: {metric: at + 0.01 * seed * len(name)} for seed in (1, 2, 3)}
+        return StudySummary(name, {}, None, None, seeds, 1.0, 0.0, 1)
+
+    [table] = compare_studies([told("low", 20.0), told("higher", 30.0)]).tests
+    [row] = table.rows
+    assert row[1].startswith("+10.")
+    assert row[-1] == ("worse" if metric.endswith("fpr95") else "better")

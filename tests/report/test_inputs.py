@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 from a_study import write_embeddings, write_scores
 
 from rwood.errors import StudyError
-from rwood.report import load_scores, project_embeddings
+from rwood.report import ReportInputs, load_scores, project_embeddings
 
 
 def test_scores_are_read_by_part(tmp_path: Path) -> None:
@@ -62,3 +63,14 @@ def test_few_points_get_principal_components(tmp_path: Path) -> None:
     picture = project_embeddings(write_embeddings(tmp_path / "e.npz", per_set=5))
     assert picture.method == "PCA"
     assert picture.points.shape == (40, 2)
+
+
+def test_the_base_run_does_not_stand_beside_itself(inputs: ReportInputs) -> None:
+    assert list(inputs.groups) == ["champion", "base run"]
+    own = inputs.study.of("champion")
+    both = (*own, *(run.model_copy(update={"label": "base"}) for run in own))
+    same = replace(inputs, study=inputs.study.model_copy(update={"runs": both}))
+    assert same.base_runs == []
+    assert list(same.groups) == ["champion"]
+    alone = replace(same, spec=same.spec.model_copy(update={"search": None}))
+    assert list(alone.groups) == ["base run"]

@@ -11,6 +11,8 @@ import pytest
 
 from rwood import results
 from rwood.cli.status import describe, read_status, rerun_folders
+from rwood.progress import LIVE_FILE, Running, Tally, trials_left
+from rwood.progress.status import save_live
 from rwood.results import StudyResult
 from rwood.spec.study import StudySpec
 from tests.report.a_study import make_spec, make_study
@@ -52,11 +54,40 @@ def test_a_search_under_way(study: tuple[StudySpec, StudyResult, Path]) -> None:
     best = max((t for t in trials if t.objective), key=lambda t: t.objective or 0)
     assert (told.best_trial, told.best_params) == (best.number, best.params)
     assert [(r.name, r.epoch, r.epochs) for r in told.running] == [("trial 5", 4, 20)]
-    assert told.seconds_left == pytest.approx(100 * 7 / 2)  # 7 of 12 to go, two at a time
+    assert told.seconds_left == trials_left(spec, trials, begun=len(trials))
     text = "\n".join(describe(told))
     assert "trials: 5/12 done; 1 running, 4 complete, 1 stopped early, 0 failed" in text
-    assert "trial 5: epoch 4/20" in text
-    assert "about 5 min 50 s left in this stage" in text
+    assert "  trial 5  epoch  4/20\n" in text
+    assert text.endswith("left in this stage")
+
+
+def test_what_the_process_at_work_left_is_told(study: tuple[StudySpec, StudyResult, Path]) -> None:
+    spec, record, folder = study
+    trials = [t.model_copy(update={"state": "running", "objective": None, "finished": None})
+              if t.number == 4 else t for t in record.trials[:5]]  # fmt: skip
+    hidden = [t if t.number != 4 else t.model_copy(update={"history": ()}) for t in trials]
+    early = record.model_copy(
+        update={"trials": tuple(hidden), "champion": None, "champion_params": {}, "runs": ()}
+    )
+    write(folder, early)  # a running trial's history is not on disk
+    (folder / "lock").write_text(f"process {os.getpid()} on {socket.gethostname()}")
+    assert read_status(spec, folder).running == (Running("trial 4", 0, 20),)
+    tally = Tally(spec, "search")
+    tally.begin(trials)
+    live = tally.status()
+    save_live(live, folder / LIVE_FILE)
+    told = read_status(spec, folder)
+    assert (told.running, told.seconds_left) == (live.running, live.seconds_left)
+    assert live.at is not None
+    lines = describe(told, live.at + 1)
+    assert [line for line in lines if line.startswith("  trial 4  epoch 20/20  auroc ")]
+    assert "▁" in "".join(lines)
+    assert "ago" not in lines[-1]
+    assert describe(told, live.at + 3700)[-1] == "last heard of 1 h 01 min ago"
+    (folder / "lock").write_text("process 999999999 on " + socket.gethostname())
+    assert read_status(spec, folder).running == (Running("trial 4", 0, 20),), "it died"
+    (folder / LIVE_FILE).write_text("{")
+    assert read_status(spec, folder).stage == "search"
 
 
 def test_a_trial_of_several_seeds_is_as_far_as_its_last_seed(
@@ -87,7 +118,7 @@ def test_a_benchmark_that_nobody_works_on(study: tuple[StudySpec, StudyResult, P
     told = read_status(spec, folder)
     assert (told.stage, told.working, told.reruns, told.reruns_wanted) == ("benchmark", False, 1, 6)
     assert [(r.name, r.epoch) for r in told.running] == [("champion-seed2", 7)]
-    assert told.seconds_left == pytest.approx(11.0 * 5 / 2)
+    assert told.seconds_left == pytest.approx(20 * 1.0 * 5 / 2)  # 20 epochs of a second, 2 at once
     assert describe(told)[0].startswith("study toy: benchmark (nobody works on it; last: process")
     (folder / "lock").write_text("process 1 on elsewhere")
     assert read_status(spec, folder).working is None

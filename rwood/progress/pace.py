@@ -1,0 +1,95 @@
+"""How long the rest of a stage takes, from what its trainings reported and from nothing else.
+
+No clock is asked, so an estimate does not grow while nothing happens, hours in which the study
+stood still do not count, and whoever has the records gets the same answer.
+"""
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+
+from rwood.results import EpochReport, TrialResult
+from rwood.spec.study import StudySpec
+
+_RECENT = 8
+"""Trainings that the pace is taken from: the last ones tell best how busy the machine is."""
+_PRIOR = 3
+"""How many trials' worth the rule of early stopping counts beside the trials that are over."""
+
+History = Sequence[EpochReport]
+_Cost = tuple[float, float]
+
+
+def trials_left(study: StudySpec, trials: Iterable[TrialResult], *, begun: int) -> float | None:
+    """Seconds until the search is over; None before a trial has reported two epochs.
+
+    A trial that has not begun is expected to run as many epochs as those before it did, at first as
+    many as early stopping lets an average trial run; one that runs may be stopped at its next rung.
+
+    Args:
+        study: whose search.
+        trials: those that run, and all that are over or the last of them.
+        begun: how many trials there are so far.
+    """
+    from rwood.cost import expected_epochs
+
+    assert study.search is not None
+    known = list(trials)
+    cost = _cost([(_begun_and_ended(trial), trial.history) for trial in known])
+    if cost is None:
+        return None
+    start_s, epoch_s = cost
+    over = [len(t.history) for t in known if t.state in ("complete", "stopped")]
+    prior = expected_epochs(study)
+    usual = (sum(over) + _PRIOR * prior) / (len(over) + _PRIOR)
+    running = [len(t.history) for t in known if t.state == "running"]
+    works = [expected_epochs(study, reached) * epoch_s + start_s * (not reached)
+             for reached in running]  # fmt: skip
+    waiting = max(0, study.search.trials - begun)
+    works += [start_s + usual * epoch_s] * waiting
+    return _shared(works, study)
+
+
+def reruns_left(
+    study: StudySpec, histories: Mapping[str, History], trials: Iterable[TrialResult] = ()
+) -> float | None:
+    """Seconds until all reruns are trained; None where nothing has told a pace yet.
+
+    Args:
+        study: whose reruns.
+        histories: reruns that are left -> what they reported, empty for one that waits.
+        trials: of the search, which tell the pace until the reruns do.
+    """
+    cost = _cost([(None, history) for history in histories.values()])
+    cost = cost or _cost([(None, trial.history) for trial in trials])
+    if cost is None:
+        return None
+    _, epoch_s = cost
+    done = (history[-1].epoch if history else 0 for history in histories.values())
+    left = (study.run.epochs - epoch for epoch in done)
+    return _shared([epochs * epoch_s for epochs in left if epochs > 0], study)
+
+
+def _begun_and_ended(trial: TrialResult) -> tuple[float, float]:
+    last = trial.history[-1].time if trial.history else trial.started
+    return trial.started, trial.finished or last
+
+
+def _cost(trainings: Sequence[tuple[tuple[float, float] | None, History]]) -> _Cost | None:
+    """Median seconds beside the epochs (start, end), and of an epoch, of the last trainings."""
+    told = [training for training in trainings if len(training[1]) > 1]
+    told = sorted(told, key=lambda training: training[1][-1].time)[-_RECENT:]
+    if not told:
+        return None
+    spans = [(h[-1].time - h[0].time, len(h)) for _, h in told]
+    epoch_s = statistics.median(span / (count - 1) for span, count in spans)
+    beside = [
+        times[1] - times[0] - span - epoch_s
+        for (times, _), (span, _) in zip(told, spans, strict=True)
+        if times is not None
+    ]
+    return max(0.0, statistics.median_low(beside) if beside else 0.0), epoch_s
+
+
+def _shared(works: Sequence[float], study: StudySpec) -> float:
+    """Seconds for works of so many seconds each, as many at a time as the study allows."""
+    return max(sum(works) / study.cluster.max_concurrent, max(works)) if works else 0.0

@@ -1,0 +1,206 @@
+"""What the screen shows while a study runs: a live view on a terminal, plain lines elsewhere."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.padding import Padding
+from rich.text import Text
+
+from rwood.progress.status import LIVE_FILE, Status, duration, running_lines, save_live
+from rwood.progress.tally import Tally
+from rwood.results import EpochReport, TrialResult
+from rwood.spec.study import StudySpec
+
+_EVERY_S = 1.0
+"""How often the status is left on disk at most."""
+
+
+class _Screen:
+    """What both have in common: they count, and leave the status for `rwood status`."""
+
+    def __init__(self, study: StudySpec, console: Console, folder: Path | None = None) -> None:
+        """Watch a study.
+
+        Args:
+            study: whose screen.
+            console: where to write.
+            folder: results folder of the study; None leaves nothing on disk.
+        """
+        self._tally = Tally(study)
+        self._study = study
+        self._console = console
+        self._live_file = folder / LIVE_FILE if folder else None
+        self._written = float("-inf")
+        self._lock = threading.RLock()
+
+    def stage(self, name: str, detail: str) -> None:
+        """A stage begins."""
+        with self._lock:
+            self._tally.stage = name
+            self._tell(now=True)
+
+    def known(self, trials: Iterable[TrialResult]) -> None:
+        """Trials of earlier starts."""
+        with self._lock:
+            self._tally.begin(trials)
+            self._tell()
+
+    def reruns(self, names: Iterable[str]) -> None:
+        """Reruns that are left."""
+        with self._lock:
+            self._tally.reruns = {name: () for name in names}
+            self._tell(now=True)
+
+    def trial(self, trial: TrialResult) -> None:
+        """A trial changed."""
+        with self._lock:
+            self._tally.see(trial)
+            self._tell()
+
+    def epoch(self, name: str, report: EpochReport, epochs: int) -> None:
+        """A rerun did an epoch."""
+        with self._lock:
+            self._tally.hear(name, report)
+            self._tell()
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing runs any more."""
+        if self._live_file and self._written > 0:
+            self._live_file.unlink(missing_ok=True)
+
+    def _tell(self, now: bool = False) -> None:
+        at = time.monotonic()
+        if self._live_file is None or not self._live_file.parent.exists():
+            return
+        if now or at - self._written >= _EVERY_S:
+            with contextlib.suppress(OSError):  # The study's own records matter, this does not.
+                save_live(self._tally.status(), self._live_file)
+                self._written = at
+
+
+class Lines(_Screen):
+    """Plain lines, for pipes and logs."""
+
+    def stage(self, name: str, detail: str) -> None:
+        """One line a stage."""
+        super().stage(name, detail)
+        self.note(f"[{name}] {detail}")
+
+    def trial(self, trial: TrialResult) -> None:
+        """One line when a trial is over."""
+        super().trial(trial)
+        if trial.state != "running":
+            self.note(f"[search] {describe(trial, self._tally)}")
+
+    def epoch(self, name: str, report: EpochReport, epochs: int) -> None:
+        """One line when a rerun's training is over."""
+        super().epoch(name, report, epochs)
+        if report.epoch == epochs:
+            tally, left = self._tally, self._tally.seconds_left()
+            text = f"[benchmark] {name}: {epochs} epochs, loss {_loss(report)}"
+            text += f"; {tally.trained}/{len(tally.reruns)} trained"
+            self.note(text + (f", about {duration(left)} left" if left else ""))
+
+    def note(self, text: str) -> None:
+        """One line."""
+        with self._lock:
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def __enter__(self) -> "Lines":
+        """Nothing to set up."""
+        return self
+
+
+class LiveView(_Screen):
+    """A view that refreshes itself, for terminals; finished stages stay above it as lines."""
+
+    def __init__(self, study: StudySpec, console: Console, folder: Path | None = None) -> None:
+        """Draw on a terminal."""
+        super().__init__(study, console, folder)
+        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4)
+
+    def stage(self, name: str, detail: str) -> None:
+        """A line that stays."""
+        super().stage(name, detail)
+        line = Text.assemble((f"{name:<10}", "bold cyan"), detail)
+        self._live.console.print(line, highlight=False)
+
+    def trial(self, trial: TrialResult) -> None:
+        """Shown in the table; a failure stays above it."""
+        super().trial(trial)
+        if trial.state == "failed":
+            text = Text(describe(trial, self._tally), style="red")
+            self._live.console.print(text, highlight=False)
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+        self._live.console.print(text, markup=False, highlight=False)
+
+    def __enter__(self) -> "LiveView":
+        """Start drawing."""
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Leave the lines, take the view away."""
+        with self._lock:
+            self._tally.stage = ""
+        self._live.__exit__(None, None, None)
+        super().__exit__(*exception)
+
+    def _render(self) -> RenderableType:
+        with self._lock:
+            told = self._tally.status()
+            waiting = [name for name, history in self._tally.reruns.items() if not history]
+        if told.stage == "search":
+            return _view(told, told.trial_words())
+        if told.stage == "benchmark" and told.reruns_wanted:
+            words = f"{told.reruns}/{told.reruns_wanted} trained, {len(waiting)} to start"
+            return _view(told, words)
+        return Text("")
+
+
+def _view(told: Status, done: str) -> Group:
+    """Counts, speed, best, and a line a training that runs; each line may wrap."""
+    lines: list[RenderableType] = [Text(done)]
+    if told.speed_words():
+        lines.append(Text(told.speed_words()))
+    if told.best_words() and told.stage == "search":
+        lines.append(Text.assemble(("best ", "bold"), told.best_words()))
+    rows = running_lines(told.running)
+    lines += [Text(row, no_wrap=True, overflow="crop") for row in rows]
+    return Group(*(Padding(line, (0, 0, 0, 2)) for line in lines))
+
+
+def screen(study: StudySpec, console: Console, folder: Path | None = None) -> Lines | LiveView:
+    """The view that fits the console."""
+    kind = LiveView if console.is_terminal and not console.is_dumb_terminal else Lines
+    return kind(study, console, folder)
+
+
+def describe(trial: TrialResult, tally: Tally) -> str:
+    """One line on a trial that is over."""
+    search = tally.study.search
+    assert search is not None
+    words = {"complete": "complete", "stopped": "stopped early", "failed": "FAILED"}
+    text = f"trial {trial.number} {words[trial.state]} after {len(trial.history)} epochs"
+    if trial.error:
+        text += f": {trial.error}"
+    validated = [r.metrics for r in trial.history if search.primary in r.metrics]
+    if validated:
+        text += "".join(f", {name} {validated[-1][name]:.2f}" for name in search.objectives)
+    best = tally.best()
+    if best is not None:
+        text += f"; best {best.objective:.2f} (trial {best.number})"
+    left = tally.seconds_left()
+    text += f"; {tally.closed}/{search.trials} done"
+    return text + (f", about {duration(left)} left" if left else "")
+
+
+def _loss(report: EpochReport) -> str:
+    return f"{report.metrics.get('train/loss', float('nan')):.3f}"

@@ -1,0 +1,131 @@
+"""What a running study tells, kept until somebody asks how far it is."""
+
+import time
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from rwood.progress.pace import reruns_left, trials_left
+from rwood.progress.status import Running, Status
+from rwood.results import EpochReport, TrialResult
+from rwood.selection import pareto_front, select_champion
+from rwood.spec.study import StudySpec
+
+_KEPT = 60
+"""Values of a curve that are handed on."""
+_OVER = 64
+"""Trials that are over and kept to tell the pace; all of them are counted."""
+
+
+@dataclass
+class Tally:
+    """The trials and reruns of a study that runs.
+
+    Of what is over little is kept: an epoch costs the same in the first trial and the thousandth.
+    """
+
+    study: StudySpec
+    stage: str = ""
+    live: dict[int, TrialResult] = field(default_factory=dict)
+    """Trials that run."""
+    over: deque[TrialResult] = field(default_factory=lambda: deque(maxlen=_OVER))
+    """The last trials that are over."""
+    states: Counter[str] = field(default_factory=Counter)
+    """State -> trials that are over."""
+    front: list[TrialResult] = field(default_factory=list)
+    """Complete trials that none dominates so far."""
+    reruns: dict[str, tuple[EpochReport, ...]] = field(default_factory=dict)
+    """Reruns of this start -> what they reported; empty for one that waits."""
+
+    def begin(self, known: Iterable[TrialResult]) -> None:
+        """Take note of what earlier starts did."""
+        self.live, self.states, self.front = {}, Counter(), []
+        self.over.clear()
+        for trial in known:
+            self.see(trial)
+
+    def see(self, trial: TrialResult) -> None:
+        """Take note of a trial: any number of times while it runs, once when it is over."""
+        if trial.state == "running":
+            self.live[trial.number] = trial
+            return
+        self.live.pop(trial.number, None)
+        self.states[trial.state] += 1
+        self.over.append(trial)
+        if trial.state == "complete" and self.study.search is not None:
+            self.front = pareto_front([*self.front, trial], self.study.search.objectives)
+
+    def hear(self, name: str, report: EpochReport) -> None:
+        """Take note of a rerun's epoch; one that is told again after a crash counts once."""
+        kept = tuple(r for r in self.reruns.get(name, ()) if r.epoch < report.epoch)
+        self.reruns[name] = (*kept, report)
+
+    @property
+    def closed(self) -> int:
+        """Trials that are over."""
+        return self.states.total()
+
+    @property
+    def trained(self) -> int:
+        """Reruns of this start whose training is over."""
+        return sum(self._trained(history) for history in self.reruns.values())
+
+    def best(self) -> TrialResult | None:
+        """The trial that would be the champion now."""
+        if not self.front or self.study.search is None:
+            return None
+        return select_champion(self.front, self.study.search.objectives)
+
+    def seconds_left(self) -> float | None:
+        """Of the stage; None before anything told a pace."""
+        trials = [*self.over, *self.live.values()]
+        if self.stage == "search" and self.study.search is not None:
+            return trials_left(self.study, trials, begun=self.closed + len(self.live))
+        if self.stage == "benchmark" and self.reruns:
+            return reruns_left(self.study, self.reruns, trials)
+        return None
+
+    def status(self) -> Status:
+        """How far the study is."""
+        search, best = self.study.search, self.best()
+        return Status(
+            study=self.study.name,
+            stage=self.stage,
+            working=True,
+            trials={"running": len(self.live)}
+            | {state: self.states[state] for state in ("complete", "stopped", "failed")},
+            trials_wanted=search.trials if search else 0,
+            objective=search.primary if search else None,
+            best=best.objective if best else None,
+            best_trial=best.number if best else None,
+            best_params=best.params if best else {},
+            reruns=self.trained,
+            reruns_wanted=len(self.reruns),
+            running=tuple(self._running()),
+            images_per_s=self._sum("sys/images_per_s"),
+            gpu_memory_gb=self._sum("sys/gpu_memory_gb") or None,
+            seconds_left=self.seconds_left(),
+            at=time.time(),
+        )  # fmt: skip
+
+    def _trained(self, history: tuple[EpochReport, ...]) -> bool:
+        return bool(history) and history[-1].epoch >= self.study.run.epochs
+
+    def _histories(self) -> dict[str, tuple[EpochReport, ...]]:
+        """Trainings that run, by name."""
+        if self.stage == "benchmark":
+            return {n: h for n, h in self.reruns.items() if h and not self._trained(h)}
+        return {f"trial {n}": trial.history for n, trial in sorted(self.live.items())}
+
+    def _running(self) -> Iterable[Running]:
+        search = self.study.search
+        measure = "train/loss" if self.stage == "benchmark" or not search else search.primary
+        for name, history in self._histories().items():
+            values = tuple(r.metrics[measure] for r in history if measure in r.metrics)
+            epoch = history[-1].epoch if history else 0
+            yield Running(name, epoch, self.study.run.epochs, measure, values[-_KEPT:])
+
+    def _sum(self, metric: str) -> float:
+        """A metric over the last epochs of what runs, added up."""
+        last = (history[-1].metrics for history in self._histories().values() if history)
+        return sum(metrics.get(metric, 0.0) for metrics in last)

@@ -1,0 +1,152 @@
+"""What MLflow's page of an experiment opens with: its description and its saved views.
+
+A saved view (columns, filter, order, charts) is listed under *Views* on the page and has an
+address, `.../#/experiments/<id>/runs?viewStateShareKey=<key>`. Its form is MLflow's own (its UI
+writes it as an experiment's tag `mlflow.sharedViewState.<key>`, JSON); versions that do not know a
+field leave it out.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from rwood.spec.benchmark import METRICS, BenchmarkSpec
+from rwood.spec.study import StudySpec, is_minimized
+
+TRIALS, RERUNS = "trials", "reruns"
+"""Keys of the saved views."""
+EXPERIMENT = "{experiment}"
+"""Stands for the experiment's id, which only the server knows, in a tag's text."""
+_MANY = 100
+"""Runs a chart shows."""
+_COLUMNS = {"search": 1, "means": 2, "sets": 3, "epochs": 3}
+"""Charts side by side in each section."""
+
+
+def experiment_tags(study: StudySpec) -> dict[str, str]:
+    """Description and saved views of a study's experiment.
+
+    Args:
+        study: what is searched is charted; without a search there is no view of trials.
+    """
+    views = {} if study.search is None else {TRIALS: _trials(study)}
+    views[RERUNS] = _reruns(study.benchmark)
+    tags = {
+        f"mlflow.sharedViewState.{key}": json.dumps(
+            # Fixed times, since saying it again must change nothing; the UI lists the newest first.
+            {"name": view.pop("name"), "createdAt": at, "updatedAt": at, "state": json.dumps(view)}
+        )
+        for at, (key, view) in enumerate(reversed(views.items()))
+    }
+    address = f"#/experiments/{EXPERIMENT}/runs?viewStateShareKey="
+    links = [f"[{key}]({address}{key}&compareRunsMode=CHART)" for key in views]
+    note = f"{study.question}\n\nViews: {', '.join(links)}"
+    return tags | {"mlflow.note.content": note, "rwood.study": study.name}
+
+
+def _trials(study: StudySpec) -> dict[str, Any]:
+    """Trials by objective: their settings, curves of every validation set, cost."""
+    search = study.search
+    assert search is not None
+    knobs = list(search.space)
+    metric = search.primary.rsplit("/", 1)[-1]
+    sets = [f"val/{name}/{metric}" for name in study.benchmark.validation]
+    curves = list(dict.fromkeys((*search.objectives, *sets, "train/loss", *_GEOMETRY)))
+    parallel = {"selectedParams": knobs, "showAllRuns": True,
+                "selectedMetrics": [search.primary]}  # fmt: skip
+    charts = [_chart("PARALLEL", "search", f"settings and {search.primary}", **parallel)]
+    charts += [_curve("epochs", name) for name in curves]
+    columns = [
+        f"metrics.`{name}`" for name in ("objective", *search.objectives, "epochs", "seconds")
+    ]
+    columns += [*(f"params.`{knob}`" for knob in knobs), "tags.`rwood.is_champion`"]
+    return _view(
+        "Trials: settings, objective, curves",
+        kind="trial",
+        columns=columns,
+        order=("metrics.`objective`", is_minimized(search.primary)),
+        charts=charts,
+        sections={"search": "Settings against the objective", "epochs": "Epoch by epoch"},
+    )
+
+
+_GEOMETRY = ("id/mes_radius", "id/dispersion", "val/overlap")
+
+
+def _reruns(benchmark: BenchmarkSpec) -> dict[str, Any]:
+    """Champion and base, seed by seed: near and far means, then every set."""
+    means = [f"{part}/{metric}" for metric in METRICS[:2] for part in ("near", "far")]
+    sets = [f"{part}/{name}/{metric}" for metric in METRICS[:2]
+            for part in ("near", "far") for name in getattr(benchmark, part)]  # fmt: skip
+    charts = [_bar("means", name) for name in means] + [_bar("sets", name) for name in sets]
+    charts += [_curve("epochs", name) for name in ("train/loss", *_GEOMETRY)]
+    columns = [f"metrics.`{name}`" for name in means]
+    columns += ["tags.`rwood.label`", "params.`seed`", "metrics.`seconds`", "attributes.`Models`"]
+    return _view(
+        "Reruns: near and far OOD",
+        kind="rerun",
+        columns=columns,
+        order=("attributes.`run_name`", True),
+        charts=charts,
+        sections={
+            "means": "Means over near and far sets (%)",
+            "sets": "Every set (%)",
+            "epochs": "Epoch by epoch",
+        },
+    )
+
+
+def _view(
+    name: str,
+    *,
+    kind: str,
+    columns: list[str],
+    order: tuple[str, bool],
+    charts: Iterable[dict[str, Any]],
+    sections: dict[str, str],
+) -> dict[str, Any]:
+    key, ascending = order
+    return {
+        "name": name,
+        "searchFilter": f"tags.`rwood.kind` = '{kind}'",
+        "orderByKey": key,
+        "orderByAsc": ascending,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": columns,
+        "runsHiddenMode": "SHOWALL",
+        "isAccordionReordered": True,
+        "compareRunCharts": list(charts),
+        "compareRunSections": [
+            {"uuid": key, "name": title, "display": True, "isReordered": True, "deleted": False,
+             "isGenerated": False, "columns": _COLUMNS[key]}
+            for key, title in sections.items()
+        ],
+    }  # fmt: skip
+
+
+def _chart(kind: str, section: str, title: str, **more: Any) -> dict[str, Any]:
+    return {
+        "uuid": f"{section}:{title}",
+        "type": kind,
+        "metricSectionId": section,
+        "displayName": title,
+        "runsCountToCompare": _MANY,
+        "deleted": False,
+        "isGenerated": False,
+    } | more
+
+
+def _curve(section: str, metric: str) -> dict[str, Any]:
+    return _chart(
+        "LINE", section, metric, metricKey=metric, selectedMetricKeys=[metric], xAxisKey="step",
+        yAxisKey="metric", yAxisExpressions=[], scaleType="linear", xAxisScaleType="linear",
+        lineSmoothness=0, useGlobalXaxisKey=True, useGlobalLineSmoothing=True,
+        selectedXAxisMetricKey="", range={},
+    )  # fmt: skip
+
+
+def _bar(section: str, metric: str) -> dict[str, Any]:
+    return _chart("BAR", section, metric, metricKey=metric)

@@ -1,0 +1,136 @@
+"""The screen of a study that runs: every width, with and without colours, and what it leaves."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from rwood.progress import LIVE_FILE, Lines, LiveView, read_live, screen
+from rwood.results import EpochReport, TrialResult
+from rwood.spec.study import StudySpec
+from tests.report.a_study import make_spec, make_trials
+
+
+def terminal(width: int, **how: object) -> Console:
+    return Console(file=io.StringIO(), width=width, height=24, force_terminal=True, **how)  # type: ignore[arg-type]
+
+
+def printed(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def drawn(view: LiveView, width: int) -> list[str]:
+    """The view as it stands, as plain text."""
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(view._render())
+    return printed(console).splitlines()
+
+
+def running(number: int, epochs: int) -> TrialResult:
+    trial = make_trials()[0]
+    history = tuple(
+        report.model_copy(update={"metrics": report.metrics | {"sys/images_per_s": 1500.0}})
+        for report in trial.history[:epochs]
+    )
+    return trial.model_copy(update={"number": number, "state": "running", "history": history,
+                                    "objective": None, "finished": None})  # fmt: skip
+
+
+@pytest.fixture
+def spec() -> StudySpec:
+    return make_spec(name="toy")
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_a_search_at_every_width(spec: StudySpec, width: int) -> None:
+    console = terminal(width)
+    with LiveView(spec, console) as view:
+        view.stage("search", "12 of 12 trials to run")
+        view.known([])
+        for trial in make_trials()[:8]:
+            view.trial(trial)
+        view.trial(running(8, 7))
+        view.trial(running(9, 0))
+        lines = drawn(view, width)
+    text = " ".join(" ".join(lines).split())
+    assert max(map(len, lines)) <= width
+    assert "8/12 done; 2 running, 4 complete, 3 stopped early, 1 failed" in text
+    assert "1,500 images/s" in text
+    assert "left in this stage" in text
+    assert "GPU" not in text
+    assert "best val/auroc" in text
+    assert "loss.temperature = 0." in text
+    (curve,) = [line for line in lines if "trial 8" in line]
+    assert "epoch  7/20" in curve
+    assert "▁" in curve
+    said = printed(console)
+    assert "FAILED" in said, "a failure stays on the screen"
+    assert "at step 14 <b>" in said
+
+
+def test_a_benchmark_says_what_is_trained_and_what_waits(spec: StudySpec) -> None:
+    with LiveView(spec, terminal(80)) as view:
+        view.stage("benchmark", "3 of 3 reruns to run")
+        view.reruns(["champion-seed1", "champion-seed2", "champion-seed3"])
+        assert "0/3 trained, 3 to start" in drawn(view, 80)[0]
+        for epoch in range(1, 21):
+            metrics = {"train/loss": 20.0 - epoch, "sys/gpu_memory_gb": 1.5}
+            report = EpochReport(epoch=epoch, time=float(epoch), metrics=metrics)
+            view.epoch("champion-seed1", report, 20)
+            if epoch <= 5:
+                view.epoch("champion-seed2", report, 20)
+        lines = drawn(view, 80)
+    assert "1/3 trained, 1 to start" in lines[0]
+    assert "1.5 GB of GPU memory, about 20 s left in this stage" in lines[1]
+    assert "champion-seed2  epoch  5/20  loss 15.00  █▆▅▃▁" in lines[2]
+    assert len(lines) == 3
+
+
+def test_plain_lines_where_there_is_no_terminal(
+    spec: StudySpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console = Console(file=io.StringIO(), width=20)
+    view = screen(spec, console)
+    assert isinstance(view, Lines)
+    with view:
+        view.stage("search", "12 of 12 trials to run")
+        view.known([])
+        for trial in make_trials():
+            view.trial(trial)
+        view.reruns(["base-seed1"])
+        view.stage("benchmark", "1 of 1 reruns to run")
+        view.epoch("base-seed1", EpochReport(epoch=20, time=1.0, metrics={"train/loss": 3.0}), 20)
+    lines = printed(console).splitlines()
+    assert len(lines) == 1 + 12 + 1 + 1, "a line an event, however narrow"
+    assert "\x1b" not in printed(console)
+    assert "trial 7 FAILED after 1 epochs: loss is nan at step 14 <b>" in lines[8]
+    assert lines[12].endswith("12/12 done")
+    assert lines[14] == "[benchmark] base-seed1: 20 epochs, loss 3.000; 1/1 trained"
+    monkeypatch.setenv("TERM", "dumb")
+    assert isinstance(screen(spec, terminal(80)), Lines), "a terminal that cannot move its cursor"
+
+
+def test_no_colour_where_none_is_wanted(spec: StudySpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    console = terminal(80)
+    with LiveView(spec, console) as view:
+        view.stage("search", "12 of 12 trials to run")
+        view.trial(make_trials()[7])
+    assert "\x1b[36" not in printed(console)
+    assert "\x1b[31" not in printed(console)
+
+
+def test_the_status_is_left_while_it_runs_and_taken_away(spec: StudySpec, tmp_path: Path) -> None:
+    path = tmp_path / LIVE_FILE
+    with Lines(spec, Console(file=io.StringIO()), tmp_path) as view:
+        assert not path.exists(), "not before the folder is ours"
+        view.stage("search", "12 of 12 trials to run")
+        told = read_live(path)
+        assert told is not None
+        assert (told.study, told.stage, told.working) == ("toy", "search", True)
+    assert not path.exists()
+    with Lines(spec, Console(file=io.StringIO()), tmp_path / "not there") as view:
+        view.stage("search", "12 of 12 trials to run")
