@@ -1,9 +1,13 @@
 """`rwood` and `python -m rwood`."""
 
+import errno
 import sys
 
 from rwood.cli import app
 from rwood.errors import RunError, RwoodError
+
+_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES}
+"""What is wrong with a place to write to, not with the program: a library wrote there."""
 
 
 def main() -> None:
@@ -13,6 +17,12 @@ def main() -> None:
     except RwoodError as error:
         print(f"rwood: {error}", file=sys.stderr)
         sys.exit(1 if isinstance(error, RunError) else 2)
+    except OSError as error:
+        if error.errno not in _PLACE:
+            raise
+        print(f"rwood: {error.filename or 'results'} cannot be written: {error.strerror}; what was "
+              "written before is whole", file=sys.stderr)  # fmt: skip
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ RwoodError              the user can fix it: one sentence, exit code 2
 ├── DataError           an image set is missing, short or corrupt: which file, what to run
 ├── RunError            a training failed (exit code 1)
 │   └── NonFiniteLossError   the loss left the real numbers before an optimiser step
+├── StorageError        the place of the results takes nothing more: full, read-only, gone
 └── StudyError          no complete trial, another study under this name, nothing reported
 ```
 Anything else is a bug and keeps its traceback. Errors cross processes, so every constructor takes
@@ -47,6 +48,10 @@ class RunError(RwoodError):
 
 class NonFiniteLossError(RunError):
     """The loss became NaN or infinite; the optimiser step was not taken."""
+
+
+class StorageError(RwoodError):
+    """The place of the results takes nothing more: it is full, read-only or gone."""
 
 
 class StudyError(RwoodError):

@@ -3,7 +3,6 @@
 Scores are higher = more OOD. Metrics are in percent, named `<part>/<set>/<metric>`.
 """
 
-import os
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from rwood.errors import StudyError
 from rwood.spec.benchmark import ScorerSpec
 from rwood.spec.search import Params
+from rwood.storage import written
 
 STUDY_FILE = "study.json"
 """Record of a study in its results folder."""
@@ -208,10 +208,5 @@ def load(kind: type[R], path: Path) -> R:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file so that a crash leaves the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    with written(path) as file:
+        file.write(text.encode("utf-8"))

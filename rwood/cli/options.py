@@ -5,8 +5,17 @@ from typing import Annotated
 
 import typer
 
+from rwood.storage import place
+
 File = Annotated[Path, typer.Argument(help="A study file.", metavar="FILE")]
-Results = Annotated[Path, typer.Option(help="Folder for results.")]
+Results = Annotated[
+    Path,
+    typer.Option(
+        help="Folder for results, or s3://BUCKET/PREFIX, gs://BUCKET/PREFIX.",
+        parser=place,
+        metavar="FOLDER",
+    ),
+]
 DataRoot = Annotated[
     Path, typer.Option(help="Folder with image sets.", envvar="RWOOD_DATA", show_envvar=True)
 ]

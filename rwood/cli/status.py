@@ -4,6 +4,7 @@ import json
 import re
 import socket
 import statistics
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from rwood.results import STUDY_FILE, StudyResult, TrialResult, load
 from rwood.selection import select_champion
 from rwood.spec.search import Params, apply
 from rwood.spec.study import StudySpec, run_digest
+from rwood.storage import exists, is_remote
 
 app = typer.Typer()
 
@@ -83,7 +85,7 @@ def read_status(study: StudySpec, folder: Path) -> Status:
     """
     from rwood.cluster.ledger import read_trials
 
-    if not (folder / STUDY_FILE).exists():
+    if not exists(folder / STUDY_FILE):
         return Status(study.name, "not started", False, None)
     record = load(StudyResult, folder / STUDY_FILE)
     trials = list(read_trials(folder).values())
@@ -91,7 +93,7 @@ def read_status(study: StudySpec, folder: Path) -> Status:
     reruns = rerun_folders(study, record, folder) if chosen else []
     done = [path for path in reruns if (path / "result.json").exists()]
     stage = _stage(study, record, trials, len(reruns) - len(done), folder)
-    process, working = _process(folder / "lock")
+    process, working = _leaser(folder) if is_remote(folder) else _process(folder / "lock")
     under_way = [t for t in trials if t.state == "running"]
     best = _best(study, trials)
     return Status(
@@ -195,6 +197,17 @@ def _process(lock: Path) -> tuple[str | None, bool | None]:
     except psutil.NoSuchProcess:
         return text, False
     return text, began <= lock.stat().st_mtime + 1  # else the number was given to another process
+
+
+def _leaser(folder: Path) -> tuple[str | None, bool | None]:
+    """The same on an object store, which has a lease for a lock."""
+    from rwood.cluster.lease import LEASE_S, last_holder
+
+    holder = last_holder(folder)
+    if holder is None:
+        return None, False
+    fresh = time.time() - holder.renewed < LEASE_S  # by two clocks: a hint, not a lock
+    return holder.process, fresh and not holder.is_gone
 
 
 def _epoch(folder: Path) -> int:

@@ -1,6 +1,7 @@
 """Verbs that take a study file: run, its four stages, check, train."""
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -153,6 +154,16 @@ def _work(
 
     console = Console(highlight=False, stderr=quiet)
     place = Place(results, data_root, address, tracking_uri)
+    code = 130
+
+    def terminate(number: int, frame: object) -> None:
+        """The same as Ctrl-C but for the exit code; once is enough, saving takes a moment."""
+        nonlocal code
+        code = 143
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, terminate)
     try:
         with screen(study, console) as view, open_study(study, place, view) as opened:
             getattr(opened, verb)()
@@ -160,13 +171,14 @@ def _work(
         typer.echo(
             "rwood: interrupted; what ran is saved, the same command goes on from here", err=True
         )
-        raise typer.Exit(130) from None
+        raise typer.Exit(code) from None
     console.print(f"log: {results / study.name / LOG_FILE}", soft_wrap=True)
 
 
 def _nothing_left(study: StudySpec, folder: Path) -> bool:
     from rwood.results import STUDY_FILE, StudyResult, load
     from rwood.spec.base import digest
+    from rwood.storage import exists
 
     path = folder / STUDY_FILE
-    return path.exists() and load(StudyResult, path).finished == digest(study)
+    return exists(path) and load(StudyResult, path).finished == digest(study)

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from rwood.cluster.ledger import Ledger
-from rwood.cluster.relay import FAILURE, REPORT
+from rwood.cluster.relay import FAILURE, REPORT, STORAGE
+from rwood.errors import StorageError
 from rwood.results import EpochReport
 
 
@@ -27,6 +29,9 @@ class Halving(FIFOScheduler):  # type: ignore[misc]
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Note the report; stop or go on."""
         number = trial.config["number"]
+        if STORAGE in result:
+            self._ledger.halt(StorageError(result[STORAGE]))
+            return str(TrialScheduler.CONTINUE)
         if FAILURE in result:
             self._ledger.fail(number, result[FAILURE])
             return str(TrialScheduler.CONTINUE)
@@ -36,4 +41,28 @@ class Halving(FIFOScheduler):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune's snapshot is not used, and the ledger is durable."""
+        return {}
+
+
+class Halt(tune.Stopper):  # type: ignore[misc]
+    """Ends a search whose ledger cannot be written: every further trial would be lost.
+
+    Args:
+        ledger: trials so far.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        """Keep the ledger."""
+        self._ledger = ledger
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """No trial is stopped alone."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Asked by Tune at every step."""
+        return self._ledger.halted is not None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing, as for the scheduler."""
         return {}

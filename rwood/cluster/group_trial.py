@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.exceptions import RayError
 
 from rwood.cluster.job import Job
 from rwood.cluster.launch import fit
 from rwood.cluster.ledger import trial_folder
-from rwood.cluster.relay import FAILURE, REPORT
+from rwood.cluster.relay import FAILURE, REPORT, STORAGE
+from rwood.errors import StorageError
 from rwood.results import EpochReport
 from rwood.spec.search import apply
 from rwood.spec.study import StudySpec
@@ -33,8 +35,15 @@ class GroupTrial(tune.Trainable):  # type: ignore[misc]
         self._start(config)
 
     def step(self) -> dict[str, Any]:
-        """The next epoch's report, a failure, or the end."""
-        return self._inbox.get()
+        """The next epoch's report, a failure, or the end.
+
+        Raises:
+            RayError: the cluster lost something that the run needs; Tune starts the trial again.
+        """
+        item = self._inbox.get()
+        if isinstance(item, RayError):
+            raise item
+        return item
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Start another trial in this actor."""
@@ -48,7 +57,7 @@ class GroupTrial(tune.Trainable):  # type: ignore[misc]
         self._thread.join()
 
     def _start(self, config: dict[str, Any]) -> None:
-        self._inbox: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._inbox: queue.Queue[dict[str, Any] | RayError] = queue.Queue()
         self._cancelled = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(config,), daemon=True)
         self._thread.start()
@@ -72,6 +81,10 @@ class GroupTrial(tune.Trainable):  # type: ignore[misc]
                 on_report=lambda report: inbox.put(_result(report)),
                 cancelled=self._cancelled.is_set,
             )
+        except RayError as error:
+            inbox.put(error)
+        except StorageError as error:
+            inbox.put({STORAGE: str(error)})
         except Exception as error:  # Recorded by the driver as the trial's failure.
             inbox.put({FAILURE: str(error)})
         inbox.put(_END)

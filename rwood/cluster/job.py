@@ -15,6 +15,7 @@ from rwood.results import RunResult
 from rwood.spec.benchmark import BenchmarkSpec, ScorerSpec
 from rwood.spec.run import RunSpec
 from rwood.spec.study import run_digest
+from rwood.storage import replaced, written
 from rwood.training import checkpoint
 from rwood.training.seeds import train_seeds
 from rwood.training.train import ENCODER_FILE, train
@@ -77,15 +78,16 @@ def work(job: Job, worker: Worker) -> None:
     saved = checkpoint.load_latest(job.folder, job.digest)
     assert saved is not None
     if job.detector:
-        build_detector(
-            job.run,
-            job.benchmark,
-            job.folder / ENCODER_FILE,
-            job.folder / DETECTOR_FOLDER,
-            scorer=scorers[0],
-            data_root=job.data_root,
-            device=worker.device,
-        )
+        with replaced(job.folder / DETECTOR_FOLDER) as made:
+            build_detector(
+                job.run,
+                job.benchmark,
+                job.folder / ENCODER_FILE,
+                made,
+                scorer=scorers[0],
+                data_root=job.data_root,
+                device=worker.device,
+            )
     _save_arrays(job.folder / SCORES_FILE, outcome.scores)
     _save_arrays(job.folder / EMBEDDINGS_FILE, outcome.embeddings)
     result = RunResult(
@@ -103,5 +105,5 @@ def work(job: Job, worker: Worker) -> None:
 
 
 def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    with path.open("wb") as file:
+    with written(path) as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)

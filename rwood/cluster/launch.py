@@ -12,13 +12,15 @@ import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 from ray.util.queue import Empty, Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rwood.cluster.job import Job, work
-from rwood.cluster.relay import CONTROLLER, FAILURE, REPORT, Handle, NoDatasets, Relay
+from rwood.cluster.relay import CONTROLLER, FAILURE, REPORT, STORAGE, Handle, NoDatasets, Relay
 from rwood.cluster.session import WATCHER
 from rwood.cluster.worker import TrainWorker
-from rwood.errors import RunError
+from rwood.errors import RunError, RwoodError, StorageError
 from rwood.results import EpochReport
 from rwood.spec.study import ClusterSpec
 
@@ -49,13 +51,15 @@ def fit(
 
     Raises:
         RunError: the training failed, or its workers died more often than `cluster.retries`.
+        StorageError: a worker could not write its results.
     """
-    queue = Queue(actor_options={"num_cpus": 0})
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
     trainer = _trainer(job, cluster, name, storage, queue)
     outcome: list[BaseException] = []
     thread = threading.Thread(target=_run, args=(trainer, outcome), daemon=True, name=name)
     controller: Any = None
-    failure: str | None = None
+    failure: RwoodError | None = None
     thread.start()
     try:
         while not cancelled():
@@ -69,21 +73,18 @@ def fit(
             if REPORT in item:
                 on_report(EpochReport.model_validate_json(item[REPORT]))
             controller = item.get(CONTROLLER, controller)
-            failure = item.get(FAILURE, failure)
+            failure = _failure(item, name)
+            if failure is not None:
+                break
     finally:
         if thread.is_alive():
             _abort(controller, queue)
             thread.join(timeout=10)
         queue.shutdown(force=True)
     if failure is not None:
-        raise RunError(failure, name=name)
+        raise failure
     if outcome:
-        first = str(outcome[0]).strip().splitlines()
-        raise RunError(
-            f"{name}: its workers died more than {cluster.retries} times: "
-            f"{first[0] if first else type(outcome[0]).__name__}",
-            name=name,
-        ) from outcome[0]
+        raise RunError(f"{name}: {_ended(outcome[0], cluster.retries)}", name=name) from outcome[0]
 
 
 def _trainer(
@@ -95,7 +96,7 @@ def _trainer(
         resources["GPU"] = cluster.gpus_per_worker
     return _Trainer(
         _loop,
-        train_loop_config={"job": job},
+        train_loop_config={"job": job, "queue": queue},
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
         scaling_config=ray.train.ScalingConfig(
             num_workers=cluster.workers, use_gpu=gpu, resources_per_worker=resources
@@ -130,12 +131,32 @@ def _loop(config: dict[str, Any]) -> None:
     worker = TrainWorker(job.folder)
     try:
         work(job, worker)
+    except StorageError as error:
+        config["queue"].put({STORAGE: str(error)})
     except Exception as error:
-        # Alone, a failure is the training's own and would only repeat itself: say it and end. In a
-        # group the other ranks may be waiting in a collective call, so the group must fall.
-        if worker.world_size > 1:
+        # What rwood says of a training would only repeat itself, and so would anything that fails
+        # a lone worker. Else a peer may have died first: the group falls and is put up again.
+        if worker.world_size > 1 and not isinstance(error, RwoodError):
             raise
-        ray.train.report({FAILURE: f"{type(error).__name__}: {error}"})
+        config["queue"].put({FAILURE: f"{type(error).__name__}: {error}"})
+
+
+def _failure(item: dict[str, Any], name: str) -> RwoodError | None:
+    """What a rank said of its end, if it did."""
+    if STORAGE in item:
+        return StorageError(item[STORAGE])
+    return RunError(item[FAILURE], name=name) if FAILURE in item else None
+
+
+def _ended(error: BaseException, retries: int) -> str:
+    """Why Ray Train gave up, in a line: the code's own error, or that workers died."""
+    failures = getattr(error, "worker_failures", {}).values()
+    own = [f._base_exc for f in failures if isinstance(f, UserExceptionWithTraceback)]
+    if own:
+        return f"{type(own[0]).__name__}: {own[0]}"
+    lines = str(error).strip().splitlines()
+    why = lines[0] if lines else type(error).__name__
+    return f"its workers died more than {retries} times: {why}"
 
 
 def _run(trainer: TorchTrainer, outcome: list[BaseException]) -> None:

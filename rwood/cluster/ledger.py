@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rwood import results
 from rwood.cluster.rungs import Rung, build_rungs
+from rwood.errors import StorageError
 from rwood.results import EpochReport, TrialResult, TrialState
 from rwood.spec.search import Params, apply
 from rwood.spec.study import StudySpec, run_digest
@@ -50,6 +51,9 @@ class Ledger:
         self._closed = 0
         self.trials = read_trials(folder)
         self.failures = sum(trial.state == "failed" for trial in self.trials.values())
+        """Failed trials."""
+        self.halted: StorageError | None = None
+        """Why nothing more is noted: the trials that run are taken up by the next start."""
         self._settle()
 
     def folder(self, number: int) -> Path:
@@ -73,17 +77,21 @@ class Ledger:
 
         Not written to disk: until the trial is closed, its worker's checkpoint holds the history.
         """
-        if self.trials[number].state == "running" and self._reported(number) < report.epoch:
+        if self._is_open(number) and self._reported(number) < report.epoch:
             self._held.setdefault(number, []).append(report)
             self._release(number)
             self._settle()
 
     def fail(self, number: int, error: str) -> None:
         """Note that a trial broke down, unless it was to be stopped before that."""
-        if self.trials[number].state == "running":
+        if self._is_open(number):
             self._failed.setdefault(number, error)  # the first one says more
             self._release(number)
             self._settle()
+
+    def halt(self, error: StorageError) -> None:
+        """Note nothing more: what is on disk is what the next start goes on from."""
+        self.halted = self.halted or error
 
     def is_trained(self, number: int) -> bool:
         """Whether a trial's last epoch was reported; its verdict may still be open."""
@@ -100,6 +108,10 @@ class Ledger:
             return True
         return bool(self.rungs) and number <= to - self.workers and number in self.rungs[0].weak
 
+    def _is_open(self, number: int) -> bool:
+        """Whether there is more to be noted of a trial."""
+        return self.halted is None and self.trials[number].state == "running"
+
     def _reported(self, number: int) -> int:
         """Epochs reported, those held back included."""
         return len(self.trials[number].history) + len(self._held.get(number, ()))
@@ -107,7 +119,7 @@ class Ledger:
     def _settle(self) -> None:
         """Judge whoever can be judged, rung by rung in the order of numbers."""
         moved = True
-        while moved:
+        while moved and not self.halted:
             moved = False
             for rung in self.rungs:
                 while self._judge(rung):
@@ -134,7 +146,7 @@ class Ledger:
     def _release(self, number: int) -> None:
         """Note what a trial reported up to the next rung that has not judged it."""
         held = self._held.get(number, [])
-        while self.trials[number].state == "running" and not self._awaits(number):
+        while self._is_open(number) and not self._awaits(number):
             if held:
                 self._note(number, held.pop(0))
             elif number in self._failed:
@@ -176,9 +188,12 @@ class Ledger:
         self._put(trial.model_copy(update=update), durable=True)
 
     def _put(self, trial: TrialResult, *, durable: bool) -> None:
-        self.trials[trial.number] = trial
         if durable:
-            results.save(trial, self.folder(trial.number) / TRIAL_FILE)
+            try:
+                results.save(trial, self.folder(trial.number) / TRIAL_FILE)
+            except StorageError as error:
+                return self.halt(error)
+        self.trials[trial.number] = trial
         self._listener(trial)
 
 

@@ -13,6 +13,7 @@ from rwood.detector import log_detector
 from rwood.report.tables import own_key, own_table
 from rwood.results import EpochReport, RunResult, StudyResult, TrialResult
 from rwood.spec.study import StudySpec
+from rwood.storage import local_copy
 from rwood.tracked import (
     Artifacts,
     benchmark_inputs,
@@ -116,7 +117,8 @@ class Mirror:
             return None  # `close` says that the server is away.
         uri = self._tracker.uri
         try:
-            model = log_detector(uri, run_id, self._folder / DETECTOR_FOLDER, "detector")
+            with local_copy(self._folder / DETECTOR_FOLDER) as detector:
+                model = log_detector(uri, run_id, detector, "detector")
             words = _description(self._study, record)
             register_champion(uri, self._study.name, model, run_id, description=words)
         except Exception as error:  # MLflow raises whatever its store or HTTP client raises.

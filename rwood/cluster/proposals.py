@@ -1,7 +1,6 @@
 """Optuna proposes the trials, in an order and from a history that do not depend on timing."""
 
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,13 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
+from rwood.cluster.journal import Journal
 from rwood.cluster.ledger import Ledger
+from rwood.errors import StorageError
 from rwood.spec.run import RunSpec
 from rwood.spec.search import (
     LOSS,
@@ -64,10 +63,8 @@ class Proposals(OptunaSearch):  # type: ignore[misc]
             study_name=ledger.study.name,
         )
         self._grid = grid(ledger.study.run, search.space) if search.sampler == "grid" else []
-        self._durable = open_journal(journal, ledger.study.name, search.objectives)
-        self._durable_count = len(self._durable.get_trials(deepcopy=False))
+        self._journal = Journal(journal, ledger.study.name, search.objectives)
         self._untold: dict[int, optuna.Trial] = {}
-        self._told: dict[int, optuna.trial.FrozenTrial] = {}
         self._live: dict[str, int] = {}
         self._reopened = [t.number for t in ledger.trials.values() if t.state == "running"]
         for trial in list(ledger.trials.values()):
@@ -82,7 +79,7 @@ class Proposals(OptunaSearch):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial; None while it depends on an open one."""
-        if self.exhausted:
+        if self.exhausted or self._ledger.halted:
             return _FINISHED
         if len(self._live) == self._ledger.workers:
             return None
@@ -102,6 +99,8 @@ class Proposals(OptunaSearch):  # type: ignore[misc]
                 own = knobs_of(run, self._space)
                 self._ot_study.enqueue_trial({key: setting(run, key) for key in own})
             self._ledger.open(number, self._ask(number))
+            if self._ledger.halted:
+                return _FINISHED
         self._live[trial_id] = number
         return {"number": number, "params": self._ledger.trials[number].params}
 
@@ -119,7 +118,7 @@ class Proposals(OptunaSearch):  # type: ignore[misc]
     def finish(self) -> None:
         """Tell what is closed but was not needed for a proposal yet."""
         for number in list(self._untold):
-            if self._ledger.trials[number].state != "running":
+            if not self._ledger.halted and self._ledger.trials[number].state != "running":
                 self._tell(number)
 
     def save(self, checkpoint_path: str) -> None:
@@ -147,7 +146,7 @@ class Proposals(OptunaSearch):  # type: ignore[misc]
                 self._tell(earlier)
 
     def _tell(self, number: int) -> None:
-        """Tell how a trial ended; the journal takes it once all before it are there."""
+        """Tell how a trial ended, and note it in the journal."""
         trial, closed = self._untold.pop(number), self._ledger.trials[number]
         objectives = self._search.objectives
         for report in closed.history:
@@ -159,11 +158,10 @@ class Proposals(OptunaSearch):  # type: ignore[misc]
         complete = state == TrialState.COMPLETE
         values = [closed.objectives[name] for name in objectives] if complete else None
         told = self._ot_study.tell(trial, values, state=state)
-        if number >= self._durable_count:
-            self._told[number] = told
-        while self._durable_count in self._told:
-            self._durable.add_trial(self._told.pop(self._durable_count))
-            self._durable_count += 1
+        try:
+            self._journal.add(told)
+        except StorageError as error:
+            self._ledger.halt(error)
 
 
 def distributions(run: RunSpec, search: SearchSpec) -> dict[str, BaseDistribution]:
@@ -188,22 +186,6 @@ def sampler(search: SearchSpec, number: int) -> optuna.samplers.BaseSampler:
             constant_liar=True,
             n_startup_trials=search.startup_trials,
         )
-
-
-def open_journal(path: Path, name: str, objectives: Sequence[str]) -> optuna.Study:
-    """The persistent study: what is finished, for optuna-dashboard and other tools."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        storage=JournalStorage(JournalFileBackend(str(path))),
-        study_name=name,
-        directions=["minimize" if is_minimized(n) else "maximize" for n in objectives],
-        load_if_exists=True,
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Optuna calls names of metrics experimental.
-        study.set_metric_names(list(objectives))
-    return study
 
 
 def _suggest(trial: optuna.Trial, key: str, domain: BaseDistribution) -> None:

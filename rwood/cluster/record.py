@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rwood import results
+from rwood import results, storage
+from rwood.cluster import lease
 from rwood.cluster.versions import versions
 from rwood.errors import StudyError
 from rwood.results import STUDY_FILE, StudyResult
@@ -25,28 +26,38 @@ def open_record(study: StudySpec, folder: Path) -> Iterator[StudyResult]:
     Raises:
         StudyError: the folder cannot be written, belongs to another study, or is in use.
     """
+    alone = lease.held if storage.is_remote(folder) else _locked
+    with alone(folder):
+        with storage.probe(folder):
+            pass
+        yield _read(study, folder)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a lock that the operating system frees if the process dies."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / LOCK_FILE).open("a+", encoding="utf-8")
     except OSError as error:
-        raise StudyError(
-            f"the results folder {folder} cannot be written: {error.strerror}", folder=str(folder)
-        ) from error
+        raise storage.unwritable(folder, error) from error
     with lock:
         _take(lock, folder)
-        yield _read(study, folder)
+        yield
 
 
 def _take(lock: Any, folder: Path) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         lock.seek(0)
         raise StudyError(
             f"{folder} is in use by {lock.read().strip() or 'another process'}; wait for it, or "
             "choose another --results",
             folder=str(folder),
         ) from error
+    except OSError as error:  # A shared file system without locks.
+        raise storage.unwritable(folder / LOCK_FILE, error) from error
     lock.seek(0)
     lock.truncate()
     lock.write(f"process {os.getpid()} on {socket.gethostname()}")

@@ -11,6 +11,8 @@ REPORT = "report"
 """Key of an epoch's report, as JSON, in what goes up."""
 FAILURE = "failure"
 """Key of one line that says why a training failed."""
+STORAGE = "storage"
+"""Key of one line that says why results cannot be written: no training's fault."""
 CONTROLLER = "controller"
 """Key of the controller's handle."""
 

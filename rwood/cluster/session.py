@@ -2,6 +2,8 @@
 
 import logging
 import os
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,6 +77,7 @@ def session(address: str | None, *, log: Path, cpus: int | None = None) -> Itera
 def _connect(address: str | None, cpus: int | None) -> None:
     import ray
 
+    ours = signal.getsignal(signal.SIGTERM)
     for attempt in range(1, ATTEMPTS + 1):
         try:
             with warnings.catch_warnings():
@@ -88,6 +91,8 @@ def _connect(address: str | None, cpus: int | None) -> None:
                     # A private Ray inherits the environment; a cluster must be told.
                     runtime_env={"env_vars": _SETTINGS} if address else None,
                 )
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, ours)  # Ray's handler would end us unsaved.
             return
         except Exception as error:  # Ray raises bare exceptions when a node does not come up.
             ray.shutdown()
@@ -111,6 +116,7 @@ def quiet(log: Path) -> None:
                 old.close()
         root.addHandler(handler)
     logging.captureWarnings(True)
+    logging.raiseExceptions = False  # A log that cannot be written ends nothing.
     for name in ("ray", "ray.tune", "ray.train", "optuna", "mlflow", "alembic", "py.warnings"):
         logger = logging.getLogger(name)
         logger.handlers.clear()

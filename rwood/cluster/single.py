@@ -7,9 +7,11 @@ import torch
 
 from rwood.cluster.job import Job, work
 from rwood.cluster.launch import fit
+from rwood.cluster.nodes import check_nodes
 from rwood.cluster.session import session
 from rwood.results import EpochReport
 from rwood.spec.study import StudySpec, run_digest
+from rwood.storage import grown
 from rwood.training.worker import LocalWorker
 
 
@@ -51,6 +53,8 @@ def train_alone(
             torch.set_num_threads(threads)
     else:
         name = f"{study.name}-{folder.name}"
-        with session(address, log=results / study.name / "rwood.log"):
+        with grown(results / study.name / "rwood.log") as log, session(address, log=log):
+            if address is not None:
+                check_nodes(study.benchmark, folder, data_root)
             fit(job, study.cluster, name=name, storage=folder / "ray", on_report=note)
     return last[-1], folder

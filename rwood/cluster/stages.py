@@ -15,6 +15,7 @@ from rwood.cluster.importance import importances
 from rwood.cluster.job import DETECTOR_FOLDER, EMBEDDINGS_FILE, SCORES_FILE, Job
 from rwood.cluster.ledger import read_trials
 from rwood.cluster.mirror import CHAMPION_FILE, SPEC_FILE, Mirror
+from rwood.cluster.nodes import check_nodes
 from rwood.cluster.record import open_record
 from rwood.cluster.rerun import BASE, CHAMPION, finished, plan, rerun
 from rwood.cluster.session import session
@@ -26,6 +27,7 @@ from rwood.selection import pareto_front, select_champion, values_of
 from rwood.spec.base import digest
 from rwood.spec.search import apply
 from rwood.spec.study import StudySpec
+from rwood.storage import grown, is_remote, local_copy, replaced
 
 LOG_FILE = "rwood.log"
 
@@ -68,6 +70,11 @@ def open_study(study: StudySpec, place: Place, screen: Screen) -> Iterator["Stud
     Raises:
         StudyError: the folder belongs to another study, or another process works on it.
     """
+    if place.tracking_uri is None and is_remote(place.results):
+        raise StudyError(
+            f"results at {place.results} need an MLflow server: name it by --tracking-uri "
+            "(MLFLOW_TRACKING_URI); the store used without one is a file of this machine"
+        )
     folder = place.results / study.name
     with open_record(study, folder) as record:
         opened = Study(study, place, folder, record, screen)
@@ -221,18 +228,17 @@ class Study:
 
     def _hand_over(self, made: Path) -> None:
         """Put the champion's detector where people look for it."""
-        target, part = self.folder / DETECTOR_FOLDER, self.folder / f".{DETECTOR_FOLDER}.part"
-        for old in (part, target):
-            shutil.rmtree(old, ignore_errors=True)
-        shutil.copytree(made, part)
-        part.replace(target)
+        with local_copy(made) as source, replaced(self.folder / DETECTOR_FOLDER) as target:
+            shutil.copytree(source, target, dirs_exist_ok=True)
 
     def _connect(self) -> None:
         """Connect to Ray, once for all stages; `close` disconnects."""
         if not self._connected:
-            log = self.folder / LOG_FILE
+            log = self._open.enter_context(grown(self.folder / LOG_FILE))
             self._open.enter_context(session(self.place.address, log=log))
             self._connected = True
+            if self.place.address is not None:
+                check_nodes(self.spec.benchmark, self.folder, self.place.data_root)
 
     def _jobs(self) -> list[Job]:
         return plan(

@@ -7,17 +7,18 @@ from typing import Any
 
 from ray import tune
 
-from rwood.cluster.early_stopping import Halving
+from rwood.cluster.early_stopping import Halt, Halving
 from rwood.cluster.group_trial import GroupTrial
 from rwood.cluster.job import Job, work
 from rwood.cluster.ledger import Ledger, trial_folder
 from rwood.cluster.proposals import OPTUNA_FILE, Proposals
-from rwood.cluster.relay import FAILURE
+from rwood.cluster.relay import FAILURE, STORAGE
 from rwood.cluster.worker import TuneWorker
-from rwood.errors import StudyError
+from rwood.errors import StorageError, StudyError
 from rwood.results import TrialResult
 from rwood.spec.search import apply
 from rwood.spec.study import StudySpec
+from rwood.storage import grown
 
 
 def search(
@@ -39,34 +40,21 @@ def search(
 
     Raises:
         StudyError: `cluster.max_failures` trials failed.
+        StorageError: the results cannot be written.
     """
     ledger = Ledger(study, folder, listener)
-    proposals = Proposals(ledger, folder / OPTUNA_FILE)
-    if not is_searched(study, ledger.trials):
-        tuner = tune.Tuner(
-            _trainable(study, folder.resolve(), data_root.resolve()),
-            tune_config=tune.TuneConfig(
-                search_alg=proposals,
-                scheduler=Halving(ledger),
-                num_samples=-1,
-                reuse_actors=True,
-            ),
-            run_config=tune.RunConfig(
-                name="tune",
-                storage_path=str((folder / "ray").resolve()),
-                # A trial's durable state is its own folder; Tune's checkpoints are not used.
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                failure_config=tune.FailureConfig(max_failures=study.cluster.retries),
-                verbose=0,
-            ),
-        )
-        tuner.fit()
-    proposals.finish()
+    with grown(folder / OPTUNA_FILE) as journal:
+        proposals = Proposals(ledger, journal)
+        if not is_searched(study, ledger.trials):
+            _tune(study, ledger, proposals, folder.resolve(), data_root.resolve())
+        proposals.finish()
+    if ledger.halted:
+        raise ledger.halted
     if proposals.exhausted and not is_searched(study, ledger.trials):
         failed = [t for t in ledger.trials.values() if t.state == "failed"]
         raise StudyError(
             f"{len(failed)} trials failed (cluster.max_failures is "
-            f"{study.cluster.max_failures}); the last one: {failed[-1].error}"
+            f"{study.cluster.max_failures}; raise it to go on); the last one: {failed[-1].error}"
         )
     return [ledger.trials[number] for number in sorted(ledger.trials)]
 
@@ -76,6 +64,30 @@ def is_searched(study: StudySpec, trials: dict[int, TrialResult]) -> bool:
     assert study.search is not None
     closed = sum(t.state != "running" for t in trials.values())
     return closed >= study.search.trials
+
+
+def _tune(
+    study: StudySpec, ledger: Ledger, proposals: Proposals, folder: Path, data_root: Path
+) -> None:
+    tuner = tune.Tuner(
+        _trainable(study, folder, data_root),
+        tune_config=tune.TuneConfig(
+            search_alg=proposals,
+            scheduler=Halving(ledger),
+            num_samples=-1,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(folder / "ray"),
+            # A trial's durable state is its own folder; Tune's checkpoints are not used.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(max_failures=study.cluster.retries),
+            stop=Halt(ledger),
+            verbose=0,
+        ),
+    )
+    tuner.fit()
 
 
 def _trainable(study: StudySpec, folder: Path, data_root: Path) -> Any:
@@ -102,6 +114,8 @@ def _trial(config: dict[str, Any], *, study: StudySpec, folder: Path, data_root:
     )
     try:
         work(job, TuneWorker(job.folder))
+    except StorageError as error:
+        tune.report({STORAGE: str(error)})
     except Exception as error:
         # The training's own failure: recorded, not repeated, and the actor lives on.
         tune.report({FAILURE: f"{type(error).__name__}: {error}"})

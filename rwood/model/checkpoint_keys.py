@@ -26,7 +26,8 @@ def load_openood_state(path: Path) -> dict[str, Tensor]:
         DataError: no such file, or not a state dict.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise DataError(f"{path}: no such checkpoint", file=str(path)) from None
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from rwood.storage import written
+
 DPI = 150
 WIDTH = 7.2
 """Inches; 1,080 pixels."""
@@ -60,8 +62,8 @@ def log_ticks(axis: Any) -> None:
 
 def write(figure: Any, path: Path) -> Path:
     """Write the figure as PNG and say where."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png")
+    with written(path) as file:
+        figure.savefig(file, format="png")
     return path
 
 

@@ -150,8 +150,8 @@ def _load_arrays(path: Path) -> dict[str, Array]:
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as zipped:
+            arrays = {name: zipped[name] for name in zipped.files}
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise StudyError(f"{path}: cannot be read as arrays ({error})", file=str(path)) from error
     if not arrays.get("id/test", np.empty(0)).size:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rwood.results import EpochReport
+from rwood.storage import local_copy
 from rwood.tracked import TrackedInput, TrackedRun
 from rwood.tracking.client import KEY_TAG, all_runs, connect
 
@@ -56,20 +57,23 @@ class Sender:
 
     def send(self, run: TrackedRun) -> str:
         """Make the server's run look like this one; its id on the server."""
-        before = self._sent.get(run.key)
-        run_id = self._ids.get(run.key) or self._create(run)
+        before, known = self._sent.get(run.key), self._ids.get(run.key)
+        run_id = known or self._create(run)
+        # The server is asked once, of a run that an earlier start made; of others we know.
+        had = self._client.get_run(run_id) if known and before is None else None
         if before is None:
-            self._log_settings(run_id, run)
+            self._log_settings(run_id, run, had)
         elif before.tags != run.tags:
             self._log(run_id, tags=run.tags)
         if before is None or before.links != run.links:
             self._unlinked |= {(run_id, tag): key for tag, key in run.links.items()}
         self._link()
         self._log_history(run_id, run)
-        if run.metrics and (before is None or before.metrics != run.metrics):
-            self._log_final(run_id, run)
+        metrics = had.data.metrics if had else before.metrics if before else {}
+        self._log_final(run_id, run, metrics)
         self._log_artifacts(run_id, run)
-        self._set_status(run_id, run, before)
+        status = had.info.status if had else _STATUS[before.state if before else "running"]
+        self._set_status(run_id, run, status)
         self._sent[run.key] = run
         return run_id
 
@@ -85,12 +89,14 @@ class Sender:
         self._steps[run.key] = 0
         return self._ids[run.key]
 
-    def _log_settings(self, run_id: str, run: TrackedRun) -> None:
-        had = self._client.get_run(run_id)
-        params = {k: str(v)[:6000] for k, v in run.params.items() if k not in had.data.params}
-        tags = {k: v for k, v in run.tags.items() if had.data.tags.get(k) != v}
+    def _log_settings(self, run_id: str, run: TrackedRun, had: Any) -> None:
+        there = had.data.params if had else {}
+        params = {k: str(v)[:6000] for k, v in run.params.items() if k not in there}
+        there = had.data.tags if had else {}
+        tags = {k: v for k, v in run.tags.items() if there.get(k) != v}
         self._log(run_id, params=params, tags=tags)
-        known = {(i.dataset.name, i.dataset.digest) for i in had.inputs.dataset_inputs}
+        inputs = had.inputs.dataset_inputs if had else ()
+        known = {(i.dataset.name, i.dataset.digest) for i in inputs}
         missing = [i for i in run.inputs if (i.name, i.digest) not in known]
         if missing:
             self._client.log_inputs(run_id, datasets=[_dataset(i) for i in missing])
@@ -115,8 +121,7 @@ class Sender:
             self._log(run_id, rows=rows)
             self._steps[run.key] = reports[-1].epoch
 
-    def _log_final(self, run_id: str, run: TrackedRun) -> None:
-        had = self._client.get_run(run_id).data.metrics
+    def _log_final(self, run_id: str, run: TrackedRun, had: Mapping[str, float]) -> None:
         at = run.finished or time.time()
         rows = [(n, v, at, 0) for n, v in run.metrics.items() if had.get(n) != v]
         self._log(run_id, rows=rows)
@@ -152,17 +157,16 @@ class Sender:
         for path, folder, mark in changed:
             name, content = f"{folder}/{path.name}" if folder else path.name, _digest(path)
             if uploaded.get(name) != content:
-                self._client.log_artifact(run_id, str(path), folder)
+                with local_copy(path) as file:
+                    self._client.log_artifact(run_id, str(file), folder)
                 uploaded[name] = content
             self._seen[run.key, path] = mark
         if json.loads(told) != uploaded:
             self._log(run_id, tags={_ARTIFACTS_TAG: json.dumps(uploaded)})
 
-    def _set_status(self, run_id: str, run: TrackedRun, before: TrackedRun | None) -> None:
-        if before is not None and before.state == run.state:
-            return
+    def _set_status(self, run_id: str, run: TrackedRun, had: str) -> None:
         status = _STATUS[run.state]
-        if self._client.get_run(run_id).info.status == status:
+        if status == had:
             return
         if status in ("RUNNING", "SCHEDULED"):
             self._client.update_run(run_id, status=status)

@@ -1,6 +1,6 @@
 """Checkpoints of one run: written atomically each epoch, read back only if whole and its own."""
 
-import os
+import io
 import pickle
 import re
 import warnings
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from rwood.errors import StudyError
+from rwood.storage import written
 
 KEPT = 2
 """Newest checkpoints kept: if the last one is damaged, the one before it is used."""
@@ -47,7 +48,8 @@ def load_latest(folder: Path, digest: str) -> State | None:
     """
     for epoch, path in reversed(_by_epoch(folder)):
         try:
-            state: State = torch.load(path, map_location="cpu", weights_only=True)
+            with path.open("rb") as file:
+                state: State = torch.load(file, map_location="cpu", weights_only=True)
             found = state["digest"]
         except (RuntimeError, OSError, EOFError, KeyError, ValueError, pickle.UnpicklingError,
                 zipfile.BadZipFile) as error:  # fmt: skip
@@ -70,13 +72,10 @@ def load_latest(folder: Path, digest: str) -> State | None:
 
 def write_tensors(path: Path, state: State) -> None:
     """`torch.save` so that readers see the old file or the new one, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    buffer = io.BytesIO()  # torch says of a full disk something else than that it is full.
+    torch.save(state, buffer)
+    with written(path) as file:
+        file.write(buffer.getbuffer())
 
 
 def _by_epoch(folder: Path) -> list[tuple[int, Path]]:

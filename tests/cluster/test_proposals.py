@@ -227,6 +227,30 @@ def test_too_many_failures_end_the_study(tmp_path: Path, study: StudySpec) -> No
     assert study.cluster.max_failures <= len(trials) < study.cluster.max_failures + 3
 
 
+def test_a_damaged_journal_is_made_anew(tmp_path: Path, study: StudySpec) -> None:
+    drive(study, tmp_path / "a", random.Random(1))
+    journal = tmp_path / "a" / OPTUNA_FILE
+    whole = journal.read_text().count("\n")
+    journal.write_text(journal.read_text()[:-40] + "\n{}\n")
+    (tmp_path / "a" / f"{OPTUNA_FILE}.lock").symlink_to(journal)  # as a killed process leaves it
+    drive(study, tmp_path / "a", random.Random(1))
+    assert journal.read_text().count("\n") == whole
+
+
+def test_a_ledger_that_cannot_write_notes_nothing_more(tmp_path: Path, study: StudySpec) -> None:
+    folder = tmp_path / "a"
+    drive(study, folder, random.Random(1), steps=30)
+    before = {path: path.read_bytes() for path in folder.rglob("trial.json")}
+    number = len(before)
+    in_the_way = folder / "trials" / f"{number:04d}"
+    in_the_way.touch()  # the next trial needs a folder of this name
+    trials = drive(study, folder, random.Random(2))
+    assert number not in trials
+    in_the_way.unlink()
+    whole = outcome(drive(study, tmp_path / "b", random.Random(3)))
+    assert outcome(drive(study, folder, random.Random(4))) == whole
+
+
 def several(study: StudySpec, **changes: Any) -> StudySpec:
     assert study.search is not None
     update = {"objective": ("val/auroc", "val/digit7/fpr95"), **changes}

@@ -1,0 +1,176 @@
+"""Who works on a study whose results lie on an object store, which knows no locks.
+
+A lease is an object `lock/<number>`, made only if it is not there: of several processes that want
+the next number one gets it. Its holder rewrites it every few seconds. Whoever wants a lease that is
+held watches it: rewritten, its holder is alive; not rewritten for `LEASE_S`, the next number may be
+taken. No clocks are compared. A holder that finds a higher number than its own has lost the study,
+and ends.
+"""
+
+import _thread
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from rwood import storage
+from rwood.errors import StudyError
+
+LEASE_FOLDER = "lock"
+LEASE_S = 40.0
+"""A holder that has not renewed its lease for so long has died."""
+BEAT_S = 8.0
+"""Seconds between two renewals."""
+
+
+class Holder(BaseModel):
+    """What a lease says."""
+
+    model_config = ConfigDict(frozen=True)
+
+    process: str
+    """`process <id> on <host>`."""
+    began: float
+    """When that process began, which tells it from a later one of the same number."""
+    renewed: float
+    """Unix seconds by the holder's clock; watchers see that it changes."""
+    released: bool = False
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it is known to be free: given back, or its process died on this host."""
+        return self.released or self.process_lives() is False
+
+    def process_lives(self) -> bool | None:
+        """Whether the process is alive; None if it is not on this host."""
+        number, host = self.process.removeprefix("process ").split(" on ", 1)
+        if host != socket.gethostname():
+            return None
+        try:
+            return psutil.Process(int(number)).create_time() == self.began
+        except psutil.NoSuchProcess:
+            return False
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold the lease of a study while the block runs.
+
+    Raises:
+        StudyError: the store refuses, another process holds the lease, or took it over.
+    """
+    try:
+        number = _take(folder)
+    except StudyError:
+        raise
+    except Exception as error:  # An object store's library raises errors of its own.
+        raise storage.unwritable(folder, error) from error
+    stop, lost = threading.Event(), threading.Event()
+    beat = threading.Thread(target=_renew, args=(folder, number, stop, lost), daemon=True)
+    beat.start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        if lost.is_set():
+            raise StudyError(
+                f"another process took over {folder}: this one did not renew its lease for "
+                f"{LEASE_S:.0f} s"
+            ) from None
+        raise
+    finally:
+        stop.set()
+        beat.join()
+        if not lost.is_set():
+            _write(folder, number, released=True)
+
+
+def last_holder(folder: Path) -> Holder | None:
+    """Who has or had the lease last; None if nobody ever had."""
+    found = _last(folder)
+    return found[1] if found else None
+
+
+def _take(folder: Path) -> int:
+    found = _last(folder)
+    if found is not None and not found[1].is_gone:
+        _watch(folder, *found)
+    number = found[0] + 1 if found else 1
+    if not storage.created(_path(folder, number), _content(released=False)):
+        raise _in_use(folder, last_holder(folder))
+    for old in (folder / LEASE_FOLDER).glob("*"):
+        if int(old.name) < number:
+            old.unlink(missing_ok=True)
+    return number
+
+
+def _watch(folder: Path, number: int, holder: Holder) -> None:
+    """Return once a lease has run out; refuse as soon as it is renewed."""
+    until = time.monotonic() + LEASE_S
+    while time.monotonic() < until:
+        time.sleep(min(1.0, LEASE_S / 10))
+        found = _last(folder)
+        if found is None or (found[0] == number and found[1].is_gone):
+            return
+        if found != (number, holder):
+            raise _in_use(folder, found[1])
+
+
+def _renew(folder: Path, number: int, stop: threading.Event, lost: threading.Event) -> None:
+    """Rewrite the lease until told to stop; interrupt the main thread if it is lost."""
+    while not stop.wait(BEAT_S):
+        try:
+            found = _last(folder)
+            if found is not None and found[0] > number:
+                lost.set()
+                _thread.interrupt_main()
+                return
+            _write(folder, number, released=False)
+        except Exception as error:  # The store may be back at the next beat.
+            logging.getLogger(__name__).warning("the lease was not renewed: %s", error)
+
+
+def _last(folder: Path) -> tuple[int, Holder] | None:
+    """The lease with the highest number."""
+    numbers = sorted(int(path.name) for path in (folder / LEASE_FOLDER).glob("*"))
+    for number in reversed(numbers):
+        path = _path(folder, number)
+        try:
+            return number, Holder.model_validate_json(path.read_bytes())
+        except FileNotFoundError:  # Removed since by whoever took a higher number.
+            return _last(folder)
+        except ValidationError as error:
+            raise StudyError(f"{path} is no lease of this version of rwood: remove it") from error
+    return None
+
+
+def _path(folder: Path, number: int) -> Path:
+    return folder / LEASE_FOLDER / f"{number:06d}"
+
+
+def _write(folder: Path, number: int, *, released: bool) -> None:
+    _path(folder, number).write_bytes(_content(released=released))
+
+
+def _content(*, released: bool) -> bytes:
+    holder = Holder(
+        process=f"process {os.getpid()} on {socket.gethostname()}",
+        began=psutil.Process().create_time(),
+        renewed=time.time(),
+        released=released,
+    )
+    return holder.model_dump_json().encode()
+
+
+def _in_use(folder: Path, holder: Holder | None) -> StudyError:
+    who = holder.process if holder else "another process"
+    return StudyError(
+        f"{folder} is in use by {who}; wait for it, or choose another --results",
+        folder=str(folder),
+    )

@@ -1,0 +1,224 @@
+"""What the driver of a large study costs: `python tests/benchmarks/scale.py [--trials N ...]`.
+
+Trainings are simulated, the driver is not: a real study folder, ledger, proposals, early stopping,
+journal, screen, and a real MLflow store. With `--controller loop` a plain loop stands for Tune and
+holds `--concurrent` trials open; with `tune` Ray Tune itself runs them, in actors that report at
+once. Every size runs in a process of its own.
+"""
+
+import argparse
+import json
+import math
+import os
+import random
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+EPOCHS = 9
+KEYS = ("trials", "wall s", "trials/s", "CPU ms", "ask ms", "tell ms", "journal ms", "ledger ms",
+        "stop ms", "screen ms", "mlflow runs", "mlflow ms", "restart s", "RSS MiB")  # fmt: skip
+
+
+def value(params: dict[str, Any], epoch: int) -> float:
+    """A smooth objective in two knobs."""
+    tau, shift = params["loss.temperature"], params["loss.between_shift"]
+    return 90 - 40 * abs(tau - 0.2) - abs(shift - 2) + math.log(epoch)
+
+
+def report(params: dict[str, Any], epoch: int) -> str:
+    """An epoch as a worker sends it: ten metrics, like a study with three validation sets."""
+    sets = ("", "tin/", "texture/")
+    metrics = {f"val/{s}{name}": value(params, epoch) for s in sets for name in ("auroc", "fpr95")}
+    metrics |= {"train/loss": 1 / epoch, "train/lr": 0.1, "sys/images_per_s": 1000.0,
+                "sys/train_seconds": 1.0}  # fmt: skip
+    return json.dumps({"epoch": epoch, "time": time.time(), "metrics": metrics})
+
+
+class Clock:
+    """Seconds spent in a few functions, by name."""
+
+    def __init__(self) -> None:
+        """Nothing spent."""
+        self.spent: dict[str, float] = defaultdict(float)
+        self.calls: dict[str, int] = defaultdict(int)
+
+    def watch(self, kind: type, method: str, name: str) -> None:
+        """Time every call of a method."""
+        real = getattr(kind, method)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return real(*args, **kwargs)
+            finally:
+                self.spent[name] += time.perf_counter() - began
+                self.calls[name] += 1
+
+        setattr(kind, method, timed)
+
+
+class Plain:
+    """What early stopping reads of a Tune trial."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        """Keep the trial's settings."""
+        self.config = config
+
+
+def loop(study: Any, ledger: Any, proposals: Any, *_: Any) -> None:
+    """Tune's part, played by a loop: open trials up to the limit, one epoch of a random one."""
+    from rwood.cluster.early_stopping import Halving
+    from rwood.cluster.relay import REPORT
+
+    halving, order = Halving(ledger), random.Random(0)
+    names: list[str] = []
+    live: dict[str, tuple[dict[str, Any], int]] = {}
+    finished, count = False, 0
+    while True:
+        while len(live) < study.cluster.max_concurrent and not finished:
+            name = f"t{count}"
+            config = proposals.suggest(name)
+            if not isinstance(config, dict):
+                finished = isinstance(config, str)
+                break
+            live[name], count = (config, 0), count + 1
+            names.append(name)
+        if not live:
+            return
+        at = order.randrange(len(names))
+        name = names[at]
+        config, epoch = live[name]
+        live[name] = (config, epoch + 1)
+        result = {REPORT: report(config["params"], epoch + 1)}
+        decision = halving.on_trial_result(None, Plain(config), result)
+        if decision == "STOP" or epoch + 1 == EPOCHS:
+            proposals.on_trial_complete(name, result)
+            del live[name]
+            names[at] = names[-1]
+            names.pop()
+
+
+def instant(study: Any, folder: Path, data_root: Path) -> Any:
+    """A Tune trainable that reports every epoch at once."""
+    from ray import tune
+
+    epochs, told = EPOCHS, report
+
+    def train(config: dict[str, Any]) -> None:
+        for epoch in range(1, epochs + 1):
+            tune.report({"report": told(config["params"], epoch)})
+
+    return tune.with_resources(train, {"cpu": 0.01})
+
+
+def one(trials: int, asked: argparse.Namespace) -> None:
+    """Run one study and print its costs."""
+    warnings.simplefilter("ignore")
+    from rich.console import Console
+
+    from rwood.cluster import early_stopping, journal, ledger, mirror, proposals, stages, tuner
+    from rwood.progress import Lines
+    from rwood.tracking import sender
+    from tests.tiny import tiny
+
+    clock = Clock()
+    clock.watch(proposals.Proposals, "_ask", "ask")
+    clock.watch(proposals.Proposals, "_tell", "tell")
+    clock.watch(journal.Journal, "add", "journal")
+    clock.watch(ledger.Ledger, "_put", "put")
+    clock.watch(early_stopping.Halving, "_is_weak", "stop")
+    clock.watch(mirror.Mirror, "trial", "mirror")
+    clock.watch(Lines, "trial", "screen")
+    clock.watch(sender.Sender, "send", "mlflow")
+    if asked.controller == "loop":
+        tuner._tune = loop
+        stages.Study._connect = lambda self: None
+    else:
+        tuner._trainable = instant
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        study = tiny(
+            folder,
+            name=f"scale-{trials}-{random.SystemRandom().randrange(10**9)}",
+            run__epochs=EPOCHS,
+            search__trials=trials,
+            search__sampler=asked.sampler,
+            search__early_stopping={"grace_epochs": 1, "reduction": 3},
+            cluster__max_concurrent=asked.concurrent,
+        )
+        place = stages.Place(folder / "results", folder, None, asked.tracking_uri)
+        quiet = Lines(study, Console(file=(folder / "screen").open("w")))
+        with stages.open_study(study, place, quiet) as opened:
+            began, cpu = time.perf_counter(), time.process_time()
+            opened.search()
+            searched, cpu = time.perf_counter() - began, time.process_time() - cpu
+            opened._mirror._tracker.flush(asked.drain)
+            row = costs(clock, study, folder / "results" / study.name, searched, cpu)
+            print("ROW" + json.dumps(dict(zip(KEYS, row, strict=True))), flush=True)
+            shutil.rmtree(scratch, ignore_errors=True)
+            os._exit(0)  # Without what MLflow did not take in time.
+
+
+def costs(clock: Clock, study: Any, folder: Path, searched: float, cpu: float) -> list[float]:
+    """One row; times a restart, which reads everything back."""
+    import psutil
+
+    from rwood.cluster.ledger import Ledger
+    from rwood.cluster.proposals import OPTUNA_FILE, Proposals
+
+    trials, memory = study.search.trials, psutil.Process().memory_info().rss / 2**20
+    each = {name: 1000 * spent / trials for name, spent in clock.spent.items()}
+    each["put"] -= each["mirror"] + each["screen"]  # The ledger tells them of every change.
+    sent = clock.calls["mlflow"]
+    request = 1000 * clock.spent["mlflow"] / max(sent, 1)
+    began = time.perf_counter()
+    ledger = Ledger(study, folder, lambda trial: None)
+    Proposals(ledger, folder / OPTUNA_FILE)
+    again = time.perf_counter() - began
+    assert len(ledger.trials) == trials
+    assert {trial.state for trial in ledger.trials.values()} == {"complete", "stopped"}
+    return [trials, searched, trials / searched, 1000 * cpu / trials, each["ask"],
+            each["tell"] - each["journal"], each["journal"], each["put"], each["stop"],
+            each["screen"], sent, request, again, memory]  # fmt: skip
+
+
+def main() -> None:
+    """Print the growth curve."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, nargs="+", default=[100, 1000, 5000])
+    parser.add_argument("--concurrent", type=int, default=64)
+    parser.add_argument("--sampler", choices=("random", "tpe"), default="random")
+    parser.add_argument("--controller", choices=("loop", "tune"), default="loop")
+    parser.add_argument("--tracking-uri", help="an MLflow server; else SQLite")
+    parser.add_argument("--drain", type=float, default=3600, help="seconds that MLflow may take")
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.one:
+        one(asked.trials[0], asked)
+        return
+    print(f"{asked.sampler}, {asked.concurrent} at a time, {EPOCHS} epochs, {asked.controller}; "
+          "ms are per trial")  # fmt: skip
+    print("| " + " | ".join(KEYS) + " |\n|" + " --: |" * len(KEYS), flush=True)
+    for trials in asked.trials:
+        words = [sys.executable, __file__, "--one", "--trials", str(trials), "--concurrent",
+                 str(asked.concurrent), "--sampler", asked.sampler, "--controller",
+                 asked.controller, "--drain", str(asked.drain)]  # fmt: skip
+        words += ["--tracking-uri", asked.tracking_uri] if asked.tracking_uri else []
+        done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
+        row = json.loads(done.stdout.partition("ROW")[2])
+        cells = (f"{cell:,.0f}" if cell >= 100 else f"{cell:.2f}" for cell in row.values())
+        print("| " + " | ".join(cells) + " |", flush=True)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(f"(CPU in all {used.ru_utime + used.ru_stime:.0f} s)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""Real processes are killed, by number, on a real cluster; the study must not show it.
+
+Each test breaks several things in one study and compares it with an undisturbed one.
+"""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.driver import (
+    Driver,
+    assert_logged_once,
+    epochs,
+    outcome,
+    trainers,
+    wait_until,
+)
+from tests.tiny import write_tiny
+
+SINGLE: dict[str, Any] = {"run__epochs": 8, "search__trials": 6}
+GROUP: dict[str, Any] = {
+    "run__epochs": 6,
+    "search__trials": 2,
+    "search__early_stopping": None,
+    "cluster__workers": 2,
+    "cluster__max_concurrent": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...]]:
+    """The study of one-worker trials as a laptop runs it: a private Ray, nothing broken."""
+    folder = tmp_path_factory.mktemp("calm")
+    Driver("search", write_tiny(folder, name="calm", **SINGLE)).ended()
+    found = outcome(folder / "results" / "calm")
+    assert {trial[2] for trial in found} == {"complete", "stopped"}
+    return found
+
+
+@pytest.fixture(scope="module")
+def calm_group(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...]]:
+    """The study of two-worker trials, likewise."""
+    folder = tmp_path_factory.mktemp("calm")
+    Driver("search", write_tiny(folder, name="calm-group", **GROUP)).ended()
+    return outcome(folder / "results" / "calm-group")
+
+
+def test_workers_nodes_and_mlflow_die(
+    cluster: Any, calm: list[tuple[Any, ...]], tmp_path: Path
+) -> None:
+    """A worker in mid-epoch, the MLflow server, a node, and another node that is preempted."""
+    folder = tmp_path / "results" / "lost"
+    driver = Driver("search", write_tiny(tmp_path, name="lost", **SINGLE), cluster)
+    driver.until("an epoch of trial 0", lambda: epochs(folder, 0) >= 1)
+    trainers(cluster)[0].kill()
+    driver.until("an epoch of trial 1", lambda: epochs(folder, 1) >= 1)
+    cluster.stop("mlflow")
+    driver.until("an epoch of trial 2", lambda: epochs(folder, 2) >= 1)
+    cluster.kill("worker-1")
+    cluster.start("mlflow", "worker-1")
+    # A spot node is asked to leave: what trains on it goes on elsewhere from its last epoch.
+    os.kill(cluster.pid("worker-2"), signal.SIGTERM)
+    driver.ended()
+    cluster.start("worker-2")
+    assert outcome(folder) == calm
+    assert_logged_once(cluster, folder)
+
+
+def test_drivers_die_and_the_database_goes_away(
+    cluster: Any, calm: list[tuple[Any, ...]], tmp_path: Path
+) -> None:
+    """The driver killed at random moments, told to end, and doubled; a checkpoint damaged."""
+    file = write_tiny(tmp_path, name="driven", **SINGLE)
+    folder = tmp_path / "results" / "driven"
+    moment = random.Random(7)
+    for number in (0, 2):
+        driver = Driver("run", file, cluster)
+        driver.until(f"an epoch of trial {number}", lambda n=number: epochs(folder, n) >= 1)
+        time.sleep(moment.uniform(0, 1))
+        driver.kill()
+    newest = max(folder.glob("trials/*/epoch-*.pt"), key=lambda path: path.stat().st_mtime)
+    newest.write_bytes(newest.read_bytes()[:1000])
+    cluster.stop("postgres")
+    driver = Driver("run", file, cluster)
+    driver.until("trial 3", lambda: epochs(folder, 3) >= 1)
+    second = Driver("run", file, cluster).ended(2)
+    assert f"is in use by process {driver.process.pid} on {os.uname().nodename}" in second
+    driver.process.terminate()
+    assert "interrupted; what ran is saved, the same command goes on" in driver.ended(143)
+    cluster.start("postgres")
+    driver = Driver("run", file, cluster)
+    driver.until("a rerun's epoch", lambda: any(folder.glob("runs/*/epoch-*.pt")))
+    driver.kill()
+    Driver("run", file, cluster).ended()
+    assert outcome(folder) == calm
+    assert_logged_once(cluster, folder)
+    assert "nothing is left to do" in Driver("run", file, cluster).ended()
+
+
+def test_a_group_loses_a_rank_and_a_node(
+    cluster: Any, calm_group: list[tuple[Any, ...]], tmp_path: Path
+) -> None:
+    """Trials of two workers: one rank killed in mid-epoch, then the node of the trial's actor."""
+    file = write_tiny(tmp_path, name="group", **GROUP)
+    folder = tmp_path / "results" / "group"
+    driver = Driver("search", file, cluster)
+    driver.until("an epoch of trial 0", lambda: epochs(folder, 0) >= 1)
+    trainers(cluster, "ray::RayTrainWorker")[-1].kill()
+    driver.until("an epoch of trial 1", lambda: epochs(folder, 1) >= 1)
+    home = next(name for name in cluster.names if trainers(cluster, "ray::GroupTrial", name))
+    cluster.kill(home)
+    cluster.start(home)
+    driver.ended()
+    assert outcome(folder) == calm_group
+    assert_logged_once(cluster, folder)
+
+
+def test_a_full_disk_ends_in_a_sentence(
+    cluster: Any, calm: list[tuple[Any, ...]], tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "results") as fill:
+        file = write_tiny(tmp_path, name="full", **SINGLE)
+        folder = tmp_path / "results" / "full"
+        driver = Driver("search", file, cluster)
+        driver.until("an epoch of trial 1", lambda: epochs(folder, 1) >= 1)
+        fill()
+        said = driver.ended(2)
+        assert "cannot be written: " in said
+        assert "the same command goes on" in said
+        fill(0)
+        Driver("search", file, cluster).ended()
+        assert outcome(folder) == calm
+        assert_logged_once(cluster, folder)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_trials_that_fail_are_recorded_and_too_many_end_the_study(
+    cluster: Any, tmp_path: Path, workers: int
+) -> None:
+    changes: dict[str, Any] = {
+        "name": f"failing-{workers}",
+        "run__epochs": 1,
+        "search__trials": 3,
+        "search__space": {"optimizer.lr": {"low": 0.05, "high": 1e30, "log": True}},
+        "search__sampler": "random",
+        "search__early_stopping": None,
+        "cluster__workers": workers,
+        "cluster__max_concurrent": 1,
+    }
+    file = write_tiny(tmp_path, **changes, cluster__max_failures=1)
+    folder = tmp_path / "results" / changes["name"]
+    said = Driver("search", file, cluster).ended(2)
+    assert "1 trials failed (cluster.max_failures is 1; raise it to go on)" in said
+    assert "NonFiniteLossError: the loss became" in said
+    assert outcome(folder)[0][2] == "complete"
+    write_tiny(tmp_path, **changes, cluster__max_failures=5)
+    Driver("search", file, cluster).ended()
+    states = [trial[2] for trial in outcome(folder)]
+    assert len(states) == 3
+    assert set(states) == {"complete", "failed"}
+    assert_logged_once(cluster, folder)
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Any]:
+    """A disk of 32 MiB where we may mount one; else a folder that takes no further trial.
+
+    Yields:
+        A function: `fill()` takes the room, `fill(0)` gives it back.
+    """
+    folder.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(folder)]
+    mounted = os.getuid() == 0 and subprocess.run(words, capture_output=True).returncode == 0
+    ballast = folder / "ballast"
+
+    def fill(size: int = 2**30) -> None:
+        if not mounted:
+            for number in range(2, 20):
+                path = next(folder.glob("*/trials")) / f"{number:04d}"
+                path.unlink() if size == 0 and path.is_file() else None
+                if size and not path.exists():
+                    path.touch()
+            return
+        with ballast.open("wb") as file:
+            try:
+                for _ in range(size // 2**16):
+                    file.write(bytes(2**16))
+                    file.flush()
+            except OSError:
+                pass
+
+    try:
+        yield fill
+    finally:
+        if mounted:
+            subprocess.run(["umount", "-l", str(folder)], check=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        wait_until("the disk is gone", lambda: not folder.exists())
