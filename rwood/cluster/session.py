@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rwood.errors import RwoodError
 
@@ -77,6 +78,8 @@ def session(address: str | None, *, log: Path, cpus: int | None = None) -> Itera
 def _connect(address: str | None, cpus: int | None) -> None:
     import ray
 
+    # What Ray says of lost workers and nodes goes to the log as well; it has no switch for that.
+    ray._private.worker.print_to_stdstream = _log_instead
     ours = signal.getsignal(signal.SIGTERM)
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -101,6 +104,10 @@ def _connect(address: str | None, cpus: int | None) -> None:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             what = f"cannot connect to Ray at {address}" if address else "cannot start Ray here"
             raise RwoodError(f"{what}: {lines[0]}", address=address) from error
+
+
+def _log_instead(told: dict[str, Any], ignore_prefix: bool) -> None:
+    logging.getLogger("ray").warning("\n".join(told["lines"]))
 
 
 def quiet(log: Path) -> None:

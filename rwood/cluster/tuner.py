@@ -94,8 +94,10 @@ def _trainable(study: StudySpec, folder: Path, data_root: Path) -> Any:
     cluster = study.cluster
     fixed: dict[str, Any] = {"study": study, "folder": folder, "data_root": data_root}
     if cluster.workers > 1:
-        # The inner run holds the resources; the outer actor only listens.
-        return tune.with_resources(tune.with_parameters(GroupTrial, **fixed), {"cpu": 0.001})
+        # The inner run holds the CPUs; the outer actor only listens. Of CPUs it takes nothing, or
+        # two workers would wait for ever on two cores; Tune wants it to take something.
+        listener = tune.PlacementGroupFactory([{"memory": 1}])
+        return tune.with_resources(tune.with_parameters(GroupTrial, **fixed), listener)
     resources: dict[str, float] = {"cpu": cluster.cpus_per_worker}
     if cluster.gpus_per_worker:
         resources["gpu"] = cluster.gpus_per_worker
