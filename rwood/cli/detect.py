@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from rwood.cli.options import AsJson
+from rwood.storage import local_copy, place
 
 app = typer.Typer()
 
@@ -15,7 +16,12 @@ app = typer.Typer()
 @app.command()
 def detect(
     detector: Annotated[
-        Path, typer.Argument(help="A detector folder, e.g. results/digits/detector.")
+        Path,
+        typer.Argument(
+            help="A detector's folder, e.g. results/digits/detector, or s3://..., gs://...",
+            parser=place,
+            metavar="DETECTOR",
+        ),
     ],
     images: Annotated[list[Path], typer.Argument(help="Image files or folders.")],
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
@@ -26,7 +32,8 @@ def detect(
     from rwood.detector import find_images, load_detector, verdicts_csv
     from rwood.training.worker import best_device
 
-    loaded = load_detector(detector, device=best_device())
+    with local_copy(detector) as folder:
+        loaded = load_detector(folder, device=best_device())
     verdicts = list(verdicts_on(loaded, find_images(images)))
     if as_json:
         rows = [asdict(v) | {"path": str(v.path)} for v in verdicts]

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rwood.tracked import TrackedRun
-from rwood.tracking.client import reason, without_password
+from rwood.tracking.client import reason, without_login, without_password
 from rwood.tracking.sender import Sender
 
 _RETRY_S = 2.0
@@ -24,7 +24,7 @@ class Tracker:
 
     def __init__(self, uri: str, experiment: str, artifacts: Path | None = None) -> None:
         """Start the sending thread; nothing is awaited here."""
-        self.uri = uri
+        self.uri = without_login(uri)
         self._experiment = experiment
         self._artifacts = artifacts
         self._wanted: dict[str, TrackedRun] = {}

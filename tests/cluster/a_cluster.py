@@ -55,7 +55,9 @@ def cluster(cpus: int = 4, **extra: str) -> Iterator[Cluster]:
     ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_"))}
     environment |= {
+        "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # listen on the loopback only
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}",
         "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
     }
