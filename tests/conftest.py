@@ -34,3 +34,21 @@ def shared_data() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return folder
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[dict[str, str]]:
+    """An S3 server for all tests; its environment."""
+    from tests.an_object_store import object_store
+
+    with object_store() as environment:
+        yield environment
+
+
+@pytest.fixture
+def bucket(object_store: dict[str, str]) -> Path:
+    """An empty prefix on the S3 server."""
+    from rwood.storage import place
+    from tests.an_object_store import new_bucket
+
+    return place(f"{new_bucket()}/results")

@@ -2,7 +2,7 @@
 
 import typer
 
-from rwood.cli import checkpoints, compare, data, detect, status, study
+from rwood.cli import checkpoints, compare, data, detect, status, study, submit
 
 app = typer.Typer(
     help="Which temperature and margins should ReweightOOD train with, and how good is it then?",
@@ -12,6 +12,7 @@ app = typer.Typer(
 )
 app.add_typer(study.app)
 app.add_typer(status.app)
+app.add_typer(submit.app)
 app.add_typer(checkpoints.app)
 app.add_typer(compare.app)
 app.add_typer(detect.app)

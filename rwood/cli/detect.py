@@ -10,6 +10,7 @@ import typer
 
 from rwood.cli.options import AsJson
 from rwood.errors import SpecError
+from rwood.storage import local_copy, place
 
 if TYPE_CHECKING:
     from rwood.detector import Card, Verdict
@@ -20,7 +21,12 @@ app = typer.Typer()
 @app.command()
 def detect(
     detector: Annotated[
-        Path, typer.Argument(help="A detector folder, e.g. results/digits/detector.")
+        Path,
+        typer.Argument(
+            help="A detector's folder, e.g. results/digits/detector, or s3://..., gs://...",
+            parser=place,
+            metavar="DETECTOR",
+        ),
     ],
     images: Annotated[list[Path], typer.Argument(help="Image files or folders.")],
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
@@ -33,7 +39,8 @@ def detect(
 
     if csv and as_json:
         raise SpecError("rwood detect takes --csv or --json, not both")
-    loaded = load_detector(detector, device=best_device())
+    with local_copy(detector) as folder:
+        loaded = load_detector(folder, device=best_device())
     verdicts: list[Verdict] = []
 
     def counted() -> Iterator["Verdict"]:

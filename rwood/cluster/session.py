@@ -77,10 +77,15 @@ def session(address: str | None, *, log: Path, cpus: int | None = None) -> Itera
 
 def _connect(address: str | None, cpus: int | None) -> None:
     import ray
+    from ray._private import ray_constants
 
     # What Ray says of lost workers and nodes goes to the log as well; it has no switch for that.
     ray._private.worker.print_to_stdstream = _log_instead
     ours = signal.getsignal(signal.SIGTERM)
+    if address is None:
+        # As Ray does on macOS and Windows; elsewhere even a private Ray listens on every interface.
+        os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
+        ray_constants.ENABLE_RAY_CLUSTER = False
     for attempt in range(1, ATTEMPTS + 1):
         try:
             with warnings.catch_warnings():

@@ -44,7 +44,7 @@ def save_model(folder: Path, path: Path, model: Any = None) -> None:
             path,
             loader_module=served.__name__,
             data_path=str(folder),
-            code_paths=[str(Path(rwood.__file__).parent), str(_metadata(Path(scratch)))],
+            code_paths=[str(Path(rwood.__file__).parent), str(rwood.write_metadata(Path(scratch)))],
             mlflow_model=model,
             signature=_signature(),
             input_example=pd.DataFrame({served.COLUMN: [_example(card)]}),
@@ -127,12 +127,3 @@ def _example(card: Card) -> str:
     file = io.BytesIO()
     Image.fromarray(np.tile(ramp, (len(ramp), 1))).save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()
-
-
-def _metadata(scratch: Path) -> Path:
-    """What tells rwood its own version where it was never installed."""
-    folder = scratch / f"rwood-{rwood.__version__}.dist-info"
-    folder.mkdir()
-    text = f"Metadata-Version: 2.1\nName: rwood\nVersion: {rwood.__version__}\n"
-    (folder / "METADATA").write_text(text, encoding="utf-8")
-    return folder

@@ -5,7 +5,7 @@ of its own sends what is missing, and saying the same again changes nothing. If 
 the study goes on; what could not be sent goes with the next start.
 """
 
-from rwood.tracking.client import local_uri
+from rwood.tracking.client import local_uri, without_password
 from rwood.tracking.registry import CHAMPION_ALIAS, register_champion
 from rwood.tracking.summary import read_champion_and_base, read_summary
 from rwood.tracking.tracker import Tracker
@@ -17,4 +17,5 @@ __all__ = [
     "read_champion_and_base",
     "read_summary",
     "register_champion",
+    "without_password",
 ]

@@ -4,6 +4,7 @@ import os
 import warnings
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 KEY_TAG = "rwood.key"
 """Tag that names a run within its experiment, for ever: `<study id>/search/<trial>`, ..."""
@@ -39,6 +40,20 @@ def all_runs(client: Any, experiment_id: str) -> list[Any]:
         token = page.token
         if not token:
             return found
+
+
+def without_login(uri: str) -> str:
+    """The address of a server without its login, which goes to MLflow by the environment.
+
+    An address is said in messages and logs, by MLflow too; its login shall not be. A database's
+    address keeps its own.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https") or parts.username is None:
+        return uri
+    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
+    return without_password(uri)
 
 
 def without_password(uri: str) -> str:

@@ -9,7 +9,14 @@ from typing import Any
 from rwood.errors import StudyError
 from rwood.results import StudySummary
 from rwood.spec.benchmark import METRICS
-from rwood.tracking.client import KEY_TAG, all_runs, connect, reason, without_password
+from rwood.tracking.client import (
+    KEY_TAG,
+    all_runs,
+    connect,
+    reason,
+    without_login,
+    without_password,
+)
 
 _METRICS = tuple(f"{part}/{metric}" for part in ("near", "far") for metric in METRICS)
 _CHAMPION, _BASE = "champion", "base"
@@ -143,6 +150,7 @@ def _fetch(uri: str, experiment: str) -> Sequence[Any]:
             f"there is no MLflow store {store}: name the folder of a study that ran by --results, "
             "or a server by --tracking-uri"
         )
+    uri = without_login(uri)
     shown = without_password(uri)
     from mlflow.exceptions import MlflowException
 

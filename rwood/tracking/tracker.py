@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rwood.tracked import TrackedRun
-from rwood.tracking.client import reason, without_password
+from rwood.tracking.client import reason, without_login, without_password
 from rwood.tracking.sender import Sender
 
 _RETRY_S = 2.0
@@ -32,7 +32,7 @@ class Tracker:
         tags: Mapping[str, str] | None = None,
     ) -> None:
         """Start the sending thread; nothing is awaited here."""
-        self.uri = uri
+        self.uri = without_login(uri)
         self._experiment = experiment
         self._tags = dict(tags or {})
         self._artifacts = artifacts

@@ -1,0 +1,106 @@
+"""`rwood submit`: a study as a job on a Ray cluster."""
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rwood.cli.options import AsJson, File
+from rwood.errors import SpecError
+from rwood.storage import place
+
+if TYPE_CHECKING:
+    from rwood.cluster.submit import JobServer, Submission
+
+app = typer.Typer()
+
+OnCluster = "as the cluster's nodes see it"
+
+
+@app.command()
+def submit(
+    file: File,
+    address: Annotated[
+        str,
+        typer.Option(
+            help="The head node's dashboard, e.g. http://head:8265.",
+            envvar="RAY_API_SERVER_ADDRESS",
+            show_envvar=True,
+        ),
+    ],
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            help=f"Folder for results, {OnCluster}, or s3://..., gs://...",
+            parser=place,
+            metavar="FOLDER",
+        ),
+    ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help=f"Image sets, {OnCluster}; default: its RWOOD_DATA.")
+    ] = None,
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="An MLflow server; default: its MLFLOW_TRACKING_URI.")
+    ] = None,
+    code: Annotated[
+        bool, typer.Option("--code", help="Send this rwood along, in place of the cluster's.")
+    ] = False,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not follow the job.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Tell of the study's last job.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="End the study's job.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run the study as a job on a Ray cluster; follow it, ask after it, stop it."""
+    from rwood.data.image_sets import check_known
+    from rwood.spec.load import load_study
+
+    if status and stop:
+        raise SpecError("rwood submit takes --status or --stop, not both")
+    study = load_study(file)
+    check_known(study.benchmark)
+    if results is None and not (status or stop):
+        raise SpecError(f"rwood submit needs --results: the results folder {OnCluster}")
+    from rwood.cluster.submit import JobServer
+
+    server = JobServer(address)
+    if results is None or status or stop:
+        _tell(server.stop(study.name) if stop else server.latest(study.name), as_json)
+        return
+    made = server.submit(
+        study, results=results, data_root=data_root, tracking_uri=tracking_uri, code=code
+    )
+    if no_wait:
+        _tell(made, as_json)
+        return
+    typer.echo(f"{made.id} at {server.address}", err=True)
+    ended = _follow(server, made.id, file, as_json)
+    _tell(ended, as_json)
+    raise typer.Exit(ended.exit_code if ended.exit_code is not None else 1)
+
+
+def _follow(server: "JobServer", id: str, file: Path, quiet: bool) -> "Submission":
+    try:
+        return server.follow(id, lambda text: typer.echo(text, nl=False, err=quiet))
+    except KeyboardInterrupt:
+        typer.echo(
+            f"rwood: the job goes on; ask with rwood submit {file} --status, end it with --stop",
+            err=True,
+        )
+        raise typer.Exit(130) from None
+
+
+def _tell(job: "Submission", as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(asdict(job), indent=1))
+        return
+    line = f"{job.id}: {job.state.lower()}"
+    if job.started is not None:
+        line += f", started {time.strftime('%F %T', time.localtime(job.started))}"
+    if job.ended is not None:
+        line += f", ended {time.strftime('%F %T', time.localtime(job.ended))}"
+    if job.exit_code:
+        line += f", exit code {job.exit_code}"
+    typer.echo(line)

@@ -1,0 +1,84 @@
+"""A study on an object store, killed and taken up again; and nothing of it holds a secret."""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rwood.storage import local_copy
+from tests.an_object_store import SECRET
+from tests.tiny import write_tiny
+
+PASSWORD, TOKEN = "planted-mlflow-password", "planted-ray-token"
+PLANTED = (SECRET, PASSWORD, TOKEN)
+
+
+@pytest.fixture
+def environment(object_store: dict[str, str]) -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_"))}
+    return {**kept, "RAY_AUTH_TOKEN": TOKEN, "MLFLOW_TRACKING_PASSWORD": PASSWORD,
+            "RAY_TMPDIR": tempfile.mkdtemp(prefix="rw")}  # fmt: skip
+
+
+def test_a_study_on_an_object_store_survives_and_keeps_no_secret(
+    tmp_path: Path, bucket: Path, environment: dict[str, str]
+) -> None:
+    file = write_tiny(tmp_path, run__epochs=4, search__trials=3)
+    command = [sys.executable, "-m", "rwood", "run", file.name, "--results", str(bucket)]
+    away = f"http://me:{PASSWORD}@127.0.0.1:9"
+    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    kwargs: Any = {"cwd": tmp_path, "env": environment, "text": True}
+
+    refused = subprocess.run(command, capture_output=True, **kwargs)
+    assert refused.returncode == 2
+    assert "need an MLflow server: name it by --tracking-uri" in refused.stderr
+
+    first = subprocess.Popen(
+        [*command, "--tracking-uri", away], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        **kwargs,
+    )  # fmt: skip
+    assert first.stdout is not None
+    said = ""
+    for line in first.stdout:
+        said += line
+        if "trial 0" in line:
+            break
+    first.kill()
+    first.wait()
+    assert "trial 0" in said, said
+    assert (bucket / "tiny" / "trials" / "0000" / "encoder.pt").exists()
+
+    second = subprocess.run([*command, "--tracking-uri", away], capture_output=True, **kwargs)
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert re.search(r"\[search\] [12] of 3 trials to run", second.stdout)
+    assert "MLflow at http://127.0.0.1:9 did not take" in second.stdout
+    third = subprocess.run([*command, "--tracking-uri", store], capture_output=True, **kwargs)
+    assert third.returncode == 0, third.stdout + third.stderr
+    assert "[search] 0 of 3 trials to run" in third.stdout
+    fourth = subprocess.run([*command, "--tracking-uri", store], capture_output=True, **kwargs)
+    assert "nothing is left to do" in fourth.stdout
+    status = subprocess.run(
+        [*command[:3], "status", file.name, "--results", str(bucket)],
+        capture_output=True, **kwargs,
+    )  # fmt: skip
+    assert "study tiny: finished" in status.stdout
+
+    for text in (said, *(p.stdout + p.stderr for p in (second, third, fourth, status))):
+        assert not any(secret in text for secret in PLANTED)
+    with local_copy(bucket) as results:
+        left = [p for p in results.rglob("*") if p.is_file()]
+        names = {p.relative_to(results / "tiny").as_posix() for p in left}
+        assert {"study.json", "champion.yaml", "report.html", "benchmark.csv", "rwood.log",
+                "optuna.journal", "detector/detector.json"} <= names  # fmt: skip
+        left += [p for p in tmp_path.rglob("*") if p.is_file()]
+        logs = [p for p in Path(environment["RAY_TMPDIR"]).rglob("*") if p.is_file()]
+        assert {"mlflow.db", "MLmodel"} <= {p.name for p in left}
+        assert any("raylet" in p.name for p in logs)
+        for path in left + logs:
+            content = path.read_bytes()
+            assert not any(secret.encode() in content for secret in PLANTED), path
