@@ -8,6 +8,7 @@ import pytest
 from rwood.cluster import nodes
 from rwood.cluster.versions import versions
 from rwood.errors import StudyError
+from rwood.spec.benchmark import FolderSet
 from tests.tiny import tiny
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -34,8 +35,7 @@ def test_images_and_versions_that_a_node_lacks(tmp_path: Path) -> None:
     benchmark = tiny(tmp_path).benchmark
     probe = tmp_path / "probe"
     probe.write_text("text")
-    own = benchmark.model_copy(update={"far": {"mine": {"folder": "mine"}}})
-    own = type(benchmark).model_validate(own.model_dump(mode="json"))
+    own = benchmark.model_copy(update={"far": {"mine": FolderSet(folder="mine")}})
     said = nodes.problem_here(probe, "text", own, tmp_path, versions())
     assert said is not None
     assert said.startswith("lacks images: ")
