@@ -205,12 +205,21 @@ def _first_line(error: Exception) -> str:
 def _copy(source: Path, target: Path) -> None:
     """A file or a folder, from here to there or from there to here."""
     if source.is_dir():
-        for child in source.iterdir():
-            _copy(child, target / child.name)
+        for name in _names(source):
+            _copy(source / name, target / name)
         return
     if not is_remote(target):
         target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(source.read_bytes())
+
+
+def _names(folder: Path) -> list[str]:
+    """Files below a folder, without the empty objects `folder/` by which some tools mark one."""
+    if not is_remote(folder):
+        return [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
+    root = _key(folder).rstrip("/") + "/"
+    keys = [key for key in _filesystem(folder).find(root) if not key.endswith("/")]
+    return [key.removeprefix(root) for key in keys]
 
 
 def _filesystem(path: Path) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rwood import results
+from rwood import results, storage
 from rwood.errors import NonFiniteLossError, RwoodError, SpecError, StudyError
 from rwood.results import (
     BenchmarkTable,
@@ -67,7 +67,7 @@ def test_a_failed_write_leaves_the_old_file(
     def full(fd: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(results.os, "fsync", full)
+    monkeypatch.setattr(storage.os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         results.write_atomically(path, "new")
     assert path.read_text() == "old"

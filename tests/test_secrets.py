@@ -2,9 +2,11 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,12 @@ PLANTED = (SECRET, PASSWORD, TOKEN)
 
 
 @pytest.fixture
-def environment(object_store: dict[str, str]) -> dict[str, str]:
+def environment(object_store: dict[str, str]) -> Iterator[dict[str, str]]:
+    logs = tempfile.mkdtemp(prefix="rw")  # short: Ray puts sockets below it
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_"))}
-    return {**kept, "RAY_AUTH_TOKEN": TOKEN, "MLFLOW_TRACKING_PASSWORD": PASSWORD,
-            "RAY_TMPDIR": tempfile.mkdtemp(prefix="rw")}  # fmt: skip
+    yield {**kept, "RAY_AUTH_TOKEN": TOKEN, "MLFLOW_TRACKING_PASSWORD": PASSWORD,
+           "RAY_TMPDIR": logs}  # fmt: skip
+    shutil.rmtree(logs, ignore_errors=True)
 
 
 def test_a_study_on_an_object_store_survives_and_keeps_no_secret(

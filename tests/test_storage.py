@@ -49,6 +49,11 @@ def test_a_folder_is_replaced_as_a_whole(root: Path) -> None:
                 (made / name).parent.mkdir(exist_ok=True)
                 (made / name).write_text(text)
     assert names(folder) == ["b", "deep"]
+    if storage.is_remote(folder):  # as pyarrow marks a folder, for Ray
+        import boto3
+
+        bucket, _, key = str(folder).removeprefix("s3://").partition("/")
+        boto3.client("s3").put_object(Bucket=bucket, Key=f"{key}/", Body=b"")
     with storage.local_copy(folder) as copy:
         assert isinstance(copy, Path)
         assert copy.name == "detector"
@@ -56,7 +61,7 @@ def test_a_folder_is_replaced_as_a_whole(root: Path) -> None:
         assert texts == {"b": "3", "c": "4"}
     with pytest.raises(RuntimeError), storage.replaced(folder) as made:
         raise RuntimeError
-    assert names(folder) == ["b", "deep"]
+    assert {"b", "deep"} <= set(names(folder))
 
 
 def test_a_growing_file_is_put_back_however_the_block_ends(root: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.tune.execution import class_cache
 
 from rwood.cluster.early_stopping import Halt, Halving
 from rwood.cluster.group_trial import GroupTrial
@@ -69,6 +70,11 @@ def is_searched(study: StudySpec, trials: dict[int, TrialResult]) -> bool:
 def _tune(
     study: StudySpec, ledger: Ledger, proposals: Proposals, folder: Path, data_root: Path
 ) -> None:
+    # Tune would copy the object store's keys into its actors' environments, which Ray logs in
+    # clear; every node has its own, and a private Ray inherits them.
+    class_cache.ENV_VARS_TO_PROPAGATE -= {
+        name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")
+    }
     tuner = tune.Tuner(
         _trainable(study, folder, data_root),
         tune_config=tune.TuneConfig(
