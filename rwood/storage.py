@@ -155,8 +155,8 @@ def probe(folder: Path) -> Iterator[tuple[Path, str]]:
         with written(path) as file:
             file.write(text.encode())
         found = path.read_text(encoding="ascii")
-    except StorageError:
-        raise
+    except StorageError as error:
+        raise unwritable(folder, error.__cause__ or error) from error
     except Exception as error:  # An object store's library raises errors of its own.
         raise unwritable(folder, error) from error
     if found != text:
@@ -179,7 +179,7 @@ def exists(path: Path) -> bool:
         raise StudyError(f"{path} cannot be read: {_first_line(error)}", file=str(path)) from error
 
 
-def unwritable(path: Path, error: Exception) -> StorageError:
+def unwritable(path: Path, error: BaseException) -> StorageError:
     """The sentence for a place that refuses."""
     return StorageError(
         f"{path} cannot be written: {_first_line(error)}; what was written before is whole, and "
@@ -197,7 +197,7 @@ def created(path: Path, content: bytes) -> bool:
     return True
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     text = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
     return str(text).splitlines()[0]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rwood import results, storage
-from rwood.errors import NonFiniteLossError, RwoodError, SpecError, StudyError
+from rwood.errors import NonFiniteLossError, RwoodError, SpecError, StorageError, StudyError
 from rwood.results import (
     BenchmarkTable,
     EpochReport,
@@ -68,7 +68,7 @@ def test_a_failed_write_leaves_the_old_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(storage.os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(StorageError, match="No space"):
         results.write_atomically(path, "new")
     assert path.read_text() == "old"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rwood import storage
-from rwood.errors import SpecError, StudyError
+from rwood.errors import SpecError, StorageError
 
 
 @pytest.fixture(params=["folder", "object store"])
@@ -92,8 +92,9 @@ def test_a_place_that_refuses_is_named(tmp_path: Path, object_store: dict[str, s
         (tmp_path / "file" / "results", "cannot be written"),
         (storage.place("s3://no-such-bucket/results"), "bucket does not exist"),
     ):
-        with pytest.raises(StudyError, match=words), storage.probe(folder):
+        with pytest.raises(StorageError, match=words) as caught, storage.probe(folder):
             pass
+        assert str(caught.value).startswith(f"{folder} cannot be written")
 
 
 def test_of_several_makers_of_an_object_one_succeeds(bucket: Path) -> None:

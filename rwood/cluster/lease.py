@@ -7,9 +7,9 @@ taken. No clocks are compared. A holder that finds a higher number than its own 
 and ends.
 """
 
-import _thread
 import logging
 import os
+import signal
 import socket
 import threading
 import time
@@ -129,7 +129,8 @@ def _renew(folder: Path, number: int, stop: threading.Event, lost: threading.Eve
             found = _last(folder)
             if found is not None and found[0] > number:
                 lost.set()
-                _thread.interrupt_main()
+                # A real signal: it ends whatever the main thread waits for.
+                os.kill(os.getpid(), signal.SIGINT)
                 return
             _write(folder, number, released=False)
         except Exception as error:  # The store may be back at the next beat.

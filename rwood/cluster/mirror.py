@@ -66,7 +66,7 @@ class Mirror:
         folder = trial_folder(self._folder, trial.number)
         files = ((self._folder / SPEC_FILE, None), (self._folder / CHAMPION_FILE, None))
         weights = tuple(  # of several seeds, each in a folder of its own
-            (path, (Path("checkpoint") / path.parent.relative_to(folder)).as_posix())
+            (path, f"checkpoint{str(path.parent).removeprefix(str(folder))}")
             for path in sorted(folder.rglob(ENCODER_FILE))
         )
         self.search(record, "complete", (*files, *weights))

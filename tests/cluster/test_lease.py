@@ -57,7 +57,11 @@ def test_a_process_elsewhere_is_dead_when_it_does_not_renew(bucket: Path) -> Non
         assert [path.name for path in (bucket / "lock").glob("*")] == ["000004"]
 
 
-def test_a_lease_that_was_taken_over_ends_its_holder(bucket: Path) -> None:
+def test_a_lease_that_was_taken_over_ends_its_holder(
+    bucket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "BEAT_S", 0.2)
+
     def work() -> None:
         with lease.held(bucket):
             put(bucket, 2, "process 1 on elsewhere")

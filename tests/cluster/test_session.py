@@ -1,5 +1,6 @@
 """A private Ray is private."""
 
+import contextlib
 import ipaddress
 
 import psutil
@@ -9,13 +10,14 @@ import ray
 
 @pytest.mark.usefixtures("ray_session")
 def test_nothing_listens_beyond_the_loopback() -> None:
-    this = psutil.Process()
-    heard = {
-        (process.name(), connection.laddr.ip)
-        for process in (this, *this.children(recursive=True))
-        for connection in process.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    }
+    this, heard = psutil.Process(), set()
+    for process in (this, *this.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):  # A worker may end at any time.
+            heard |= {
+                (process.name(), connection.laddr.ip)
+                for connection in process.net_connections("inet")
+                if connection.status == psutil.CONN_LISTEN
+            }
     assert {"gcs_server", "raylet"} <= {name for name, _ in heard}
     for name, ip in heard:
         address = ipaddress.ip_address(ip)
