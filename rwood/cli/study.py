@@ -149,7 +149,8 @@ def _work(
     quiet: bool,
 ) -> None:
     """Open the study, run one stage or all, say where the log is."""
-    from rwood.cluster.stages import LOG_FILE, Place, open_study
+    from rwood.cluster.place import Place
+    from rwood.cluster.stages import LOG_FILE, open_study
     from rwood.progress import screen
 
     console = Console(highlight=False, stderr=quiet)

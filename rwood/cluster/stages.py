@@ -2,11 +2,9 @@
 
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import yaml
 
@@ -16,6 +14,7 @@ from rwood.cluster.job import DETECTOR_FOLDER, EMBEDDINGS_FILE, SCORES_FILE, Job
 from rwood.cluster.ledger import read_trials
 from rwood.cluster.mirror import CHAMPION_FILE, SPEC_FILE, Mirror
 from rwood.cluster.nodes import check_nodes
+from rwood.cluster.place import Place, Screen
 from rwood.cluster.record import open_record
 from rwood.cluster.rerun import BASE, CHAMPION, finished, plan, rerun
 from rwood.cluster.session import session
@@ -30,40 +29,6 @@ from rwood.spec.study import StudySpec
 from rwood.storage import grown, is_remote, local_copy, replaced
 
 LOG_FILE = "rwood.log"
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a study runs and what it leaves behind."""
-
-    results: Path
-    data_root: Path
-    address: str | None = None
-    """A running Ray cluster; None starts a private Ray."""
-    tracking_uri: str | None = None
-    """An MLflow server; None keeps a SQLite store in the results folder."""
-
-
-class Screen(Protocol):
-    """Whoever watches a study."""
-
-    def stage(self, name: str, detail: str) -> None:
-        """A stage begins."""
-
-    def known(self, trials: Iterable[TrialResult]) -> None:
-        """What earlier starts of the search did."""
-
-    def trial(self, trial: TrialResult) -> None:
-        """A trial changed."""
-
-    def reruns(self, names: Iterable[str]) -> None:
-        """The reruns that are left."""
-
-    def epoch(self, name: str, report: EpochReport, epochs: int) -> None:
-        """A rerun finished an epoch; called from several threads."""
-
-    def note(self, text: str) -> None:
-        """Something to say in a line."""
 
 
 @contextmanager

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from rwood.cluster.ledger import read_trials
-from rwood.cluster.stages import Place, open_study
+from rwood.cluster.place import Place
+from rwood.cluster.stages import open_study
 from rwood.cluster.tuner import search
 from rwood.results import StudyResult, load
 from rwood.selection import select_champion

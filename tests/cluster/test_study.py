@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from rwood.cluster.stages import Place, open_study
+from rwood.cluster.place import Place
+from rwood.cluster.stages import open_study
 from rwood.data import image_sets
 from rwood.errors import StudyError
 from rwood.progress import Lines

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from rwood.cluster.ledger import read_trials
-from rwood.cluster.stages import Place, open_study
+from rwood.cluster.place import Place
+from rwood.cluster.stages import open_study
 from rwood.cluster.submit import entrypoint
 from rwood.errors import StudyError
 from rwood.progress import screen
