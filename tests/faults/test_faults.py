@@ -118,7 +118,7 @@ def test_a_group_loses_a_rank_and_a_node(
     driver.until("an epoch of trial 0", lambda: epochs(folder, 0) >= 1)
     trainers(cluster, "ray::RayTrainWorker")[-1].kill()
     driver.until("an epoch of trial 1", lambda: epochs(folder, 1) >= 1)
-    home = next(name for name in cluster.names if trainers(cluster, "ray::GroupTrial", name))
+    home = next(name for name in cluster.names if trainers(cluster, "ray::ResourceTrainable", name))
     cluster.kill(home)
     cluster.start(home)
     driver.ended()
