@@ -167,12 +167,13 @@ def test_trials_that_fail_are_recorded_and_too_many_end_the_study(
     said = Driver("search", file, cluster).ended(2)
     assert "1 trials failed (cluster.max_failures is 1; raise it to go on)" in said
     assert "NonFiniteLossError: the loss became" in said
-    assert outcome(folder)[0][2] == "complete"
-    write_tiny(tmp_path, **changes, cluster__max_failures=5)
-    Driver("search", file, cluster).ended()
-    states = [trial[2] for trial in outcome(folder)]
-    assert len(states) == 3
-    assert set(states) == {"complete", "failed"}
+    assert [trial[2] for trial in outcome(folder)] == ["complete", "failed"]
+    if workers == 1:
+        write_tiny(tmp_path, **changes, cluster__max_failures=5)
+        Driver("search", file, cluster).ended()
+        states = [trial[2] for trial in outcome(folder)]
+        assert len(states) == 3
+        assert set(states) == {"complete", "failed"}
     assert_logged_once(cluster, folder)
 
 
