@@ -2,7 +2,10 @@
 
 import json
 import logging
+import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -141,6 +144,22 @@ def toy(
     (folder / "mlflow.db").write_bytes(empty_store)
     send(local_uri(folder), whole_study(*study))
     return local_uri(folder)
+
+
+def test_a_store_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
+    """Killed while MLflow makes its tables: a file that lacks some is refused for ever."""
+    uri, scratch = local_uri(tmp_path / "results"), tmp_path / "scratch"
+    scratch.mkdir()
+    code = f"from rwood.tracking.client import make_store; make_store({uri!r})"
+    environment = os.environ | {"TMPDIR": str(scratch)}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment) as process:
+        while not any(file.stat().st_size for file in scratch.rglob("mlflow.db")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+    assert not (tmp_path / "results").exists()
+    send(uri, [a_run(1)])
+    assert [path.name for path in (tmp_path / "results").glob("*.db*")] == ["mlflow.db"]
 
 
 @pytest.fixture

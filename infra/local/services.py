@@ -292,11 +292,20 @@ def _ray_settings(place: Place) -> dict[str, str]:
 
 
 def _nodes(place: Place, host: str) -> bool:
-    """Whether Ray counts a node of this address among the living."""
+    """Whether Ray counts a node of this address among the living; waits some seconds for it.
+
+    Ray is asked by a process of its own, whose start costs more than all it asks.
+    """
     code = (
-        "import sys, ray; from ray._raylet import GcsClient;"
-        "nodes = GcsClient(address=sys.argv[1]).get_all_node_info(timeout=5).values();"
-        "sys.exit(not any(n.node_manager_address == sys.argv[2] and n.state == 0 for n in nodes))"
+        "import sys, time; from ray._raylet import GcsClient\n"
+        "client = GcsClient(address=sys.argv[1])\n"
+        "until = time.monotonic() + 10\n"
+        "while time.monotonic() < until:\n"
+        "    nodes = client.get_all_node_info(timeout=5).values()\n"
+        "    if any(n.node_manager_address == sys.argv[2] and n.state == 0 for n in nodes):\n"
+        "        sys.exit(0)\n"
+        "    time.sleep(0.2)\n"
+        "sys.exit(1)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, place.ray_address, host],

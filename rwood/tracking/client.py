@@ -1,7 +1,10 @@
 """The connection to an MLflow server or store."""
 
 import os
+import shutil
+import tempfile
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -13,6 +16,33 @@ KEY_TAG = "rwood.key"
 def local_uri(results: Path) -> str:
     """The tracking store used when none is named: SQLite in the results folder."""
     return f"sqlite:///{(results / 'mlflow.db').resolve()}"
+
+
+def make_store(uri: str) -> None:
+    """Make an SQLite store that is not there yet, whole or not at all.
+
+    MLflow makes its tables in many steps; killed between two of them it leaves a file that it
+    refuses for ever. So the tables are made in a scratch file, which then appears in its place
+    at once.
+
+    Args:
+        uri: `sqlite:///<path>`; any other store makes itself.
+    """
+    prefix, _, place = uri.partition("sqlite:///")
+    path = Path(place)
+    if prefix or not place or path.exists():
+        return
+    with tempfile.TemporaryDirectory(prefix="rwood-") as scratch:
+        made = Path(scratch) / path.name
+        connect(f"sqlite:///{made}").search_experiments(max_results=1)
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            shutil.copyfile(made, part)
+            with suppress(FileExistsError):  # Another study in this folder was faster.
+                os.link(part, path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def connect(uri: str) -> Any:

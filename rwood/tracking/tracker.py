@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rwood.tracked import TrackedRun
-from rwood.tracking.client import reason, without_login, without_password
+from rwood.tracking.client import make_store, reason, without_login, without_password
 from rwood.tracking.sender import Sender
 
 _RETRY_S = 2.0
@@ -98,7 +98,9 @@ class Tracker:
             if not batch and closing:
                 return
             try:
-                sender = sender or Sender(self.uri, self._experiment, self._artifacts, self._tags)
+                if sender is None:
+                    make_store(self.uri)
+                    sender = Sender(self.uri, self._experiment, self._artifacts, self._tags)
                 self._send(sender, batch)
             except Exception as error:  # MLflow raises whatever its store or HTTP client raises.
                 self._warn_once(error)

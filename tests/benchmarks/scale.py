@@ -24,7 +24,8 @@ from typing import Any
 
 EPOCHS = 9
 KEYS = ("trials", "wall s", "trials/s", "CPU ms", "ask ms", "tell ms", "journal ms", "ledger ms",
-        "stop ms", "screen ms", "mlflow runs", "mlflow ms", "restart s", "RSS MiB")  # fmt: skip
+        "stop ms", "screen ms", "MLflow runs", "MLflow ms", "read s", "replay s",
+        "RSS MiB")  # fmt: skip
 
 
 def value(params: dict[str, Any], epoch: int) -> float:
@@ -124,7 +125,7 @@ def one(trials: int, asked: argparse.Namespace) -> None:
     warnings.simplefilter("ignore")
     from rich.console import Console
 
-    from rwood.cluster import early_stopping, journal, ledger, mirror, proposals, stages, tuner
+    from rwood.cluster import journal, ledger, mirror, proposals, rungs, stages, tuner
     from rwood.progress import Lines
     from rwood.tracking import sender
     from tests.tiny import tiny
@@ -134,7 +135,7 @@ def one(trials: int, asked: argparse.Namespace) -> None:
     clock.watch(proposals.Proposals, "_tell", "tell")
     clock.watch(journal.Journal, "add", "journal")
     clock.watch(ledger.Ledger, "_put", "put")
-    clock.watch(early_stopping.Halving, "_is_weak", "stop")
+    clock.watch(rungs.Rung, "judge", "stop")
     clock.watch(mirror.Mirror, "trial", "mirror")
     clock.watch(Lines, "trial", "screen")
     clock.watch(sender.Sender, "send", "mlflow")
@@ -181,13 +182,14 @@ def costs(clock: Clock, study: Any, folder: Path, searched: float, cpu: float) -
     request = 1000 * clock.spent["mlflow"] / max(sent, 1)
     began = time.perf_counter()
     ledger = Ledger(study, folder, lambda trial: None)
+    read = time.perf_counter() - began
     Proposals(ledger, folder / OPTUNA_FILE)
-    again = time.perf_counter() - began
+    replayed = time.perf_counter() - began - read
     assert len(ledger.trials) == trials
     assert {trial.state for trial in ledger.trials.values()} == {"complete", "stopped"}
     return [trials, searched, trials / searched, 1000 * cpu / trials, each["ask"],
             each["tell"] - each["journal"], each["journal"], each["put"], each["stop"],
-            each["screen"], sent, request, again, memory]  # fmt: skip
+            each["screen"], sent, request, read, replayed, memory]  # fmt: skip
 
 
 def main() -> None:

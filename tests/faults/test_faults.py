@@ -21,6 +21,7 @@ from tests.faults.driver import (
     assert_logged_once,
     epochs,
     outcome,
+    said_by_workers,
     trainers,
     wait_until,
 )
@@ -70,10 +71,11 @@ def test_workers_nodes_and_mlflow_die(
     cluster.start("mlflow", "worker-1")
     # A spot node is asked to leave: what trains on it goes on elsewhere from its last epoch.
     os.kill(cluster.pid("worker-2"), signal.SIGTERM)
-    driver.ended()
+    said = driver.ended()
     cluster.start("worker-2")
     assert outcome(folder) == calm
-    Driver("search", file, cluster).ended()  # MLflow may have come back after the last trial.
+    if "the next rwood run sends them" in said:  # MLflow came back after the last trial.
+        Driver("search", file, cluster).ended()
     assert_logged_once(cluster, folder)
 
 
@@ -83,17 +85,19 @@ def test_drivers_die_and_the_database_goes_away(
     """The driver killed at random moments, told to end, and doubled; a checkpoint damaged."""
     file = write_tiny(tmp_path, name="driven", **SINGLE)
     folder = tmp_path / "results" / "driven"
-    moment = random.Random(7)
-    for number in (0, 2):
+    long = next(number for number, _, state, *_ in calm if number > 0 and state == "complete")
+    for number, epoch, wait_s in ((0, 1, random.uniform(0, 1)), (long, 3, 0.0)):
         driver = Driver("run", file, cluster)
-        driver.until(f"an epoch of trial {number}", lambda n=number: epochs(folder, n) >= 1)
-        time.sleep(moment.uniform(0, 1))
+        driver.until(f"trial {number}", lambda n=number, e=epoch: epochs(folder, n) >= e)
+        time.sleep(wait_s)
         driver.kill()
-    newest = max(folder.glob("trials/*/epoch-*.pt"), key=lambda path: path.stat().st_mtime)
+    last = epochs(folder, long)
+    newest = folder / "trials" / f"{long:04d}" / f"epoch-{last:04d}.pt"
     newest.write_bytes(newest.read_bytes()[:1000])
     cluster.stop("postgres")
     driver = Driver("run", file, cluster)
-    driver.until("trial 3", lambda: epochs(folder, 3) >= 1)
+    driver.until("it goes on", lambda: newest.stat().st_size > 1000 if newest.exists() else True)
+    assert f"{newest} is damaged" in said_by_workers(cluster)
     second = Driver("run", file, cluster).ended(2)
     assert f"is in use by process {driver.process.pid} on {os.uname().nodename}" in second
     driver.process.terminate()
@@ -118,7 +122,7 @@ def test_a_group_loses_a_rank_and_a_node(
     driver.until("an epoch of trial 0", lambda: epochs(folder, 0) >= 1)
     trainers(cluster, "ray::RayTrainWorker")[-1].kill()
     driver.until("an epoch of trial 1", lambda: epochs(folder, 1) >= 1)
-    home = next(name for name in cluster.names if trainers(cluster, "ray::GroupTrial", name))
+    home = next(name for name in cluster.names if trainers(cluster, "ray::ResourceTrainable", name))
     cluster.kill(home)
     cluster.start(home)
     driver.ended()
@@ -163,12 +167,13 @@ def test_trials_that_fail_are_recorded_and_too_many_end_the_study(
     said = Driver("search", file, cluster).ended(2)
     assert "1 trials failed (cluster.max_failures is 1; raise it to go on)" in said
     assert "NonFiniteLossError: the loss became" in said
-    assert outcome(folder)[0][2] == "complete"
-    write_tiny(tmp_path, **changes, cluster__max_failures=5)
-    Driver("search", file, cluster).ended()
-    states = [trial[2] for trial in outcome(folder)]
-    assert len(states) == 3
-    assert set(states) == {"complete", "failed"}
+    assert [trial[2] for trial in outcome(folder)] == ["complete", "failed"]
+    if workers == 1:
+        write_tiny(tmp_path, **changes, cluster__max_failures=5)
+        Driver("search", file, cluster).ended()
+        states = [trial[2] for trial in outcome(folder)]
+        assert len(states) == 3
+        assert set(states) == {"complete", "failed"}
     assert_logged_once(cluster, folder)
 
 
