@@ -87,12 +87,6 @@ def trainers(cluster: Any, kind: str = "ray::ImplicitFunc", *nodes: str) -> list
     return [process for process in found if kind in " ".join(_words(process))]
 
 
-def said_by_workers(cluster: Any) -> str:
-    """What trainings said to nobody in particular, warnings among it."""
-    logs = (cluster.place.folder / "ray").glob("session_2*/logs/worker-*.err")
-    return "".join(log.read_text(errors="replace") for log in logs)
-
-
 def _words(process: psutil.Process) -> list[str]:
     try:
         return process.cmdline()
