@@ -11,7 +11,11 @@ from rwood.spec.run import ReweightOODLoss
 from rwood.spec.search import grid
 from tests.conftest import STUDIES
 
-FILES = sorted(path for path in STUDIES.rglob("*.yaml") if path.parent.name != "benchmarks")
+FILES = sorted(
+    path
+    for path in STUDIES.rglob("*.yaml")
+    if not {"benchmarks", "results"} & set(path.relative_to(STUDIES).parts)
+)
 ABLATIONS = [path for path in FILES if path.parent.name == "ablations"]
 BENCHMARKS = sorted((STUDIES / "benchmarks").glob("*.yaml"))
 

@@ -1,0 +1,122 @@
+"""The page of evidence says what the committed records say, and nothing beside it."""
+
+import json
+import re
+from statistics import fmean
+
+import pytest
+
+from rwood.report.inputs import ReportInputs
+from rwood.report.tables import benchmark_files, gain
+from rwood.results import RunResult
+from rwood.spec.base import digest
+from rwood.spec.search import apply
+from rwood.spec.study import run_digest
+from tests.an_evidence_page import (
+    FOLDER,
+    NAMES,
+    PAGE,
+    RESULTS,
+    SEARCHED,
+    TABLES,
+    filled,
+    prose,
+    record_of,
+    settings_measured,
+    spec_of,
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_records_are_of_these_study_files(name: str) -> None:
+    spec, record = spec_of(name), record_of(name)
+    assert record.finished == digest(spec)
+    assert record.trial_digest == spec.trial_digest
+    assert len(record.trials) == (spec.search.trials if spec.search else 0)
+    for run in record.runs:
+        chosen = record.champion_params if run.label == "champion" else {}
+        asked = apply(spec.run, chosen).model_copy(update={"seed": run.seed})
+        assert run.digest == run_digest(asked, spec.benchmark)
+        assert run.run == asked.model_dump(mode="json")
+    assert {run.seed for run in record.of("champion")} == set(spec.rerun.seeds)
+
+
+def test_the_settings_share_all_but_the_loss() -> None:
+    first, *others = (spec_of(name).run.model_dump(exclude={"loss"}) for name in NAMES)
+    assert all(other == first for other in others)
+    assert len({str(spec_of(name).benchmark) for name in NAMES}) == 1
+    assert [sorted(run.seed for run in runs) for runs in settings_measured().values()] == [
+        [1, 2, 3]
+    ] * (len(NAMES) + 1)
+
+
+def test_every_table_is_made_of_the_records() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert sorted(re.findall(r"<!-- ([a-z ]+) -->", page)) == sorted(TABLES)
+    assert filled(page) == page
+
+
+def test_no_number_is_written_by_hand() -> None:
+    """Prose may count, in whole numbers that the study files hold; it measures nothing."""
+    told = prose(PAGE.read_text(encoding="utf-8"))
+    assert re.findall(r"\d+[.,]\d+|\d+ ?%|[±+−]\d", told) == []
+    counts = set(re.findall(r"(?<![\w.-])\d+(?![\w.-])", told))
+    studies = [spec_of(path.stem) for path in FOLDER.glob("*.yaml")]
+    held = set(re.findall(r"\d+", " ".join(study.model_dump_json() for study in studies)))
+    assert counts <= held, counts - held
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_csv_files_are_those_of_the_records(name: str) -> None:
+    made = benchmark_files(ReportInputs(record_of(name), spec_of(name), {}, {}))
+    kept = {path.name: path for path in (RESULTS / name).glob("benchmark*.csv")}
+    assert "benchmark.csv" in kept
+    for file, path in kept.items():
+        assert path.read_text(encoding="utf-8") == made[file]
+
+
+def test_the_store_says_what_the_records_say() -> None:
+    """`compare.json` is what `rwood compare --json` read from MLflow."""
+    told = json.loads((RESULTS / "compare.json").read_text(encoding="utf-8"))
+    assert [study["name"] for study in told["studies"]] == list(NAMES)
+    for study in told["studies"]:
+        record = record_of(study["name"])
+        for run in record.of("champion"):
+            table = run.tables["ood/mahalanobis"].rows()
+            seen = study["seeds"][str(run.seed)]
+            for part in ("near", "far"):
+                assert seen[f"{part}/auroc"] == pytest.approx(table[f"{part}ood"].auroc)
+                assert seen[f"{part}/fpr95"] == pytest.approx(table[f"{part}ood"].fpr95)
+
+
+def test_no_machine_is_named() -> None:
+    for path in RESULTS.rglob("*"):
+        if path.is_file() and path.suffix != ".png":
+            text = path.read_text(encoding="utf-8")
+            assert not re.search(r'["\s](/(tmp|root|home|work|opt|Users)|file:)', text), path
+
+
+def test_the_findings_hold() -> None:
+    """What the page says in words of the defaults and the champion."""
+    base, champion = list(settings_measured().values())[:2]
+
+    def mean(runs: list[RunResult], key: str, row: str) -> float:
+        return fmean(run.tables[key].rows()[row].auroc for run in runs)
+
+    for key in champion[0].tables:
+        assert mean(champion, key, "nearood") > mean(base, key, "nearood")
+    for part in ("nearood", "farood"):
+        found = gain(champion, base, part, "auroc")
+        assert found is not None
+        assert not found.beyond_chance
+    for row in ("texture", "scenes"):
+        assert mean(champion, "ood/mahalanobis", row) < mean(base, "ood/mahalanobis", row)
+    for metric in ("id/dispersion", "val/tin/auroc"):
+        last = [fmean(run.history[-1].metrics[metric] for run in runs) for runs in (champion, base)]
+        assert last[0] > last[1]
+    record = record_of(SEARCHED)
+    objective = {trial.number: trial.objective or 0.0 for trial in record.trials}
+    assert record.champion is not None
+    assert last[0] - last[1] < (objective[record.champion] - objective[0]) / 2
+    best = sorted(record.trials, key=lambda trial: trial.objective or 0.0)[-2:]
+    assert all(float(trial.params["loss.within_scale"]) < 1 for trial in best)
