@@ -111,14 +111,15 @@ def test_drivers_die_and_the_database_goes_away(
 def test_a_group_loses_a_rank_and_a_node(
     cluster: Any, calm_group: list[tuple[Any, ...]], tmp_path: Path
 ) -> None:
-    """Trials of two workers: one rank killed in mid-epoch, then the node of the trial's actor."""
+    """Trials of two workers: one rank killed in mid-epoch, then a node that holds one."""
     file = write_tiny(tmp_path, name="group", **GROUP)
     folder = tmp_path / "results" / "group"
     driver = Driver("search", file, cluster)
     driver.until("an epoch of trial 0", lambda: epochs(folder, 0) >= 1)
     trainers(cluster, "ray::RayTrainWorker")[-1].kill()
     driver.until("an epoch of trial 1", lambda: epochs(folder, 1) >= 1)
-    home = next(name for name in cluster.names if trainers(cluster, "ray::ResourceTrainable", name))
+    nodes = (name for name in cluster.names if name.startswith("worker"))
+    home = next(name for name in nodes if trainers(cluster, "ray::RayTrainWorker", name))
     cluster.kill(home)
     cluster.start(home)
     driver.ended()
