@@ -13,6 +13,7 @@ from rwood.cluster.versions import versions
 from rwood.data import image_sets
 from rwood.errors import DataError, StudyError
 from rwood.spec.benchmark import BenchmarkSpec
+from rwood.spec.study import ClusterSpec
 from rwood.storage import probe
 
 MUST_AGREE = ("rwood", "torch", "ray", "python")
@@ -95,6 +96,21 @@ def problem_here(
             except DataError as error:
                 return f"lacks images: {error}"
     return None
+
+
+def check_gpus(cluster: ClusterSpec) -> None:
+    """Refuse what a private Ray would wait for in vain; a cluster may still get its GPUs.
+
+    Raises:
+        StudyError: this machine has fewer GPUs than a training asks for.
+    """
+    wanted = cluster.workers * cluster.gpus_per_worker
+    here = ray.cluster_resources().get("GPU", 0.0)
+    if wanted > here:
+        raise StudyError(
+            f"a training asks for {wanted:g} GPUs (cluster.gpus_per_worker) and this machine has "
+            f"{here:g}: lower it, or name a cluster by --address"
+        )
 
 
 def _name(node: dict[str, Any]) -> str:

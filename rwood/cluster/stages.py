@@ -13,7 +13,7 @@ from rwood.cluster.importance import importances
 from rwood.cluster.job import DETECTOR_FOLDER, EMBEDDINGS_FILE, SCORES_FILE, Job
 from rwood.cluster.ledger import read_trials
 from rwood.cluster.mirror import CHAMPION_FILE, SPEC_FILE, Mirror
-from rwood.cluster.nodes import check_nodes
+from rwood.cluster.nodes import check_gpus, check_nodes
 from rwood.cluster.place import Place, Screen
 from rwood.cluster.record import open_record
 from rwood.cluster.rerun import BASE, CHAMPION, finished, plan, rerun
@@ -208,6 +208,8 @@ class Study:
             self._connected = True
             if self.place.address is not None:
                 check_nodes(self.spec.benchmark, self.folder, self.place.data_root)
+            else:
+                check_gpus(self.spec.cluster)
 
     def _jobs(self) -> list[Job]:
         return plan(

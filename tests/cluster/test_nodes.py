@@ -9,6 +9,7 @@ from rwood.cluster import nodes
 from rwood.cluster.versions import versions
 from rwood.errors import StudyError
 from rwood.spec.benchmark import FolderSet
+from rwood.spec.study import ClusterSpec
 from tests.tiny import tiny
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -44,3 +45,12 @@ def test_images_and_versions_that_a_node_lacks(tmp_path: Path) -> None:
     assert said is not None
     assert "the driver has 0.1: make them the same" in said
     assert nodes.problem_here(probe, "text", benchmark, tmp_path, versions()) is None
+
+
+def test_gpus_that_this_machine_lacks() -> None:
+    import ray
+
+    here = int(ray.cluster_resources().get("GPU", 0))
+    nodes.check_gpus(ClusterSpec(gpus_per_worker=here))
+    with pytest.raises(StudyError, match=rf"asks for {2 * (here + 1)} GPUs .* has {here}: lower"):
+        nodes.check_gpus(ClusterSpec(workers=2, gpus_per_worker=here + 1))
