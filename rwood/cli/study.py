@@ -124,6 +124,7 @@ def train(
         data_root=data_root,
         address=address,
         on_report=say,
+        on_note=lambda text: console.print(text, soft_wrap=True),
     )
     if as_json:
         typer.echo(json.dumps({"folder": str(folder), "metrics": report.metrics}))

@@ -1,12 +1,13 @@
 """What Tune does with a report: nothing but to stop the trials that the ledger has closed."""
 
+from collections.abc import Callable
 from typing import Any
 
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from rwood.cluster.ledger import Ledger
-from rwood.cluster.relay import FAILURE, REPORT, STORAGE
+from rwood.cluster.relay import FAILURE, NOTE, REPORT, STORAGE
 from rwood.errors import StorageError
 from rwood.results import EpochReport
 
@@ -19,12 +20,13 @@ class Halving(FIFOScheduler):  # type: ignore[misc]
 
     Args:
         ledger: trials so far.
+        on_note: told of what a worker has to say.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, on_note: Callable[[str], None]) -> None:
         """Keep the ledger."""
         super().__init__()
-        self._ledger = ledger
+        self._ledger, self._on_note = ledger, on_note
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Note the report; stop or go on."""
@@ -34,6 +36,9 @@ class Halving(FIFOScheduler):  # type: ignore[misc]
             return str(TrialScheduler.CONTINUE)
         if FAILURE in result:
             self._ledger.fail(number, result[FAILURE])
+            return str(TrialScheduler.CONTINUE)
+        if NOTE in result:
+            self._on_note(result[NOTE])
             return str(TrialScheduler.CONTINUE)
         self._ledger.add(number, EpochReport.model_validate_json(result[REPORT]))
         stopped = self._ledger.trials[number].state == "stopped"

@@ -11,9 +11,8 @@ from ray.exceptions import RayError
 from rwood.cluster.job import Job
 from rwood.cluster.launch import fit
 from rwood.cluster.ledger import trial_folder
-from rwood.cluster.relay import FAILURE, REPORT, STORAGE
+from rwood.cluster.relay import FAILURE, NOTE, REPORT, STORAGE
 from rwood.errors import StorageError
-from rwood.results import EpochReport
 from rwood.spec.search import apply
 from rwood.spec.study import StudySpec
 
@@ -35,7 +34,7 @@ class GroupTrial(tune.Trainable):  # type: ignore[misc]
         self._start(config)
 
     def step(self) -> dict[str, Any]:
-        """The next epoch's report, a failure, or the end.
+        """The next epoch's report, a note, a failure, or the end.
 
         Raises:
             RayError: the cluster lost something that the run needs; Tune starts the trial again.
@@ -78,7 +77,8 @@ class GroupTrial(tune.Trainable):  # type: ignore[misc]
                 self._study.cluster,
                 name=f"{self._study.name}-{config['number']:04d}",
                 storage=self._folder / "ray",
-                on_report=lambda report: inbox.put(_result(report)),
+                on_report=lambda report: inbox.put({REPORT: report.model_dump_json()}),
+                on_note=lambda text: inbox.put({NOTE: text}),
                 cancelled=self._cancelled.is_set,
             )
         except RayError as error:
@@ -88,7 +88,3 @@ class GroupTrial(tune.Trainable):  # type: ignore[misc]
         except Exception as error:  # Recorded by the driver as the trial's failure.
             inbox.put({FAILURE: str(error)})
         inbox.put(_END)
-
-
-def _result(report: EpochReport) -> dict[str, Any]:
-    return {REPORT: report.model_dump_json()}

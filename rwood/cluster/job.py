@@ -75,7 +75,7 @@ def work(job: Job, worker: Worker) -> None:
         device=worker.device,
         fsood=job.fsood,
     )
-    saved = checkpoint.load_latest(job.folder, job.digest)
+    saved = checkpoint.load_latest(job.folder, job.digest, worker.note)
     assert saved is not None
     if job.detector:
         with replaced(job.folder / DETECTOR_FOLDER) as made:

@@ -17,7 +17,16 @@ from ray.util.queue import Empty, Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rwood.cluster.job import Job, work
-from rwood.cluster.relay import CONTROLLER, FAILURE, REPORT, STORAGE, Handle, NoDatasets, Relay
+from rwood.cluster.relay import (
+    CONTROLLER,
+    FAILURE,
+    NOTE,
+    REPORT,
+    STORAGE,
+    Handle,
+    NoDatasets,
+    Relay,
+)
 from rwood.cluster.session import WATCHER
 from rwood.cluster.worker import TrainWorker
 from rwood.errors import RunError, RwoodError, StorageError
@@ -34,6 +43,7 @@ def fit(
     name: str,
     storage: Path,
     on_report: Callable[[EpochReport], None],
+    on_note: Callable[[str], None],
     cancelled: Callable[[], bool] = lambda: False,
 ) -> None:
     """Train a job on a group of workers and return when it is done.
@@ -47,6 +57,7 @@ def fit(
         name: stable name of the run on Ray.
         storage: folder for Ray Train's own state, visible from every node.
         on_report: called here, in order, for each epoch.
+        on_note: called here with what a worker has to say, a sentence.
         cancelled: asked several times a second; True ends the training.
 
     Raises:
@@ -72,6 +83,8 @@ def fit(
                 continue
             if REPORT in item:
                 on_report(EpochReport.model_validate_json(item[REPORT]))
+            if NOTE in item:
+                on_note(item[NOTE])
             controller = item.get(CONTROLLER, controller)
             failure = _failure(item, name)
             if failure is not None:
@@ -128,7 +141,7 @@ class _Trainer(TorchTrainer):  # type: ignore[misc]
 def _loop(config: dict[str, Any]) -> None:
     """Runs on every rank."""
     job: Job = config["job"]
-    worker = TrainWorker(job.folder)
+    worker = TrainWorker(job.folder, config["queue"])
     try:
         work(job, worker)
     except StorageError as error:

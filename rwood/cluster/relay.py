@@ -13,6 +13,8 @@ FAILURE = "failure"
 """Key of one line that says why a training failed."""
 STORAGE = "storage"
 """Key of one line that says why results cannot be written: no training's fault."""
+NOTE = "note"
+"""Key of a sentence for whoever watches."""
 CONTROLLER = "controller"
 """Key of the controller's handle."""
 

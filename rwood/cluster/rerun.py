@@ -63,6 +63,7 @@ def rerun(
     *,
     folder: Path,
     on_report: Callable[[Job, EpochReport], None],
+    on_note: Callable[[str], None],
 ) -> None:
     """Run the jobs that are not finished, `cluster.max_concurrent` at a time.
 
@@ -71,6 +72,7 @@ def rerun(
         jobs: from `plan`.
         folder: results folder of the study, visible from every node.
         on_report: called for each epoch, from several threads.
+        on_note: called with what a worker has to say, likewise.
 
     Raises:
         RunError: a training failed; the others are finished first.
@@ -85,6 +87,7 @@ def rerun(
             name=name,
             storage=(folder / "ray").resolve(),
             on_report=lambda report: on_report(job, report),
+            on_note=on_note,
             cancelled=cancelled.is_set,
         )
         if finished(job) is None:

@@ -22,6 +22,7 @@ def train_alone(
     data_root: Path,
     address: str | None,
     on_report: Callable[[EpochReport], None],
+    on_note: Callable[[str], None],
 ) -> tuple[EpochReport, Path]:
     """Train the base run; in this process if it has one worker and no cluster is named.
 
@@ -41,14 +42,14 @@ def train_alone(
     )
     last: list[EpochReport] = []
 
-    def note(report: EpochReport) -> None:
+    def keep(report: EpochReport) -> None:
         last.append(report)
         on_report(report)
 
     if address is None and study.cluster.workers == 1:
         threads = torch.get_num_threads()
         try:
-            work(job, LocalWorker(folder, on_report=note))
+            work(job, LocalWorker(folder, on_report=keep, on_note=on_note))
         finally:
             torch.set_num_threads(threads)
     else:
@@ -56,5 +57,12 @@ def train_alone(
         with grown(results / study.name / "rwood.log") as log, session(address, log=log):
             if address is not None:
                 check_nodes(study.benchmark, folder, data_root)
-            fit(job, study.cluster, name=name, storage=folder / "ray", on_report=note)
+            fit(
+                job,
+                study.cluster,
+                name=name,
+                storage=folder / "ray",
+                on_report=keep,
+                on_note=on_note,
+            )
     return last[-1], folder

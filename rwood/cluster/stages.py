@@ -1,5 +1,6 @@
 """A whole study, stage by stage; each stage goes on where it stopped."""
 
+import logging
 import shutil
 import time
 from collections.abc import Iterator
@@ -97,12 +98,17 @@ class Study:
         if not is_searched(self.spec, trials):
             self._connect()
             with self._timed("search"):
-                search(
-                    self.spec,
-                    folder=self.folder,
-                    data_root=self.place.data_root,
-                    listener=self._on_trial,
-                )
+                try:
+                    search(
+                        self.spec,
+                        folder=self.folder,
+                        data_root=self.place.data_root,
+                        listener=self._on_trial,
+                        on_note=self._on_note,
+                    )
+                except StudyError:  # Too many trials failed.
+                    self._mirror.search(self.record, "failed")
+                    raise
         self._save(trials=tuple(read_trials(self.folder).values()))
         self._mirror.search(self.record, "complete")
 
@@ -146,7 +152,13 @@ class Study:
         if left:
             self._connect()
             with self._timed("benchmark"):
-                rerun(self.spec, jobs, folder=self.folder, on_report=self._on_epoch)
+                rerun(
+                    self.spec,
+                    jobs,
+                    folder=self.folder,
+                    on_report=self._on_epoch,
+                    on_note=self._on_note,
+                )
         runs = [result for job in jobs if (result := finished(job)) is not None]
         for job, result in zip(jobs, runs, strict=True):
             self._mirror.rerun(self.record, job, result.history, result)
@@ -230,6 +242,10 @@ class Study:
             self._live[name] = (*history, report)
             self._mirror.rerun(self.record, job, self._live[name])
         self.screen.epoch(name, report, job.run.epochs)
+
+    def _on_note(self, text: str) -> None:
+        logging.getLogger(__name__).warning(text)
+        self.screen.note(text)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

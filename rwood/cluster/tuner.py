@@ -28,6 +28,7 @@ def search(
     folder: Path,
     data_root: Path,
     listener: Callable[[TrialResult], None],
+    on_note: Callable[[str], None],
 ) -> list[TrialResult]:
     """Run what is left of a search and return its trials, by number.
 
@@ -38,6 +39,7 @@ def search(
         folder: its results folder, visible from every node.
         data_root: where image sets lie, on every node.
         listener: told of every trial that changed, in this process.
+        on_note: told of what a worker has to say, a sentence.
 
     Raises:
         StudyError: `cluster.max_failures` trials failed.
@@ -47,7 +49,7 @@ def search(
     with grown(folder / OPTUNA_FILE) as journal:
         proposals = Proposals(ledger, journal)
         if not is_searched(study, ledger.trials):
-            _tune(study, ledger, proposals, folder.resolve(), data_root.resolve())
+            _tune(study, ledger, proposals, folder.resolve(), data_root.resolve(), on_note)
         proposals.finish()
     if ledger.halted:
         raise ledger.halted
@@ -68,7 +70,12 @@ def is_searched(study: StudySpec, trials: dict[int, TrialResult]) -> bool:
 
 
 def _tune(
-    study: StudySpec, ledger: Ledger, proposals: Proposals, folder: Path, data_root: Path
+    study: StudySpec,
+    ledger: Ledger,
+    proposals: Proposals,
+    folder: Path,
+    data_root: Path,
+    on_note: Callable[[str], None],
 ) -> None:
     # Tune would copy the object store's keys into its actors' environments, which Ray logs in
     # clear; every node has its own, and a private Ray inherits them.
@@ -79,7 +86,7 @@ def _tune(
         _trainable(study, folder, data_root),
         tune_config=tune.TuneConfig(
             search_alg=proposals,
-            scheduler=Halving(ledger),
+            scheduler=Halving(ledger, on_note),
             num_samples=-1,
             reuse_actors=True,
         ),

@@ -1,14 +1,18 @@
 """The Worker of the training loop on Ray: inside a Tune trial, or a rank of a Ray Train group."""
 
+import functools
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import ray
 import ray.train
 import ray.train.torch
 import torch
 from ray import tune
+from ray.util.queue import Queue
 
-from rwood.cluster.relay import REPORT
+from rwood.cluster.relay import NOTE, REPORT
 from rwood.results import EpochReport
 from rwood.training.worker import best_device
 
@@ -26,12 +30,22 @@ class TuneWorker:
         """Report to Tune; does not return if the scheduler stops the trial."""
         tune.report({REPORT: report.model_dump_json()})
 
+    def note(self, text: str) -> None:
+        """Report the sentence to Tune."""
+        tune.report({NOTE: text})
+
+    def leaving(self) -> bool:
+        """Whether Ray is draining this node: it was sent SIGTERM, or is about to be reclaimed."""
+        return _is_draining(int(time.monotonic()))
+
 
 @dataclass(frozen=True)
 class TrainWorker:
     """A rank of a Ray Train worker group."""
 
     folder: Path
+    queue: Queue
+    """To the driver."""
 
     @property
     def rank(self) -> int:
@@ -52,3 +66,22 @@ class TrainWorker:
     def report(self, report: EpochReport) -> None:
         """Report to Ray Train; a barrier over the ranks."""
         ray.train.report({REPORT: report.model_dump_json()})
+
+    def note(self, text: str) -> None:
+        """Send rank 0's sentence up."""
+        if self.rank == 0:
+            self.queue.put({NOTE: text})
+
+    def leaving(self) -> bool:
+        """Whether Ray is draining the node of some rank; a barrier over the ranks."""
+        return ray.train.get_preemption_info() is not None
+
+
+@functools.lru_cache(maxsize=1)
+def _is_draining(second: int) -> bool:
+    """What Ray says of this node, asked once a second.
+
+    A developer interface of Ray, which Ray Train asks likewise; used here and nowhere else.
+    """
+    draining = ray._private.state.state.get_draining_nodes()
+    return ray.get_runtime_context().get_node_id() in draining

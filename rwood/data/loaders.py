@@ -68,6 +68,7 @@ def training_batches(
     rank: int,
     world_size: int,
     device: torch.device,
+    first_step: int = 0,
 ) -> Iterator[Batch]:
     """One epoch of this worker's batches; the last one may be smaller.
 
@@ -79,13 +80,20 @@ def training_batches(
         rank: this worker.
         world_size: workers that share the batch; one with more workers than images gets no rows.
         device: where the batches are made.
+        first_step: an epoch that was broken off goes on here.
 
     Raises:
         DataError: a file of the set is missing or damaged.
     """
     total = len(image_set.labels_N)
     plan = shares(
-        total, run.batch_size, seed=run.seed, epoch=epoch, rank=rank, world_size=world_size
+        total,
+        run.batch_size,
+        seed=run.seed,
+        epoch=epoch,
+        rank=rank,
+        world_size=world_size,
+        first_step=first_step,
     )
     steps = steps_per_epoch(total, run.batch_size)
     if image_set.files is None:

@@ -31,7 +31,14 @@ class Share:
 
 
 def shares(
-    total: int, batch_size: int, *, seed: int, epoch: int, rank: int, world_size: int
+    total: int,
+    batch_size: int,
+    *,
+    seed: int,
+    epoch: int,
+    rank: int,
+    world_size: int,
+    first_step: int = 0,
 ) -> Iterator[Share]:
     """One worker's shares of an epoch.
 
@@ -42,9 +49,11 @@ def shares(
         epoch: 0-based.
         rank: this worker; it takes rows floor(rank count / W) to floor((rank + 1) count / W).
         world_size: W.
+        first_step: steps before it are left out.
     """
     order_N = _order(total, seed, epoch)
-    for step, start in enumerate(range(0, total, batch_size)):
+    starts = range(first_step * batch_size, total, batch_size)
+    for step, start in enumerate(starts, first_step):
         batch_B = order_N[start : start + batch_size]
         count = len(batch_B)
         mine = torch.arange(rank * count // world_size, (rank + 1) * count // world_size)

@@ -1,10 +1,10 @@
-"""Checkpoints of one run: written atomically each epoch, read back only if whole and its own."""
+"""Checkpoints of one run: written atomically, read back only if whole and its own."""
 
 import io
 import pickle
 import re
-import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,45 +19,45 @@ KEPT = 2
 State = dict[str, Any]
 
 
-def save(folder: Path, epoch: int, digest: str, state: State) -> Path:
-    """Write `epoch-<n>.pt`; a crash leaves the earlier files as they were.
+def save(folder: Path, epoch: int, digest: str, state: State, *, step: int = 0) -> Path:
+    """Write `epoch-<n>.pt`, or `epoch-<n>-step-<m>.pt`; a crash leaves the earlier files alone.
 
     Args:
         folder: the run's folder.
         epoch: epochs done.
         digest: names the training; reading under another digest is refused.
         state: tensors and plain values only.
+        step: steps done in the epoch after those.
 
     Returns:
         The file.
     """
-    path = folder / f"epoch-{epoch:04d}.pt"
+    path = folder / (f"epoch-{epoch:04d}" + (f"-step-{step:06d}" if step else "") + ".pt")
     write_tensors(path, {"digest": digest, "epoch": epoch, **state})
-    for _, old in _by_epoch(folder)[:-KEPT]:
+    for _, _, old in _by_time(folder)[:-KEPT]:
         old.unlink(missing_ok=True)
     return path
 
 
-def load_latest(folder: Path, digest: str) -> State | None:
+def load_latest(folder: Path, digest: str, note: Callable[[str], None]) -> State | None:
     """The newest whole checkpoint, on the CPU; None if there is none.
 
-    A damaged file is passed over with a warning and the one before it is used.
+    Args:
+        folder: the run's folder.
+        digest: names the training.
+        note: told of a damaged file, which is passed over: the one before it is used.
 
     Raises:
         StudyError: the folder belongs to another training.
     """
-    for epoch, path in reversed(_by_epoch(folder)):
+    for epoch, _, path in reversed(_by_time(folder)):
         try:
             with path.open("rb") as file:
                 state: State = torch.load(file, map_location="cpu", weights_only=True)
             found = state["digest"]
         except (RuntimeError, OSError, EOFError, KeyError, ValueError, pickle.UnpicklingError,
                 zipfile.BadZipFile) as error:  # fmt: skip
-            warnings.warn(
-                f"{path} is damaged ({type(error).__name__}); going on from the one before it",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+            note(f"{path} is damaged ({type(error).__name__}); going on from the one before it")
             continue
         if found != digest:
             raise StudyError(
@@ -78,6 +78,8 @@ def write_tensors(path: Path, state: State) -> None:
         file.write(buffer.getbuffer())
 
 
-def _by_epoch(folder: Path) -> list[tuple[int, Path]]:
-    found = ((re.fullmatch(r"epoch-(\d+)\.pt", p.name), p) for p in folder.glob("epoch-*.pt"))
-    return sorted((int(match[1]), path) for match, path in found if match)
+def _by_time(folder: Path) -> list[tuple[int, int, Path]]:
+    """Epochs done, steps done after those, file; the oldest first."""
+    pattern = re.compile(r"epoch-(\d+)(?:-step-(\d+))?\.pt")
+    found = ((pattern.fullmatch(path.name), path) for path in folder.glob("epoch-*.pt"))
+    return sorted((int(match[1]), int(match[2] or 0), path) for match, path in found if match)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -26,6 +26,10 @@ class RunState:
     best_weights: dict[str, Tensor] | None = None
     prototypes_CD: Tensor | None = None
     """CIDER's, as of the last step."""
+    losses: list[float] = field(default_factory=list)
+    """Of an epoch that is not at its end, a step each."""
+    seconds: float = 0.0
+    """That such an epoch took so far."""
 
     def pack(self) -> State:
         """Plain values and tensors."""
@@ -40,6 +44,8 @@ class RunState:
             "best_loss": self.best_loss,
             "best_weights": self.best_weights,
             "prototypes": self.prototypes_CD,
+            "losses": self.losses,
+            "seconds": self.seconds,
         }
 
     def unpack(self, state: State) -> None:
@@ -62,6 +68,7 @@ class RunState:
         self.best_weights = state["best_weights"]
         if state["prototypes"] is not None:
             self.prototypes_CD = state["prototypes"].to(self.arithmetic.device)
+        self.losses, self.seconds = state["losses"], state["seconds"]
 
     def weights(self) -> dict[str, Tensor]:
         """A copy of the weights on the CPU, in the plain memory layout."""

@@ -1,19 +1,16 @@
 """The only training loop: one run, on one worker or many, resumable to the bit on a CPU."""
 
-import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
-from rwood.data import image_sets, loaders
-from rwood.data.image_sets import ImageSet
-from rwood.errors import NonFiniteLossError
+from rwood.data import image_sets
 from rwood.evaluation.evaluate import open_validation, validate
-from rwood.method.schedule import learning_rate
 from rwood.model.batch_norm import convert_global_batch_norm
 from rwood.model.checkpoint_keys import load_backbone_weights, openood_state
 from rwood.model.encoder import Encoder, build_encoder, trainable_parameters
@@ -23,27 +20,27 @@ from rwood.spec.run import RunSpec
 from rwood.spec.study import run_digest
 from rwood.training import checkpoint
 from rwood.training.arithmetic import Precision, arithmetic
-from rwood.training.loss import first_prototypes, gradient_share, loss_of
+from rwood.training.epoch import train_epoch
+from rwood.training.loss import first_prototypes
 from rwood.training.state import RunState
 from rwood.training.worker import Worker
 
 ENCODER_FILE = "encoder.pt"
 """The weights to score, in OpenOOD's form; written when a run ends."""
-SMOOTHING = 0.8
-"""Weight of the past in the smoothed loss, restarted at 0 each epoch as the authors do."""
 
 
 def train(run: RunSpec, benchmark: BenchmarkSpec, worker: Worker, *, data_root: Path) -> Encoder:
     """Train one run and return the encoder to score.
 
-    Every epoch ends with a checkpoint and a report. If the worker's folder holds checkpoints of
+    Every epoch ends with a checkpoint and a report; while the worker is about to be taken away,
+    there are checkpoints within an epoch. If the worker's folder holds checkpoints of
     this training, it goes on from the last one, after reporting again what was reported before, so
     that whoever listens misses nothing. Trials see validation sets only.
 
     Args:
         run: what to train.
         benchmark: ID train set, validation sets, pixel statistics.
-        worker: rank, world size, device, folder, report.
+        worker: rank, world size, device, folder, report, and whether it is about to be taken away.
         data_root: where image sets lie.
 
     Raises:
@@ -69,7 +66,7 @@ def training_epochs(
     Args:
         run: what to train.
         benchmark: ID train set, validation sets, pixel statistics.
-        worker: rank, world size, device.
+        worker: all but `folder` and `report` of it.
         folder: the run's checkpoints.
         data_root: where image sets lie.
 
@@ -81,7 +78,7 @@ def training_epochs(
     """
     digest = run_digest(run, benchmark)
     train_set = image_sets.open_set(benchmark.id.train, benchmark, data_root)
-    saved = checkpoint.load_latest(folder, digest)
+    saved = checkpoint.load_latest(folder, digest, worker.note)
     state = _begin(run, benchmark, worker, data_root, saved.get("precision") if saved else None)
     if saved is not None:
         state.unpack(saved)
@@ -90,9 +87,13 @@ def training_epochs(
         state.prototypes_CD = first_prototypes(run, state.encoder, train_set, benchmark, worker)
     network = _wrap(state.encoder, run, worker)
     for epoch in range(len(state.history), run.epochs):
-        started = time.monotonic()
-        mean, smoothed, rate = _one_epoch(run, benchmark, worker, state, network, train_set, epoch)
+        started = time.monotonic() - state.seconds
+        keep = partial(_keep, worker, folder, epoch, digest, state, started)
+        mean, smoothed, rate = train_epoch(
+            run, benchmark, worker, state, network, train_set, epoch, keep=keep
+        )
         seconds = time.monotonic() - started
+        state.losses, state.seconds = [], 0.0
         metrics = {
             "train/loss": mean,
             "train/loss_smoothed": smoothed,
@@ -122,6 +123,15 @@ def training_epochs(
     if state.best_weights is not None:
         state.encoder.load_state_dict(state.best_weights)
     return state.encoder
+
+
+def _keep(
+    worker: Worker, folder: Path, epoch: int, digest: str, state: RunState, started: float
+) -> None:
+    """Write a checkpoint within an epoch."""
+    state.seconds = time.monotonic() - started
+    if worker.rank == 0:
+        checkpoint.save(folder, epoch, digest, state.pack(), step=len(state.losses))
 
 
 def _begin(
@@ -171,84 +181,3 @@ def _wrap(encoder: Encoder, run: RunSpec, worker: Worker) -> nn.Module:
     convert_global_batch_norm(encoder, dist.group.WORLD)
     devices = [worker.device.index] if worker.device.type == "cuda" else None
     return nn.parallel.DistributedDataParallel(network, device_ids=devices)
-
-
-def _one_epoch(
-    run: RunSpec,
-    benchmark: BenchmarkSpec,
-    worker: Worker,
-    state: RunState,
-    network: nn.Module,
-    train_set: ImageSet,
-    epoch: int,
-) -> tuple[float, float, float]:
-    """Train one epoch; mean loss, smoothed loss and last learning rate."""
-    network.train()
-    steps = loaders.steps_per_epoch(len(train_set.labels_N), run.batch_size)
-    seen: list[Tensor] = []
-    rate = math.nan
-    for step, batch in enumerate(_batches(run, benchmark, worker, train_set, epoch)):
-        rate = _learning_rate(run, epoch, step, steps)
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate
-        state.optimizer.zero_grad(set_to_none=True)
-        with state.arithmetic.autocast():
-            outputs_MD = network(state.arithmetic.lay_out(batch.images))
-        loss = loss_of(run, outputs_MD, batch, worker, state)
-        if worker.device.type == "cpu":
-            _check_finite([loss.item()], run, epoch, step, rate)
-        state.scaler.scale(loss * gradient_share(run, worker)).backward()  # type: ignore[no-untyped-call]
-        state.scaler.step(state.optimizer)
-        state.scaler.update()
-        seen.append(loss.detach())
-    values = torch.stack(seen).double().tolist()
-    _check_finite(values, run, epoch, 0, rate)
-    smoothed = 0.0
-    for value in values:
-        smoothed = SMOOTHING * smoothed + (1 - SMOOTHING) * value
-    return math.fsum(values) / len(values), smoothed, rate
-
-
-def _batches(
-    run: RunSpec, benchmark: BenchmarkSpec, worker: Worker, train_set: ImageSet, epoch: int
-) -> Iterator[loaders.Batch]:
-    return loaders.training_batches(
-        train_set,
-        run,
-        benchmark,
-        epoch=epoch,
-        rank=worker.rank,
-        world_size=worker.world_size,
-        device=worker.device,
-    )
-
-
-def _learning_rate(run: RunSpec, epoch: int, step: int, steps: int) -> float:
-    return learning_rate(
-        epoch=epoch,
-        step=step,
-        steps_per_epoch=steps,
-        epochs=run.epochs,
-        lr=run.optimizer.lr,
-        warmup=run.schedule.warmup,
-        warmup_epochs=run.schedule.warmup_epochs,
-        warmup_from=run.schedule.warmup_from,
-        decay=run.schedule.decay,
-        milestones=run.schedule.milestones,
-    )
-
-
-def _check_finite(
-    values: list[float], run: RunSpec, epoch: int, first_step: int, rate: float
-) -> None:
-    warmer = " or a higher loss.temperature" if hasattr(run.loss, "temperature") else ""
-    for step, value in enumerate(values, start=first_step):
-        if not math.isfinite(value):
-            raise NonFiniteLossError(
-                f"the loss became {value} in epoch {epoch + 1}, step {step + 1}, at "
-                f"learning rate {rate:.4g}; try a lower optimizer.lr{warmer}",
-                epoch=epoch + 1,
-                step=step + 1,
-                lr=rate,
-                loss=value,
-            )

@@ -1,5 +1,6 @@
-"""What the training loop knows of its surroundings: five members, with or without Ray."""
+"""What the training loop knows of its surroundings: seven members, with or without Ray."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,12 @@ class Worker(Protocol):
     def report(self, report: EpochReport) -> None:
         """Send an epoch's metrics up; every rank calls it. May not return if the run is stopped."""
 
+    def note(self, text: str) -> None:
+        """Say a sentence to whoever watches; every rank calls it and one is heard."""
+
+    def leaving(self) -> bool:
+        """Whether a rank's machine is about to be taken away; all ranks ask, and hear the same."""
+
 
 @dataclass(frozen=True)
 class LocalWorker:
@@ -42,10 +49,19 @@ class LocalWorker:
     on_report: Callable[[EpochReport], None] = lambda report: None
     rank: int = 0
     world_size: int = 1
+    on_note: Callable[[str], None] = lambda text: warnings.warn(text, RuntimeWarning, stacklevel=3)
 
     def report(self, report: EpochReport) -> None:
         """Hand the report to `on_report`."""
         self.on_report(report)
+
+    def note(self, text: str) -> None:
+        """Hand the sentence to `on_note`."""
+        self.on_note(text)
+
+    def leaving(self) -> bool:
+        """Never: nobody says so."""
+        return False
 
 
 def best_device() -> torch.device:

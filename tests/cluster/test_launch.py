@@ -51,7 +51,7 @@ def test_stopping_a_group_frees_its_workers(tmp_path: Path) -> None:
 
     with pytest.raises(Enough):
         fit(job(study, tmp_path), study.cluster, name="stopped", storage=tmp_path / "ray",
-            on_report=stop)  # fmt: skip
+            on_report=stop, on_note=print)  # fmt: skip
     assert [r.epoch for r in seen] == [1, 2]
     assert wait_until_free(20) == 0
 
@@ -64,7 +64,7 @@ def test_a_failing_training_is_not_repeated(tmp_path: Path) -> None:
     started = []
     with pytest.raises(RunError, match=r"nowhere.pt"):
         fit(job(study, tmp_path, broken), study.cluster, name="broken", storage=tmp_path / "ray",
-            on_report=started.append)  # fmt: skip
+            on_report=started.append, on_note=print)  # fmt: skip
     assert started == []
     assert wait_until_free(20) == 0
 
@@ -78,12 +78,13 @@ def test_a_search_with_two_workers_a_trial(tmp_path: Path) -> None:
         search__early_stopping={"grace_epochs": 1, "reduction": 2},
     )
     changed: list[TrialResult] = []
-    trials = search(study, folder=tmp_path / "s", data_root=tmp_path, listener=changed.append)
+    asked = {"folder": tmp_path / "s", "data_root": tmp_path, "on_note": print}
+    trials = search(study, **asked, listener=changed.append)
     assert [t.number for t in trials] == [0, 1, 2]
     assert all(t.state in ("complete", "stopped") for t in trials)
     assert all(t.history for t in trials)
     assert wait_until_free(20) == 0
-    again = search(study, folder=tmp_path / "s", data_root=tmp_path, listener=changed.append)
+    again = search(study, **asked, listener=changed.append)
     assert again == trials
 
 
@@ -98,7 +99,13 @@ def test_failed_trials_do_not_end_a_search(tmp_path: Path, monkeypatch: Any) -> 
         run__epochs=2,
         cluster__max_failures=4,
     )
-    trials = search(study, folder=tmp_path / "s", data_root=tmp_path, listener=lambda t: None)
+    trials = search(
+        study,
+        folder=tmp_path / "s",
+        data_root=tmp_path,
+        listener=lambda trial: None,
+        on_note=print,
+    )
     failed = [t for t in trials if t.state == "failed"]
     assert failed
     assert trials[0].state == "complete"

@@ -43,7 +43,7 @@ def drive(
     """Play Tune's part: workers that report in random order; optionally die after some steps."""
     ledger = Ledger(study, folder, lambda trial: None)
     proposals = Proposals(ledger, folder / OPTUNA_FILE)
-    halving = Halving(ledger)
+    halving = Halving(ledger, print)
     live: dict[str, tuple[dict[str, Any], int]] = {}
     started, finished = 0, False
     while steps is None or steps > 0:

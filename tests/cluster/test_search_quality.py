@@ -74,7 +74,7 @@ def test_seeds_on_a_group_of_workers(tmp_path: Path) -> None:
         study = tiny(tmp_path / f"{workers}", cluster__workers=workers, **changes)
         (trial,) = search(
             study, folder=tmp_path / f"{workers}" / "results", data_root=tmp_path,
-            listener=lambda trial: None,
+            listener=lambda trial: None, on_note=print,
         )  # fmt: skip
         assert trial.state == "complete", trial.error
         found.append(trial)

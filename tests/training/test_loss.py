@@ -75,6 +75,6 @@ def test_prototypes_are_kept_in_checkpoints_and_move(tmp_path: Path) -> None:
     assert last.shape == (7, 16)
     torch.testing.assert_close(last.norm(dim=1), torch.ones(7))
     assert (F.cosine_similarity(first, last) < 0.9999).any()
-    state = checkpoint.load_latest(tmp_path / "run", digest)
+    state = checkpoint.load_latest(tmp_path / "run", digest, print)
     assert state is not None
     assert torch.equal(state["prototypes"], last)

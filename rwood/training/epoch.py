@@ -1,0 +1,141 @@
+"""One epoch of steps: the gradient, the rate, and what happens if the machine is taken away."""
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from rwood.data import loaders
+from rwood.data.image_sets import ImageSet
+from rwood.errors import NonFiniteLossError
+from rwood.method.schedule import learning_rate
+from rwood.spec.benchmark import BenchmarkSpec
+from rwood.spec.run import RunSpec
+from rwood.training.loss import gradient_share, loss_of
+from rwood.training.state import RunState
+from rwood.training.worker import Worker
+
+SMOOTHING = 0.8
+"""Weight of the past in the smoothed loss, restarted at 0 each epoch as the authors do."""
+LEAVE_STEPS = 10
+"""Steps between two questions whether this machine is about to be taken away. Asked of a group it
+is a barrier of milliseconds; a machine that is taken away has half a minute."""
+
+
+def train_epoch(
+    run: RunSpec,
+    benchmark: BenchmarkSpec,
+    worker: Worker,
+    state: RunState,
+    network: nn.Module,
+    train_set: ImageSet,
+    epoch: int,
+    *,
+    keep: Callable[[], None],
+) -> tuple[float, float, float]:
+    """Train one epoch, or what is left of it after the steps whose losses the state holds.
+
+    Args:
+        run: what to train.
+        benchmark: pixel statistics and sizes.
+        worker: rank, world size, device; asked now and then whether it is about to be taken away.
+        state: of the run; changed.
+        network: the encoder, over all workers.
+        train_set: the ID train set.
+        epoch: 0-based.
+        keep: called while the worker is about to be taken away, every few steps: writes the state.
+
+    Returns:
+        Mean loss, smoothed loss, last learning rate.
+
+    Raises:
+        NonFiniteLossError: the loss left the real numbers; no step was taken with it.
+    """
+    network.train()
+    steps = loaders.steps_per_epoch(len(train_set.labels_N), run.batch_size)
+    seen: list[Tensor] = []
+    rate = math.nan
+    first = len(state.losses)
+    for step, batch in enumerate(_batches(run, benchmark, worker, train_set, epoch, first), first):
+        rate = _learning_rate(run, epoch, step, steps)
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        state.optimizer.zero_grad(set_to_none=True)
+        with state.arithmetic.autocast():
+            outputs_MD = network(state.arithmetic.lay_out(batch.images))
+        loss = loss_of(run, outputs_MD, batch, worker, state)
+        if worker.device.type == "cpu":
+            _check_finite([loss.item()], run, epoch, step, rate)
+        state.scaler.scale(loss * gradient_share(run, worker)).backward()  # type: ignore[no-untyped-call]
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        seen.append(loss.detach())
+        done = step + 1
+        if done % LEAVE_STEPS == 0 and done < steps and worker.leaving():
+            _note(seen, run, state, epoch, rate)
+            keep()
+    _note(seen, run, state, epoch, rate)
+    smoothed = 0.0
+    for value in state.losses:
+        smoothed = SMOOTHING * smoothed + (1 - SMOOTHING) * value
+    return math.fsum(state.losses) / len(state.losses), smoothed, rate
+
+
+def _note(seen: list[Tensor], run: RunSpec, state: RunState, epoch: int, rate: float) -> None:
+    """Move losses from the device into the state; until then no step has waited for one."""
+    values = torch.stack(seen).double().tolist()
+    _check_finite(values, run, epoch, len(state.losses), rate)
+    state.losses += values
+    seen.clear()
+
+
+def _batches(
+    run: RunSpec,
+    benchmark: BenchmarkSpec,
+    worker: Worker,
+    train_set: ImageSet,
+    epoch: int,
+    first_step: int,
+) -> Iterator[loaders.Batch]:
+    return loaders.training_batches(
+        train_set,
+        run,
+        benchmark,
+        epoch=epoch,
+        rank=worker.rank,
+        world_size=worker.world_size,
+        device=worker.device,
+        first_step=first_step,
+    )
+
+
+def _learning_rate(run: RunSpec, epoch: int, step: int, steps: int) -> float:
+    return learning_rate(
+        epoch=epoch,
+        step=step,
+        steps_per_epoch=steps,
+        epochs=run.epochs,
+        lr=run.optimizer.lr,
+        warmup=run.schedule.warmup,
+        warmup_epochs=run.schedule.warmup_epochs,
+        warmup_from=run.schedule.warmup_from,
+        decay=run.schedule.decay,
+        milestones=run.schedule.milestones,
+    )
+
+
+def _check_finite(
+    values: list[float], run: RunSpec, epoch: int, first_step: int, rate: float
+) -> None:
+    warmer = " or a higher loss.temperature" if hasattr(run.loss, "temperature") else ""
+    for step, value in enumerate(values, start=first_step):
+        if not math.isfinite(value):
+            raise NonFiniteLossError(
+                f"the loss became {value} in epoch {epoch + 1}, step {step + 1}, at "
+                f"learning rate {rate:.4g}; try a lower optimizer.lr{warmer}",
+                epoch=epoch + 1,
+                step=step + 1,
+                lr=rate,
+                loss=value,
+            )
