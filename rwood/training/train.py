@@ -27,6 +27,8 @@ from rwood.training.worker import Worker
 
 ENCODER_FILE = "encoder.pt"
 """The weights to score, in OpenOOD's form; written when a run ends."""
+KEEP_S = 2.0
+"""Training since the last checkpoint that is worth one more while the machine is taken away."""
 
 
 def train(run: RunSpec, benchmark: BenchmarkSpec, worker: Worker, *, data_root: Path) -> Encoder:
@@ -128,9 +130,10 @@ def training_epochs(
 def _keep(
     worker: Worker, folder: Path, epoch: int, digest: str, state: RunState, started: float
 ) -> None:
-    """Write a checkpoint within an epoch."""
-    state.seconds = time.monotonic() - started
-    if worker.rank == 0:
+    """Write a checkpoint within an epoch, unless the last one is new."""
+    seconds = time.monotonic() - started
+    if worker.rank == 0 and seconds - state.seconds >= KEEP_S:
+        state.seconds = seconds
         checkpoint.save(folder, epoch, digest, state.pack(), step=len(state.losses))
 
 

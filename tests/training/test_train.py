@@ -237,7 +237,10 @@ class Reclaimed(LocalWorker):
 
 
 @pytest.mark.parametrize("loss", ["reweightood", "cider", "cross_entropy"])
-def test_a_reclaimed_machine_costs_no_epoch(tmp_path: Path, loss: str) -> None:
+def test_a_reclaimed_machine_costs_no_epoch(
+    tmp_path: Path, loss: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rwood.training.train.KEEP_S", 0.0)
     changes = {"run__loss": {"name": loss}, "run__epochs": 2, "run__batch_size": 20, "search": None}
     study = tiny(tmp_path, **changes)
     whole, again = [], []  # type: ignore[var-annotated]
