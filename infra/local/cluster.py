@@ -22,7 +22,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
-from services import FIRST, MARK, SECOND, Place, Service, ServiceError, prepare, services
+from services import (
+    FIRST,
+    HOST,
+    LOOPBACK,
+    MARK,
+    SECOND,
+    Place,
+    Service,
+    ServiceError,
+    mlflow_login,
+    prepare,
+    services,
+)
 
 GRACE_S = 20
 """A service that was asked to end has this long before it is killed."""
@@ -100,22 +112,16 @@ class Cluster:
         first = self.pid(name)
         return sorted(found, key=lambda p: (p.pid != first, p.pid))
 
-    def exports(self) -> dict[str, str]:
-        """What a driver's environment needs; secrets are read from their files by the shell."""
+    def environment(self) -> dict[str, str]:
+        """What a driver's environment needs."""
         place = self.place
-        return {
+        ray = {
             "RAY_ADDRESS": place.ray_address,
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(place.secret("ray_token")),
-            "RAY_DASHBOARD": f"http://{place.head}:{place.port('dashboard')}",
-            "MLFLOW_TRACKING_URI": place.mlflow_uri,
-            "MLFLOW_TRACKING_USERNAME": place.admin,
+            "RAY_API_SERVER_ADDRESS": f"http://{HOST}:{place.port('dashboard')}",
         }
-
-    def environment(self) -> dict[str, str]:
-        """`exports` with the password itself, for a child process."""
-        password = self.place.secret("mlflow_password").read_text()
-        return self.exports() | {"MLFLOW_TRACKING_PASSWORD": password}
+        return LOOPBACK | ray | mlflow_login(place)
 
     def _start(self, wave: list[Service]) -> None:
         launched = {service.name: self._launch(service) for service in wave}
@@ -206,10 +212,11 @@ def main() -> None:
 
 
 def _print_exports(cluster: Cluster) -> None:
-    for key, value in cluster.exports().items():
-        print(f"export {key}={shlex.quote(value)}")
-    password = shlex.quote(str(cluster.place.secret("mlflow_password")))
-    print(f'export MLFLOW_TRACKING_PASSWORD="$(cat {password})"')
+    """For a shell, which reads the password from its file."""
+    file = shlex.quote(str(cluster.place.secret("mlflow_password")))
+    secret = "MLFLOW_TRACKING_PASSWORD"
+    for key, value in cluster.environment().items():
+        print(f"export {key}=" + (f'"$(cat {file})"' if key == secret else shlex.quote(value)))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,10 @@ MARK = "RWOOD_LOCAL_SERVICE"
 """Environment variable that every process of a service inherits: `<folder>#<service>`."""
 FIRST, SECOND = 1, 2
 """Waves of a start: the second needs what the first brought up."""
+HOST = "127.0.0.1"
+"""Where everything listens."""
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Keeps Ray's servers, and those who ask them, on the loopback."""
 PATIENCE_S = 180
 """A service that is not up by then is not coming; a busy laptop takes a minute."""
 
@@ -35,8 +39,6 @@ class Place:
     """Where a cluster keeps its data, secrets, ports and logs."""
 
     folder: Path
-    head: str = "127.0.0.2"
-    """Ray takes 127.0.0.1 for the machine's outer address; other loopback addresses it does not."""
     admin: str = "admin"
 
     def make(self) -> None:
@@ -78,25 +80,24 @@ class Place:
         """The ports of the last start, where nobody took them meanwhile."""
         file = self.folder / "ports.json"
         last: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
-        hosts = {"postgres": "127.0.0.1", "mlflow": "127.0.0.1"}
         names = ("postgres", "mlflow", "ray", "dashboard", "client")
-        ports = {name: free_port(hosts.get(name, self.head), last.get(name, 0)) for name in names}
+        ports = {name: free_port(last.get(name, 0)) for name in names}
         file.write_text(json.dumps(ports, indent=1))
 
     @property
     def ray_address(self) -> str:
         """Where Ray's head listens."""
-        return f"{self.head}:{self.port('ray')}"
+        return f"{HOST}:{self.port('ray')}"
 
     @property
     def mlflow_uri(self) -> str:
         """Where MLflow listens."""
-        return f"http://127.0.0.1:{self.port('mlflow')}"
+        return f"http://{HOST}:{self.port('mlflow')}"
 
     def database(self, name: str) -> str:
         """A database's address, with its password."""
         password = self.secret("postgres_password").read_text()
-        at = f"127.0.0.1:{self.port('postgres')}"
+        at = f"{HOST}:{self.port('postgres')}"
         return f"postgresql+psycopg2://rwood:{password}@{at}/{name}"
 
 
@@ -150,7 +151,7 @@ def services(place: Place, workers: int, cpus: int) -> dict[str, Service]:
     """All services by name, in the order in which they start."""
     postgres = Service("postgres", _postgres, lambda place: {}, _has_databases, FIRST,
                        signal.SIGINT, _postgres_user(), "postgres")  # fmt: skip
-    head = Service("head", _head, _ray_settings, lambda place: _nodes(place, place.head), FIRST)
+    head = Service("head", _head, _head_settings, lambda place: _has_node(place, "head"), FIRST)
     mlflow = Service("mlflow", _mlflow, _mlflow_settings, _mlflow_answers, SECOND)
     found = [postgres, head, mlflow]
     for number in range(1, workers + 1):
@@ -200,7 +201,7 @@ def _make_database(place: Place, data: Path) -> None:
 
 
 def _postgres(place: Place) -> list[str]:
-    settings = {"listen_addresses": "127.0.0.1", "port": place.port("postgres"),
+    settings = {"listen_addresses": HOST, "port": place.port("postgres"),
                 "unix_socket_directories": ""}  # fmt: skip
     flags = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
     return [_program("postgres"), "-D", str(place.folder / "postgres"), *flags]
@@ -229,7 +230,7 @@ def _has_databases(place: Place) -> bool:
 
 def _mlflow(place: Place) -> list[str]:
     return [
-        sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--host", "127.0.0.1",
+        sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--host", HOST,
         "--port", str(place.port("mlflow")), "--workers", "1", "--artifacts-destination",
         str(place.folder / "artifacts"),
     ]  # fmt: skip
@@ -246,6 +247,15 @@ def _mlflow_settings(place: Place) -> dict[str, str]:
     }
 
 
+def mlflow_login(place: Place) -> dict[str, str]:
+    """What a client of MLflow needs in its environment."""
+    return {
+        "MLFLOW_TRACKING_URI": place.mlflow_uri,
+        "MLFLOW_TRACKING_USERNAME": place.admin,
+        "MLFLOW_TRACKING_PASSWORD": place.secret("mlflow_password").read_text(),
+    }
+
+
 def _mlflow_answers(place: Place) -> bool:
     try:
         with urllib.request.urlopen(f"{place.mlflow_uri}/health", timeout=5):
@@ -255,44 +265,61 @@ def _mlflow_answers(place: Place) -> bool:
 
 
 def _head(place: Place) -> list[str]:
-    # No CPUs: trainings run on the workers, as on a real cluster. All of Ray's files lie in a
-    # folder of their own, so that other clusters on this machine are not disturbed.
+    # No CPUs: trainings run on the workers, as on a real cluster.
     return [
-        *_ray_start(place.head, 0), "--head", "--port", str(place.port("ray")), "--temp-dir",
-        str(place.folder / "ray"), "--dashboard-host", place.head, "--dashboard-port",
-        str(place.port("dashboard")), "--ray-client-server-port", str(place.port("client")),
+        *_ray_start(place, "head", 0), "--head", "--port", str(place.port("ray")),
+        "--dashboard-host", HOST, "--dashboard-port", str(place.port("dashboard")),
+        "--ray-client-server-port", str(place.port("client")),
     ]  # fmt: skip
 
 
+def _head_settings(place: Place) -> dict[str, str]:
+    """A job that is sent to the head finds MLflow, and its login, there."""
+    return _ray_settings(place) | mlflow_login(place)
+
+
 def _worker(number: int, cpus: int) -> Service:
-    host = f"127.0.0.{number + 2}"
+    name = f"worker-{number}"
     return Service(
-        f"worker-{number}",
-        lambda place: [*_ray_start(host, cpus), "--address", place.ray_address],
+        name,
+        lambda place: [*_ray_start(place, name, cpus), "--address", place.ray_address],
         _ray_settings,
-        lambda place: _nodes(place, host),
+        lambda place: _has_node(place, name),
         SECOND,
     )
 
 
-def _ray_start(host: str, cpus: int) -> list[str]:
-    words = ["-c", "from ray.scripts.scripts import main; main()", "start", "--block"]
-    return [sys.executable, *words, "--node-ip-address", host, "--num-cpus", str(cpus),
-            "--num-gpus", "0", "--object-store-memory", str(100 * 2**20),
-            "--disable-usage-stats"]  # fmt: skip
+def _ray_start(place: Place, name: str, cpus: int) -> list[str]:
+    # Ray listens on the loopback only if it is told that clusters are not supported here (see
+    # `_ray_settings`), and then has no second node: of these two it is talked out.
+    code = (
+        "from ray._private import ray_constants, services; from ray.scripts.scripts import main; "
+        "ray_constants.ENABLE_RAY_CLUSTER = True; services.resolve_ip_for_localhost = str; main()"
+    )
+    return [sys.executable, "-c", code, "start", "--block", "--node-name", name,
+            "--node-ip-address", HOST, "--num-cpus", str(cpus), "--num-gpus", "0",
+            "--object-store-memory", str(100 * 2**20), "--disable-usage-stats",
+            # Nodes of one machine share its ports, and must not share files: each would clear
+            # away what a job of another one works in.
+            "--temp-dir", str(place.folder / name),
+            "--dashboard-agent-listen-port", str(free_port()), "--min-worker-port", "0",
+            "--max-worker-port", "0"]  # fmt: skip
 
 
 def _ray_settings(place: Place) -> dict[str, str]:
-    return {
+    return LOOPBACK | {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(place.secret("ray_token")),
         # A node whose process is gone is lost after 2.5 s, not 15.
         "RAY_health_check_period_ms": "500",
+        # One that is asked to leave has 4 s, not 30, and Ray Train hears of it within 1 s, not 5.
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "4",
+        "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",
     }
 
 
-def _nodes(place: Place, host: str) -> bool:
-    """Whether Ray counts a node of this address among the living; waits some seconds for it.
+def _has_node(place: Place, name: str) -> bool:
+    """Whether Ray counts a node of this name among the living; waits some seconds for it.
 
     Ray is asked by a process of its own, whose start costs more than all it asks.
     """
@@ -302,13 +329,13 @@ def _nodes(place: Place, host: str) -> bool:
         "until = time.monotonic() + 10\n"
         "while time.monotonic() < until:\n"
         "    nodes = client.get_all_node_info(timeout=5).values()\n"
-        "    if any(n.node_manager_address == sys.argv[2] and n.state == 0 for n in nodes):\n"
+        "    if any(n.node_name == sys.argv[2] and n.state == 0 for n in nodes):\n"
         "        sys.exit(0)\n"
         "    time.sleep(0.2)\n"
         "sys.exit(1)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, place.ray_address, host],
+        [sys.executable, "-c", code, place.ray_address, name],
         env=os.environ | _ray_settings(place), capture_output=True,
     )  # fmt: skip
     return done.returncode == 0
@@ -345,12 +372,12 @@ def write_private(path: Path, text: str) -> None:
         file.write(text)
 
 
-def free_port(host: str, wanted: int = 0) -> int:
+def free_port(wanted: int = 0) -> int:
     """A port that nobody listens on: the wanted one if it is free."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, wanted))
+            probe.bind((HOST, wanted))
         except OSError:
-            probe.bind((host, 0))
+            probe.bind((HOST, 0))
         return int(probe.getsockname()[1])

@@ -48,6 +48,10 @@ def submit(
     code: Annotated[
         bool, typer.Option("--code", help="Send this rwood along, in place of the cluster's.")
     ] = False,
+    requirements: Annotated[
+        Path | None,
+        typer.Option(help="Packages for this job, as pip's requirements; each node installs them."),
+    ] = None,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not follow the job.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Tell of the study's last job.")] = False,
     stop: Annotated[bool, typer.Option("--stop", help="End the study's job.")] = False,
@@ -70,7 +74,12 @@ def submit(
         _tell(server.stop(study.name) if stop else server.latest(study.name), as_json)
         return
     made = server.submit(
-        study, results=results, data_root=data_root, tracking_uri=tracking_uri, code=code
+        study,
+        results=results,
+        data_root=data_root,
+        tracking_uri=tracking_uri,
+        code=code,
+        requirements=requirements,
     )
     if no_wait:
         _tell(made, as_json)

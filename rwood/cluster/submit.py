@@ -70,9 +70,12 @@ class JobServer:
     def __init__(self, address: str) -> None:
         """Ask for the server's version."""
         from ray._private.authentication import authentication_token_setup
+        from ray.dashboard.modules import dashboard_sdk
+        from ray.dashboard.modules.job import sdk
         from ray.job_submission import JobSubmissionClient
 
-        logging.getLogger("ray").setLevel(logging.ERROR)
+        for logger in (logging.getLogger("ray"), dashboard_sdk.logger, sdk.logger):
+            logger.setLevel(logging.ERROR)
         # As `ray.init` does; the job client alone would show no token unless RAY_AUTH_MODE is set.
         authentication_token_setup.maybe_enable_token_auth_if_token_available(
             warn_if_disabled=False
@@ -89,6 +92,7 @@ class JobServer:
         data_root: Path | None = None,
         tracking_uri: str | None = None,
         code: bool = False,
+        requirements: Path | None = None,
     ) -> Submission:
         """Start a study's job, which goes on where an earlier one stopped.
 
@@ -98,10 +102,12 @@ class JobServer:
             data_root: the same; None leaves it to `RWOOD_DATA` there.
             tracking_uri: as the head node sees it; None leaves it to `MLFLOW_TRACKING_URI` there.
             code: send this rwood along, in place of the cluster's.
+            requirements: a file for pip, which every node installs for this job alone.
 
         Raises:
             StudyError: a job of this study is alive, or a path or address cannot be sent.
         """
+        packages = {} if requirements is None else {"pip": _lines(requirements)}
         command = entrypoint(results, data_root, tracking_uri)
         known = self._of(study.name)
         if known and not known[-1].is_over:
@@ -120,6 +126,7 @@ class JobServer:
                     runtime_env={
                         "working_dir": scratch,
                         "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)},
+                        **packages,
                     },
                 )
         return Submission(made, "PENDING")
@@ -237,6 +244,19 @@ def _fill(folder: Path, study: StudySpec, *, code: bool) -> None:
         source = Path(rwood.__file__).parent
         shutil.copytree(source, folder / "rwood", ignore=shutil.ignore_patterns("__pycache__"))
         rwood.write_metadata(folder)
+
+
+def _lines(requirements: Path) -> list[str]:
+    """What pip is to install; Ray takes no comments."""
+    try:
+        text = requirements.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyError(f"{requirements} cannot be read ({type(error).__name__})") from error
+    lines = (line.partition(" #")[0].strip() for line in text.splitlines())
+    found = [line for line in lines if line and not line.startswith("#")]
+    if not found:
+        raise StudyError(f"{requirements} names no package")
+    return found
 
 
 def _submission(job: Any) -> Submission:

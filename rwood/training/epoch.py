@@ -44,7 +44,7 @@ def train_epoch(
         network: the encoder, over all workers.
         train_set: the ID train set.
         epoch: 0-based.
-        keep: called while the worker is about to be taken away, every few steps: may write the state.
+        keep: called every few steps while the worker is about to be taken away.
 
     Returns:
         Mean loss, smoothed loss, last learning rate.

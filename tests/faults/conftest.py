@@ -1,4 +1,7 @@
-"""One real cluster for all fault tests: Ray with two worker nodes, MLflow on PostgreSQL."""
+"""One real cluster for all fault tests: Ray with two worker nodes, MLflow on PostgreSQL.
+
+Beside it one undisturbed study, which all the disturbed ones must equal.
+"""
 
 import shutil
 import tempfile
@@ -9,6 +12,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.faults.driver import SINGLE, Driver, outcome
+from tests.tiny import write_tiny
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +34,13 @@ def cluster() -> Iterator[Any]:
         finally:
             local.stop()
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...]]:
+    """The study of one-worker trials as a laptop runs it: a private Ray, nothing broken."""
+    folder = tmp_path_factory.mktemp("calm")
+    Driver("search", write_tiny(folder, name="calm", **SINGLE)).ended()
+    found = outcome(folder / "results" / "calm")
+    assert {trial[2] for trial in found} == {"complete", "stopped"}
+    return found

@@ -17,18 +17,20 @@ from rwood.cluster.ledger import read_trials
 from tests.conftest import REPOSITORY
 
 PATIENCE_S = 240
+SINGLE: dict[str, Any] = {"run__epochs": 8, "search__trials": 6}
+"""Changes of the tiny study: one-worker trials, some of which are stopped early."""
 
 
 class Driver:
-    """`rwood VERB FILE`, on a cluster if one is given, else on a private Ray."""
+    """`rwood VERB FILE ...`, on a cluster if one is given, else on a private Ray."""
 
-    def __init__(self, verb: str, file: Path, cluster: Any = None) -> None:
+    def __init__(self, verb: str, file: Path, cluster: Any = None, *more: object) -> None:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_"))}
         extra = cluster.environment() if cluster else {}
         self.log = file.with_suffix(f".{time.monotonic_ns()}.log")
         self._output = self.log.open("w")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "rwood", verb, file.name],
+            [sys.executable, "-m", "rwood", verb, file.name, *map(str, more)],
             cwd=file.parent,
             env=clean | extra | {"PYTHONPATH": str(REPOSITORY), "COLUMNS": "300"},
             stdout=self._output,
@@ -77,7 +79,7 @@ def wait_until(what: str, condition: Callable[[], bool], context: Callable[[], s
 def epochs(folder: Path, number: int) -> int:
     """Epochs of a trial whose checkpoint is on disk."""
     files = (folder / "trials" / f"{number:04d}").glob("epoch-*.pt")
-    return max((int(file.stem.removeprefix("epoch-")) for file in files), default=0)
+    return max((int(file.stem.split("-")[1]) for file in files), default=0)
 
 
 def trainers(cluster: Any, kind: str = "ray::ImplicitFunc", *nodes: str) -> list[psutil.Process]:
@@ -134,4 +136,5 @@ def assert_logged_once(cluster: Any, folder: Path) -> None:
                 told = client.get_metric_history(run.info.run_id, name)
                 expected = [(r.epoch, r.metrics[name]) for r in trial.history if name in r.metrics]
                 assert sorted((m.step, m.value) for m in told) == expected, (number, name)
-        assert {name.partition("-")[0] for name in by_name} <= {"search", "benchmark", "champion"}
+        others = {"search", "benchmark", "champion", "base"}
+        assert {name.partition("-")[0] for name in by_name} <= others

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.faults.driver import (
+    SINGLE,
     Driver,
     assert_logged_once,
     epochs,
@@ -26,7 +28,6 @@ from tests.faults.driver import (
 )
 from tests.tiny import write_tiny
 
-SINGLE: dict[str, Any] = {"run__epochs": 8, "search__trials": 6}
 GROUP: dict[str, Any] = {
     "run__epochs": 6,
     "search__trials": 2,
@@ -34,16 +35,6 @@ GROUP: dict[str, Any] = {
     "cluster__workers": 2,
     "cluster__max_concurrent": 1,
 }
-
-
-@pytest.fixture(scope="module")
-def calm(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...]]:
-    """The study of one-worker trials as a laptop runs it: a private Ray, nothing broken."""
-    folder = tmp_path_factory.mktemp("calm")
-    Driver("search", write_tiny(folder, name="calm", **SINGLE)).ended()
-    found = outcome(folder / "results" / "calm")
-    assert {trial[2] for trial in found} == {"complete", "stopped"}
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +48,7 @@ def calm_group(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...]
 def test_workers_nodes_and_mlflow_die(
     cluster: Any, calm: list[tuple[Any, ...]], tmp_path: Path
 ) -> None:
-    """A worker in mid-epoch, the MLflow server, a node, and another node that is preempted."""
+    """A worker in mid-epoch, the MLflow server, and a node."""
     folder = tmp_path / "results" / "lost"
     file = write_tiny(tmp_path, name="lost", **SINGLE)
     driver = Driver("search", file, cluster)
@@ -68,13 +59,52 @@ def test_workers_nodes_and_mlflow_die(
     driver.until("an epoch of trial 2", lambda: epochs(folder, 2) >= 1)
     cluster.kill("worker-1")
     cluster.start("mlflow", "worker-1")
-    # A spot node is asked to leave: what trains on it goes on elsewhere from its last epoch.
-    os.kill(cluster.pid("worker-2"), signal.SIGTERM)
     said = driver.ended()
-    cluster.start("worker-2")
     assert outcome(folder) == calm
     if "the next rwood run sends them" in said:  # MLflow came back after the last trial.
         Driver("search", file, cluster).ended()
+    assert_logged_once(cluster, folder)
+
+
+@pytest.mark.parametrize(("workers", "batch_size"), [(1, 2), (2, 6)])
+def test_a_node_that_is_preempted_loses_steps_only(
+    cluster: Any, tmp_path: Path, workers: int, batch_size: int
+) -> None:
+    """SIGTERM, as a spot node gets it: what trains there goes on elsewhere, within its epoch.
+
+    An epoch takes longer here than the node has left.
+    """
+    changes: dict[str, Any] = {
+        "name": f"preempted-{workers}",
+        "run__model__width": 256,
+        "run__batch_size": batch_size,
+        "run__epochs": 2,
+        "search__trials": 1,
+        "search__early_stopping": None,
+        "cluster__workers": workers,
+        "cluster__max_concurrent": 1,
+        "cluster__retries": 1,
+    }
+    file = write_tiny(tmp_path, **changes)
+    Driver("train", file, None, "--results", tmp_path / "calm").ended()
+    (calm,) = (tmp_path / "calm").glob("*/runs/*/encoder.pt")
+    folder = tmp_path / "results" / changes["name"]
+    driver = Driver("search", file, cluster)
+    kind = "ray::ImplicitFunc" if workers == 1 else "ray::RayTrainWorker"
+    nodes = [name for name in cluster.names if name.startswith("worker")]
+    driver.until("an epoch", lambda: epochs(folder, 0) == 1)
+    home = next(name for name in nodes if trainers(cluster, kind, name))
+    os.kill(cluster.pid(home), signal.SIGTERM)
+    within = "trials/0000/epoch-0001-step-*.pt"
+    driver.until("a checkpoint within the epoch", lambda: any(folder.glob(within)))
+    wait_until("the node is gone", lambda: cluster.pid(home) is None)
+    assert epochs(folder, 0) == 1
+    driver.ended()
+    cluster.start(home)
+    assert [trial[2] for trial in outcome(folder)] == ["complete"]
+    found, wanted = (torch.load(path, weights_only=True)
+                     for path in (folder / "trials" / "0000" / "encoder.pt", calm))  # fmt: skip
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
     assert_logged_once(cluster, folder)
 
 
@@ -94,6 +124,7 @@ def test_drivers_die_and_the_database_goes_away(
     cluster.stop("postgres")
     driver = Driver("run", file, cluster)
     driver.until("it goes on", lambda: not newest.exists() or newest.stat().st_size > 1000)
+    assert f"{newest} is damaged (" in driver.said()
     second = Driver("run", file, cluster).ended(2)
     assert f"is in use by process {driver.process.pid} on {os.uname().nodename}" in second
     driver.process.terminate()

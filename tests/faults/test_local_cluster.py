@@ -7,12 +7,14 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.faults.driver import Driver
+from tests.faults.driver import SINGLE, Driver, assert_logged_once, outcome
 from tests.tiny import write_tiny
 
 
@@ -41,6 +43,29 @@ def test_secrets_are_private_and_asked_for(cluster: Any) -> None:
             shown = " ".join(process.cmdline())
             assert not any(secret in shown for secret in secrets), name
             assert name != "postgres" or process.uids().effective != 0
+
+
+def test_nothing_listens_beyond_the_loopback(cluster: Any) -> None:
+    heard = [
+        connection.laddr.ip
+        for name in cluster.names
+        for process in cluster.processes(name)
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert len(heard) > len(cluster.names)
+    assert set(heard) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
+def test_a_submitted_study_is_the_laptops(
+    cluster: Any, calm: list[tuple[Any, ...]], tmp_path: Path
+) -> None:
+    """The job runs on the head, finds MLflow and its login there, and trains on the workers."""
+    file = write_tiny(tmp_path, name="sent", **SINGLE)
+    said = Driver("submit", file, cluster, "--results", tmp_path / "far").ended()
+    assert "rwood-sent-1: succeeded" in said
+    assert outcome(tmp_path / "far" / "sent") == calm
+    assert_logged_once(cluster, tmp_path / "far" / "sent")
 
 
 def test_ray_refuses_another_token(
