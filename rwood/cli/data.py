@@ -16,6 +16,7 @@ from rwood.cli.options import DATA, AsJson, DataRoot
 from rwood.errors import DataError
 from rwood.spec.benchmark import BenchmarkSpec
 from rwood.spec.load import load_benchmark
+from rwood.words import count_of
 
 app = typer.Typer(help="Image sets: list, fetch, pack, verify.", no_args_is_help=True)
 
@@ -129,7 +130,8 @@ def verify(
                 typer.echo(f"    {problem}")
         for duplicate in found.duplicates[:20]:
             typer.echo(f"duplicate: {duplicate.key} {duplicate.image} = {duplicate.train_image}")
-        typer.echo(f"{len(found.duplicates)} images of other sets have the pixels of a train image")
+        duplicates = count_of(len(found.duplicates), "image")
+        typer.echo(f"{duplicates} of other sets with the pixels of a train image")
     if not found.sound:
         raise DataError(f"benchmark {spec.name}: not sound, see above")
 

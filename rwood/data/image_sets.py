@@ -26,6 +26,7 @@ from rwood.spec.benchmark import (
     WholeSetRef,
     whole_set,
 )
+from rwood.words import count_of
 
 PACK_LIMIT = 64 * 2**30
 """Largest pack that `open_set` writes, in bytes; larger sets are decoded when they are read."""
@@ -160,8 +161,8 @@ def check_known(benchmark: BenchmarkSpec) -> None:
             classes = NAMED[whole].classes
             if key.startswith(("id.", "shifted.")) and classes != benchmark.classes:
                 raise SpecError(
-                    f"{where}{whole} has {classes} ID classes, the benchmark says "
-                    f"{benchmark.classes}",
+                    f"{where}{whole} has {count_of(classes, 'ID class', 'ID classes')}, the "
+                    f"benchmark says {benchmark.classes}",
                     key=key,
                     got=whole,
                 )
@@ -173,11 +174,15 @@ def _check_subset(ref: SubsetSet, key: str, where: str, classes: int) -> None:
     known = NAMED[ref.of].count if isinstance(ref.of, str) else None
     if known is not None and ref.images > known:
         raise SpecError(
-            f"{where}{ref.of} has {known:,} images, not {ref.images:,}", key=key, got=ref.images
+            f"{where}{ref.of} has {count_of(known, 'image')}, not {ref.images:,}",
+            key=key,
+            got=ref.images,
         )
     if key == "id.train" and ref.images < classes:
         raise SpecError(
-            f"{where}{ref.images} images cannot show all {classes} classes", key=key, got=ref.images
+            f"{where}{count_of(ref.images, 'image')} cannot show all {classes} classes",
+            key=key,
+            got=ref.images,
         )
 
 

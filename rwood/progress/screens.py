@@ -16,6 +16,7 @@ from rwood.progress.tally import Tally
 from rwood.results import EpochReport, TrialResult
 from rwood.selection import values_of
 from rwood.spec.study import StudySpec
+from rwood.words import count_of
 
 _INDENT = 2
 _EVERY_S = 1.0
@@ -104,7 +105,7 @@ class Lines(_Screen):
         super().epoch(name, report, epochs)
         if report.epoch == epochs:
             tally, left = self._tally, self._tally.seconds_left()
-            text = f"[benchmark] {name}: {epochs} epochs, loss {_loss(report)}"
+            text = f"[benchmark] {name}: {count_of(epochs, 'epoch')}, loss {_loss(report)}"
             text += f"; {tally.trained}/{len(tally.reruns)} trained"
             self.note(text + (f", about {duration(left)} left" if left else ""))
 
@@ -190,7 +191,8 @@ def describe(trial: TrialResult, tally: Tally) -> str:
     search = tally.study.search
     assert search is not None
     words = {"complete": "complete", "stopped": "stopped early", "failed": "FAILED"}
-    text = f"trial {trial.number} {words[trial.state]} after {len(trial.history)} epochs"
+    epochs = count_of(len(trial.history), "epoch")
+    text = f"trial {trial.number} {words[trial.state]} after {epochs}"
     if trial.error:
         text += f": {trial.error}"
     validated = [r.metrics for r in trial.history if search.primary in r.metrics]

@@ -185,12 +185,12 @@ def test_plain_lines_where_there_is_no_terminal(
         for trial in make_trials():
             view.trial(trial)
         view.reruns(["base-seed1"])
-        view.stage("benchmark", "1 of 1 reruns to run")
+        view.stage("benchmark", "1 of 1 rerun to run")
         view.epoch("base-seed1", EpochReport(epoch=20, time=1.0, metrics={"train/loss": 3.0}), 20)
     lines = printed(console).splitlines()
     assert len(lines) == 1 + 12 + 1 + 1, "a line an event, however narrow"
     assert "\x1b" not in printed(console)
-    assert "trial 7 FAILED after 1 epochs: loss is nan at step 14 <b>" in lines[8]
+    assert "trial 7 FAILED after 1 epoch: loss is nan at step 14 <b>" in lines[8]
     assert lines[12].endswith("12/12 done")
     assert lines[14] == "[benchmark] base-seed1: 20 epochs, loss 3.000; 1/1 trained"
     monkeypatch.setenv("TERM", "dumb")
