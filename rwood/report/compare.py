@@ -84,12 +84,10 @@ def _result_rows(summaries: Sequence[StudySummary]) -> tuple[tuple[str, ...], ..
         if any(text != _ABSENT for text in cells):
             arrow = "↓" if is_minimized(metric) else "↑"
             rows.append((f"{metric_title(metric)} {arrow}", *cells))
-    rows += [
-        ("training time", *(duration(s.seconds) for s in summaries)),
-        ("GPU time", *(duration(s.gpu_seconds) for s in summaries)),
-        ("epochs", *(str(s.epochs) for s in summaries)),
-    ]
-    return tuple(rows)
+    rows.append(("training time", *(duration(s.seconds) for s in summaries)))
+    if any(s.gpu_seconds for s in summaries):
+        rows.append(("GPU time", *(duration(s.gpu_seconds) for s in summaries)))
+    return (*rows, ("epochs", *(str(s.epochs) for s in summaries)))
 
 
 def _seeds_caption(summaries: Sequence[StudySummary]) -> str:
