@@ -83,6 +83,7 @@ def fetch(
 def pack(benchmark: Benchmark, data_root: DataRoot = DATA, workers: Workers = None) -> None:
     """Decode and resize every set of a benchmark once; interrupted, it goes on where it stopped."""
     from rwood.data import image_sets, packs
+    from rwood.data.processes import processors
 
     spec = _load(benchmark)
     with _bar() as step:
@@ -97,7 +98,7 @@ def pack(benchmark: Benchmark, data_root: DataRoot = DATA, workers: Workers = No
                 image_sets.files_of(ref, spec, data_root),
                 image_sets.transform_of(ref, spec),
                 data_root,
-                workers=workers or image_sets.processors(),
+                workers=workers or processors(),
                 progress=progress,
             )
     typer.echo(f"{spec.name}: packed")
@@ -111,14 +112,12 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Check that every file decodes, counts match, and no train image is in a test set."""
-    from rwood.data import image_sets
+    from rwood.data.processes import processors
     from rwood.data.verify import verify as verify_sets
 
     spec = _load(benchmark)
     with _bar() as step:
-        found = verify_sets(
-            spec, data_root, workers=workers or image_sets.processors(), progress=step
-        )
+        found = verify_sets(spec, data_root, workers=workers or processors(), progress=step)
     if as_json:
         typer.echo(json.dumps(asdict(found), indent=1))
     else:
@@ -137,7 +136,7 @@ def verify(
 
 
 def _load(file: Path) -> BenchmarkSpec:
-    from rwood.data.image_sets import check_known
+    from rwood.data.known import check_known
 
     spec = load_benchmark(file)
     check_known(spec)
