@@ -9,6 +9,7 @@ from rwood.data.image_sets import NAMED, references
 from rwood.spec.benchmark import RAW_SCORERS, BenchmarkSpec, DerivedSet, ImageSetRef, SubsetSet
 from rwood.spec.search import SearchSpec
 from rwood.spec.study import StudySpec
+from rwood.words import count_of
 
 
 @dataclass(frozen=True)
@@ -52,19 +53,19 @@ def estimate(study: StudySpec, images_per_s: float | None = None) -> list[str]:
         full = trainings * epochs
         expected = trainings * expected_epochs(study)
         lines.append(
-            f"search: {study.search.trials} trials{_seeds(study.search)}, {_bound(study.search)} "
-            f"{expected:,.0f} of {full:,} epochs, {study.cluster.max_concurrent} at a time; "
-            f"{_goal(study.search)}"
+            f"search: {count_of(study.search.trials, 'trial')}{_seeds(study.search)}, "
+            f"{_bound(study.search)} {expected:,.0f} of {count_of(full, 'epoch')}, "
+            f"{study.cluster.max_concurrent} at a time; {_goal(study.search)}"
         )
-    lines.append(f"benchmark: {reruns} reruns of {epochs} epochs")
+    lines.append(f"benchmark: {count_of(reruns, 'rerun')} of {count_of(epochs, 'epoch')}")
     lines.append(f"data: {data_sentence(study.benchmark)}")
     lines.append(f"memory: {memory_sentence(study)}")
     images = _count(study.benchmark.id.train, study.benchmark)
     if images is None:
         return [
             *lines,
-            f"cost: about {expected + reruns * epochs:,.0f} epochs of id.train; how many images "
-            "it has, nobody says",
+            f"cost: about {count_of(round(expected + reruns * epochs), 'epoch')} of id.train; how "
+            "many images it has, nobody says",
         ]
     trained = images * (expected + reruns * epochs)
     scored = _scored(study, expected)
@@ -78,7 +79,7 @@ def estimate(study: StudySpec, images_per_s: float | None = None) -> list[str]:
 
 
 def _seeds(search: SearchSpec) -> str:
-    return f" of {len(search.seeds)} seeds" if search.seeds else ""
+    return f" of {count_of(len(search.seeds), 'seed')}" if search.seeds else ""
 
 
 def _bound(search: SearchSpec) -> str:
@@ -126,7 +127,8 @@ def data_sentence(benchmark: BenchmarkSpec) -> str:
             streamed.append(f"{key} ({_size(size)} decoded)")
         elif image_sets.has_files(ref):
             packed += size
-    parts = [f"{known:,} images" + (f", and {unknown} set(s) of unknown size" * bool(unknown))]
+    rest = f", and {count_of(unknown, 'set')} of unknown size" if unknown else ""
+    parts = [count_of(known, "image") + rest]
     if packed:
         parts.append(f"{_size(packed)} of packs below the data root")
     if streamed:

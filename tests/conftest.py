@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from rwood.data import image_sets
+from rwood.data.image_sets import ImageSet
+from rwood.spec.benchmark import BenchmarkSpec, ImageSetRef
+
 REPOSITORY = Path(__file__).parents[1]
 STUDIES = REPOSITORY / "studies"
 
@@ -22,6 +26,20 @@ def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
     with session(None, log=tmp_path_factory.mktemp("ray") / "rwood.log", cpus=8):
         yield
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[ImageSetRef]:
+    """Every image set that is opened from now on."""
+    refs: list[ImageSetRef] = []
+    real = image_sets.open_set
+
+    def spy(ref: ImageSetRef, benchmark: BenchmarkSpec, data_root: Path) -> ImageSet:
+        refs.append(ref)
+        return real(ref, benchmark, data_root)
+
+    monkeypatch.setattr(image_sets, "open_set", spy)
+    return refs
 
 
 @pytest.fixture(scope="session")

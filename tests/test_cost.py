@@ -109,13 +109,13 @@ def test_embedded_sets_need_no_pack() -> None:
 
 def test_sets_of_unknown_size_are_said_to_be_unknown() -> None:
     told = lines(study("imagenet200"))
-    assert "and 1 set(s) of unknown size" in told["data"]
+    assert "and 1 set of unknown size" in told["data"]
     assert "epochs of id.train; how many images it has, nobody says" in told["cost"]
     assert "time" not in told
     plain = study("digits").benchmark.model_dump()
     plain["near"] = {"mine": {"folder": "mine"}, "some": {"of": {"folder": "mine"}, "images": 9}}
     words = data_sentence(BenchmarkSpec.model_validate(plain))
-    assert words.startswith(f"{2649 - 174 - 180 + 9:,} images, and 1 set(s) of unknown size")
+    assert words.startswith(f"{2649 - 174 - 180 + 9:,} images, and 1 set of unknown size")
 
 
 def test_a_study_without_a_search_and_a_shared_gpu() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "rwood"
 LAYERS = [
-    {"errors"},
+    {"errors", "words"},
     {"spec", "storage"},
     {"results"},
     {"selection"},
@@ -35,7 +35,7 @@ ONLY_IN = {
     "rich": {"cli", "progress"},
 }
 NO_TORCH = {"cli", "spec", "results", "storage", "selection", "report", "tracking", "tracked",
-            "errors", "progress", "cost"}  # fmt: skip
+            "errors", "progress", "cost", "words"}  # fmt: skip
 
 
 def room_of(path: Path) -> str:

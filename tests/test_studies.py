@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rwood.cost import estimate
-from rwood.data.image_sets import check_known
+from rwood.data.known import check_known
 from rwood.spec.load import load_benchmark, load_study
 from rwood.spec.run import ReweightOODLoss
 from rwood.spec.search import grid

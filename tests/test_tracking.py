@@ -229,7 +229,7 @@ def test_a_server_that_is_away_costs_a_sentence(
         sentence = tracker.close()
     assert time.monotonic() - started < 15
     assert sentence is not None
-    assert sentence.startswith(f"MLflow at http://127.0.0.1:{closed_port} did not take 1 run(s) (")
+    assert sentence.startswith(f"MLflow at http://127.0.0.1:{closed_port} did not take 1 run (")
     assert sentence.endswith("nothing is lost: the next rwood run sends them")
     assert "\n" not in sentence
     assert "hunter2" not in sentence + caplog.text

@@ -45,7 +45,7 @@ def evaluate(
         raise SpecError(f"--protocol {protocol}: allowed are ood and fsood")
     if protocol == "fsood" and not spec.shifted:
         raise SpecError(f"--protocol fsood: benchmark {spec.name} has no covariate-shifted set")
-    from rwood.data.image_sets import check_known
+    from rwood.data.known import check_known
     from rwood.evaluation.checkpoints import evaluate_checkpoints
     from rwood.report.tables import benchmark_csv, own_table
     from rwood.results import write_atomically

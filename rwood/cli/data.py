@@ -16,6 +16,7 @@ from rwood.cli.options import DATA, AsJson, DataRoot
 from rwood.errors import DataError
 from rwood.spec.benchmark import BenchmarkSpec
 from rwood.spec.load import load_benchmark
+from rwood.words import count_of
 
 app = typer.Typer(help="Image sets: list, fetch, pack, verify.", no_args_is_help=True)
 
@@ -82,6 +83,7 @@ def fetch(
 def pack(benchmark: Benchmark, data_root: DataRoot = DATA, workers: Workers = None) -> None:
     """Decode and resize every set of a benchmark once; interrupted, it goes on where it stopped."""
     from rwood.data import image_sets, packs
+    from rwood.data.processes import processors
 
     spec = _load(benchmark)
     with _bar() as step:
@@ -96,7 +98,7 @@ def pack(benchmark: Benchmark, data_root: DataRoot = DATA, workers: Workers = No
                 image_sets.files_of(ref, spec, data_root),
                 image_sets.transform_of(ref, spec),
                 data_root,
-                workers=workers or image_sets.processors(),
+                workers=workers or processors(),
                 progress=progress,
             )
     typer.echo(f"{spec.name}: packed")
@@ -110,14 +112,12 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Check that every file decodes, counts match, and no train image is in a test set."""
-    from rwood.data import image_sets
+    from rwood.data.processes import processors
     from rwood.data.verify import verify as verify_sets
 
     spec = _load(benchmark)
     with _bar() as step:
-        found = verify_sets(
-            spec, data_root, workers=workers or image_sets.processors(), progress=step
-        )
+        found = verify_sets(spec, data_root, workers=workers or processors(), progress=step)
     if as_json:
         typer.echo(json.dumps(asdict(found), indent=1))
     else:
@@ -129,13 +129,14 @@ def verify(
                 typer.echo(f"    {problem}")
         for duplicate in found.duplicates[:20]:
             typer.echo(f"duplicate: {duplicate.key} {duplicate.image} = {duplicate.train_image}")
-        typer.echo(f"{len(found.duplicates)} images of other sets have the pixels of a train image")
+        duplicates = count_of(len(found.duplicates), "image")
+        typer.echo(f"{duplicates} of other sets with the pixels of a train image")
     if not found.sound:
         raise DataError(f"benchmark {spec.name}: not sound, see above")
 
 
 def _load(file: Path) -> BenchmarkSpec:
-    from rwood.data.image_sets import check_known
+    from rwood.data.known import check_known
 
     spec = load_benchmark(file)
     check_known(spec)

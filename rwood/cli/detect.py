@@ -11,6 +11,7 @@ import typer
 from rwood.cli.options import AsJson
 from rwood.errors import SpecError
 from rwood.storage import local_copy, place
+from rwood.words import count_of
 
 if TYPE_CHECKING:
     from rwood.detector import Card, Verdict
@@ -56,7 +57,7 @@ def detect(
             typer.echo(line)
     unread = sum(verdict.error is not None for verdict in verdicts)
     if unread:
-        count = f"{unread} of {len(verdicts)} images"
+        count = f"{unread} of {count_of(len(verdicts), 'image')}"
         typer.echo(f"rwood: {count} could not be read", err=True)
         raise typer.Exit(1)
 

@@ -23,7 +23,7 @@ from rwood.progress import (
     trials_left,
 )
 from rwood.results import STUDY_FILE, StudyResult, TrialResult, load
-from rwood.selection import select_champion
+from rwood.selection import select_champion, values_of
 from rwood.spec.search import apply
 from rwood.spec.study import StudySpec, run_digest
 from rwood.storage import exists, is_remote
@@ -44,7 +44,7 @@ def status(file: File, results: Results = RESULTS, as_json: AsJson = False) -> N
         typer.echo(json.dumps(asdict(told), indent=1))
         return
     console = Console(highlight=False)
-    for line in describe(told, time.time()):
+    for line in describe(told, console.width, time.time()):
         console.print(line, markup=False, soft_wrap=True)
 
 
@@ -80,8 +80,7 @@ def read_status(study: StudySpec, folder: Path) -> Status:
         trials={state: sum(t.state == state for t in trials)
                 for state in ("running", "complete", "stopped", "failed")},
         trials_wanted=study.search.trials if study.search else 0,
-        objective=study.search.primary if study.search else None,
-        best=best.objective if best else None,
+        best=values_of(best, study.search.objectives) if study.search and best else {},
         best_trial=best.number if best else None,
         best_params=best.params if best else {},
         reruns=len(done),
@@ -97,11 +96,12 @@ def read_status(study: StudySpec, folder: Path) -> Status:
     return _as_on_screen(told, folder / LIVE_FILE)
 
 
-def describe(told: Status, now: float | None = None) -> list[str]:
+def describe(told: Status, width: int, now: float | None = None) -> list[str]:
     """What people read.
 
     Args:
         told: the study's status.
+        width: columns of the screen; only what the study found may need more.
         now: Unix seconds, to say how old the news is; None leaves that out.
     """
     head = f"study {told.study}: {told.stage}"
@@ -111,11 +111,11 @@ def describe(told: Status, now: float | None = None) -> list[str]:
     lines = [head]
     if told.trials_wanted and told.trials:
         lines.append(f"trials: {told.trial_words()}")
-    if told.best is not None:
-        lines.append(f"best: {told.best_words()}")
+    if told.best:
+        lines.append(f"{told.best_title()}: {told.best_words()}")
     if told.reruns_wanted:
         lines.append(f"reruns: {told.reruns}/{told.reruns_wanted} done")
-    lines += [f"  {line}" for line in running_lines(told.running)]
+    lines += [f"  {line}" for line in running_lines(told.running, width - 2)]
     if told.speed_words():
         lines.append(told.speed_words())
     if now is not None and told.at is not None and now - told.at > _FRESH_S:

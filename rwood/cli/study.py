@@ -133,7 +133,7 @@ def train(
 
 
 def _load(file: Path) -> StudySpec:
-    from rwood.data.image_sets import check_known
+    from rwood.data.known import check_known
 
     study = load_study(file)
     check_known(study.benchmark)

@@ -58,7 +58,7 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Run the study as a job on a Ray cluster; follow it, ask after it, stop it."""
-    from rwood.data.image_sets import check_known
+    from rwood.data.known import check_known
     from rwood.spec.load import load_study
 
     if status and stop:

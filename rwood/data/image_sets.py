@@ -3,14 +3,13 @@
 import difflib
 import functools
 import hashlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from rwood.data import derived, digits, listing, openood, packs, transform
+from rwood.data import derived, digits, listing, openood, packs, processes, transform
 from rwood.data.decode import FileImages
 from rwood.data.derived import DerivedImages
 from rwood.data.listing import Listing
@@ -146,41 +145,6 @@ def transform_of(ref: ImageSetRef, benchmark: BenchmarkSpec) -> Transform:
     return how
 
 
-def check_known(benchmark: BenchmarkSpec) -> None:
-    """Refuse a benchmark that names an unknown set, an ID set of other classes, a wrong subset.
-
-    Raises:
-        SpecError: which name, and the nearest right one. Opens no data.
-    """
-    for key, ref in references(benchmark):
-        where = f"benchmark {benchmark.name}: {key}: "
-        whole = whole_set(ref)
-        if isinstance(whole, str):
-            check_name(whole, where)
-            classes = NAMED[whole].classes
-            if key.startswith(("id.", "shifted.")) and classes != benchmark.classes:
-                raise SpecError(
-                    f"{where}{whole} has {classes} ID classes, the benchmark says "
-                    f"{benchmark.classes}",
-                    key=key,
-                    got=whole,
-                )
-        if isinstance(ref, SubsetSet):
-            _check_subset(ref, key, where, benchmark.classes)
-
-
-def _check_subset(ref: SubsetSet, key: str, where: str, classes: int) -> None:
-    known = NAMED[ref.of].count if isinstance(ref.of, str) else None
-    if known is not None and ref.images > known:
-        raise SpecError(
-            f"{where}{ref.of} has {known:,} images, not {ref.images:,}", key=key, got=ref.images
-        )
-    if key == "id.train" and ref.images < classes:
-        raise SpecError(
-            f"{where}{ref.images} images cannot show all {classes} classes", key=key, got=ref.images
-        )
-
-
 def check_name(name: str, where: str = "") -> None:
     """Refuse a name that is not in the table.
 
@@ -201,11 +165,6 @@ def references(benchmark: BenchmarkSpec) -> Iterator[tuple[str, ImageSetRef]]:
     for part in ("validation", "near", "far", "shifted"):
         for name, ref in getattr(benchmark, part).items():
             yield f"{part}.{name}", ref
-
-
-def processors() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _roles(ref: ImageSetRef, benchmark: BenchmarkSpec) -> tuple[int | None, WholeSetRef]:
@@ -248,7 +207,7 @@ def _from_files(
     ref: ImageSetRef, classes: int | None, train: WholeSetRef, how: Transform, data_root: Path
 ) -> ImageSet:
     found = _files(ref, classes, train, data_root)
-    workers = processors()
+    workers = processes.processors()
     opened = packs.open_pack(found, how, data_root)
     if opened is None and packs.pack_bytes(len(found), how) > PACK_LIMIT:
         digest = f"{found.digest}-{how.resize}-{how.size}-{how.channels}"

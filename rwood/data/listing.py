@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from rwood.errors import DataError
+from rwood.words import count_of
 
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
@@ -76,7 +77,9 @@ def even_rows(labels_N: np.ndarray, count: int, name: str) -> np.ndarray:
         DataError: the set has fewer rows.
     """
     if count > len(labels_N):
-        raise DataError(f"{name} has {len(labels_N):,} images, a subset of {count:,} was asked for")
+        raise DataError(
+            f"{name} has {count_of(len(labels_N), 'image')}, a subset of {count:,} was asked for"
+        )
     generator = np.random.default_rng(SUBSET_SEED)
     rows_by_label = [np.flatnonzero(labels_N == label) for label in np.unique(labels_N)]
     rows_by_label.sort(key=len)
@@ -194,7 +197,7 @@ def class_folders(folder: Path, classes: int) -> list[str]:
     names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
     if len(names) != classes:
         raise DataError(
-            f"{folder} has {len(names)} class folders, the benchmark says {classes}",
+            f"{folder} has {count_of(len(names), 'class folder')}, the benchmark says {classes}",
             file=str(folder),
         )
     return names

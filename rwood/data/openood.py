@@ -14,6 +14,7 @@ from pathlib import Path
 from rwood.data import listing
 from rwood.data.listing import Listing
 from rwood.errors import DataError
+from rwood.words import count_of
 
 LISTS = "benchmark_imglist"
 CLASSIC, LARGE = "images_classic", "images_largescale"
@@ -99,12 +100,13 @@ def _verify(row: OpenOODList, lines: list[str], path: Path, remedy: str) -> None
     if row.count is not None and len(lines) != row.count:
         if len(lines) == V1_0_COUNTS.get(row.name):
             raise DataError(
-                f"{path} is the list of OpenOOD v1.0 ({len(lines):,} lines); v1.5 has "
+                f"{path} is the list of OpenOOD v1.0 ({count_of(len(lines), 'line')}); v1.5 has "
                 f"{row.count:,}: {remedy} with the lists of v1.5",
                 file=str(path),
             )
         raise DataError(
-            f"{path} has {len(lines):,} lines, OpenOOD v1.5's has {row.count:,}: {remedy}",
+            f"{path} has {count_of(len(lines), 'line')}, OpenOOD v1.5's has {row.count:,}: "
+            f"{remedy}",
             file=str(path),
         )
     if row.md5 is not None and checksum(lines) not in (row.md5, row.md5_sorted):

@@ -1,5 +1,6 @@
-"""The same function over many jobs in processes that start fresh."""
+"""The same function over many jobs in processes that start fresh, and how many have a place."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
@@ -7,6 +8,11 @@ from typing import TypeVar
 
 J = TypeVar("J")
 R = TypeVar("R")
+
+
+def processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def each(function: Callable[[J], R], jobs: Sequence[J], workers: int) -> Iterator[R]:

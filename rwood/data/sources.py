@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from rwood.data import archives, openood
 from rwood.data.openood import CLASSIC, JPEG, LARGE, LISTS
 from rwood.errors import DataError, SpecError
+from rwood.words import count_of
 
 Progress = Callable[[int, int], None]
 
@@ -105,7 +106,7 @@ def _prepare(name: str, data_root: Path, raw: Path, download: bool, progress: Pr
 
     count = prepare.tree(name, raw, data_root / SOURCES[name].folder, download, progress)
     lists = prepare.missing_lists(name, data_root)
-    words = f"{name}: {count:,} images in {data_root / SOURCES[name].folder}"
+    words = f"{name}: {count_of(count, 'image')} in {data_root / SOURCES[name].folder}"
     return words + (f", lists rebuilt: {', '.join(lists)}" if lists else "")
 
 
@@ -116,7 +117,7 @@ def _from_archive(name: str, data_root: Path, archive: Path, progress: Progress)
     count = archives.unpack(archive, folder, lambda member: _place(name, member), progress)
     if count == 0:
         raise DataError(f"{archive} holds nothing of {name}", file=str(archive))
-    return f"{name}: {count:,} files in {data_root / SOURCES[name].folder}"
+    return f"{name}: {count_of(count, 'file')} in {data_root / SOURCES[name].folder}"
 
 
 def _place(name: str, member: str) -> str | None:

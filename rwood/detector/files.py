@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from rwood.data import decode, listing
-from rwood.data.image_sets import processors
+from rwood.data.processes import processors
 from rwood.detector.model import Detector
 from rwood.errors import DataError
 

@@ -15,6 +15,7 @@ from rwood.model.infer import infer_model
 from rwood.results import RunResult
 from rwood.spec.benchmark import CLASSIFIER_SCORERS, BenchmarkSpec, ScorerSpec
 from rwood.spec.run import ModelSpec
+from rwood.words import count_of
 
 
 def open_checkpoint(path: Path) -> tuple[ModelSpec, Encoder]:
@@ -99,7 +100,8 @@ def _check_fit(
     channels = next(encoder.parameters()).shape[1]
     if channels != benchmark.channels:
         raise DataError(
-            f"{path} takes images of {channels} channel(s), benchmark {benchmark.name} has "
+            f"{path} takes images of {count_of(channels, 'channel')}, benchmark "
+            f"{benchmark.name} has "
             f"{benchmark.channels}",
             file=str(path),
         )
@@ -112,7 +114,8 @@ def _check_fit(
                 )
     elif len(encoder.classifier[1]) != benchmark.classes:
         raise DataError(
-            f"{path} knows {len(encoder.classifier[1])} classes, benchmark {benchmark.name} has "
+            f"{path} knows {count_of(len(encoder.classifier[1]), 'class', 'classes')}, "
+            f"benchmark {benchmark.name} has "
             f"{benchmark.classes}",
             file=str(path),
         )

@@ -14,8 +14,11 @@ from rich.text import Text
 from rwood.progress.status import LIVE_FILE, Status, duration, running_lines, save_live
 from rwood.progress.tally import Tally
 from rwood.results import EpochReport, TrialResult
+from rwood.selection import values_of
 from rwood.spec.study import StudySpec
+from rwood.words import count_of
 
+_INDENT = 2
 _EVERY_S = 1.0
 """How often the status is left on disk at most."""
 
@@ -102,7 +105,7 @@ class Lines(_Screen):
         super().epoch(name, report, epochs)
         if report.epoch == epochs:
             tally, left = self._tally, self._tally.seconds_left()
-            text = f"[benchmark] {name}: {epochs} epochs, loss {_loss(report)}"
+            text = f"[benchmark] {name}: {count_of(epochs, 'epoch')}, loss {_loss(report)}"
             text += f"; {tally.trained}/{len(tally.reruns)} trained"
             self.note(text + (f", about {duration(left)} left" if left else ""))
 
@@ -154,27 +157,27 @@ class LiveView(_Screen):
         super().__exit__(*exception)
 
     def _render(self) -> RenderableType:
+        width = self._console.width
         with self._lock:
             told = self._tally.status()
             waiting = [name for name, history in self._tally.reruns.items() if not history]
         if told.stage == "search":
-            return _view(told, told.trial_words())
+            return _view(told, told.trial_words(), width)
         if told.stage == "benchmark" and told.reruns_wanted:
             words = f"{told.reruns}/{told.reruns_wanted} trained, {len(waiting)} to start"
-            return _view(told, words)
+            return _view(told, words, width)
         return Text("")
 
 
-def _view(told: Status, done: str) -> Group:
+def _view(told: Status, done: str, width: int) -> Group:
     """Counts, speed, best, and a line a training that runs; each line may wrap."""
     lines: list[RenderableType] = [Text(done)]
     if told.speed_words():
         lines.append(Text(told.speed_words()))
     if told.best_words() and told.stage == "search":
-        lines.append(Text.assemble(("best ", "bold"), told.best_words()))
-    rows = running_lines(told.running)
-    lines += [Text(row, no_wrap=True, overflow="crop") for row in rows]
-    return Group(*(Padding(line, (0, 0, 0, 2)) for line in lines))
+        lines.append(Text.assemble((f"{told.best_title()}: ", "bold"), told.best_words()))
+    lines += map(Text, running_lines(told.running, width - _INDENT))
+    return Group(*(Padding(line, (0, 0, 0, _INDENT)) for line in lines))
 
 
 def screen(study: StudySpec, console: Console, folder: Path | None = None) -> Lines | LiveView:
@@ -188,7 +191,8 @@ def describe(trial: TrialResult, tally: Tally) -> str:
     search = tally.study.search
     assert search is not None
     words = {"complete": "complete", "stopped": "stopped early", "failed": "FAILED"}
-    text = f"trial {trial.number} {words[trial.state]} after {len(trial.history)} epochs"
+    epochs = count_of(len(trial.history), "epoch")
+    text = f"trial {trial.number} {words[trial.state]} after {epochs}"
     if trial.error:
         text += f": {trial.error}"
     validated = [r.metrics for r in trial.history if search.primary in r.metrics]
@@ -196,7 +200,8 @@ def describe(trial: TrialResult, tally: Tally) -> str:
         text += "".join(f", {name} {validated[-1][name]:.2f}" for name in search.objectives)
     best = tally.best()
     if best is not None:
-        text += f"; best {best.objective:.2f} (trial {best.number})"
+        reached = ", ".join(f"{v:.2f}" for v in values_of(best, search.objectives).values())
+        text += f"; champion so far: trial {best.number} ({reached})"
     left = tally.seconds_left()
     text += f"; {tally.closed}/{search.trials} done"
     return text + (f", about {duration(left)} left" if left else "")

@@ -1,7 +1,7 @@
 """How far a study is, as plain data, and how to say it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,7 @@ LIVE_FILE = "live.json"
 """In the results folder of a study that runs: its status as it is on the screen."""
 _BARS = "▁▂▃▄▅▆▇█"
 _CURVE = 30
-"""Epochs that a curve shows."""
+"""Epochs that a curve shows at most."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class Running:
     epoch: int
     """Epochs done."""
     epochs: int
-    measure: str = ""
-    """What the values are, e.g. `val/auroc`."""
-    values: tuple[float, ...] = ()
-    """One an epoch, where measured; the last ones."""
+    values: dict[str, float] = field(default_factory=dict)
+    """Measure -> its last value: every objective, or the loss of a rerun."""
+    curve: tuple[float, ...] = ()
+    """The last values of the first measure, one an epoch where measured."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Status:
     trials: dict[str, int] = field(default_factory=dict)
     """State -> trials."""
     trials_wanted: int = 0
-    objective: str | None = None
-    best: float | None = None
+    best: dict[str, float] = field(default_factory=dict)
+    """Objective -> its value in the trial that would be the champion now; empty before one is."""
     best_trial: int | None = None
     best_params: Params = field(default_factory=dict)
     reruns: int = 0
@@ -68,12 +68,17 @@ class Status:
         parts.append(f"{self.trials.get('failed', 0)} failed")
         return f"{closed}/{self.trials_wanted} done; {', '.join(parts)}"
 
+    def best_title(self) -> str:
+        """What the best trial is: no more than that so far, as long as others are to come."""
+        return "champion so far" if self.stage == "search" else "champion"
+
     def best_words(self) -> str:
-        """The best objective so far and its settings; empty before a trial is complete."""
-        if self.best is None:
+        """The champion so far, its objectives and settings; empty before a trial is complete."""
+        if not self.best:
             return ""
+        reached = ", ".join(f"{name} {value:.2f}" for name, value in self.best.items())
         knobs = ", ".join(f"{key} = {short(value)}" for key, value in self.best_params.items())
-        return f"{self.objective} {self.best:.2f} (trial {self.best_trial}): {knobs}"
+        return f"trial {self.best_trial}, {reached}: {knobs}"
 
     def speed_words(self) -> str:
         """Images a second, GPU memory, time left: what of it is known."""
@@ -87,21 +92,43 @@ class Status:
         return ", ".join(parts)
 
 
-def running_lines(running: Sequence[Running]) -> list[str]:
-    """A line a training, in columns: name, epochs, last value, curve."""
-    rows = [_cells(training) for training in running]
+def running_lines(running: Sequence[Running], width: int) -> list[str]:
+    """A line a training, in columns: name, epochs, last values, and the first one's curve.
+
+    Args:
+        running: the trainings.
+        width: characters that a line should have at most; the curve takes what the rest leaves.
+    """
+    measures = {measure: None for training in running for measure in training.values}
+    names = short_names(measures)
+    rows = [_cells(training, names) for training in running]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    padded = (zip(row, widths, strict=True) for row in rows)
-    return ["  ".join(cell.ljust(width) for cell, width in row).rstrip() for row in padded]
+    lines = ["".join(f"{cell:<{w}}  " for cell, w in zip(row, widths, strict=True)) for row in rows]
+    room = max(0, min(_CURVE, width - sum(widths) - 2 * len(widths)))
+    curves = [sparkline(training.curve[-room:]) if room else "" for training in running]
+    return [(line + curve).rstrip() for line, curve in zip(lines, curves, strict=True)]
 
 
-def _cells(training: Running) -> tuple[str, str, str, str]:
+def _cells(training: Running, names: dict[str, str]) -> list[str]:
     epochs = str(training.epochs)
     done = f"epoch {training.epoch:>{len(epochs)}}/{epochs}"
-    if not training.values:
-        return training.name, done, "", ""
-    value = f"{training.measure.rpartition('/')[2]} {training.values[-1]:.2f}"
-    return training.name, done, value, sparkline(training.values[-_CURVE:])
+    values = training.values
+    reached = (f"{name} {values[m]:.2f}" if m in values else "" for m, name in names.items())
+    return [training.name, done, *reached]
+
+
+def short_names(measures: Iterable[str]) -> dict[str, str]:
+    """Measures by the shortest words that tell them apart.
+
+    `val/auroc` is `auroc`, beside `val/tin/auroc`, which is `tin`; with `val/tin/fpr95` too,
+    it is `tin/auroc`.
+    """
+    split = {measure: measure.split("/") for measure in measures}
+    for part in (slice(-1, None), slice(1, 2), slice(1, None)):
+        names = {measure: "/".join(words[part]) for measure, words in split.items()}
+        if len(set(names.values())) == len(names):
+            break
+    return names
 
 
 def save_live(status: Status, path: Path) -> None:
@@ -113,7 +140,7 @@ def read_live(path: Path) -> Status | None:
     """The status that a running study left; None if there is none that can be read."""
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
-        running = tuple(Running(**{**row, "values": tuple(row["values"])})
+        running = tuple(Running(**{**row, "curve": tuple(row["curve"])})
                         for row in plain["running"])  # fmt: skip
         return Status(**{**plain, "running": running})
     except (OSError, ValueError, KeyError, TypeError):

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from rwood.progress.pace import reruns_left, trials_left
 from rwood.progress.status import Running, Status
 from rwood.results import EpochReport, TrialResult
-from rwood.selection import pareto_front, select_champion
+from rwood.selection import pareto_front, select_champion, values_of
 from rwood.spec.study import StudySpec
 
 _KEPT = 60
-"""Values of a curve that are handed on."""
+"""Values of a curve that are handed on at most."""
 _OVER = 64
 """Trials that are over and kept to tell the pace; all of them are counted."""
 
@@ -95,8 +95,7 @@ class Tally:
             trials={"running": len(self.live)}
             | {state: self.states[state] for state in ("complete", "stopped", "failed")},
             trials_wanted=search.trials if search else 0,
-            objective=search.primary if search else None,
-            best=best.objective if best else None,
+            best=values_of(best, search.objectives) if search and best else {},
             best_trial=best.number if best else None,
             best_params=best.params if best else {},
             reruns=self.trained,
@@ -119,11 +118,14 @@ class Tally:
 
     def _running(self) -> Iterable[Running]:
         search = self.study.search
-        measure = "train/loss" if self.stage == "benchmark" or not search else search.primary
+        searching = self.stage != "benchmark"
+        measures = search.objectives if search and searching else ("train/loss",)
         for name, history in self._histories().items():
-            values = tuple(r.metrics[measure] for r in history if measure in r.metrics)
+            told = [r.metrics for r in history if measures[0] in r.metrics]
             epoch = history[-1].epoch if history else 0
-            yield Running(name, epoch, self.study.run.epochs, measure, values[-_KEPT:])
+            values = {measure: told[-1][measure] for measure in measures} if told else {}
+            curve = tuple(metrics[measures[0]] for metrics in told[-_KEPT:])
+            yield Running(name, epoch, self.study.run.epochs, values, curve)
 
     def _sum(self, metric: str) -> float:
         """A metric over the last epochs of what runs, added up."""

@@ -11,6 +11,7 @@ from rwood.report.tables import cell, gain_cells
 from rwood.results import StudySummary
 from rwood.spec.benchmark import METRICS
 from rwood.spec.study import is_minimized
+from rwood.words import count_of
 
 COMPARED = tuple(f"{part}/{metric}" for part in ("near", "far") for metric in METRICS)
 """Metrics of a rerun that are compared, e.g. `near/auroc`."""
@@ -83,12 +84,10 @@ def _result_rows(summaries: Sequence[StudySummary]) -> tuple[tuple[str, ...], ..
         if any(text != _ABSENT for text in cells):
             arrow = "↓" if is_minimized(metric) else "↑"
             rows.append((f"{metric_title(metric)} {arrow}", *cells))
-    rows += [
-        ("training time", *(duration(s.seconds) for s in summaries)),
-        ("GPU time", *(duration(s.gpu_seconds) for s in summaries)),
-        ("epochs", *(str(s.epochs) for s in summaries)),
-    ]
-    return tuple(rows)
+    rows.append(("training time", *(duration(s.seconds) for s in summaries)))
+    if any(s.gpu_seconds for s in summaries):
+        rows.append(("GPU time", *(duration(s.gpu_seconds) for s in summaries)))
+    return (*rows, ("epochs", *(str(s.epochs) for s in summaries)))
 
 
 def _seeds_caption(summaries: Sequence[StudySummary]) -> str:
@@ -104,8 +103,9 @@ def _test_table(study: StudySummary, first: StudySummary) -> Table:
             seeds = max(seeds, len(found.seeds))
             rows.append((metric_title(metric), *gain_cells(found, metric)))
     caption = (
-        f"{study.name} minus {first.name}, in percentage points, over {seeds} matching seed"
-        f"{'s' if seeds > 1 else ''}; {TEST}, {len(rows)} tests, no correction for their number."
+        f"{study.name} minus {first.name}, in percentage points, over "
+        f"{count_of(seeds, 'matching seed')}; {TEST}, {count_of(len(rows), 'test')}, no correction "
+        "for their number."
     )
     return Table(("metric", "difference", "95 % interval", "p", "reading"), tuple(rows), caption)
 

@@ -30,6 +30,7 @@ from rwood.report.trials import (
     trial_table,
     versions_table,
 )
+from rwood.words import count_of
 
 
 def build_document(inputs: ReportInputs, figures: Path) -> Document:
@@ -99,14 +100,15 @@ def _search(inputs: ReportInputs, figures: Path) -> list[Block]:
     if spec.search is None or not study.trials:
         return []
     spared = saving(study, spec)
+    trials, ran = count_of(len(study.trials), "trial"), count_of(spared.epochs_run, "epoch")
     blocks: list[Block] = [
         Text(
-            f"{len(study.trials)} trials, {spared.stopped} of them stopped early: "
-            f"{spared.epochs_run} epochs run where a search without early stopping would have run "
-            f"{spared.epochs_full} "
-            f"({spared.share:.0f} % spared; failed and running trials not counted)."
+            f"{trials}, {spared.stopped} of them stopped early: "
+            f"{ran} run where a search without early stopping would have run "
+            f"{spared.epochs_full:,} ({spared.share:.0f} % spared; failed and running trials not "
+            "counted)."
             if spared.stopped
-            else f"{len(study.trials)} trials, none stopped early: {spared.epochs_run} epochs run."
+            else f"{trials}, none stopped early: {ran} run."
         )
     ]
     blocks += [Text(line) for line in failures(study)]

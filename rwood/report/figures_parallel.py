@@ -1,5 +1,8 @@
 """The search as parallel coordinates: every trial a line through its settings."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +13,44 @@ from rwood.report.knobs import NONE_AT, Knob, knobs, metric_title
 from rwood.spec.search import Choices
 from rwood.spec.study import is_minimized
 
-UPRIGHT = 7
-"""Axes whose names have room side by side; the names of more are slanted."""
+_ROOM = 76.0
+"""Characters that fit side by side between the first axis and the last."""
 _PAPER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.8}
 _STOPPED = {"color": PALE, "linewidth": 1.0, "zorder": 2, "linestyle": "--"}
 _CHAMPION = {"color": VERMILLION, "linewidth": 2.8, "zorder": 4}
+
+
+@dataclass(frozen=True)
+class Row:
+    """The axes of the settings, and the objective's after them."""
+
+    names: tuple[str, ...]
+    places: tuple[float, ...]
+    """Where they stand, in characters from the first."""
+    slanted: bool
+    """Whether their names have no room side by side."""
+
+
+def row_of(found: Sequence[Knob], objective: str) -> Row:
+    """Axes as far from each other as their names, or at least the texts beside them, ask for."""
+    names = (*(knob.name for knob in found), metric_title(objective))
+    broken = tuple(name.replace(" ", "\n", 1) for name in names)
+    widths = [max(map(len, name.split("\n"))) for name in broken]
+    beside = [2.0 + max(len(text) for _, text in _ticks(knob)) for knob in found]
+    apart = [1.0 + (one + other) / 2 for one, other in pairwise(widths)]
+    upright = [max(both) for both in zip(beside, apart, strict=True)]
+    slanted = sum(upright) > _ROOM
+    gaps = spread(beside if slanted else upright, _ROOM)
+    return Row(names if slanted else broken, tuple(accumulate(gaps, initial=0.0)), slanted)
+
+
+def spread(least: Sequence[float], room: float) -> list[float]:
+    """Gaps of at least these widths that fill the room, as equal as that allows."""
+    narrow = sorted(least)
+    while narrow and narrow[-1] > room / len(narrow):
+        room -= narrow.pop()
+    equal = room / len(narrow) if narrow else 0.0
+    return [max(width, equal) for width in least]
 
 
 def draw_parallel(inputs: ReportInputs, path: Path) -> Path:
@@ -28,6 +64,7 @@ def draw_parallel(inputs: ReportInputs, path: Path) -> Path:
     values = [value for _, value in pairs]
     low, high = min(values), max(values)
     norm, colours = _shades(inputs)
+    row = row_of(found, objective)
     for trial, value in pairs:
         heights = [knob.share(knob.of(trial)) for knob in found]
         heights.append((value - low) / (high - low) if high > low else 0.5)
@@ -36,13 +73,13 @@ def draw_parallel(inputs: ReportInputs, path: Path) -> Path:
             look = _STOPPED
         if trial.number == inputs.study.champion:
             look = _CHAMPION
-        axis.plot(range(len(heights)), heights, **look)
+        axis.plot(row.places, heights, **look)
     axis.plot([], [], label="champion", **_CHAMPION)
     if valued(inputs, "stopped"):
         axis.plot([], [], label="stopped early", **_STOPPED)
     figure.legend(loc="outside upper center", ncols=2, fontsize=9, frameon=False)
     lacking = {k.key for k in found for trial, _ in pairs if k.of(trial) is None}
-    _parallel_axes(axis, found, objective, low, high, lacking)
+    _parallel_axes(axis, found, row, low, high, lacking)
     bar = figure.colorbar(ScalarMappable(norm, colours), ax=axis, pad=0.02, aspect=28)
     bar.set_label(f"{metric_title(objective)}, complete trials", fontsize=9)
     bar.ax.tick_params(labelsize=8.5)
@@ -63,28 +100,25 @@ def _shades(inputs: ReportInputs) -> tuple[Any, Any]:
 
 
 def _parallel_axes(
-    axis: Any, found: list[Knob], objective: str, low: float, high: float, lacking: set[str]
+    axis: Any, found: list[Knob], row: Row, low: float, high: float, lacking: set[str]
 ) -> None:
-    slanted = len(found) >= UPRIGHT
-    names = [knob.name if slanted else knob.name.replace(" (", "\n(") for knob in found]
-    title = metric_title(objective)
-    names.append(title if slanted else title.replace(" ", "\n", 1))
-    look = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
-    axis.set_xticks(range(len(names)), names, fontsize=9, **look)
+    look = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if row.slanted else {}
+    axis.set_xticks(row.places, row.names, fontsize=9, **look)
     axis.set_yticks([])
-    axis.set_xlim(-0.45, len(names) - 0.5)
+    *places, last = row.places
+    axis.set_xlim(-5.0, last + 6.0)
     axis.set_ylim(NONE_AT - 0.04 if lacking else -0.04, 1.04)
     for side in ("top", "right", "left", "bottom"):
         axis.spines[side].set_visible(False)
-    for place, knob in enumerate(found):
+    for place, knob in zip(places, found, strict=True):
         axis.axvline(place, color=GREY, linewidth=0.9, zorder=1)
         none = [(NONE_AT, "none")] if knob.key in lacking else []
         for at, text in _ticks(knob) + none:
             axis.annotate(text, (place, at), xytext=(4, 0), textcoords="offset points",
                           fontsize=8.5, va="center", color=INK, zorder=5, bbox=_PAPER)  # fmt: skip
-    axis.axvline(len(found), color=GREY, linewidth=0.9, zorder=1)
+    axis.axvline(last, color=GREY, linewidth=0.9, zorder=1)
     for at, value in ((0.0, low), (1.0, high)):
-        axis.annotate(f"{value:.1f}", (len(found), at), xytext=(4, 0), textcoords="offset points",
+        axis.annotate(f"{value:.1f}", (last, at), xytext=(4, 0), textcoords="offset points",
                       fontsize=8.5, va="center", color=INK, zorder=5, bbox=_PAPER)  # fmt: skip
 
 

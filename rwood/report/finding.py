@@ -6,6 +6,7 @@ from rwood.report.paired import TEST, PairedDifference, p_value
 from rwood.report.table import plain_number, signed
 from rwood.report.tables import cell, gain, own_key, row_values
 from rwood.results import RunResult, mean_and_std
+from rwood.words import count_of
 
 
 def finding(inputs: ReportInputs) -> str:
@@ -46,8 +47,8 @@ def _unfinished(inputs: ReportInputs) -> str:
     best = f"; the champion is trial {chosen[0].number} with " if chosen else ""
     best += f"{metric_title(study.objective)} {chosen[0].objective:.2f}" if chosen else ""
     return (
-        f"{len(done)} of {len(study.trials)} trials are complete{best}. The benchmark has not been "
-        "run, so nothing is known about the test OOD sets."
+        f"{len(done)} of {count_of(len(study.trials), 'trial')} completed so far{best}. The "
+        "benchmark has not been run, so nothing is known about the test OOD sets."
     )
 
 

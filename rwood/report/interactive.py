@@ -12,6 +12,7 @@ from rwood.report.trials import epochs_run
 from rwood.results import TrialResult
 from rwood.spec.search import Choices, Range
 from rwood.spec.study import is_minimized
+from rwood.words import count_of
 
 _LOOKS = {
     "complete": {"symbol": "circle", "color": BLUE, "size": 9},
@@ -205,7 +206,7 @@ def _error(shown: list[tuple[float, TrialResult, float, float]]) -> dict[str, An
 
 
 def _hover(inputs: ReportInputs, trial: TrialResult, value: float) -> str:
-    lines = [f"trial {trial.number}, {trial.state} after {epochs_run(trial)} epochs"]
+    lines = [f"trial {trial.number}, {trial.state} after {count_of(epochs_run(trial), 'epoch')}"]
     lines.append(f"{metric_title(objective_of(inputs))}: {value:.2f}")
     own = [(knob, knob.of(trial)) for knob in knobs(inputs.spec)]
     lines += [f"{knob.name}: {plain_number(value)}" for knob, value in own if value is not None]

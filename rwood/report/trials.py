@@ -8,6 +8,7 @@ from rwood.report.knobs import knobs, last_metrics, metric_title
 from rwood.report.table import Table, duration, plain_number
 from rwood.results import StudyResult, TrialResult
 from rwood.spec.study import StudySpec
+from rwood.words import count_of
 
 
 @dataclass(frozen=True)
@@ -88,12 +89,14 @@ def cost_table(study: StudyResult) -> Table:
     rows = [(f"{stage} (wall time)", duration(s)) for stage, s in study.wall_seconds.items()]
     if study.trials:
         epochs = sum(epochs_run(trial) for trial in study.trials)
-        rows.append(("epochs of all trials", f"{epochs} in {len(study.trials)} trials"))
+        trials = count_of(len(study.trials), "trial")
+        rows.append(("epochs of all trials", f"{epochs:,} in {trials}"))
     for label in dict.fromkeys(run.label for run in study.runs):
         runs = study.of(label)
         epochs = sum(max((e.epoch for e in run.history), default=0) for run in runs)
         each = duration(sum(run.seconds for run in runs) / len(runs))
-        rows.append((f"reruns of the {label}", f"{len(runs)} × {each}, {epochs} epochs in all"))
+        cost = f"{len(runs)} × {each}, {count_of(epochs, 'epoch')} in all"
+        rows.append((f"reruns of the {label}", cost))
     return Table(("what", "cost"), tuple(rows))
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from rwood.spec.base import Number, Spec
+from rwood.words import count_of
 
 Metric = Literal["fpr95", "auroc", "aupr_in", "aupr_out"]
 METRICS: tuple[Metric, ...] = ("fpr95", "auroc", "aupr_in", "aupr_out")
@@ -131,7 +132,7 @@ class BenchmarkSpec(Spec):
     def _consistent(self) -> "BenchmarkSpec":
         for field in ("mean", "std"):
             if len(getattr(self, field)) != self.channels:
-                raise ValueError(f"{field} needs {self.channels} value(s), one a channel")
+                raise ValueError(f"{field} needs {count_of(self.channels, 'value')}, one a channel")
         for part in ("near", "far", "shifted"):
             for name, ref in getattr(self, part).items():
                 if isinstance(ref, DerivedSet):

@@ -28,6 +28,7 @@ from rwood.spec.search import (
     settings,
 )
 from rwood.spec.study import StudySpec, objectives
+from rwood.words import count_of
 
 S = TypeVar("S", bound=Spec)
 
@@ -195,7 +196,7 @@ def _check_search(study: StudySpec, path: Path) -> None:
     points = len(grid(study.run, search.space)) if search.sampler == "grid" else search.trials
     if search.trials > points:
         raise SpecError(
-            f"{path}: search.trials: the grid has {points} points, not {search.trials}",
+            f"{path}: search.trials: the grid has {count_of(points, 'point')}, not {search.trials}",
             file=str(path),
             key="search.trials",
         )

@@ -3,6 +3,7 @@
 from rwood.results import StudyResult, TrialResult
 from rwood.spec.search import Choices, Range, settings
 from rwood.spec.study import StudySpec
+from rwood.words import count_of
 
 
 def search_params(study: StudySpec) -> dict[str, object]:
@@ -47,8 +48,8 @@ def _note(study: StudySpec, record: StudyResult) -> str:
 def _reached(record: StudyResult, best: TrialResult) -> str:
     values = best.objectives if len(best.objectives) > 1 else {record.objective: best.objective}
     text = ", ".join(f"{name} {value:.2f} %" for name, value in values.items())
-    among = f", of {len(record.front)} trials on the Pareto front" if len(values) > 1 else ""
-    return text + among
+    front = count_of(len(record.front), "trial")
+    return text + (f", of {front} on the Pareto front" if len(values) > 1 else "")
 
 
 def _short(value: object) -> str:

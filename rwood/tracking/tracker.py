@@ -9,6 +9,7 @@ from pathlib import Path
 from rwood.tracked import TrackedRun
 from rwood.tracking.client import make_store, reason, without_login, without_password
 from rwood.tracking.sender import Sender
+from rwood.words import count_of
 
 _RETRY_S = 2.0
 
@@ -83,8 +84,9 @@ class Tracker:
         self._thread.join(timeout)
         if not self._changed:
             return None
+        runs = count_of(len(self._changed), "run")
         return (
-            f"MLflow at {without_password(self.uri)} did not take {len(self._changed)} run(s) "
+            f"MLflow at {without_password(self.uri)} did not take {runs} "
             f"({self._error or 'too slow'}); nothing is lost: the next rwood run sends them"
         )
 

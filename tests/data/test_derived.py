@@ -9,7 +9,7 @@ import pytest
 from rwood.data import derived, image_sets
 from rwood.data.derived import DerivedImages
 from rwood.errors import DataError, SpecError
-from rwood.spec.benchmark import DERIVED, BenchmarkSpec, DerivedKind, DerivedSet
+from rwood.spec.benchmark import DERIVED, BenchmarkSpec, DerivedKind, DerivedSet, ImageSetRef
 from rwood.spec.load import load_benchmark
 from tests.conftest import STUDIES
 
@@ -99,19 +99,11 @@ def test_a_row_depends_on_its_own_number_only(
 
 
 def test_only_id_val_is_opened(
-    digits: BenchmarkSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    digits: BenchmarkSpec, tmp_path: Path, opened: list[ImageSetRef]
 ) -> None:
-    opened: list[Any] = []
-    real = image_sets.open_set
-
-    def spy(ref: Any, *args: Any) -> Any:
-        opened.append(ref)
-        return real(ref, *args)
-
-    monkeypatch.setattr(image_sets, "open_set", spy)
     found = {k: image_sets.open_set(r, digits, tmp_path) for k, r in digits.validation.items()}
     assert {ref for ref in opened if isinstance(ref, str)} == {"digits/val"}
-    val = real("digits/val", digits, tmp_path)
+    val = image_sets.open_set("digits/val", digits, tmp_path)
     assert {len(s.labels_N) for s in found.values()} == {len(val.labels_N)}
     assert all((s.labels_N == -1).all() for s in found.values())
     assert len({s.digest for s in found.values()} | {val.digest}) == 5

@@ -1,11 +1,9 @@
-import difflib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from rwood.data import image_sets
-from rwood.errors import SpecError
 from rwood.spec.benchmark import BenchmarkSpec
 from rwood.spec.load import load_benchmark
 
@@ -73,19 +71,3 @@ def test_resize_and_channels_of_the_benchmark_apply_to_embedded_sets(
     opened = image_sets.open_set("digits/8", BenchmarkSpec(**plain), Path("nowhere"))
     assert opened.images_NHWC.shape == (174, 12, 12, 3)
     assert np.array_equal(opened.images_NHWC[..., 0], opened.images_NHWC[..., 2])
-
-
-def test_unknown_name_is_refused_with_the_nearest_right_one(digits: BenchmarkSpec) -> None:
-    image_sets.check_known(digits)
-    plain = digits.model_dump()
-    plain["near"]["digit8"] = "digit/8"
-    with pytest.raises(SpecError, match="near.digit8: digit/8 is not a known") as caught:
-        image_sets.check_known(BenchmarkSpec(**plain))
-    nearest = difflib.get_close_matches("digit/8", image_sets.NAMED, n=1)[0]
-    assert f"did you mean {nearest}?" in str(caught.value)
-
-
-def test_id_set_of_other_classes_is_refused(digits: BenchmarkSpec) -> None:
-    plain = digits.model_dump() | {"classes": 10}
-    with pytest.raises(SpecError, match=r"id.train: digits/train has 7 ID classes.*says 10"):
-        image_sets.check_known(BenchmarkSpec(**plain))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from rwood.data import image_sets, openood
+from rwood.data.known import check_known
 from rwood.errors import DataError
 from rwood.spec.load import load_benchmark
 
@@ -45,7 +46,7 @@ def test_table_has_every_measured_list() -> None:
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "imagenet200", "imagenet1k"])
 def test_benchmark_files_have_the_sets_of_openood(name: str) -> None:
     benchmark = load_benchmark(BENCHMARKS / f"{name}.yaml")
-    image_sets.check_known(benchmark)
+    check_known(benchmark)
     assert benchmark.published == name
     folder = "imagenet" if name == "imagenet1k" else name
     used = {ref for _, ref in image_sets.references(benchmark)}

@@ -66,7 +66,7 @@ def test_members_of_an_archive_find_their_place(
     seen: list[tuple[int, int]] = []
     said = sources.fetch(name, root, source=path, progress=lambda *p: seen.append(p))
     assert tree(root) == {target: b"content"}
-    assert said.startswith(f"{name}: 1 files in")
+    assert said.startswith(f"{name}: 1 file in")
     assert seen[-1][0] == seen[-1][1] > 0
 
 

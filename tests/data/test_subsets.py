@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rwood.data import decode, image_sets, listing
+from rwood.data import decode, image_sets, listing, processes
+from rwood.data.known import check_known
 from rwood.data.verify import verify
 from rwood.errors import DataError, SpecError
 from rwood.spec.benchmark import BenchmarkSpec, FolderSet, ListSet, SubsetSet, whole_set
@@ -62,7 +63,7 @@ def test_only_the_drawn_files_are_decoded(
         if str(path.relative_to(tmp_path / "mine" / "train")) not in files.paths:
             path.write_bytes(b"no image")
     image_sets._files.cache_clear()  # sizes changed
-    monkeypatch.setattr(image_sets, "processors", lambda: 1)
+    monkeypatch.setattr(processes, "processors", lambda: 1)
     opened = image_sets.open_set(spec.id.train, spec, tmp_path)
     assert opened.name == "mine/train:6"
     assert np.bincount(opened.labels_N).tolist() == [3, 3]
@@ -101,7 +102,7 @@ def test_a_subset_of_an_own_list(animals: BenchmarkSpec, tmp_path: Path) -> None
 def test_a_subset_of_an_embedded_set() -> None:
     digits = load_benchmark(STUDIES / "benchmarks" / "digits.yaml")
     spec = with_train(digits, {"of": "digits/train", "images": 70})
-    image_sets.check_known(spec)
+    check_known(spec)
     whole = image_sets.open_set("digits/train", spec, Path("nowhere"))
     opened = image_sets.open_set(spec.id.train, spec, Path("nowhere"))
     assert np.bincount(opened.labels_N).tolist() == [10] * 7
@@ -109,11 +110,11 @@ def test_a_subset_of_an_embedded_set() -> None:
     rows = listing.even_rows(whole.labels_N, 70, "")
     assert np.array_equal(opened.images_NHWC, whole.images_NHWC[rows])
     with pytest.raises(SpecError, match="id.train: digits/train has 759 images, not 760"):
-        image_sets.check_known(with_train(digits, {"of": "digits/train", "images": 760}))
+        check_known(with_train(digits, {"of": "digits/train", "images": 760}))
     with pytest.raises(SpecError, match="id.train: 6 images cannot show all 7 classes"):
-        image_sets.check_known(with_train(digits, {"of": "digits/train", "images": 6}))
+        check_known(with_train(digits, {"of": "digits/train", "images": 6}))
     with pytest.raises(SpecError, match="digits/trein is not a known image set; did you mean"):
-        image_sets.check_known(with_train(digits, {"of": "digits/trein", "images": 70}))
+        check_known(with_train(digits, {"of": "digits/trein", "images": 70}))
 
 
 def test_verify_reads_subsets(animals: BenchmarkSpec, tmp_path: Path) -> None:

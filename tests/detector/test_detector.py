@@ -28,7 +28,7 @@ from rwood.detector import (
 from rwood.errors import DataError
 from rwood.evaluation.evaluate import run_benchmark
 from rwood.evaluation.fitted import STATES
-from rwood.spec.benchmark import CLASSIFIER_SCORERS, FolderSet, ScorerName
+from rwood.spec.benchmark import CLASSIFIER_SCORERS, FolderSet, ImageSetRef, ScorerName
 from tests.detector.conftest import PARTS, Trained
 
 Raw = Callable[[str], np.ndarray]
@@ -87,15 +87,8 @@ def test_the_threshold_accepts_95_percent_of_id_val(
 
 
 def test_only_id_train_and_val_are_opened(
-    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Trained, tmp_path: Path, opened: list[ImageSetRef]
 ) -> None:
-    opened, real = [], image_sets.open_set
-
-    def spy(ref: Any, *args: Any) -> Any:
-        opened.append(ref)
-        return real(ref, *args)
-
-    monkeypatch.setattr(image_sets, "open_set", spy)
     trained.build(tmp_path)
     assert opened == ["digits/train", "digits/val"]
 

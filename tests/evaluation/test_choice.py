@@ -9,13 +9,12 @@ import torch
 from pydantic import ValidationError
 from sklearn import metrics as sk
 
-from rwood.data import image_sets
 from rwood.evaluation import evaluate
 from rwood.evaluation.choice import Seen, choose
 from rwood.evaluation.embed import Embedded, embed
 from rwood.evaluation.evaluate import open_validation, run_benchmark, settle, validate
 from rwood.model.encoder import Encoder, build_encoder
-from rwood.spec.benchmark import BenchmarkSpec, ScorerSpec
+from rwood.spec.benchmark import BenchmarkSpec, ImageSetRef, ScorerSpec
 from rwood.spec.load import load_benchmark
 from rwood.spec.run import ModelSpec
 from tests.conftest import STUDIES
@@ -108,16 +107,8 @@ def test_each_set_is_embedded_once_for_all_settings(
 
 
 def test_settling_opens_no_test_set(
-    digits: BenchmarkSpec, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    digits: BenchmarkSpec, encoder: Encoder, tmp_path: Path, opened: list[ImageSetRef]
 ) -> None:
-    opened: list[Any] = []
-    real = image_sets.open_set
-
-    def spy(ref: Any, *args: Any) -> Any:
-        opened.append(ref)
-        return real(ref, *args)
-
-    monkeypatch.setattr(image_sets, "open_set", spy)
     several = [KNN, ScorerSpec(shrinkage=(0.0, 0.5)), ScorerSpec(name="cosine")]
     settled = settle(encoder, digits, several, data_root=tmp_path, device=CPU)
     assert set(opened) == {"digits/train", "digits/val", "digits/7", "digits/flower"}

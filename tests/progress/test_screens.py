@@ -7,7 +7,9 @@ import pytest
 from rich.console import Console
 
 from rwood.progress import LIVE_FILE, Lines, LiveView, read_live, screen
+from rwood.progress.status import short_names
 from rwood.results import EpochReport, TrialResult
+from rwood.selection import select_champion
 from rwood.spec.study import StudySpec
 from tests.report.a_study import make_spec, make_trials
 
@@ -43,6 +45,33 @@ def spec() -> StudySpec:
     return make_spec(name="toy")
 
 
+THREE = ("val/mixed/auroc", "val/jigsaw/auroc", "val/nearest_mean")
+
+
+def of_three(trial: TrialResult) -> TrialResult:
+    """The trial with two more objectives, of which the last is the better the worse the first."""
+
+    def three(first: float) -> dict[str, float]:
+        return dict(zip(THREE, (first, 50 + first / 2, 150 - first), strict=True))
+
+    history = tuple(
+        r.model_copy(update={"metrics": r.metrics | three(r.metrics["val/auroc"])})
+        for r in trial.history
+        if "val/auroc" in r.metrics
+    )
+    done = three(trial.objective) if trial.objective is not None else {}
+    update = {"history": history, "objective": done.get(THREE[0]), "objectives": done}
+    return trial.model_copy(update=update)
+
+
+@pytest.fixture
+def three() -> StudySpec:
+    spec = make_spec(name="toy")
+    assert spec.search is not None
+    search = spec.search.model_copy(update={"objective": THREE})
+    return spec.model_copy(update={"search": search})
+
+
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_a_search_at_every_width(spec: StudySpec, width: int) -> None:
     console = terminal(width)
@@ -60,7 +89,8 @@ def test_a_search_at_every_width(spec: StudySpec, width: int) -> None:
     assert "1,500 images/s" in text
     assert "left in this stage" in text
     assert "GPU" not in text
-    assert "best val/auroc" in text
+    assert "champion so far: trial " in text
+    assert ", val/auroc 9" in text
     assert "loss.temperature = 0." in text
     (curve,) = [line for line in lines if "trial 8" in line]
     assert "epoch  7/20" in curve
@@ -68,6 +98,61 @@ def test_a_search_at_every_width(spec: StudySpec, width: int) -> None:
     said = printed(console)
     assert "FAILED" in said, "a failure stays on the screen"
     assert "at step 14 <b>" in said
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_all_objectives_and_the_champion_so_far(three: StudySpec, width: int) -> None:
+    trials = [of_three(trial) for trial in make_trials()]
+    with LiveView(three, terminal(width)) as view:
+        view.stage("search", "12 of 12 trials to run")
+        view.known(trials)
+        view.trial(of_three(running(12, 7)))
+        view.trial(running(13, 0))
+        lines = drawn(view, width)
+    champion = select_champion(trials, THREE)
+    assert champion != select_champion(trials, THREE[:1])
+    text = " ".join(" ".join(lines).split())
+    assert max(map(len, lines)) <= width
+    reached = ", ".join(f"{name} {champion.objectives[name]:.2f}" for name in THREE)
+    assert f"champion so far: trial {champion.number}, {reached}: loss.temperature" in text
+    now = of_three(running(12, 7)).history[-1].metrics
+    for short, name in zip(("mixed", "jigsaw", "nearest_mean"), THREE, strict=True):
+        assert f"{short} {now[name]:.2f}" in text
+    if width >= 80:
+        (row,) = [line for line in lines if "trial 12" in line]
+        assert "nearest_mean" in row, "one line a trial"
+        assert "▁" in row
+
+
+def test_a_line_names_all_objectives_of_its_trial_and_of_the_champion(three: StudySpec) -> None:
+    trials = [of_three(trial) for trial in make_trials()]
+    view = Lines(three, Console(file=io.StringIO(), width=80))
+    with view:
+        view.stage("search", "12 of 12 trials to run")
+        for trial in trials:
+            view.trial(trial)
+    last = printed(view._console).splitlines()[-1]
+    reached = ", ".join(f"{name} {trials[-1].objectives[name]:.2f}" for name in THREE)
+    assert f"trial 11 complete after 20 epochs, {reached}; champion so far: trial " in last
+    champion = select_champion(trials, THREE)
+    values = ", ".join(f"{value:.2f}" for value in champion.objectives.values())
+    assert f"champion so far: trial {champion.number} ({values}); 12/12 done" in last
+
+
+@pytest.mark.parametrize(
+    ("measures", "short"),
+    [
+        (["val/auroc"], ["auroc"]),
+        (["val/tin/auroc", "val/nearest_mean"], ["auroc", "nearest_mean"]),
+        (["val/auroc", "val/tin/auroc"], ["auroc", "tin"]),
+        (
+            ["val/tin/auroc", "val/tin/fpr95", "val/svhn/auroc"],
+            ["tin/auroc", "tin/fpr95", "svhn/auroc"],
+        ),
+    ],
+)
+def test_the_shortest_names_that_differ(measures: list[str], short: list[str]) -> None:
+    assert short_names(measures) == dict(zip(measures, short, strict=True))
 
 
 def test_a_benchmark_says_what_is_trained_and_what_waits(spec: StudySpec) -> None:
@@ -100,12 +185,12 @@ def test_plain_lines_where_there_is_no_terminal(
         for trial in make_trials():
             view.trial(trial)
         view.reruns(["base-seed1"])
-        view.stage("benchmark", "1 of 1 reruns to run")
+        view.stage("benchmark", "1 of 1 rerun to run")
         view.epoch("base-seed1", EpochReport(epoch=20, time=1.0, metrics={"train/loss": 3.0}), 20)
     lines = printed(console).splitlines()
     assert len(lines) == 1 + 12 + 1 + 1, "a line an event, however narrow"
     assert "\x1b" not in printed(console)
-    assert "trial 7 FAILED after 1 epochs: loss is nan at step 14 <b>" in lines[8]
+    assert "trial 7 FAILED after 1 epoch: loss is nan at step 14 <b>" in lines[8]
     assert lines[12].endswith("12/12 done")
     assert lines[14] == "[benchmark] base-seed1: 20 epochs, loss 3.000; 1/1 trained"
     monkeypatch.setenv("TERM", "dumb")

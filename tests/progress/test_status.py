@@ -33,7 +33,7 @@ def study(tmp_path: Path) -> tuple[StudySpec, StudyResult, Path]:
 
 def test_not_started(study: tuple[StudySpec, StudyResult, Path]) -> None:
     spec, _, folder = study
-    assert describe(read_status(spec, folder)) == ["study toy: not started"]
+    assert describe(read_status(spec, folder), 80) == ["study toy: not started"]
     assert not folder.exists()
 
 
@@ -53,10 +53,12 @@ def test_a_search_under_way(study: tuple[StudySpec, StudyResult, Path]) -> None:
     assert told.trials == {"running": 1, "complete": 4, "stopped": 1, "failed": 0}
     best = max((t for t in trials if t.objective), key=lambda t: t.objective or 0)
     assert (told.best_trial, told.best_params) == (best.number, best.params)
+    assert told.best == {"val/auroc": best.objective}
     assert [(r.name, r.epoch, r.epochs) for r in told.running] == [("trial 5", 4, 20)]
     assert told.seconds_left == trials_left(spec, trials, begun=len(trials))
-    text = "\n".join(describe(told))
+    text = "\n".join(describe(told, 80))
     assert "trials: 5/12 done; 1 running, 4 complete, 1 stopped early, 0 failed" in text
+    assert f"\nchampion so far: trial {best.number}, val/auroc {best.objective:.2f}: loss." in text
     assert "  trial 5  epoch  4/20\n" in text
     assert text.endswith("left in this stage")
 
@@ -79,11 +81,11 @@ def test_what_the_process_at_work_left_is_told(study: tuple[StudySpec, StudyResu
     told = read_status(spec, folder)
     assert (told.running, told.seconds_left) == (live.running, live.seconds_left)
     assert live.at is not None
-    lines = describe(told, live.at + 1)
+    lines = describe(told, 80, live.at + 1)
     assert [line for line in lines if line.startswith("  trial 4  epoch 20/20  auroc ")]
     assert "▁" in "".join(lines)
     assert "ago" not in lines[-1]
-    assert describe(told, live.at + 3700)[-1] == "last heard of 1 h 01 min ago"
+    assert describe(told, 80, live.at + 3700)[-1] == "last heard of 1 h 01 min ago"
     (folder / "lock").write_text("process 999999999 on " + socket.gethostname())
     assert read_status(spec, folder).running == (Running("trial 4", 0, 20),), "it died"
     (folder / LIVE_FILE).write_text("{")
@@ -119,7 +121,9 @@ def test_a_benchmark_that_nobody_works_on(study: tuple[StudySpec, StudyResult, P
     assert (told.stage, told.working, told.reruns, told.reruns_wanted) == ("benchmark", False, 1, 6)
     assert [(r.name, r.epoch) for r in told.running] == [("champion-seed2", 7)]
     assert told.seconds_left == pytest.approx(20 * 1.0 * 5 / 2)  # 20 epochs of a second, 2 at once
-    assert describe(told)[0].startswith("study toy: benchmark (nobody works on it; last: process")
+    assert describe(told, 80)[0].startswith(
+        "study toy: benchmark (nobody works on it; last: process"
+    )
     (folder / "lock").write_text("process 1 on elsewhere")
     assert read_status(spec, folder).working is None
 

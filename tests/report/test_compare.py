@@ -89,6 +89,11 @@ def test_study_without_search_or_reruns() -> None:
     assert rows["near-OOD AUROC (%) ↑"] == ("91.00 ± 0.82", "/")
 
 
+def test_no_row_for_gpus_that_nobody_used() -> None:
+    rows = [row[0] for row in compare_studies([FIRST, FIRST]).results.rows]
+    assert rows[-2:] == ["training time", "epochs"]
+
+
 def test_csv_and_markdown(comparison: Comparison) -> None:
     rows = list(csv.reader(io.StringIO(comparison.csv())))
     assert rows[0] == ["", "paper", "tuned"]

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from rwood.report import EmbeddingPicture, ReportInputs, ScoreSamples
 from rwood.report import figures_parallel as parallel
 from rwood.report import figures_scores as scores
 from rwood.report import figures_search as search
+from rwood.spec.search import Choices, Range
 
 SEARCH = (
     search.draw_history,
@@ -87,6 +90,66 @@ def test_a_single_setting(inputs: ReportInputs, tmp_path: Path) -> None:
     narrow = replace(inputs, spec=spec.model_copy(update={"search": one}))
     check(search.draw_slices(narrow, tmp_path / "one.png"))
     check(parallel.draw_parallel(narrow, tmp_path / "parallel.png"))
+
+
+LOSSES = {
+    "loss.name": Choices(choices=("reweightood", "supcon", "cider", "cross_entropy")),
+    "loss.temperature": Range(low=0.02, high=0.5, log=True),
+    "loss.momentum": Range(low=0.5, high=0.99),
+    "loss.compactness_weight": Range(low=0.5, high=4.0),
+    "loss.label_smoothing": Range(low=0.0, high=0.3),
+    "scorer.name": Choices(choices=("mahalanobis", "mahalanobis_raw", "cosine")),
+    "loss.within_scale": Range(low=0.5, high=10.0),
+    "loss.between_shift": Range(low=-1.0, high=8.0),
+}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 6, 8])
+def test_no_text_lies_on_another(
+    inputs: ReportInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    spec = make_spec()
+    assert spec.search is not None
+    space = dict(list(LOSSES.items())[:count])
+    spec = spec.model_copy(update={"search": spec.search.model_copy(update={"space": space})})
+    trials = tuple(
+        trial.model_copy(
+            update={
+                "params": {
+                    key: domain.choices[trial.number % len(domain.choices)]
+                    if isinstance(domain, Choices)
+                    else domain.high
+                    for key, domain in space.items()
+                    if trial.number % 2 or key != "loss.momentum"
+                }
+            }
+        )
+        for trial in inputs.study.trials
+    )
+    figures: list[Any] = []
+
+    def write(figure: Any, path: Path) -> Path:
+        figures.append(figure)
+        return real(figure, path)
+
+    real = parallel.write
+    monkeypatch.setattr(parallel, "write", write)
+    study = make_study(spec, trials=trials)
+    check(parallel.draw_parallel(replace(inputs, spec=spec, study=study), tmp_path / "p.png"))
+    axis = figures[0].axes[0]
+    texts = list(axis.texts)
+    if not any(label.get_rotation() for label in axis.get_xticklabels()):
+        texts += axis.get_xticklabels()
+    boxes = [(text.get_text(), text.get_window_extent()) for text in texts]
+    for (one, box), (other, beside) in combinations(boxes, 2):
+        assert not box.overlaps(beside), f"{one!r} lies on {other!r}"
+
+
+def test_gaps_are_equal_where_they_may_be() -> None:
+    assert parallel.spread([5.0, 5.0, 5.0], 60.0) == [20.0, 20.0, 20.0]
+    assert parallel.spread([5.0, 40.0, 5.0], 60.0) == [10.0, 40.0, 10.0]
+    assert parallel.spread([30.0, 14.0, 5.0], 60.0) == [30.0, 15.0, 15.0]
+    assert parallel.spread([50.0, 40.0], 60.0) == [50.0, 40.0], "no room: as they are"
 
 
 def test_benchmark(inputs: ReportInputs, tmp_path: Path) -> None:

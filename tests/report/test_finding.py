@@ -59,7 +59,7 @@ def test_base_settings_won(inputs: ReportInputs) -> None:
 
 def test_before_the_benchmark(inputs: ReportInputs) -> None:
     text = finding(with_runs(inputs))
-    assert text.startswith(f"6 of 12 trials are complete; the champion is trial {2} with ")
+    assert text.startswith(f"6 of 12 trials completed so far; the champion is trial {2} with ")
     assert "nothing is known about the test OOD sets" in text
 
 

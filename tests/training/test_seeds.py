@@ -3,14 +3,12 @@
 import json
 import statistics
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from rwood.data import image_sets
 from rwood.results import EpochReport
-from rwood.spec.benchmark import DerivedSet
+from rwood.spec.benchmark import DerivedSet, ImageSetRef
 from rwood.spec.search import apply
 from rwood.training.seeds import merged, seed_folder, train_seeds
 from rwood.training.train import ENCODER_FILE, train
@@ -100,19 +98,11 @@ def test_seconds_add_up_and_what_one_seed_lacks_is_left_out() -> None:
 
 
 def test_a_trial_that_chooses_its_scorers_setting_opens_no_test_set(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, opened: list[ImageSetRef]
 ) -> None:
     study = tiny(tmp_path, run__epochs=1, run__scorer={"name": "knn", "k": [1, 20]})
     derived = {"mixed": DerivedSet(derived="mixed"), "digit7": "digits/7"}
     benchmark = study.benchmark.model_copy(update={"validation": derived})
-    opened: list[Any] = []
-    real = image_sets.open_set
-
-    def spy(ref: Any, *args: Any) -> Any:
-        opened.append(ref)
-        return real(ref, *args)
-
-    monkeypatch.setattr(image_sets, "open_set", spy)
     reports: list[EpochReport] = []
     worker = LocalWorker(tmp_path / "run", CPU, reports.append)
     train_seeds(study.run, SEEDS, benchmark, worker, data_root=tmp_path)

@@ -11,9 +11,9 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from rwood.data import image_sets
 from rwood.errors import NonFiniteLossError, StudyError
 from rwood.results import EpochReport
+from rwood.spec.benchmark import ImageSetRef
 from rwood.spec.search import apply
 from rwood.training import checkpoint
 from rwood.training import epoch as loop
@@ -141,16 +141,8 @@ def test_a_non_finite_loss_stops_before_the_step(
     assert checkpoint.load_latest(tmp_path / "run", _digest(study), print)["epoch"] == 1  # type: ignore[index]
 
 
-def test_training_opens_no_test_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_opens_no_test_set(tmp_path: Path, opened: list[ImageSetRef]) -> None:
     study = tiny(tmp_path, run__epochs=1)
-    opened = []
-    real = image_sets.open_set
-
-    def spy(ref: Any, *args: Any) -> Any:
-        opened.append(ref)
-        return real(ref, *args)
-
-    monkeypatch.setattr(image_sets, "open_set", spy)
     train(study.run, study.benchmark, LocalWorker(tmp_path / "run", CPU), data_root=tmp_path)
     assert set(opened) == {"digits/train", "digits/val", "digits/7", "digits/flower"}
 

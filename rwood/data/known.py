@@ -1,0 +1,45 @@
+"""Whether the image sets that a benchmark names can be had; opens no data."""
+
+from rwood.data.image_sets import NAMED, check_name, references
+from rwood.errors import SpecError
+from rwood.spec.benchmark import BenchmarkSpec, SubsetSet, whole_set
+from rwood.words import count_of
+
+
+def check_known(benchmark: BenchmarkSpec) -> None:
+    """Refuse a benchmark that names an unknown set, an ID set of other classes, a wrong subset.
+
+    Raises:
+        SpecError: which name, and the nearest right one. Opens no data.
+    """
+    for key, ref in references(benchmark):
+        where = f"benchmark {benchmark.name}: {key}: "
+        whole = whole_set(ref)
+        if isinstance(whole, str):
+            check_name(whole, where)
+            classes = NAMED[whole].classes
+            if key.startswith(("id.", "shifted.")) and classes != benchmark.classes:
+                raise SpecError(
+                    f"{where}{whole} has {count_of(classes, 'ID class', 'ID classes')}, the "
+                    f"benchmark says {benchmark.classes}",
+                    key=key,
+                    got=whole,
+                )
+        if isinstance(ref, SubsetSet):
+            _check_subset(ref, key, where, benchmark.classes)
+
+
+def _check_subset(ref: SubsetSet, key: str, where: str, classes: int) -> None:
+    known = NAMED[ref.of].count if isinstance(ref.of, str) else None
+    if known is not None and ref.images > known:
+        raise SpecError(
+            f"{where}{ref.of} has {count_of(known, 'image')}, not {ref.images:,}",
+            key=key,
+            got=ref.images,
+        )
+    if key == "id.train" and ref.images < classes:
+        raise SpecError(
+            f"{where}{count_of(ref.images, 'image')} cannot show all {classes} classes",
+            key=key,
+            got=ref.images,
+        )

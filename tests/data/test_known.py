@@ -1,0 +1,33 @@
+"""A benchmark that names what there is not is refused before anything is opened."""
+
+import difflib
+
+import pytest
+
+from rwood.data.image_sets import NAMED
+from rwood.data.known import check_known
+from rwood.errors import SpecError
+from rwood.spec.benchmark import BenchmarkSpec
+from rwood.spec.load import load_benchmark
+from tests.conftest import STUDIES
+
+
+@pytest.fixture(scope="module")
+def digits() -> BenchmarkSpec:
+    return load_benchmark(STUDIES / "benchmarks" / "digits.yaml")
+
+
+def test_unknown_name_is_refused_with_the_nearest_right_one(digits: BenchmarkSpec) -> None:
+    check_known(digits)
+    plain = digits.model_dump()
+    plain["near"]["digit8"] = "digit/8"
+    with pytest.raises(SpecError, match="near.digit8: digit/8 is not a known") as caught:
+        check_known(BenchmarkSpec(**plain))
+    nearest = difflib.get_close_matches("digit/8", NAMED, n=1)[0]
+    assert f"did you mean {nearest}?" in str(caught.value)
+
+
+def test_id_set_of_other_classes_is_refused(digits: BenchmarkSpec) -> None:
+    plain = digits.model_dump() | {"classes": 10}
+    with pytest.raises(SpecError, match=r"id.train: digits/train has 7 ID classes.*says 10"):
+        check_known(BenchmarkSpec(**plain))
