@@ -32,6 +32,7 @@ from rwood.cluster.worker import TrainWorker
 from rwood.errors import RunError, RwoodError, StorageError
 from rwood.results import EpochReport
 from rwood.spec.study import ClusterSpec
+from rwood.words import count_of
 
 _POLL_S = 0.2
 
@@ -169,7 +170,7 @@ def _ended(error: BaseException, retries: int) -> str:
         return f"{type(own[0]).__name__}: {own[0]}"
     lines = str(error).strip().splitlines()
     why = lines[0] if lines else type(error).__name__
-    return f"its workers died more than {retries} times: {why}"
+    return f"its workers died more than {count_of(retries, 'time')}: {why}"
 
 
 def _run(trainer: TorchTrainer, outcome: list[BaseException]) -> None:

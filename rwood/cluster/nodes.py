@@ -15,6 +15,7 @@ from rwood.errors import DataError, StudyError
 from rwood.spec.benchmark import BenchmarkSpec
 from rwood.spec.study import ClusterSpec
 from rwood.storage import probe
+from rwood.words import count_of
 
 MUST_AGREE = ("rwood", "torch", "ray", "python")
 """Versions that must be the driver's on every node."""
@@ -108,8 +109,8 @@ def check_gpus(cluster: ClusterSpec) -> None:
     here = ray.cluster_resources().get("GPU", 0.0)
     if wanted > here:
         raise StudyError(
-            f"a training asks for {wanted:g} GPUs (cluster.gpus_per_worker) and this machine has "
-            f"{here:g}: lower it, or name a cluster by --address"
+            f"a training asks for {count_of(wanted, 'GPU')} (cluster.gpus_per_worker) and this "
+            f"machine has {here:g}: lower it, or name a cluster by --address"
         )
 
 

@@ -28,6 +28,7 @@ from rwood.spec.base import digest
 from rwood.spec.search import apply
 from rwood.spec.study import StudySpec
 from rwood.storage import grown, is_remote, local_copy, replaced
+from rwood.words import count_of
 
 LOG_FILE = "rwood.log"
 
@@ -93,7 +94,9 @@ class Study:
         for trial in trials.values():
             self._mirror.trial(self.record, trial)
         left = self.spec.search.trials - sum(t.state != "running" for t in trials.values())
-        self.screen.stage("search", f"{max(0, left)} of {self.spec.search.trials} trials to run")
+        self.screen.stage(
+            "search", f"{max(0, left)} of {count_of(self.spec.search.trials, 'trial')} to run"
+        )
         self.screen.known(trials.values())
         if not is_searched(self.spec, trials):
             self._connect()
@@ -146,7 +149,7 @@ class Study:
             )
         jobs = self._jobs()
         left = [job for job in jobs if finished(job) is None]
-        self.screen.stage("benchmark", f"{len(left)} of {len(jobs)} reruns to run")
+        self.screen.stage("benchmark", f"{len(left)} of {count_of(len(jobs), 'rerun')} to run")
         self.screen.reruns(_name(job) for job in left)
         self._mirror.benchmark(self.record, "running")
         if left:

@@ -20,6 +20,7 @@ from rwood.results import TrialResult
 from rwood.spec.search import apply
 from rwood.spec.study import StudySpec
 from rwood.storage import grown
+from rwood.words import count_of
 
 
 def search(
@@ -56,7 +57,7 @@ def search(
     if proposals.exhausted and not is_searched(study, ledger.trials):
         failed = [t for t in ledger.trials.values() if t.state == "failed"]
         raise StudyError(
-            f"{len(failed)} trials failed (cluster.max_failures is "
+            f"{count_of(len(failed), 'trial')} failed (cluster.max_failures is "
             f"{study.cluster.max_failures}; raise it to go on); the last one: {failed[-1].error}"
         )
     return [ledger.trials[number] for number in sorted(ledger.trials)]
