@@ -18,7 +18,7 @@ from torch import Tensor
 from rwood.data import image_sets, openood
 from rwood.data.decode import FileImages
 from rwood.data.verify import verify
-from rwood.evaluation.evaluate import BenchmarkOutcome, run_benchmark
+from rwood.evaluation.benchmark import BenchmarkOutcome, run_benchmark
 from rwood.model.encoder import Encoder, build_encoder
 from rwood.results import EpochReport
 from rwood.spec.benchmark import BenchmarkSpec, ScorerSpec

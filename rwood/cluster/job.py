@@ -10,7 +10,8 @@ import torch
 
 from rwood import results
 from rwood.detector import build_detector
-from rwood.evaluation.evaluate import run_benchmark, settle
+from rwood.evaluation.benchmark import run_benchmark
+from rwood.evaluation.validation import settle
 from rwood.results import RunResult
 from rwood.spec.benchmark import BenchmarkSpec, ScorerSpec
 from rwood.spec.run import RunSpec

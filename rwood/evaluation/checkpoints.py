@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from rwood.errors import DataError
-from rwood.evaluation.evaluate import run_benchmark
+from rwood.evaluation.benchmark import run_benchmark
 from rwood.model.checkpoint_keys import load_into, load_openood_state, save_openood_state
 from rwood.model.encoder import Encoder, build_encoder
 from rwood.model.infer import infer_model

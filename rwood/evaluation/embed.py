@@ -63,3 +63,8 @@ def embed(
             return Embedded(unit_ND, raw_ND)
     finally:
         encoder.train(was_training)
+
+
+def labels_of(image_set: ImageSet, device: torch.device) -> Tensor:
+    """(N,) int64 classes of a set beside its embeddings, -1 where OOD."""
+    return torch.tensor(image_set.labels_N, dtype=torch.int64, device=device)

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import nn
 
 from rwood.data import image_sets
-from rwood.evaluation.evaluate import open_validation, validate
+from rwood.evaluation.validation import open_validation, validate
 from rwood.model.batch_norm import convert_global_batch_norm
 from rwood.model.checkpoint_keys import load_backbone_weights, openood_state
 from rwood.model.encoder import Encoder, build_encoder, trainable_parameters

@@ -10,7 +10,7 @@ import torch
 
 from rwood.data import digits
 from rwood.detector import Detector, build_detector
-from rwood.evaluation.evaluate import run_benchmark
+from rwood.evaluation.benchmark import run_benchmark
 from rwood.model.encoder import Encoder
 from rwood.spec.benchmark import BenchmarkSpec
 from rwood.spec.run import RunSpec

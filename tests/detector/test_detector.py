@@ -26,7 +26,7 @@ from rwood.detector import (
     verdicts_csv,
 )
 from rwood.errors import DataError
-from rwood.evaluation.evaluate import run_benchmark
+from rwood.evaluation.benchmark import run_benchmark
 from rwood.evaluation.fitted import STATES
 from rwood.spec.benchmark import CLASSIFIER_SCORERS, FolderSet, ImageSetRef, ScorerName
 from tests.detector.conftest import PARTS, Trained

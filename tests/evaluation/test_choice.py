@@ -9,10 +9,11 @@ import torch
 from pydantic import ValidationError
 from sklearn import metrics as sk
 
-from rwood.evaluation import evaluate
+from rwood.evaluation import validation
+from rwood.evaluation.benchmark import run_benchmark
 from rwood.evaluation.choice import Seen, choose
 from rwood.evaluation.embed import Embedded, embed
-from rwood.evaluation.evaluate import open_validation, run_benchmark, settle, validate
+from rwood.evaluation.validation import open_validation, settle, validate
 from rwood.model.encoder import Encoder, build_encoder
 from rwood.spec.benchmark import BenchmarkSpec, ImageSetRef, ScorerSpec
 from rwood.spec.load import load_benchmark
@@ -94,7 +95,7 @@ def test_each_set_is_embedded_once_for_all_settings(
         passes.append(image_set.name)
         return embed(encoder, image_set, *args, **how)
 
-    monkeypatch.setattr(evaluate, "embed", counted)
+    monkeypatch.setattr(validation, "embed", counted)
     sets = open_validation(digits, tmp_path)
     found = validate(encoder, sets, digits, KNN, CPU)
     assert sorted(passes) == sorted(["digits/train", "digits/val", "digits/7", "digits/flower"])

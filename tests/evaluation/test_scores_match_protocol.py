@@ -13,8 +13,8 @@ from sklearn import metrics
 
 from rwood.data.image_sets import open_set, references
 from rwood.evaluation import accuracy
+from rwood.evaluation.benchmark import BenchmarkOutcome, run_benchmark
 from rwood.evaluation.embed import embed
-from rwood.evaluation.evaluate import BenchmarkOutcome, run_benchmark
 from rwood.model.encoder import Encoder, build_encoder
 from rwood.results import SetMetrics
 from rwood.spec.benchmark import BenchmarkSpec, ScorerName, ScorerSpec

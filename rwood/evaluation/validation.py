@@ -1,30 +1,26 @@
-"""Validation on the sets that a search may see; the benchmark on near and far sets, once."""
+"""The sets that a search may see: what a trial is measured and a scorer's setting chosen on."""
 
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from rwood.data import image_sets
 from rwood.data.image_sets import ImageSet
-from rwood.evaluation.accuracy import accuracies, linear_probe_accuracy
+from rwood.evaluation.accuracy import accuracies
 from rwood.evaluation.choice import Seen, choose, choose_all
-from rwood.evaluation.embed import embed
-from rwood.evaluation.fitted import fit, sees_raw
+from rwood.evaluation.embed import embed, labels_of
+from rwood.evaluation.fitted import sees_raw
 from rwood.method.geometry import class_dispersion, enclosing_radii, score_overlap
 from rwood.method.metrics import ood_metrics
 from rwood.model.encoder import Encoder
-from rwood.results import BenchmarkTable, SetMetrics
-from rwood.spec.benchmark import METRICS, BenchmarkSpec, OODSets, ScorerSpec
+from rwood.spec.benchmark import METRICS, BenchmarkSpec, ScorerSpec
 
 RADIUS_TOLERANCE = 0.01
 """Relative error allowed in the radius of a class's minimum enclosing sphere."""
-PICTURE_ROWS = 500
-"""Embeddings kept of each set for the report's picture."""
 
 
 @dataclass(frozen=True)
@@ -36,21 +32,6 @@ class ValidationSets:
     ood: Mapping[str, ImageSet]
 
 
-@dataclass(frozen=True)
-class BenchmarkOutcome:
-    """One encoder on the test sets."""
-
-    tables: dict[str, BenchmarkTable]
-    """`<protocol>/<scorer>` -> metrics."""
-    id_metrics: dict[str, float]
-    """`linear_probe`, `nearest_mean` and, of a classifier, `classifier` accuracy on the ID test
-    set, in percent."""
-    scores: dict[str, np.ndarray]
-    """`id/test`, `id/val`, `near/<set>`, `far/<set>` -> scores of the first scorer."""
-    embeddings: dict[str, np.ndarray]
-    """The same names -> the first embeddings of each set; `id/test_labels`."""
-
-
 def open_validation(benchmark: BenchmarkSpec, data_root: Path) -> ValidationSets:
     """Open the sets that a search may see, and no other.
 
@@ -60,7 +41,10 @@ def open_validation(benchmark: BenchmarkSpec, data_root: Path) -> ValidationSets
     return ValidationSets(
         train=image_sets.open_set(benchmark.id.train, benchmark, data_root),
         val=image_sets.open_set(benchmark.id.val, benchmark, data_root),
-        ood=_open_all(benchmark.validation, benchmark, data_root),
+        ood={
+            name: image_sets.open_set(ref, benchmark, data_root)
+            for name, ref in benchmark.validation.items()
+        },
     )
 
 
@@ -104,7 +88,7 @@ def validate(
         metrics[f"val/{metric}"] = statistics.fmean(
             metrics[f"val/{name}/{metric}"] for name in sets.ood
         )
-    val_labels_N = _labels(sets.val, device)
+    val_labels_N = labels_of(sets.val, device)
     found = accuracies(
         encoder, seen.train, seen.labels_N, seen.val, val_labels_N, benchmark.classes
     )
@@ -141,68 +125,6 @@ def settle(
     return choose_all(scorers, _seen(encoder, sets, scorers, benchmark, device))
 
 
-def run_benchmark(
-    encoder: Encoder,
-    benchmark: BenchmarkSpec,
-    scorers: Sequence[ScorerSpec],
-    *,
-    data_root: Path,
-    device: torch.device,
-    fsood: bool = False,
-) -> BenchmarkOutcome:
-    """Score the ID test set against every near and far set. Only this opens test sets.
-
-    Each set is embedded once for all scorers. Under `fsood` the shifted sets' scores are pooled
-    with the ID test set's, as OpenOOD does.
-
-    Args:
-        encoder: network in any mode.
-        benchmark: the sets.
-        scorers: settled; the first one's scores are kept for the report.
-        data_root: where image sets lie.
-        device: where the encoder lives.
-        fsood: report the full-spectrum protocol too.
-
-    Raises:
-        DataError: a set is missing or corrupt.
-    """
-    train_set = image_sets.open_set(benchmark.id.train, benchmark, data_root)
-    raw = sees_raw(scorers)
-    train = embed(encoder, train_set, benchmark, device, raw=raw)
-    labels_N = _labels(train_set, device)
-    test = image_sets.open_set(benchmark.id.test, benchmark, data_root)
-    val = image_sets.open_set(benchmark.id.val, benchmark, data_root)
-    parts: dict[str, ImageSet] = {"id/test": test, "id/val": val}
-    for part in ("near", "far", "shifted") if fsood else ("near", "far"):
-        opened = _open_all(getattr(benchmark, part), benchmark, data_root)
-        parts |= {f"{part}/{name}": image_set for name, image_set in opened.items()}
-    raw = raw or encoder.classifier is not None
-    embedded = {n: embed(encoder, part, benchmark, device, raw=raw) for n, part in parts.items()}
-    tables: dict[str, BenchmarkTable] = {}
-    kept: dict[str, np.ndarray] = {}
-    for spec in scorers:
-        score = fit(spec, train, labels_N, benchmark.classes, encoder.classifier).score
-        scores = {name: score(rows) for name, rows in embedded.items()}
-        kept = kept or {name: s.cpu().numpy() for name, s in scores.items()}
-        tables[f"ood/{spec.name}"] = _table(scores, scores["id/test"])
-        if fsood:
-            shifted = [s for name, s in scores.items() if name.startswith("shifted/")]
-            tables[f"fsood/{spec.name}"] = _table(scores, torch.cat([scores["id/test"], *shifted]))
-    tested = embedded["id/test"]
-    labels_Q = _labels(test, device)
-    found = accuracies(encoder, train, labels_N, tested, labels_Q, benchmark.classes)
-    probe = linear_probe_accuracy(
-        train.unit_ND, labels_N, tested.unit_ND, labels_Q, benchmark.classes
-    )
-    return BenchmarkOutcome(
-        tables=tables,
-        id_metrics={"linear_probe": probe} | found,
-        scores=kept,
-        embeddings={n: e.unit_ND[:PICTURE_ROWS].float().cpu().numpy() for n, e in embedded.items()}
-        | {"id/test_labels": test.labels_N[:PICTURE_ROWS]},
-    )
-
-
 def _seen(
     encoder: Encoder,
     sets: ValidationSets,
@@ -214,7 +136,7 @@ def _seen(
     labelled = raw or encoder.classifier is not None  # a classifier's accuracy needs its logits
     return Seen(
         train=embed(encoder, sets.train, benchmark, device, raw=raw),
-        labels_N=_labels(sets.train, device),
+        labels_N=labels_of(sets.train, device),
         classes=benchmark.classes,
         classifier=encoder.classifier,
         val=embed(encoder, sets.val, benchmark, device, raw=labelled),
@@ -231,25 +153,3 @@ def _geometry(embeddings_ND: Tensor, labels_N: Tensor, classes: int) -> dict[str
         "id/mes_radius": float(radii_C.mean()),
         "id/dispersion": class_dispersion(embeddings_ND, labels_N, classes=classes),
     }
-
-
-def _open_all(sets: OODSets, benchmark: BenchmarkSpec, data_root: Path) -> dict[str, ImageSet]:
-    return {n: image_sets.open_set(ref, benchmark, data_root) for n, ref in sets.items()}
-
-
-def _labels(image_set: ImageSet, device: torch.device) -> Tensor:
-    return torch.tensor(image_set.labels_N, dtype=torch.int64, device=device)
-
-
-def _table(scores: Mapping[str, Tensor], id_scores: Tensor) -> BenchmarkTable:
-    def part(prefix: str) -> dict[str, SetMetrics]:
-        rows = {}
-        for name, ood_scores in scores.items():
-            if name.startswith(prefix):
-                found = ood_metrics(id_scores, ood_scores)
-                rows[name.removeprefix(prefix)] = SetMetrics(
-                    **{metric: float(getattr(found, metric)) for metric in METRICS}
-                )
-        return rows
-
-    return BenchmarkTable(near=part("near/"), far=part("far/"))

@@ -1,0 +1,113 @@
+"""The near and far test sets, once: no search sees them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rwood.data import image_sets
+from rwood.data.image_sets import ImageSet
+from rwood.evaluation.accuracy import accuracies, linear_probe_accuracy
+from rwood.evaluation.embed import embed, labels_of
+from rwood.evaluation.fitted import fit, sees_raw
+from rwood.method.metrics import ood_metrics
+from rwood.model.encoder import Encoder
+from rwood.results import BenchmarkTable, SetMetrics
+from rwood.spec.benchmark import METRICS, BenchmarkSpec, ScorerSpec
+
+PICTURE_ROWS = 500
+"""Embeddings kept of each set for the report's picture."""
+
+
+@dataclass(frozen=True)
+class BenchmarkOutcome:
+    """One encoder on the test sets."""
+
+    tables: dict[str, BenchmarkTable]
+    """`<protocol>/<scorer>` -> metrics."""
+    id_metrics: dict[str, float]
+    """`linear_probe`, `nearest_mean` and, of a classifier, `classifier` accuracy on the ID test
+    set, in percent."""
+    scores: dict[str, np.ndarray]
+    """`id/test`, `id/val`, `near/<set>`, `far/<set>` -> scores of the first scorer."""
+    embeddings: dict[str, np.ndarray]
+    """The same names -> the first embeddings of each set; `id/test_labels`."""
+
+
+def run_benchmark(
+    encoder: Encoder,
+    benchmark: BenchmarkSpec,
+    scorers: Sequence[ScorerSpec],
+    *,
+    data_root: Path,
+    device: torch.device,
+    fsood: bool = False,
+) -> BenchmarkOutcome:
+    """Score the ID test set against every near and far set. Only this opens test sets.
+
+    Each set is embedded once for all scorers. Under `fsood` the shifted sets' scores are pooled
+    with the ID test set's, as OpenOOD does.
+
+    Args:
+        encoder: network in any mode.
+        benchmark: the sets.
+        scorers: settled; the first one's scores are kept for the report.
+        data_root: where image sets lie.
+        device: where the encoder lives.
+        fsood: report the full-spectrum protocol too.
+
+    Raises:
+        DataError: a set is missing or corrupt.
+    """
+    train_set = image_sets.open_set(benchmark.id.train, benchmark, data_root)
+    raw = sees_raw(scorers)
+    train = embed(encoder, train_set, benchmark, device, raw=raw)
+    labels_N = labels_of(train_set, device)
+    test = image_sets.open_set(benchmark.id.test, benchmark, data_root)
+    val = image_sets.open_set(benchmark.id.val, benchmark, data_root)
+    parts: dict[str, ImageSet] = {"id/test": test, "id/val": val}
+    for part in ("near", "far", "shifted") if fsood else ("near", "far"):
+        for name, ref in getattr(benchmark, part).items():
+            parts[f"{part}/{name}"] = image_sets.open_set(ref, benchmark, data_root)
+    raw = raw or encoder.classifier is not None
+    embedded = {n: embed(encoder, part, benchmark, device, raw=raw) for n, part in parts.items()}
+    tables: dict[str, BenchmarkTable] = {}
+    kept: dict[str, np.ndarray] = {}
+    for spec in scorers:
+        score = fit(spec, train, labels_N, benchmark.classes, encoder.classifier).score
+        scores = {name: score(rows) for name, rows in embedded.items()}
+        kept = kept or {name: s.cpu().numpy() for name, s in scores.items()}
+        tables[f"ood/{spec.name}"] = _table(scores, scores["id/test"])
+        if fsood:
+            shifted = [s for name, s in scores.items() if name.startswith("shifted/")]
+            tables[f"fsood/{spec.name}"] = _table(scores, torch.cat([scores["id/test"], *shifted]))
+    tested = embedded["id/test"]
+    labels_Q = labels_of(test, device)
+    found = accuracies(encoder, train, labels_N, tested, labels_Q, benchmark.classes)
+    probe = linear_probe_accuracy(
+        train.unit_ND, labels_N, tested.unit_ND, labels_Q, benchmark.classes
+    )
+    return BenchmarkOutcome(
+        tables=tables,
+        id_metrics={"linear_probe": probe} | found,
+        scores=kept,
+        embeddings={n: e.unit_ND[:PICTURE_ROWS].float().cpu().numpy() for n, e in embedded.items()}
+        | {"id/test_labels": test.labels_N[:PICTURE_ROWS]},
+    )
+
+
+def _table(scores: Mapping[str, Tensor], id_scores: Tensor) -> BenchmarkTable:
+    def part(prefix: str) -> dict[str, SetMetrics]:
+        rows = {}
+        for name, ood_scores in scores.items():
+            if name.startswith(prefix):
+                found = ood_metrics(id_scores, ood_scores)
+                rows[name.removeprefix(prefix)] = SetMetrics(
+                    **{metric: float(getattr(found, metric)) for metric in METRICS}
+                )
+        return rows
+
+    return BenchmarkTable(near=part("near/"), far=part("far/"))
