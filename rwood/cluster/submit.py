@@ -8,26 +8,19 @@ may list jobs. The submission id is `rwood-<study>-<n>`, so that a study is foun
 import asyncio
 import logging
 import re
-import shlex
-import shutil
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-import yaml
-
-import rwood
+from rwood.cluster.parcel import entrypoint, fill, packages
 from rwood.errors import RwoodError, StudyError
 from rwood.spec.study import StudySpec
-from rwood.storage import is_remote
 from rwood.tracking import without_password
 
-STUDY_YAML = "study.yaml"
-"""The resolved study, its benchmark inside, in the job's working directory."""
 STOP_WAIT_S = 60
 """Time a stopped job gets to leave its records consistent."""
 _POLL_S = 0.5
@@ -107,7 +100,7 @@ class JobServer:
         Raises:
             StudyError: a job of this study is alive, or a path or address cannot be sent.
         """
-        packages = {} if requirements is None else {"pip": _lines(requirements)}
+        extra = {} if requirements is None else {"pip": packages(requirements)}
         command = entrypoint(results, data_root, tracking_uri)
         known = self._of(study.name)
         if known and not known[-1].is_over:
@@ -117,7 +110,7 @@ class JobServer:
             )
         number = _number(known[-1].id) + 1 if known else 1
         with tempfile.TemporaryDirectory(prefix="rwood-") as scratch:
-            _fill(Path(scratch), study, code=code)
+            fill(Path(scratch), study, code=code)
             with self._answering():
                 made = self._client.submit_job(
                     entrypoint=command,
@@ -126,7 +119,7 @@ class JobServer:
                     runtime_env={
                         "working_dir": scratch,
                         "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)},
-                        **packages,
+                        **extra,
                     },
                 )
         return Submission(made, "PENDING")
@@ -209,54 +202,6 @@ class JobServer:
         except (RuntimeError, ValueError) as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise RwoodError(f"the cluster at {self.address} refuses: {lines[0]}") from error
-
-
-def entrypoint(results: Path, data_root: Path | None, tracking_uri: str | None) -> str:
-    """The job's command.
-
-    Raises:
-        StudyError: a path that only means something here, or a login in the address.
-    """
-    words = ["python", "-m", "rwood", "run", STUDY_YAML, "--results", str(results)]
-    for option, path in (("--results", results), ("--data-root", data_root)):
-        if path is not None and not is_remote(path) and not PurePosixPath(path).is_absolute():
-            raise StudyError(
-                f"{option} {path} is a path of this machine: name the folder as the cluster's "
-                "nodes see it, from the root"
-            )
-    if data_root is not None:
-        words += ["--data-root", str(data_root)]
-    if tracking_uri is not None:
-        if without_password(tracking_uri) != tracking_uri:
-            raise StudyError(
-                "--tracking-uri holds a login, which whoever lists jobs could read: leave it out "
-                "and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD on the head node"
-            )
-        words += ["--tracking-uri", tracking_uri]
-    return shlex.join(words)
-
-
-def _fill(folder: Path, study: StudySpec, *, code: bool) -> None:
-    """The job's working directory: the study, and rwood itself if it is to be sent."""
-    plain = yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False)
-    (folder / STUDY_YAML).write_text(plain, encoding="utf-8")
-    if code:
-        source = Path(rwood.__file__).parent
-        shutil.copytree(source, folder / "rwood", ignore=shutil.ignore_patterns("__pycache__"))
-        rwood.write_metadata(folder)
-
-
-def _lines(requirements: Path) -> list[str]:
-    """What pip is to install; Ray takes no comments."""
-    try:
-        text = requirements.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(f"{requirements} cannot be read ({type(error).__name__})") from error
-    lines = (line.partition(" #")[0].strip() for line in text.splitlines())
-    found = [line for line in lines if line and not line.startswith("#")]
-    if not found:
-        raise StudyError(f"{requirements} names no package")
-    return found
 
 
 def _submission(job: Any) -> Submission:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from rwood.cluster.ledger import read_trials
+from rwood.cluster.parcel import entrypoint, packages
 from rwood.cluster.place import Place
 from rwood.cluster.stages import open_study
-from rwood.cluster.submit import entrypoint
 from rwood.errors import StudyError
 from rwood.progress import screen
 from rwood.results import TrialResult
@@ -110,3 +110,14 @@ def test_what_cannot_be_sent_is_said() -> None:
     with pytest.raises(StudyError, match="holds a login") as caught:
         entrypoint(Path("/results"), None, "http://me:planted@mlflow:5000")
     assert "planted" not in str(caught.value)
+
+
+def test_requirements_are_read_as_pip_reads_them(tmp_path: Path) -> None:
+    file = tmp_path / "requirements.txt"
+    file.write_text("# why\n\ntimm==1.0.9  # a backbone\neinops>=0.8\n")
+    assert packages(file) == ["timm==1.0.9", "einops>=0.8"]
+    file.write_text("# nothing\n")
+    with pytest.raises(StudyError, match=r"requirements.txt names no package"):
+        packages(file)
+    with pytest.raises(StudyError, match=r"nowhere.txt cannot be read \(FileNotFoundError\)"):
+        packages(tmp_path / "nowhere.txt")
