@@ -3,6 +3,7 @@
 import json
 import os
 import pwd
+import random
 import secrets
 import shutil
 import signal
@@ -81,7 +82,7 @@ class Place:
         file = self.folder / "ports.json"
         last: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
         names = ("postgres", "mlflow", "ray", "dashboard", "client")
-        ports = {name: free_port(last.get(name, 0)) for name in names}
+        ports = {name: free_port(last.get(name)) for name in names}
         file.write_text(json.dumps(ports, indent=1))
 
     @property
@@ -372,12 +373,20 @@ def write_private(path: Path, text: str) -> None:
         file.write(text)
 
 
-def free_port(wanted: int = 0) -> int:
-    """A port that nobody listens on: the wanted one if it is free."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, wanted))
-        except OSError:
-            probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+def free_port(wanted: int | None = None) -> int:
+    """A port that nobody listens on: the wanted one if it is free.
+
+    Below those that the system gives to outgoing connections, one of which might have it before a
+    service that is started again.
+    """
+    for port in (wanted, *random.sample(range(20_000, 32_000), 100)):
+        if port is None:
+            continue
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+                return port
+            except OSError:
+                continue
+    raise ServiceError(f"no free port on {HOST}")

@@ -14,6 +14,7 @@ from rwood.cluster.job import Job, work
 from rwood.cluster.ledger import Ledger, trial_folder
 from rwood.cluster.proposals import OPTUNA_FILE, Proposals
 from rwood.cluster.relay import FAILURE, STORAGE
+from rwood.cluster.through_client import tune_here
 from rwood.cluster.worker import TuneWorker
 from rwood.errors import StorageError, StudyError
 from rwood.results import TrialResult
@@ -83,25 +84,26 @@ def _tune(
     class_cache.ENV_VARS_TO_PROPAGATE -= {
         name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")
     }
-    tuner = tune.Tuner(
-        _trainable(study, folder, data_root),
-        tune_config=tune.TuneConfig(
-            search_alg=proposals,
-            scheduler=Halving(ledger, on_note),
-            num_samples=-1,
-            reuse_actors=True,
-        ),
-        run_config=tune.RunConfig(
-            name="tune",
-            storage_path=str(folder / "ray"),
-            # A trial's durable state is its own folder; Tune's checkpoints are not used.
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            failure_config=tune.FailureConfig(max_failures=study.cluster.retries),
-            stop=Halt(ledger),
-            verbose=0,
-        ),
-    )
-    tuner.fit()
+    with tune_here():
+        tuner = tune.Tuner(
+            _trainable(study, folder, data_root),
+            tune_config=tune.TuneConfig(
+                search_alg=proposals,
+                scheduler=Halving(ledger, on_note),
+                num_samples=-1,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="tune",
+                storage_path=str(folder / "ray"),
+                # A trial's durable state is its own folder; Tune's checkpoints are not used.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                failure_config=tune.FailureConfig(max_failures=study.cluster.retries),
+                stop=Halt(ledger),
+                verbose=0,
+            ),
+        )
+        tuner.fit()
 
 
 def _trainable(study: StudySpec, folder: Path, data_root: Path) -> Any:
