@@ -68,6 +68,18 @@ def test_a_submitted_study_is_the_laptops(
     assert_logged_once(cluster, tmp_path / "far" / "sent")
 
 
+def test_a_search_through_the_client_port_is_the_laptops(
+    cluster: Any, calm: list[tuple[Any, ...]], tmp_path: Path
+) -> None:
+    """Its loop, ledger and screen are here, its trials there."""
+    file = write_tiny(tmp_path, name="client", **SINGLE)
+    address = f"ray://127.0.0.1:{cluster.place.port('client')}"
+    said = Driver("search", file, cluster, "--address", address).ended()
+    assert "[search] trial 5" in said
+    assert outcome(tmp_path / "results" / "client") == calm
+    assert_logged_once(cluster, tmp_path / "results" / "client")
+
+
 def test_ray_refuses_another_token(
     cluster: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
