@@ -1,4 +1,4 @@
-"""How busy workers are that wait for the ledger's order: `python tests/benchmarks/lag.py`.
+"""How busy workers are that wait for the ledger's order: `python -m tests.benchmarks.lag`.
 
 Trainings are simulated in a time of their own: 20 epochs, speeds from .8 to 1.25, values that tell
 more of a trial the longer it runs. Who may start, who is stopped and what counts is said by a real
@@ -13,19 +13,21 @@ import random
 import statistics
 import tempfile
 from pathlib import Path
-from typing import Any
+
+from rwood.cluster.ledger import LAG, Ledger
+from rwood.results import EpochReport
+from rwood.spec.study import StudySpec
+from tests.tiny import tiny
 
 EPOCHS = 20
 TURNS = 25
 """Trials a worker, on average."""
 
 
-def play(study: Any, lag: int, folder: Path, seed: int) -> tuple[float, float]:
+def play(study: StudySpec, lag: int, folder: Path, seed: int) -> tuple[float, float]:
     """One search; the shares of the workers' time that are busy, and that count."""
-    from rwood.cluster.ledger import Ledger
-    from rwood.results import EpochReport
-
     chance = random.Random(seed)
+    assert study.search is not None
     trials = study.search.trials
     merit = [chance.random() for _ in range(trials)]
     slowness = [chance.uniform(0.8, 1.25) for _ in range(trials)]
@@ -52,7 +54,7 @@ def play(study: Any, lag: int, folder: Path, seed: int) -> tuple[float, float]:
 
 
 def shares(
-    ledger: Any, slowness: list[float], reports: list[tuple[float, int, int]], end: float
+    ledger: Ledger, slowness: list[float], reports: list[tuple[float, int, int]], end: float
 ) -> tuple[float, float]:
     """Of all workers' time up to an end, what the epochs fill, and those that count."""
     busy = counted = 0.0
@@ -66,9 +68,6 @@ def shares(
 
 def main() -> None:
     """Print a table, means over seeds."""
-    from rwood.cluster.ledger import LAG
-    from tests.tiny import tiny
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workers", type=int, nargs="+", default=[2, 4, 8, 16, 64])
     parser.add_argument("--lags", type=int, nargs="+", default=[1, 2, LAG, 8])

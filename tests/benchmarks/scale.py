@@ -1,11 +1,11 @@
-"""What the driver of a large study costs: `python tests/benchmarks/scale.py [--trials N ...]`.
+"""What the driver of a large study costs: `python -m tests.benchmarks.scale [--trials N ...]`.
 
 Trainings are simulated, the driver is not: a real study folder, ledger, proposals, early stopping,
 journal, screen, and a real MLflow store. With `--controller loop` a plain loop stands for Tune and
 holds `--concurrent` trials open; with `tune` Ray Tune itself runs them, in actors that report at
-once. Every size runs in a process of its own. Milliseconds are CPU time, which other programs on
-the machine change little, per trial, or per state of a run that is sent to MLflow; of those sent
-after the search they are wall time.
+once, on a private Ray that believes in a CPU for each. Every size runs in a process of its own.
+Milliseconds are CPU time, which other programs on the machine change little, per trial, or per
+state of a run that is sent to MLflow; of those sent after the search they are wall time.
 """
 
 import argparse
@@ -20,8 +20,12 @@ import sys
 import tempfile
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from tests.benchmarks.clock import Clock
+from tests.tiny import tiny
 
 EPOCHS = 9
 MEMORY = "memory, MiB"
@@ -95,7 +99,7 @@ def instant(study: Any, folder: Path, data_root: Path) -> Any:
         for epoch in range(1, epochs + 1):
             tune.report({"report": told(config["params"], epoch)})
 
-    return tune.with_resources(train, {"cpu": 0.01})
+    return tune.with_resources(train, {"cpu": 1})
 
 
 def one(trials: int, asked: argparse.Namespace) -> None:
@@ -108,8 +112,6 @@ def one(trials: int, asked: argparse.Namespace) -> None:
     from rwood.cluster import journal, ledger, mirror, proposals, rungs, stages, tuner
     from rwood.progress import Lines
     from rwood.tracking import sender
-    from tests.benchmarks.clock import Clock
-    from tests.tiny import tiny
 
     clock = Clock()
     clock.watch(proposals.Proposals, "_ask", "ask")
@@ -128,6 +130,7 @@ def one(trials: int, asked: argparse.Namespace) -> None:
         stages.Study._connect = lambda self: None
     else:
         tuner._trainable = instant
+        stages.session = partial(stages.session, cpus=asked.concurrent)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         study = tiny(
@@ -168,7 +171,7 @@ def one(trials: int, asked: argparse.Namespace) -> None:
             os._exit(0)  # Without what MLflow did not take in time.
 
 
-def costs(clock: Any, trials: int) -> dict[str, float]:
+def costs(clock: Clock, trials: int) -> dict[str, float]:
     """CPU milliseconds a trial of the driver's parts, each without the parts within it."""
     cpu = dict(clock.cpu)
     cpu["ledger"] -= cpu["mirror"] + cpu["screen"]  # It tells them of every change.
@@ -219,8 +222,8 @@ def main() -> None:
         return
     rows = []
     for trials in asked.trials:
-        words = [sys.executable, __file__, "--one", "--trials", str(trials), "--concurrent",
-                 str(asked.concurrent), "--sampler", asked.sampler, "--controller",
+        words = [sys.executable, "-m", "tests.benchmarks.scale", "--one", "--trials", str(trials),
+                 "--concurrent", str(asked.concurrent), "--sampler", asked.sampler, "--controller",
                  asked.controller, "--drain", str(asked.drain)]  # fmt: skip
         words += ["--tracking-uri", asked.tracking_uri] if asked.tracking_uri else []
         done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
