@@ -1,16 +1,56 @@
 """Finished trials as an Optuna study on disk, for optuna-dashboard and other tools."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
+from rwood.results import TrialResult
 from rwood.spec.study import is_minimized
 from rwood.storage import unwritable
+
+
+def finished(
+    trial: TrialResult, objectives: Sequence[str], space: Mapping[str, BaseDistribution]
+) -> FrozenTrial:
+    """A trial that is over, as Optuna keeps it.
+
+    Args:
+        trial: not running.
+        objectives: metrics that the study optimises.
+        space: what each setting is drawn from.
+    """
+    assert trial.finished is not None
+    curve: dict[int, float] = {}
+    # Optuna keeps no values between of several objectives: a stopped trial is only "bad".
+    for report in trial.history if len(objectives) == 1 else ():
+        if objectives[0] in report.metrics:
+            curve[report.epoch] = report.metrics[objectives[0]]
+    state, values = TrialState.FAIL, None
+    if trial.state == "complete":
+        state, values = TrialState.COMPLETE, [trial.objectives[name] for name in objectives]
+    elif trial.state == "stopped":
+        state, values = TrialState.PRUNED, list(curve.values())[-1:] or None
+    return FrozenTrial(
+        number=trial.number,
+        trial_id=trial.number,
+        state=state,
+        value=None,
+        values=values,
+        datetime_start=datetime.fromtimestamp(trial.started),
+        datetime_complete=datetime.fromtimestamp(trial.finished),
+        params=dict(trial.params),
+        distributions={key: space[key] for key in trial.params},
+        user_attrs={},
+        system_attrs={},
+        intermediate_values=curve,
+    )
 
 
 class Journal:

@@ -21,8 +21,8 @@ from rwood.spec.study import StudySpec, run_digest
 TRIAL_FILE = "trial.json"
 LAG = 4
 """With early stopping trials differ in length, so that waiting for the end of trial `n - workers`
-would leave workers idle: in a simulation of 8 workers and eta = 3 they are busy 41 % of the time,
-86 % if it is trial `n - 4 workers`."""
+would leave workers idle: 8 workers would be busy 46 % of the time, and are 97 % if it is trial
+`n - 4 workers` (`tests/benchmarks/lag.py`)."""
 
 
 class Ledger:

@@ -1,6 +1,5 @@
 """Optuna proposes the trials, in an order and from a history that do not depend on timing."""
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,13 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from rwood.cluster.journal import Journal
+from rwood.cluster.journal import Journal, finished
 from rwood.cluster.ledger import Ledger
+from rwood.cluster.sampler import sampler
 from rwood.errors import StorageError
 from rwood.spec.run import RunSpec
 from rwood.spec.search import (
@@ -67,10 +67,12 @@ class Proposals(OptunaSearch):  # type: ignore[misc]
         self._untold: dict[int, optuna.Trial] = {}
         self._live: dict[str, int] = {}
         self._reopened = [t.number for t in ledger.trials.values() if t.state == "running"]
-        for trial in list(ledger.trials.values()):
-            self._tell_for(trial.number)
-            self._ot_study.enqueue_trial(trial.params)
-            self._ask(trial.number)
+        for trial in ledger.trials.values():
+            if ledger.is_told(trial.number, len(ledger.trials) - 1):
+                self._ot_study.add_trial(self._note(trial.number))
+            else:
+                self._ot_study.enqueue_trial(trial.params)
+                self._ask(trial.number)
 
     @property
     def exhausted(self) -> bool:
@@ -129,7 +131,7 @@ class Proposals(OptunaSearch):  # type: ignore[misc]
         return {}
 
     def _ask(self, number: int) -> dict[str, Any]:
-        self._ot_study.sampler = sampler(self._search, number)
+        self._ot_study.sampler = sampler(self._ledger.study.run, self._search, number)
         run = self._ledger.study.run
         choice = {key: self._space[key] for key in (LOSS,) if key in self._space}
         trial = self._ot_study.ask(fixed_distributions=choice)
@@ -146,46 +148,27 @@ class Proposals(OptunaSearch):  # type: ignore[misc]
                 self._tell(earlier)
 
     def _tell(self, number: int) -> None:
-        """Tell how a trial ended, and note it in the journal."""
-        trial, closed = self._untold.pop(number), self._ledger.trials[number]
-        objectives = self._search.objectives
-        for report in closed.history:
-            # Optuna keeps no values between of several objectives: a stopped trial is only "bad".
-            if len(objectives) == 1 and objectives[0] in report.metrics:
-                trial.report(report.metrics[objectives[0]], report.epoch)
-        states = {"complete": TrialState.COMPLETE, "stopped": TrialState.PRUNED}
-        state = states.get(closed.state, TrialState.FAIL)
-        complete = state == TrialState.COMPLETE
-        values = [closed.objectives[name] for name in objectives] if complete else None
-        told = self._ot_study.tell(trial, values, state=state)
+        """Tell how a trial ended."""
+        trial, told = self._untold.pop(number), self._note(number)
+        for epoch, value in told.intermediate_values.items():
+            trial.report(value, epoch)
+        complete = told.state == TrialState.COMPLETE
+        self._ot_study.tell(trial, told.values if complete else None, state=told.state)
+
+    def _note(self, number: int) -> FrozenTrial:
+        """Note in the journal how a trial ended."""
+        trial = finished(self._ledger.trials[number], self._search.objectives, self._space)
         try:
-            self._journal.add(told)
+            self._journal.add(trial)
         except StorageError as error:
             self._ledger.halt(error)
+        return trial
 
 
 def distributions(run: RunSpec, search: SearchSpec) -> dict[str, BaseDistribution]:
     """Optuna's form of the search space; a setting that is an integer stays one."""
     values = {k: v for branch in branches(run, search.space) for k, v in settings(branch).items()}
     return {key: _distribution(values[key], domain) for key, domain in search.space.items()}
-
-
-def sampler(search: SearchSpec, number: int) -> optuna.samplers.BaseSampler:
-    """The sampler for one trial: seeded by study and number."""
-    seed = search.seed * 1_000_003 + number
-    if search.sampler != "tpe":  # a grid's points are enqueued
-        return optuna.samplers.RandomSampler(seed=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Optuna calls multivariate TPE experimental.
-        return optuna.samplers.TPESampler(
-            seed=seed,
-            multivariate=True,
-            # Settings of one loss are learned together, from the trials that have them.
-            group=LOSS in search.space,
-            warn_independent_sampling=False,
-            constant_liar=True,
-            n_startup_trials=search.startup_trials,
-        )
 
 
 def _suggest(trial: optuna.Trial, key: str, domain: BaseDistribution) -> None:

@@ -1,9 +1,11 @@
-"""What the driver of a large study costs: `python tests/benchmarks/scale.py [--trials N ...]`.
+"""What the driver of a large study costs: `python -m tests.benchmarks.scale [--trials N ...]`.
 
 Trainings are simulated, the driver is not: a real study folder, ledger, proposals, early stopping,
 journal, screen, and a real MLflow store. With `--controller loop` a plain loop stands for Tune and
 holds `--concurrent` trials open; with `tune` Ray Tune itself runs them, in actors that report at
-once. Every size runs in a process of its own.
+once, on a private Ray that believes in a CPU for each. Every size runs in a process of its own.
+Milliseconds are CPU time, which other programs on the machine change little, per trial, or per
+state of a run that is sent to MLflow; of those sent after the search they are wall time.
 """
 
 import argparse
@@ -18,14 +20,17 @@ import sys
 import tempfile
 import time
 import warnings
-from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.clock import Clock
+from tests.tiny import tiny
+
 EPOCHS = 9
-KEYS = ("trials", "wall s", "trials/s", "CPU ms", "ask ms", "tell ms", "journal ms", "ledger ms",
-        "stop ms", "screen ms", "MLflow runs", "MLflow ms", "read s", "replay s",
-        "RSS MiB")  # fmt: skip
+MEMORY = "memory, MiB"
+COST = ", ms"
+"""Ends the name of a cost a trial: where that does not rise with the size, the cost is linear."""
 
 
 def value(params: dict[str, Any], epoch: int) -> float:
@@ -43,29 +48,6 @@ def report(params: dict[str, Any], epoch: int) -> str:
     return json.dumps({"epoch": epoch, "time": time.time(), "metrics": metrics})
 
 
-class Clock:
-    """Seconds spent in a few functions, by name."""
-
-    def __init__(self) -> None:
-        """Nothing spent."""
-        self.spent: dict[str, float] = defaultdict(float)
-        self.calls: dict[str, int] = defaultdict(int)
-
-    def watch(self, kind: type, method: str, name: str) -> None:
-        """Time every call of a method."""
-        real = getattr(kind, method)
-
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            began = time.perf_counter()
-            try:
-                return real(*args, **kwargs)
-            finally:
-                self.spent[name] += time.perf_counter() - began
-                self.calls[name] += 1
-
-        setattr(kind, method, timed)
-
-
 class Plain:
     """What early stopping reads of a Tune trial."""
 
@@ -79,7 +61,7 @@ def loop(study: Any, ledger: Any, proposals: Any, *_: Any) -> None:
     from rwood.cluster.early_stopping import Halving
     from rwood.cluster.relay import REPORT
 
-    halving, order = Halving(ledger), random.Random(0)
+    halving, order = Halving(ledger, print), random.Random(0)
     names: list[str] = []
     live: dict[str, tuple[dict[str, Any], int]] = {}
     finished, count = False, 0
@@ -117,33 +99,38 @@ def instant(study: Any, folder: Path, data_root: Path) -> Any:
         for epoch in range(1, epochs + 1):
             tune.report({"report": told(config["params"], epoch)})
 
-    return tune.with_resources(train, {"cpu": 0.01})
+    return tune.with_resources(train, {"cpu": 1})
 
 
 def one(trials: int, asked: argparse.Namespace) -> None:
     """Run one study and print its costs."""
     warnings.simplefilter("ignore")
+    import psutil
+    from mlflow import MlflowClient
     from rich.console import Console
 
     from rwood.cluster import journal, ledger, mirror, proposals, rungs, stages, tuner
     from rwood.progress import Lines
     from rwood.tracking import sender
-    from tests.tiny import tiny
 
     clock = Clock()
     clock.watch(proposals.Proposals, "_ask", "ask")
     clock.watch(proposals.Proposals, "_tell", "tell")
     clock.watch(journal.Journal, "add", "journal")
-    clock.watch(ledger.Ledger, "_put", "put")
-    clock.watch(rungs.Rung, "judge", "stop")
+    clock.watch(ledger.Ledger, "_put", "ledger")
+    clock.watch(rungs.Rung, "judge", "early stopping")
     clock.watch(mirror.Mirror, "trial", "mirror")
     clock.watch(Lines, "trial", "screen")
-    clock.watch(sender.Sender, "send", "mlflow")
+    clock.watch(sender.Sender, "send", "MLflow")
+    for method in ("create_run", "log_batch", "log_inputs", "get_run", "update_run",
+                   "set_terminated"):  # fmt: skip
+        clock.watch(MlflowClient, method, "requests")
     if asked.controller == "loop":
         tuner._tune = loop
         stages.Study._connect = lambda self: None
     else:
         tuner._trainable = instant
+        stages.session = partial(stages.session, cpus=asked.concurrent)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         study = tiny(
@@ -158,38 +145,65 @@ def one(trials: int, asked: argparse.Namespace) -> None:
         place = stages.Place(folder / "results", folder, None, asked.tracking_uri)
         quiet = Lines(study, Console(file=(folder / "screen").open("w")))
         with stages.open_study(study, place, quiet) as opened:
+            opened._connect()
             began, cpu = time.perf_counter(), time.process_time()
             opened.search()
             searched, cpu = time.perf_counter() - began, time.process_time() - cpu
+            row = {"trials/s": trials / searched, "driver CPU, ms": 1000 * cpu / trials}
+            row |= costs(clock, trials)
+            sent, spent = clock.calls["MLflow"], clock.wall["MLflow"]
             opened._mirror._tracker.flush(asked.drain)
-            row = costs(clock, study, folder / "results" / study.name, searched, cpu)
-            print("ROW" + json.dumps(dict(zip(KEYS, row, strict=True))), flush=True)
+            states = clock.calls["MLflow"]
+            row["MLflow after the search, ms"] = clock.each("MLflow", sent, spent)
+            row["MLflow CPU, ms"] = 1000 * clock.cpu["MLflow"] / states
+            row["MLflow states/s"] = states / clock.wall["MLflow"]
+            row["MLflow requests/s"] = clock.calls["requests"] / clock.wall["MLflow"]
+            row["MLflow states in all"] = states
+            row["MLflow runs unsent"] = len(opened._mirror._tracker._changed)
+            row[MEMORY] = psutil.Process().memory_info().rss / 2**20
+            row |= restart(study, folder / "results" / study.name)
+            print("ROW" + json.dumps(row), flush=True)
             shutil.rmtree(scratch, ignore_errors=True)
+            if asked.controller == "tune":
+                import ray
+
+                ray.shutdown()
             os._exit(0)  # Without what MLflow did not take in time.
 
 
-def costs(clock: Clock, study: Any, folder: Path, searched: float, cpu: float) -> list[float]:
-    """One row; times a restart, which reads everything back."""
-    import psutil
+def costs(clock: Clock, trials: int) -> dict[str, float]:
+    """CPU milliseconds a trial of the driver's parts, each without the parts within it."""
+    cpu = dict(clock.cpu)
+    cpu["ledger"] -= cpu["mirror"] + cpu["screen"]  # It tells them of every change.
+    cpu["tell"] -= cpu["journal"]
+    names = ("ask", "tell", "journal", "ledger", "early stopping", "screen")
+    writes = {"journal writes/s": clock.calls["journal"] / clock.wall["journal"]}
+    return {name + COST: 1000 * cpu[name] / trials for name in names} | writes
 
+
+def restart(study: Any, folder: Path) -> dict[str, float]:
+    """CPU milliseconds a trial of a restart, which reads everything back."""
     from rwood.cluster.ledger import Ledger
     from rwood.cluster.proposals import OPTUNA_FILE, Proposals
 
-    trials, memory = study.search.trials, psutil.Process().memory_info().rss / 2**20
-    each = {name: 1000 * spent / trials for name, spent in clock.spent.items()}
-    each["put"] -= each["mirror"] + each["screen"]  # The ledger tells them of every change.
-    sent = clock.calls["mlflow"]
-    request = 1000 * clock.spent["mlflow"] / max(sent, 1)
-    began = time.perf_counter()
+    trials = study.search.trials
+    began = time.thread_time()
     ledger = Ledger(study, folder, lambda trial: None)
-    read = time.perf_counter() - began
+    read = time.thread_time() - began
     Proposals(ledger, folder / OPTUNA_FILE)
-    replayed = time.perf_counter() - began - read
+    replayed = time.thread_time() - began - read
     assert len(ledger.trials) == trials
     assert {trial.state for trial in ledger.trials.values()} == {"complete", "stopped"}
-    return [trials, searched, trials / searched, 1000 * cpu / trials, each["ask"],
-            each["tell"] - each["journal"], each["journal"], each["put"], each["stop"],
-            each["screen"], sent, request, read, replayed, memory]  # fmt: skip
+    each = {"read": read, "replay": replayed}
+    return {f"restart: {name}{COST}": 1000 * spent / trials for name, spent in each.items()}
+
+
+def growth(name: str, sizes: list[int], row: list[float]) -> str:
+    """How a cost changes from each size to the next one."""
+    steps = list(zip(sizes, row, sizes[1:], row[1:], strict=False))
+    if name == MEMORY:
+        return ", ".join(f"{1024 * (b - a) / (n - m):.0f} KiB a trial" for m, a, n, b in steps)
+    return ", ".join(f"x {b / a:.2f}" for _, a, _, b in steps if a) if name.endswith(COST) else ""
 
 
 def main() -> None:
@@ -206,18 +220,22 @@ def main() -> None:
     if asked.one:
         one(asked.trials[0], asked)
         return
-    print(f"{asked.sampler}, {asked.concurrent} at a time, {EPOCHS} epochs, {asked.controller}; "
-          "ms are per trial")  # fmt: skip
-    print("| " + " | ".join(KEYS) + " |\n|" + " --: |" * len(KEYS), flush=True)
+    rows = []
     for trials in asked.trials:
-        words = [sys.executable, __file__, "--one", "--trials", str(trials), "--concurrent",
-                 str(asked.concurrent), "--sampler", asked.sampler, "--controller",
+        words = [sys.executable, "-m", "tests.benchmarks.scale", "--one", "--trials", str(trials),
+                 "--concurrent", str(asked.concurrent), "--sampler", asked.sampler, "--controller",
                  asked.controller, "--drain", str(asked.drain)]  # fmt: skip
         words += ["--tracking-uri", asked.tracking_uri] if asked.tracking_uri else []
         done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
-        row = json.loads(done.stdout.partition("ROW")[2])
-        cells = (f"{cell:,.0f}" if cell >= 100 else f"{cell:.2f}" for cell in row.values())
-        print("| " + " | ".join(cells) + " |", flush=True)
+        rows.append(json.loads(done.stdout.partition("ROW")[2]))
+        print(f"{trials} trials: {rows[-1]}", file=sys.stderr, flush=True)
+    print(f"{asked.sampler}, {asked.concurrent} at a time, {EPOCHS} epochs, {asked.controller}")
+    print("| | " + " | ".join(f"{n:,}" for n in asked.trials) + " | growth |")
+    print("| -- |" + " --: |" * len(rows) + " -- |")
+    for name in rows[0]:
+        row = [row[name] for row in rows]
+        cells = (f"{cell:,.0f}" if cell >= 100 else f"{cell:.3g}" for cell in row)
+        print(f"| {name} | {' | '.join(cells)} | {growth(name, asked.trials, row)} |")
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     print(f"(CPU in all {used.ru_utime + used.ru_stime:.0f} s)")
 

@@ -1,7 +1,9 @@
 """The search without Ray: proposals and early stopping depend on results, never on timing."""
 
+import json
 import random
 import statistics
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,8 +41,12 @@ def drive(
     *,
     steps: int | None = None,
     fails: Callable[[int], bool] = lambda number: False,
+    look: Callable[[Proposals], None] = lambda proposals: None,
 ) -> dict[int, TrialResult]:
-    """Play Tune's part: workers that report in random order; optionally die after some steps."""
+    """Play Tune's part: workers that report in random order; optionally die after some steps.
+
+    `look` is called after every step.
+    """
     ledger = Ledger(study, folder, lambda trial: None)
     proposals = Proposals(ledger, folder / OPTUNA_FILE)
     halving = Halving(ledger, print)
@@ -78,6 +84,7 @@ def drive(
             if decision == "STOP" or epoch == study.run.epochs:
                 proposals.on_trial_complete(name, result)
                 del live[name]
+        look(proposals)
         if steps is not None:
             steps -= 1
     if steps is None:
@@ -212,6 +219,8 @@ def test_the_journal_is_an_optuna_study(tmp_path: Path, study: StudySpec) -> Non
     states = {"COMPLETE": "complete", "PRUNED": "stopped"}
     assert [states[t.state.name] for t in stored] == [trials[n].state for n in range(20)]
     assert stored[0].value == trials[0].objective
+    assert stored[3].datetime_start.timestamp() == pytest.approx(trials[3].started, abs=1e-3)
+    assert stored[3].datetime_complete.timestamp() == pytest.approx(trials[3].finished, abs=1e-3)
 
 
 def test_a_failed_trial_is_recorded_and_never_a_score(tmp_path: Path, study: StudySpec) -> None:
@@ -255,6 +264,40 @@ def several(study: StudySpec, **changes: Any) -> StudySpec:
     assert study.search is not None
     update = {"objective": ("val/auroc", "val/digit7/fpr95"), **changes}
     return study.model_copy(update={"search": study.search.model_copy(update=update)})
+
+
+def sight(proposals: Proposals) -> list[Any]:
+    """What a sampler reads of each trial; of a running one, also what was drawn for it."""
+    seen = []
+    for trial in proposals._ot_study.get_trials(deepcopy=False):
+        drawn = {k: v for k, v in trial.system_attrs.items() if k.startswith("tpe:")}
+        if trial.state.is_finished():
+            drawn = {}
+        params = json.loads("".join(drawn.values()) or "{}") | trial.params
+        seen += [(trial.number, trial.state, params, list(trial.distributions.items()))]
+        seen += [(trial.values, trial.intermediate_values)]
+    return seen
+
+
+def test_taken_up_again_a_sampler_sees_the_same(
+    tmp_path: Path, study: StudySpec, mixed: StudySpec
+) -> None:
+    states: Counter[str] = Counter()
+    for kind, spec in {"one": study, "two": several(study), "losses": mixed}.items():
+        folder = tmp_path / kind
+
+        def look(live: Proposals, spec: StudySpec = spec, folder: Path = folder) -> None:
+            ledger = Ledger(spec, folder, lambda trial: None)
+            again = Proposals(ledger, folder.with_suffix(".journal"))
+            for trial in live._ledger.trials.values():  # resumed workers report their past again
+                for epoch in trial.history:
+                    ledger.add(trial.number, epoch)
+            again._tell_for(len(ledger.trials) - 1)
+            assert sight(again) == sight(live)
+            states.update(trial.state.name for trial in again._ot_study.trials)
+
+        drive(spec, folder, random.Random(2), look=look, fails=lambda n: n == 4)
+    assert states.keys() == {"COMPLETE", "PRUNED", "RUNNING", "FAIL"}
 
 
 def test_several_objectives_killed_at_random_moments(tmp_path: Path, study: StudySpec) -> None:
