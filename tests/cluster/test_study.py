@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
+from rwood.cluster.ledger import TRIAL_FILE, trial_folder
 from rwood.cluster.place import Place
 from rwood.cluster.stages import open_study
 from rwood.data import image_sets
 from rwood.errors import StudyError
 from rwood.progress import Lines
-from rwood.results import StudyResult, load
+from rwood.results import StudyResult, TrialResult, load, save
 from rwood.spec.base import digest
 from rwood.spec.study import StudySpec
 from tests.tiny import tiny
@@ -202,3 +203,46 @@ def test_stages_out_of_order_are_named(tmp_path: Path) -> None:
             open_study(study, place, Recorder(study)) as opened,
         ):
             getattr(opened, stage)()
+
+
+def test_too_many_failed_trials_end_the_search_and_are_told(tmp_path: Path) -> None:
+    study = tiny(
+        tmp_path,
+        search__space={"optimizer.lr": {"low": 0.05, "high": 1e30, "log": True}},
+        search__sampler="random",
+        search__early_stopping=None,
+        run__epochs=1,
+        cluster__max_concurrent=1,
+        cluster__max_failures=1,
+    )
+    sentence = r"1 trial failed \(cluster.max_failures is 1; raise it to go on\)"
+    place = Place(tmp_path / "results", tmp_path)
+    with (
+        pytest.raises(StudyError, match=sentence),
+        open_study(study, place, Recorder(study)) as opened,
+    ):
+        opened.search()
+    runs = runs_of(tmp_path / "results", study.name)
+    statuses = {name: run.info.status for name, (run, _) in runs.items()}
+    assert statuses.pop("search") == "FAILED"
+    assert sorted(statuses.values())[0] == "FAILED"
+    assert set(statuses.values()) <= {"FAILED", "FINISHED"}
+
+
+def test_a_damaged_checkpoint_is_told_on_the_screen(tmp_path: Path) -> None:
+    study = tiny(tmp_path, search__trials=1, run__epochs=2)
+    place = Place(tmp_path / "results", tmp_path)
+    folder = trial_folder(place.results / study.name, 0)
+    told = []
+    for _ in range(2):
+        view = Recorder(study)
+        with open_study(study, place, view) as opened:
+            opened.search()
+        told.append([line for line in view.lines if "damaged" in line])
+        whole = load(TrialResult, folder / TRIAL_FILE)
+        assert whole.state == "complete"
+        # As a killed driver and a cut connection leave them.
+        save(whole.model_copy(update={"state": "running", "history": ()}), folder / TRIAL_FILE)
+        newest = folder / "epoch-0002.pt"
+        newest.write_bytes(newest.read_bytes()[:1000])
+    assert told == [[], [f"{newest} is damaged (RuntimeError); going on from the one before it"]]
