@@ -106,6 +106,8 @@ def test_ctrl_c_and_kill_9_lose_nothing(tmp_path: Path) -> None:
         return subprocess.Popen(
             command, cwd=tmp_path, text=True, start_new_session=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            # As a terminal starts it, whoever started us.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
 
     def wait_for(process: subprocess.Popen[str], word: str) -> None:

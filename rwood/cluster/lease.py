@@ -75,6 +75,9 @@ def held(folder: Path) -> Iterator[None]:
     stop, lost = threading.Event(), threading.Event()
     beat = threading.Thread(target=_renew, args=(folder, number, stop, lost), daemon=True)
     beat.start()
+    ours = signal.getsignal(signal.SIGINT)
+    if ours is signal.SIG_IGN:  # A script's background job: the loss of its lease must end it too.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:
@@ -85,6 +88,8 @@ def held(folder: Path) -> Iterator[None]:
             ) from None
         raise
     finally:
+        if ours is signal.SIG_IGN:
+            signal.signal(signal.SIGINT, ours)
         stop.set()
         beat.join()
         if not lost.is_set():

@@ -1,9 +1,11 @@
 """The lock of an object store: one holder, found alive or dead, and lost when taken over."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -57,8 +59,16 @@ def test_a_process_elsewhere_is_dead_when_it_does_not_renew(bucket: Path) -> Non
         assert [path.name for path in (bucket / "lock").glob("*")] == ["000004"]
 
 
+@pytest.fixture(params=[signal.default_int_handler, signal.SIG_IGN], ids=["terminal", "script"])
+def started(request: pytest.FixtureRequest) -> Iterator[object]:
+    """How a terminal starts a process, and how a script starts one in the background."""
+    before = signal.signal(signal.SIGINT, request.param)
+    yield request.param
+    signal.signal(signal.SIGINT, before)
+
+
 def test_a_lease_that_was_taken_over_ends_its_holder(
-    bucket: Path, monkeypatch: pytest.MonkeyPatch
+    bucket: Path, monkeypatch: pytest.MonkeyPatch, started: object
 ) -> None:
     monkeypatch.setattr(lease, "BEAT_S", 0.2)
 
@@ -69,6 +79,7 @@ def test_a_lease_that_was_taken_over_ends_its_holder(
 
     with pytest.raises(StudyError, match="another process took over"):
         work()
+    assert signal.getsignal(signal.SIGINT) is started
     last = lease.last_holder(bucket)
     assert last is not None
     assert (last.process, last.released) == ("process 1 on elsewhere", False)
