@@ -67,6 +67,8 @@ def submit(
     check_known(study.benchmark)
     if results is None and not (status or stop):
         raise SpecError(f"rwood submit needs --results: the results folder {OnCluster}")
+    if requirements is not None and not requirements.is_file():
+        raise SpecError(f"--requirements {requirements}: there is no such file")
     from rwood.cluster.submit import JobServer
 
     server = JobServer(address)

@@ -1,4 +1,4 @@
-"""What travels with a submitted study: its command, its folder, its packages. Nothing secret."""
+"""What travels with a submitted study: its command and its folder. Nothing secret."""
 
 import shlex
 import shutil
@@ -49,20 +49,3 @@ def fill(folder: Path, study: StudySpec, *, code: bool) -> None:
         source = Path(rwood.__file__).parent
         shutil.copytree(source, folder / "rwood", ignore=shutil.ignore_patterns("__pycache__"))
         rwood.write_metadata(folder)
-
-
-def packages(requirements: Path) -> list[str]:
-    """What pip is to install; Ray takes no comments.
-
-    Raises:
-        StudyError: the file cannot be read, or names nothing.
-    """
-    try:
-        text = requirements.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(f"{requirements} cannot be read ({type(error).__name__})") from error
-    lines = (line.partition(" #")[0].strip() for line in text.splitlines())
-    found = [line for line in lines if line and not line.startswith("#")]
-    if not found:
-        raise StudyError(f"{requirements} names no package")
-    return found

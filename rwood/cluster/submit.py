@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rwood.cluster.parcel import entrypoint, fill, packages
+from rwood.cluster.parcel import entrypoint, fill
 from rwood.errors import RwoodError, StudyError
 from rwood.spec.study import StudySpec
 from rwood.tracking import without_password
@@ -100,7 +100,7 @@ class JobServer:
         Raises:
             StudyError: a job of this study is alive, or a path or address cannot be sent.
         """
-        extra = {} if requirements is None else {"pip": packages(requirements)}
+        extra = {} if requirements is None else {"pip": str(requirements)}
         command = entrypoint(results, data_root, tracking_uri)
         known = self._of(study.name)
         if known and not known[-1].is_over:

@@ -79,9 +79,12 @@ class TrainWorker:
 
 @functools.lru_cache(maxsize=1)
 def _is_draining(second: int) -> bool:
-    """What Ray says of this node, asked once a second.
+    """What Ray says of this node, asked once a second; nothing, if it does not answer.
 
     A developer interface of Ray, which Ray Train asks likewise; used here and nowhere else.
     """
-    draining = ray._private.state.state.get_draining_nodes()
+    try:
+        draining = ray._private.state.state.get_draining_nodes()
+    except Exception:  # Whatever Ray's client raises: no training ends for an unanswered question.
+        return False
     return ray.get_runtime_context().get_node_id() in draining

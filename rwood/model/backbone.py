@@ -5,6 +5,7 @@ stages `layer1` to `layer4`, and no classifier. Shapes and state-dict keys of th
 those of OpenOOD's checkpoints: `shortcut` in the 32x32 network, `downsample` at 224.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -61,7 +62,7 @@ class SmallCNN(Backbone):
         return _pool(images)
 
 
-class _Block(nn.Module):
+class _Block(nn.Module, ABC):
     """A residual block: some layers, plus the input or a 1x1 convolution of it, then ReLU."""
 
     expansion = 1
@@ -75,11 +76,13 @@ class _Block(nn.Module):
             conv = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
             self.add_module(projection, nn.Sequential(conv, nn.BatchNorm2d(outputs)))
 
+    @abstractmethod
     def _add_layers(self, inputs: int, width: int, stride: int) -> None:
-        raise NotImplementedError
+        """Make the layers of the residual path."""
 
+    @abstractmethod
     def _residual(self, images: Tensor) -> Tensor:
-        raise NotImplementedError
+        """What they make of the images, before ReLU."""
 
     def forward(self, images: Tensor) -> Tensor:
         residual = self._residual(images)

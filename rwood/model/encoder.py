@@ -1,5 +1,6 @@
 """The encoder: embed() to score, project() to train."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 import torch
@@ -10,7 +11,7 @@ from rwood.model.backbone import Backbone, build_backbone
 from rwood.spec.run import ModelSpec
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Module, ABC):
     """A backbone, whose output is scored, and a last part that the loss sees."""
 
     def __init__(self, backbone: Backbone) -> None:
@@ -51,8 +52,9 @@ class Encoder(nn.Module):
         """The same as `project`: what a data-parallel wrapper calls."""
         return self.project(images)
 
+    @abstractmethod
     def _last(self, features: Tensor) -> Tensor:
-        raise NotImplementedError
+        """The last part: features to what the loss sees."""
 
 
 class Contrastive(Encoder):

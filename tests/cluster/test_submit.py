@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rwood.cluster.ledger import read_trials
-from rwood.cluster.parcel import entrypoint, packages
+from rwood.cluster.parcel import entrypoint
 from rwood.cluster.place import Place
 from rwood.cluster.stages import open_study
 from rwood.errors import StudyError
@@ -50,6 +50,9 @@ def test_a_study_is_sent_followed_stopped_and_taken_up_again(tmp_path: Path) -> 
         assert "does not accept the token of this user" in sentence(wrong)
         closed = submit(there, file, "--status", "--address", "http://127.0.0.1:9")
         assert "no Ray dashboard answers at http://127.0.0.1:9" in sentence(closed)
+
+        lacking = submit(there, slow, "--results", far, "--requirements", tmp_path / "nowhere.txt")
+        assert "nowhere.txt: there is no such file" in sentence(lacking)
 
         sent = submit(there, slow, "--results", far, "--code", "--no-wait", "--json")
         assert sent.returncode == 0, sent.stderr
@@ -110,14 +113,3 @@ def test_what_cannot_be_sent_is_said() -> None:
     with pytest.raises(StudyError, match="holds a login") as caught:
         entrypoint(Path("/results"), None, "http://me:planted@mlflow:5000")
     assert "planted" not in str(caught.value)
-
-
-def test_requirements_are_read_as_pip_reads_them(tmp_path: Path) -> None:
-    file = tmp_path / "requirements.txt"
-    file.write_text("# why\n\ntimm==1.0.9  # a backbone\neinops>=0.8\n")
-    assert packages(file) == ["timm==1.0.9", "einops>=0.8"]
-    file.write_text("# nothing\n")
-    with pytest.raises(StudyError, match=r"requirements.txt names no package"):
-        packages(file)
-    with pytest.raises(StudyError, match=r"nowhere.txt cannot be read \(FileNotFoundError\)"):
-        packages(tmp_path / "nowhere.txt")
