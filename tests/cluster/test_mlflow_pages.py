@@ -126,7 +126,10 @@ def test_parallel_coordinates(page: Page, ids: dict[str, str]) -> None:
 
 
 def test_a_run_says_what_it_is_and_where_it_belongs(page: Page, ids: dict[str, str]) -> None:
-    page(f"experiments/{ids['']}/runs/{ids['search']}", "Champion:", "Child runs", "trial-0001")
+    newest, tenth = ids["trial-0011"], ids["trial-0002"]  # the page lists ten, the last begun first
+    text = page(f"experiments/{ids['']}/runs/{ids['search']}", "Champion:", "Child runs",
+                newest, tenth, "Load more")  # fmt: skip
+    assert text.index(newest) < text.index(tenth)
     page(f"experiments/{ids['']}/runs/{ids['champion-seed1']}", ids["benchmark"], "near/auroc",
          "rwood.champion_run_id")  # fmt: skip
 

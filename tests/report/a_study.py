@@ -58,10 +58,11 @@ def make_trials() -> tuple[TrialResult, ...]:
         end = 92 + 5 * rng.random() - 3 * abs(np.log10(params["loss.temperature"] / 0.08))
         if number == FAILED:
             state, epochs = "failed", 1
+        began = 1000.0 + number
         history = tuple(
             EpochReport(
                 epoch=epoch,
-                time=1000.0 + epoch,
+                time=began + epoch,
                 metrics={"train/loss": 12 - epoch / 4}
                 | ({"val/auroc": end - 22 * np.exp(-epoch / 4)} if number != FAILED else {}),
             )
@@ -73,8 +74,8 @@ def make_trials() -> tuple[TrialResult, ...]:
                 params=params,
                 state=state,
                 digest=f"{number:016x}",
-                started=1000.0,
-                finished=1100.0,
+                started=began,
+                finished=began + 100,
                 history=history,
                 objective=history[-1].metrics["val/auroc"] if state == "complete" else None,
                 error="loss is nan at step 14 <b>" if state == "failed" else None,
