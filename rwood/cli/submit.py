@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rwood.cli.options import AsJson, File
+from rwood.cli.options import AsJson
 from rwood.errors import SpecError
 from rwood.storage import place
 
@@ -22,7 +22,12 @@ OnCluster = "as the cluster's nodes see it"
 
 @app.command()
 def submit(
-    file: File,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="A study file; with --status or --stop its name will do.", metavar="FILE"
+        ),
+    ],
     address: Annotated[
         str,
         typer.Option(
@@ -63,18 +68,18 @@ def submit(
 
     if status and stop:
         raise SpecError("rwood submit takes --status or --stop, not both")
+    if status or stop:
+        _tell(_ask(address, _named(file), stop=stop), as_json)
+        return
     study = load_study(file)
     check_known(study.benchmark)
-    if results is None and not (status or stop):
+    if results is None:
         raise SpecError(f"rwood submit needs --results: the results folder {OnCluster}")
     if requirements is not None and not requirements.is_file():
         raise SpecError(f"--requirements {requirements}: there is no such file")
     from rwood.cluster.submit import JobServer
 
     server = JobServer(address)
-    if results is None or status or stop:
-        _tell(server.stop(study.name) if stop else server.latest(study.name), as_json)
-        return
     made = server.submit(
         study,
         results=results,
@@ -90,6 +95,21 @@ def submit(
     ended = _follow(server, made.id, file, as_json)
     _tell(ended, as_json)
     raise typer.Exit(ended.exit_code if ended.exit_code is not None else 1)
+
+
+def _named(file: Path) -> str:
+    """The name of a study: a file's, or the word itself where it is no path."""
+    from rwood.spec.load import load_study
+
+    is_path = file.name != str(file) or file.suffix or file.is_file()
+    return load_study(file).name if is_path else str(file)
+
+
+def _ask(address: str, study: str, *, stop: bool) -> "Submission":
+    from rwood.cluster.submit import JobServer
+
+    server = JobServer(address)
+    return server.stop(study) if stop else server.latest(study)
 
 
 def _follow(server: "JobServer", id: str, file: Path, quiet: bool) -> "Submission":

@@ -59,7 +59,9 @@ def test_a_study_is_sent_followed_stopped_and_taken_up_again(tmp_path: Path) -> 
         assert json.loads(sent.stdout)["id"] == "rwood-slow-1"
         second = sentence(submit(there, slow, "--results", far))
         assert re.search("study slow is already (running|pending) as rwood-slow-1", second)
-        stopped = submit(there, slow, "--stop")
+        typo = sentence(submit(there, Path("slwo"), "--stop"))
+        assert "knows no job of study slwo" in typo
+        stopped = submit(there, Path("slow"), "--stop")
         assert stopped.stdout.startswith("rwood-slow-1: stopped"), stopped.stderr
 
         done = submit(there, file, "--results", far, "--code")
