@@ -4,12 +4,12 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from rwood.config.benchmark import RAW_SCORERS, BenchmarkConfig, DerivedSet, ImageSetRef, SubsetSet
+from rwood.config.search import SearchConfig
+from rwood.config.study import StudyConfig
 from rwood.data import image_sets, packs
 from rwood.data.image_sets import NAMED, references
-from rwood.spec.benchmark import RAW_SCORERS, BenchmarkSpec, DerivedSet, ImageSetRef, SubsetSet
-from rwood.spec.search import SearchSpec
-from rwood.spec.study import StudySpec
-from rwood.words import count_of
+from rwood.text import count_of
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ SCORED = {"all": 1 / 6, "layer4": 0.4}
 work back), or of two and a half where most of the way back is left out; an estimate."""
 
 
-def estimate(study: StudySpec, images_per_s: float | None = None) -> list[str]:
+def estimate(study: StudyConfig, images_per_s: float | None = None) -> list[str]:
     """Lines on trials, epochs, images, data, memory and, for a given speed, hours.
 
     With early stopping a trial is expected to pass one rung in `reduction`.
@@ -78,20 +78,20 @@ def estimate(study: StudySpec, images_per_s: float | None = None) -> list[str]:
     return lines
 
 
-def _seeds(search: SearchSpec) -> str:
+def _seeds(search: SearchConfig) -> str:
     return f" of {count_of(len(search.seeds), 'seed')}" if search.seeds else ""
 
 
-def _bound(search: SearchSpec) -> str:
+def _bound(search: SearchConfig) -> str:
     return "at most" if len(search.objectives) > 1 else "about"
 
 
-def _goal(search: SearchSpec) -> str:
+def _goal(search: SearchConfig) -> str:
     plural = "s" if len(search.objectives) > 1 else ""
     return f"objective{plural} {', '.join(search.objectives)}"
 
 
-def expected_epochs(study: StudySpec, reached: int = 0) -> float:
+def expected_epochs(study: StudyConfig, reached: int = 0) -> float:
     """Epochs a trial is expected to run yet: one in `reduction` passes each rung.
 
     With several objectives all of them: how many trials are dominated cannot be told beforehand.
@@ -113,7 +113,7 @@ def expected_epochs(study: StudySpec, reached: int = 0) -> float:
     return total + share * max(0, epochs - at)
 
 
-def data_sentence(benchmark: BenchmarkSpec) -> str:
+def data_sentence(benchmark: BenchmarkConfig) -> str:
     """Images of all sets, the size of their packs, and which sets are too large for one."""
     known, packed, unknown, streamed = 0, 0, 0, []
     for key, ref in references(benchmark):
@@ -136,7 +136,7 @@ def data_sentence(benchmark: BenchmarkSpec) -> str:
     return "; ".join(parts)
 
 
-def memory_sentence(study: StudySpec) -> str:
+def memory_sentence(study: StudyConfig) -> str:
     """Device memory of a worker: to train, and to score with the ID train set's embeddings."""
     model, benchmark = study.run.model, study.benchmark
     network = NETWORKS[model.backbone]
@@ -158,7 +158,7 @@ def memory_sentence(study: StudySpec) -> str:
     return f"{sentence} to train, {_size(weights + embeddings)} on the first's to score"
 
 
-def _time_sentence(study: StudySpec, hours: float, images_per_s: float) -> str:
+def _time_sentence(study: StudyConfig, hours: float, images_per_s: float) -> str:
     """Hours of all workers, and by the clock if every worker of the study has its place."""
     cluster = study.cluster
     device, each = ("GPU", cluster.gpus_per_worker) if cluster.gpus_per_worker else ("worker", 1)
@@ -176,11 +176,11 @@ def _size(count: float) -> str:
     return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"
 
 
-def _reruns(study: StudySpec) -> int:
+def _reruns(study: StudyConfig) -> int:
     return len(study.rerun.seeds) * (2 if study.rerun.base and study.search else 1)
 
 
-def _scored(study: StudySpec, expected: float) -> int:
+def _scored(study: StudyConfig, expected: float) -> int:
     """Images embedded by all validations and by the benchmark of each rerun, as far as known."""
     reruns, every = _reruns(study), study.run.validate_every
     validations = math.ceil(expected / every) + reruns * math.ceil(study.run.epochs / every)
@@ -190,14 +190,14 @@ def _scored(study: StudySpec, expected: float) -> int:
     return validations * seen + reruns * _total(benchmark, tested)
 
 
-def _total(benchmark: BenchmarkSpec, prefixes: Iterable[str]) -> int:
+def _total(benchmark: BenchmarkConfig, prefixes: Iterable[str]) -> int:
     wanted = tuple(prefixes)
     return sum(
         _count(ref, benchmark) or 0 for key, ref in references(benchmark) if key.startswith(wanted)
     )
 
 
-def _count(ref: ImageSetRef, benchmark: BenchmarkSpec) -> int | None:
+def _count(ref: ImageSetRef, benchmark: BenchmarkConfig) -> int | None:
     """Images of a set; None where only its folder or list could tell."""
     if isinstance(ref, DerivedSet):
         return _count(benchmark.id.val, benchmark)

@@ -11,9 +11,9 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from rwood.config.benchmark import ScorerConfig
+from rwood.config.search import Params
 from rwood.errors import StudyError
-from rwood.spec.benchmark import ScorerSpec
-from rwood.spec.search import Params
 from rwood.storage import written
 
 STUDY_FILE = "study.json"
@@ -52,7 +52,7 @@ class RunResult(Record):
     history: tuple[EpochReport, ...]
     tables: dict[str, "BenchmarkTable"]
     """`<protocol>/<scorer>` -> the OOD sets' metrics."""
-    scorers: tuple[ScorerSpec, ...] = ()
+    scorers: tuple[ScorerConfig, ...] = ()
     """The scorers of the tables, with the settings used, the run's own first."""
     id_metrics: dict[str, float]
     """Accuracy of the embedding on the ID test set, in percent: `linear_probe`, `nearest_mean`."""

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
+from rwood.config.study import is_minimized
 from rwood.errors import StudyError
 from rwood.results import TrialResult
-from rwood.spec.study import is_minimized
 
 
 def select_champion(trials: Iterable[TrialResult], objectives: Sequence[str]) -> TrialResult:

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from rwood.config.load import load_study
+from rwood.config.study import StudyConfig
 from rwood.report.compare import COMPARED, Comparison, as_plain, compare_studies
 from rwood.report.inputs import ReportInputs
 from rwood.report.paired import p_value
@@ -18,8 +20,6 @@ from rwood.report.table import Table, duration, signed
 from rwood.report.tables import cell, row_values
 from rwood.report.trials import cost_table, saving, trial_table
 from rwood.results import RunResult, StudyResult, StudySummary, load
-from rwood.spec.load import load_study
-from rwood.spec.study import StudySpec
 from rwood.tracked.measures import cost, flat, held_seconds
 from rwood.tracking import local_uri, read_summary
 
@@ -38,7 +38,7 @@ def record_of(name: str) -> StudyResult:
     return load(StudyResult, RESULTS / name / "study.json")
 
 
-def spec_of(name: str) -> StudySpec:
+def spec_of(name: str) -> StudyConfig:
     """The study as its file says."""
     return load_study(FOLDER / f"{name}.yaml")
 
@@ -252,7 +252,7 @@ def prose(page: str) -> str:
 
 def keep(left: Path) -> None:
     """Copy what `rwood run` left: records with the trials' histories, CSV files, the champion."""
-    from rwood.cluster.ledger import read_trials
+    from rwood.search.ledger import read_trials
 
     names = [name for name in STUDIES if (left / name / "benchmark.csv").exists()]
     for name in names:

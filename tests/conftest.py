@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from rwood.config.benchmark import BenchmarkConfig, ImageSetRef
 from rwood.data import image_sets
 from rwood.data.image_sets import ImageSet
-from rwood.spec.benchmark import BenchmarkSpec, ImageSetRef
 
 REPOSITORY = Path(__file__).parents[1]
 STUDIES = REPOSITORY / "studies"
@@ -22,7 +22,7 @@ def digits_file() -> Path:
 @pytest.fixture(scope="session")
 def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One Ray for all tests; more CPUs than cores, so that groups of workers fit."""
-    from rwood.cluster.session import session
+    from rwood.ray_backend.session import session
 
     with session(None, log=tmp_path_factory.mktemp("ray") / "rwood.log", cpus=8):
         yield
@@ -34,7 +34,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[ImageSetRef]:
     refs: list[ImageSetRef] = []
     real = image_sets.open_set
 
-    def spy(ref: ImageSetRef, benchmark: BenchmarkSpec, data_root: Path) -> ImageSet:
+    def spy(ref: ImageSetRef, benchmark: BenchmarkConfig, data_root: Path) -> ImageSet:
         refs.append(ref)
         return real(ref, benchmark, data_root)
 

@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 
+from rwood.config.benchmark import BenchmarkConfig
+from rwood.config.load import load_study
+from rwood.config.run import ModelConfig
+from rwood.config.study import StudyConfig
 from rwood.cost import NETWORKS, data_sentence, estimate, expected_epochs, memory_sentence
 from rwood.model.encoder import build_encoder, trainable_parameters
-from rwood.spec.benchmark import BenchmarkSpec
-from rwood.spec.load import load_study
-from rwood.spec.run import ModelSpec
-from rwood.spec.study import StudySpec
 from tests.conftest import STUDIES
 
 
-def study(name: str, **changes: Any) -> StudySpec:
+def study(name: str, **changes: Any) -> StudyConfig:
     """A shipped study with dotted settings replaced (dots written as `__`)."""
     plain = load_study(STUDIES / f"{name}.yaml").model_dump()
     for key, value in changes.items():
@@ -23,10 +23,10 @@ def study(name: str, **changes: Any) -> StudySpec:
         for part in parents:
             node = node[part]
         node[leaf] = value
-    return StudySpec.model_validate(plain)
+    return StudyConfig.model_validate(plain)
 
 
-def lines(spec: StudySpec, speed: float | None = 1000.0) -> dict[str, str]:
+def lines(spec: StudyConfig, speed: float | None = 1000.0) -> dict[str, str]:
     return dict(line.split(": ", 1) for line in estimate(spec, speed))
 
 
@@ -83,7 +83,7 @@ def test_memory_follows_batch_workers_width_and_what_learns() -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_table_of_networks_is_true(name: str) -> None:
     row = NETWORKS[name]
-    spec = ModelSpec(backbone=name, width=row.width, trainable="layer4")  # type: ignore[arg-type]
+    spec = ModelConfig(backbone=name, width=row.width, trainable="layer4")  # type: ignore[arg-type]
     encoder = build_encoder(spec, channels=1 if name == "small_cnn" else 3, seed=0)
     assert encoder.dim == spec.dim
     total = sum(p.numel() for p in encoder.parameters())
@@ -114,7 +114,7 @@ def test_sets_of_unknown_size_are_said_to_be_unknown() -> None:
     assert "time" not in told
     plain = study("digits").benchmark.model_dump()
     plain["near"] = {"mine": {"folder": "mine"}, "some": {"of": {"folder": "mine"}, "images": 9}}
-    words = data_sentence(BenchmarkSpec.model_validate(plain))
+    words = data_sentence(BenchmarkConfig.model_validate(plain))
     assert words.startswith(f"{2649 - 174 - 180 + 9:,} images, and 1 set of unknown size")
 
 

@@ -6,12 +6,12 @@ from statistics import fmean
 
 import pytest
 
+from rwood.config.base import digest
+from rwood.config.search import apply
+from rwood.config.study import run_digest
 from rwood.report.inputs import ReportInputs
 from rwood.report.tables import benchmark_files, gain
 from rwood.results import RunResult
-from rwood.spec.base import digest
-from rwood.spec.search import apply
-from rwood.spec.study import run_digest
 from tests.an_evidence_page import (
     FOLDER,
     NAMES,

@@ -15,15 +15,15 @@ from PIL import Image
 from sklearn import metrics
 from torch import Tensor
 
+from rwood.config.benchmark import BenchmarkConfig, ScorerConfig
+from rwood.config.load import load_study, set_values
+from rwood.config.run import RunConfig
 from rwood.data import image_sets, openood
 from rwood.data.decode import FileImages
 from rwood.data.verify import verify
 from rwood.evaluation.benchmark import BenchmarkOutcome, run_benchmark
 from rwood.model.encoder import Encoder, build_encoder
 from rwood.results import EpochReport
-from rwood.spec.benchmark import BenchmarkSpec, ScorerSpec
-from rwood.spec.load import load_study, set_values
-from rwood.spec.run import RunSpec
 from rwood.training.train import ENCODER_FILE, train
 from rwood.training.worker import LocalWorker
 from tests.conftest import STUDIES
@@ -43,8 +43,8 @@ class Trained:
     """What the study's base run left."""
 
     root: Path
-    run: RunSpec
-    benchmark: BenchmarkSpec
+    run: RunConfig
+    benchmark: BenchmarkConfig
     start: dict[str, Tensor]
     """Classifier weights it started from."""
     encoder: Encoder
@@ -72,7 +72,7 @@ def write_set(row: openood.OpenOODList, root: Path, rng: np.random.Generator) ->
     path.write_bytes("".join(lines).encode())
 
 
-def write_classifier(run: RunSpec, path: Path) -> dict[str, Tensor]:
+def write_classifier(run: RunConfig, path: Path) -> dict[str, Tensor]:
     """Weights under torchvision's names, last layer included."""
     state = dict(build_encoder(run.model, channels=3, seed=99).backbone.state_dict())
     state |= {"fc.weight": torch.zeros(1000, 32 * run.model.width), "fc.bias": torch.zeros(1000)}
@@ -87,7 +87,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
     study = load_study(STUDIES / "imagenet1k.yaml")
     changes = ["epochs=1", "batch_size=40", "model.width=8", "precision=float32"]
     study = set_values(study, [*changes, "optimizer.lr=0.01"])
-    benchmark = BenchmarkSpec(**(study.benchmark.model_dump() | {"classes": CLASSES}))
+    benchmark = BenchmarkConfig(**(study.benchmark.model_dump() | {"classes": CLASSES}))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(image_sets, "PACK_LIMIT", PACK_LIMIT)
         for _, name in image_sets.references(benchmark):
@@ -108,7 +108,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
 
 @pytest.fixture(scope="module")
 def outcome(trained: Trained) -> BenchmarkOutcome:
-    scorers = (ScorerSpec(), ScorerSpec(name="knn", k=5))
+    scorers = (ScorerConfig(), ScorerConfig(name="knn", k=5))
     return run_benchmark(
         trained.encoder, trained.benchmark, scorers, data_root=trained.root, device=CPU, fsood=True
     )

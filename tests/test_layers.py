@@ -9,14 +9,16 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "rwood"
 LAYERS = [
-    {"errors", "words"},
-    {"spec", "storage"},
+    {"errors", "text"},
+    {"config", "storage"},
     {"results"},
     {"selection"},
     {"data", "model", "method"},
     {"evaluation"},
     {"training", "tracking", "tracked", "report", "detector"},
-    {"cluster"},
+    {"ray_backend"},
+    {"search"},
+    {"study"},
     {"cli", "progress", "cost", "__main__"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
@@ -28,14 +30,14 @@ FREE_WITHIN = {
     ("__main__", "cli"),
 }
 ONLY_IN = {
-    "ray": {"cluster"},
-    "optuna": {"cluster"},
+    "ray": {"search", "ray_backend"},
+    "optuna": {"search"},
     "mlflow": {"tracking", "detector"},
     "typer": {"cli"},
     "rich": {"cli", "progress"},
 }
-NO_TORCH = {"cli", "spec", "results", "storage", "selection", "report", "tracking", "tracked",
-            "errors", "progress", "cost", "words"}  # fmt: skip
+NO_TORCH = {"cli", "config", "results", "storage", "selection", "report", "tracking", "tracked",
+            "errors", "progress", "cost", "text"}  # fmt: skip
 
 
 def room_of(path: Path) -> str:

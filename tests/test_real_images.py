@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from rwood.spec.load import load_benchmark
+from rwood.config.load import load_benchmark
 from tests.conftest import STUDIES
 
 pytestmark = pytest.mark.shared_data

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from rwood.config.load import load_benchmark, load_study
+from rwood.config.run import ReweightOODLoss
+from rwood.config.search import grid
 from rwood.cost import estimate
 from rwood.data.known import check_known
-from rwood.spec.load import load_benchmark, load_study
-from rwood.spec.run import ReweightOODLoss
-from rwood.spec.search import grid
 from tests.conftest import STUDIES
 
 FILES = sorted(

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from rwood.config.study import StudyConfig
 from rwood.data.image_sets import NAMED
 from rwood.results import EpochReport, StudyResult
-from rwood.spec.study import StudySpec
 from rwood.tracked import (
     benchmark_inputs,
     benchmark_run,
@@ -22,12 +22,12 @@ COUNTS = {name: row.count for name, row in NAMED.items()}
 
 
 @pytest.fixture(scope="module")
-def study() -> tuple[StudySpec, StudyResult]:
+def study() -> tuple[StudyConfig, StudyResult]:
     spec = make_spec()
     return spec, make_study(spec)
 
 
-def test_a_search_sees_no_test_set(study: tuple[StudySpec, StudyResult]) -> None:
+def test_a_search_sees_no_test_set(study: tuple[StudyConfig, StudyResult]) -> None:
     spec, _ = study
     seen = {i.role: i for i in search_inputs(spec.benchmark, COUNTS)}
     assert seen.keys() == {"train", "val", "val/digit7", "val/flower"}
@@ -36,8 +36,8 @@ def test_a_search_sees_no_test_set(study: tuple[StudySpec, StudyResult]) -> None
     assert roles == [*seen, "test", "near/digit8", "near/digit9", "far/china", "far/permuted"]
 
 
-def test_own_folders_are_named_by_folder(study: tuple[StudySpec, StudyResult]) -> None:
-    from rwood.spec.benchmark import FolderSet
+def test_own_folders_are_named_by_folder(study: tuple[StudyConfig, StudyResult]) -> None:
+    from rwood.config.benchmark import FolderSet
 
     spec, _ = study
     own = spec.benchmark.model_copy(update={"validation": {"mine": FolderSet(folder="cats")}})
@@ -47,7 +47,7 @@ def test_own_folders_are_named_by_folder(study: tuple[StudySpec, StudyResult]) -
 
 
 def test_time_in_which_the_study_stood_still_is_not_counted(
-    study: tuple[StudySpec, StudyResult],
+    study: tuple[StudyConfig, StudyResult],
 ) -> None:
     _, record = study
     times = [130, 140, 150, 150 + 8 * 3600, 160 + 8 * 3600]  # 30 s to start, a night in between
@@ -62,7 +62,7 @@ def test_time_in_which_the_study_stood_still_is_not_counted(
     assert trial_run(record, running).metrics == {}
 
 
-def test_descriptions_say_what_was_found(study: tuple[StudySpec, StudyResult]) -> None:
+def test_descriptions_say_what_was_found(study: tuple[StudyConfig, StudyResult]) -> None:
     spec, record = study
     note = search_run(spec, record, state="complete").tags["mlflow.note.content"]
     best = next(t for t in record.trials if t.number == record.champion)
@@ -72,7 +72,7 @@ def test_descriptions_say_what_was_found(study: tuple[StudySpec, StudyResult]) -
     assert benchmark_run(spec, record, state="running").tags["mlflow.note.content"] == note
 
 
-def test_a_failed_trial_has_no_objective(study: tuple[StudySpec, StudyResult]) -> None:
+def test_a_failed_trial_has_no_objective(study: tuple[StudyConfig, StudyResult]) -> None:
     _, record = study
     failed = next(t for t in record.trials if t.state == "failed")
     told = trial_run(record, failed)
@@ -80,20 +80,20 @@ def test_a_failed_trial_has_no_objective(study: tuple[StudySpec, StudyResult]) -
     assert told.tags["rwood.error"].startswith("loss is nan")
 
 
-def test_the_base_does_not_point_at_the_champion(study: tuple[StudySpec, StudyResult]) -> None:
+def test_the_base_does_not_point_at_the_champion(study: tuple[StudyConfig, StudyResult]) -> None:
     spec, record = study
     for label, linked in (("champion", True), ("base", False)):
         told = rerun_run(spec, record, label=label, run=spec.run, digest="d", history=())
         assert ("rwood.champion_run_id" in told.links) == linked
 
 
-def saved_views(spec: StudySpec) -> dict[str, dict[str, object]]:
+def saved_views(spec: StudyConfig) -> dict[str, dict[str, object]]:
     prefix = "mlflow.sharedViewState."
     tags = {k: v for k, v in experiment_tags(spec).items() if k.startswith(prefix)}
     return {k.removeprefix(prefix): json.loads(json.loads(v)["state"]) for k, v in tags.items()}
 
 
-def test_views_chart_what_the_study_measures(study: tuple[StudySpec, StudyResult]) -> None:
+def test_views_chart_what_the_study_measures(study: tuple[StudyConfig, StudyResult]) -> None:
     spec, record = study
     views = saved_views(spec)
     assert views.keys() == {"trials", "reruns"}
@@ -115,7 +115,7 @@ def test_views_chart_what_the_study_measures(study: tuple[StudySpec, StudyResult
 
 def test_views_fit_a_tag_of_mlflow() -> None:
     """Also those of the benchmark with most sets; MLflow takes 20,000 characters."""
-    from rwood.spec.load import load_study
+    from rwood.config.load import load_study
     from tests.conftest import STUDIES
 
     for path in sorted(STUDIES.glob("*.yaml")):

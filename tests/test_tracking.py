@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from mlflow.tracking import MlflowClient
 
+from rwood.config.search import apply
+from rwood.config.study import StudyConfig
 from rwood.errors import StudyError
 from rwood.results import EpochReport, StudyResult, mean_of
-from rwood.spec.search import apply
-from rwood.spec.study import StudySpec
 from rwood.tracked import (
     TrackedInput,
     TrackedRun,
@@ -54,7 +54,9 @@ def send(
     assert tracker.close() is None
 
 
-def whole_study(spec: StudySpec, record: StudyResult, state: str = "complete") -> list[TrackedRun]:
+def whole_study(
+    spec: StudyConfig, record: StudyResult, state: str = "complete"
+) -> list[TrackedRun]:
     runs = [search_run(spec, record, state=state)]
     runs += [trial_run(record, trial) for trial in record.trials]
     runs.append(benchmark_run(spec, record, state=state))
@@ -125,7 +127,7 @@ def uri(tmp_path: Path, empty_store: bytes) -> str:
 
 
 @pytest.fixture(scope="module")
-def study() -> tuple[StudySpec, StudyResult]:
+def study() -> tuple[StudyConfig, StudyResult]:
     cluster = {"workers": 2, "gpus_per_worker": 0.5}
     spec = make_spec(name="toy", cluster=cluster)
     record = make_study(spec)
@@ -137,7 +139,7 @@ def study() -> tuple[StudySpec, StudyResult]:
 def toy(
     tmp_path_factory: pytest.TempPathFactory,
     empty_store: bytes,
-    study: tuple[StudySpec, StudyResult],
+    study: tuple[StudyConfig, StudyResult],
 ) -> str:
     """A store with a whole study."""
     folder = tmp_path_factory.mktemp("toy")
@@ -310,7 +312,7 @@ def test_image_sets_are_inputs(uri: str) -> None:
 
 
 def test_links_lead_from_trial_to_search_to_champion_to_reruns(
-    toy: str, study: tuple[StudySpec, StudyResult]
+    toy: str, study: tuple[StudyConfig, StudyResult]
 ) -> None:
     _, record = study
     held = store(toy)
@@ -329,7 +331,7 @@ def test_links_lead_from_trial_to_search_to_champion_to_reruns(
             assert run["tags"]["mlflow.parentRunId"] == benchmark["id"]
 
 
-def test_summary_by_hand(toy: str, study: tuple[StudySpec, StudyResult]) -> None:
+def test_summary_by_hand(toy: str, study: tuple[StudyConfig, StudyResult]) -> None:
     spec, record = study
     told = read_summary(toy, "toy")
     best = next(t for t in record.trials if t.number == record.champion)
@@ -354,7 +356,7 @@ def test_summary_by_hand(toy: str, study: tuple[StudySpec, StudyResult]) -> None
     assert told.gpu_seconds == pytest.approx(told.seconds)  # 2 workers of half a GPU
 
 
-def test_champion_and_base_of_one_study(toy: str, study: tuple[StudySpec, StudyResult]) -> None:
+def test_champion_and_base_of_one_study(toy: str, study: tuple[StudyConfig, StudyResult]) -> None:
     _, record = study
     champion, base = read_champion_and_base(toy, "toy")
     assert (champion.name, base.name) == ("toy champion", "toy base")
@@ -367,7 +369,9 @@ def test_champion_and_base_of_one_study(toy: str, study: tuple[StudySpec, StudyR
     assert gains == pytest.approx([1.0, 1.5, 0.5])  # CHAMPION_SHIFTS less BASE_SHIFTS
 
 
-def test_what_was_run_before_does_not_count(uri: str, study: tuple[StudySpec, StudyResult]) -> None:
+def test_what_was_run_before_does_not_count(
+    uri: str, study: tuple[StudyConfig, StudyResult]
+) -> None:
     spec, record = study
     few = record.model_copy(update={"trials": record.trials[:5], "champion": 0,
                                     "champion_params": record.trials[0].params,
@@ -384,7 +388,7 @@ def test_what_was_run_before_does_not_count(uri: str, study: tuple[StudySpec, St
 
 
 def test_an_earlier_champion_of_the_same_study_does_not_count(
-    uri: str, study: tuple[StudySpec, StudyResult]
+    uri: str, study: tuple[StudyConfig, StudyResult]
 ) -> None:
     spec, record = study
     earlier = record.model_copy(update={"champion": 1, "champion_params": record.trials[1].params,
@@ -432,7 +436,7 @@ def test_the_champion_is_registered_once_and_the_alias_moves(uri: str, tmp_path:
 
 
 def test_the_experiment_says_what_it_asks_and_keeps_views(
-    uri: str, study: tuple[StudySpec, StudyResult], monkeypatch: pytest.MonkeyPatch
+    uri: str, study: tuple[StudyConfig, StudyResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tags = experiment_tags(study[0])
     tracker = Tracker(uri, "toy", tags=tags)

@@ -5,8 +5,8 @@ from typing import Any
 
 import yaml
 
-from rwood.spec.load import load_study
-from rwood.spec.study import StudySpec
+from rwood.config.load import load_study
+from rwood.config.study import StudyConfig
 
 TINY: dict[str, Any] = {
     "name": "tiny",
@@ -54,6 +54,6 @@ def write_tiny(folder: Path, **changes: Any) -> Path:
     return path
 
 
-def tiny(folder: Path, **changes: Any) -> StudySpec:
+def tiny(folder: Path, **changes: Any) -> StudyConfig:
     """The tiny study, loaded."""
     return load_study(write_tiny(folder, **changes))

@@ -7,9 +7,9 @@ from typing import Annotated, get_args
 import typer
 
 from rwood.cli.options import DATA, AsJson, DataRoot
+from rwood.config.benchmark import ScorerConfig, ScorerName
+from rwood.config.load import load_benchmark
 from rwood.errors import SpecError
-from rwood.spec.benchmark import ScorerName, ScorerSpec
-from rwood.spec.load import load_benchmark
 
 app = typer.Typer()
 
@@ -84,9 +84,9 @@ def _export(checkpoints: list[Path], target: Path) -> None:
     typer.echo(f"wrote {target}")
 
 
-def _scorers(names: list[str], k: int) -> list[ScorerSpec]:
+def _scorers(names: list[str], k: int) -> list[ScorerConfig]:
     known = get_args(ScorerName)
     for name in names:
         if name not in known:
             raise SpecError(f"--scorer {name}: allowed are {', '.join(known)}")
-    return [ScorerSpec.model_validate({"name": name, "k": k}) for name in names]
+    return [ScorerConfig.model_validate({"name": name, "k": k}) for name in names]

@@ -13,10 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from rwood.cli.options import DATA, AsJson, DataRoot
+from rwood.config.benchmark import BenchmarkConfig
+from rwood.config.load import load_benchmark
 from rwood.errors import DataError
-from rwood.spec.benchmark import BenchmarkSpec
-from rwood.spec.load import load_benchmark
-from rwood.words import count_of
+from rwood.text import count_of
 
 app = typer.Typer(help="Image sets: list, fetch, pack, verify.", no_args_is_help=True)
 
@@ -135,7 +135,7 @@ def verify(
         raise DataError(f"benchmark {spec.name}: not sound, see above")
 
 
-def _load(file: Path) -> BenchmarkSpec:
+def _load(file: Path) -> BenchmarkConfig:
     from rwood.data.known import check_known
 
     spec = load_benchmark(file)

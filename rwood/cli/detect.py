@@ -11,7 +11,7 @@ import typer
 from rwood.cli.options import AsJson
 from rwood.errors import SpecError
 from rwood.storage import local_copy, place
-from rwood.words import count_of
+from rwood.text import count_of
 
 if TYPE_CHECKING:
     from rwood.detector import Card, Verdict

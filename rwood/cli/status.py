@@ -12,6 +12,8 @@ import typer
 from rich.console import Console
 
 from rwood.cli.options import RESULTS, AsJson, File, Results
+from rwood.config.search import apply
+from rwood.config.study import StudyConfig, run_digest
 from rwood.progress import (
     LIVE_FILE,
     Running,
@@ -24,8 +26,6 @@ from rwood.progress import (
 )
 from rwood.results import STUDY_FILE, StudyResult, TrialResult, load
 from rwood.selection import select_champion, values_of
-from rwood.spec.search import apply
-from rwood.spec.study import StudySpec, run_digest
 from rwood.storage import exists, is_remote
 
 app = typer.Typer()
@@ -36,7 +36,7 @@ _FRESH_S = 60.0
 @app.command()
 def status(file: File, results: Results = RESULTS, as_json: AsJson = False) -> None:
     """Tell how far a study is, from its results folder, wherever it runs."""
-    from rwood.spec.load import load_study
+    from rwood.config.load import load_study
 
     study = load_study(file)
     told = read_status(study, results / study.name)
@@ -48,7 +48,7 @@ def status(file: File, results: Results = RESULTS, as_json: AsJson = False) -> N
         console.print(line, markup=False, soft_wrap=True)
 
 
-def read_status(study: StudySpec, folder: Path) -> Status:
+def read_status(study: StudyConfig, folder: Path) -> Status:
     """How far a study is; reads only.
 
     Args:
@@ -58,7 +58,7 @@ def read_status(study: StudySpec, folder: Path) -> Status:
     Raises:
         StudyError: a record is not one of this version.
     """
-    from rwood.cluster.ledger import read_trials
+    from rwood.search.ledger import read_trials
 
     if not exists(folder / STUDY_FILE):
         return Status(study.name, "not started", False, None)
@@ -123,7 +123,7 @@ def describe(told: Status, width: int, now: float | None = None) -> list[str]:
     return lines
 
 
-def rerun_folders(study: StudySpec, record: StudyResult, folder: Path) -> list[Path]:
+def rerun_folders(study: StudyConfig, record: StudyResult, folder: Path) -> list[Path]:
     """Folders of the reruns that the benchmark stage wants, named as it names them."""
     runs = {"champion": apply(study.run, record.champion_params)}
     if study.rerun.base and runs["champion"] != study.run:
@@ -137,7 +137,7 @@ def rerun_folders(study: StudySpec, record: StudyResult, folder: Path) -> list[P
 
 
 def _stage(
-    study: StudySpec, record: StudyResult, trials: list[TrialResult], left: int, folder: Path
+    study: StudyConfig, record: StudyResult, trials: list[TrialResult], left: int, folder: Path
 ) -> str:
     closed = sum(t.state != "running" for t in trials)
     if study.search is not None and closed < study.search.trials:
@@ -149,7 +149,7 @@ def _stage(
     return "finished" if record.finished and (folder / "report.html").exists() else "report"
 
 
-def _best(study: StudySpec, trials: list[TrialResult]) -> TrialResult | None:
+def _best(study: StudyConfig, trials: list[TrialResult]) -> TrialResult | None:
     if study.search is None or not any(t.objective is not None for t in trials):
         return None
     return select_champion(trials, study.search.objectives)
@@ -174,7 +174,7 @@ def _process(lock: Path) -> tuple[str | None, bool | None]:
 
 def _leaser(folder: Path) -> tuple[str | None, bool | None]:
     """The same on an object store, which has a lease for a lock."""
-    from rwood.cluster.lease import LEASE_S, last_holder
+    from rwood.study.lease import LEASE_S, last_holder
 
     holder = last_holder(folder)
     if holder is None:
@@ -192,12 +192,12 @@ def _epoch(folder: Path) -> int:
     return max((int(match[1]) for match in found if match), default=0)
 
 
-def _running(name: str, folder: Path, study: StudySpec) -> Running:
+def _running(name: str, folder: Path, study: StudyConfig) -> Running:
     return Running(name, _epoch(folder), study.run.epochs)
 
 
 def _seconds_left(
-    study: StudySpec, stage: str, trials: list[TrialResult], left: list[Path]
+    study: StudyConfig, stage: str, trials: list[TrialResult], left: list[Path]
 ) -> float | None:
     """From the records of trials that are over; what runs now is known to its process only."""
     if stage == "search":

@@ -19,8 +19,8 @@ from rwood.cli.options import (
     Results,
     TrackingUri,
 )
-from rwood.spec.load import load_study, set_values
-from rwood.spec.study import StudySpec
+from rwood.config.load import load_study, set_values
+from rwood.config.study import StudyConfig
 
 if TYPE_CHECKING:
     from rwood.results import EpochReport
@@ -107,7 +107,7 @@ def train(
     study = _load(file)
     if set_:
         study = set_values(study, set_)
-    from rwood.cluster.single import train_alone
+    from rwood.study.train_alone import train_alone
 
     console = Console(highlight=False, stderr=as_json)
     epochs = study.run.epochs
@@ -132,7 +132,7 @@ def train(
         console.print(f"weights: {folder}", soft_wrap=True)
 
 
-def _load(file: Path) -> StudySpec:
+def _load(file: Path) -> StudyConfig:
     from rwood.data.known import check_known
 
     study = load_study(file)
@@ -141,7 +141,7 @@ def _load(file: Path) -> StudySpec:
 
 
 def _work(
-    study: StudySpec,
+    study: StudyConfig,
     verb: str,
     results: Path,
     data_root: Path,
@@ -150,12 +150,12 @@ def _work(
     quiet: bool,
 ) -> None:
     """Open the study, run one stage or all, say where the log is."""
-    from rwood.cluster.place import Place
-    from rwood.cluster.stages import LOG_FILE, open_study
     from rwood.progress import screen
+    from rwood.study.context import Context
+    from rwood.study.stages import LOG_FILE, open_study
 
     console = Console(highlight=False, stderr=quiet)
-    place = Place(results, data_root, address, tracking_uri)
+    context = Context(results, data_root, address, tracking_uri)
     code = 130
 
     def terminate(number: int, frame: object) -> None:
@@ -168,7 +168,7 @@ def _work(
     signal.signal(signal.SIGTERM, terminate)
     try:
         view = screen(study, console, results / study.name)
-        with view, open_study(study, place, view) as opened:
+        with view, open_study(study, context, view) as opened:
             getattr(opened, verb)()
     except KeyboardInterrupt:
         typer.echo(
@@ -178,9 +178,9 @@ def _work(
     console.print(f"log: {results / study.name / LOG_FILE}", soft_wrap=True)
 
 
-def _nothing_left(study: StudySpec, folder: Path) -> bool:
+def _nothing_left(study: StudyConfig, folder: Path) -> bool:
+    from rwood.config.base import digest
     from rwood.results import STUDY_FILE, StudyResult, load
-    from rwood.spec.base import digest
     from rwood.storage import exists
 
     path = folder / STUDY_FILE

@@ -13,7 +13,7 @@ from rwood.errors import SpecError
 from rwood.storage import place
 
 if TYPE_CHECKING:
-    from rwood.cluster.submit import JobServer, Submission
+    from rwood.ray_backend.submit import JobServer, Submission
 
 app = typer.Typer()
 
@@ -63,8 +63,8 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Run the study as a job on a Ray cluster; follow it, ask after it, stop it."""
+    from rwood.config.load import load_study
     from rwood.data.known import check_known
-    from rwood.spec.load import load_study
 
     if status and stop:
         raise SpecError("rwood submit takes --status or --stop, not both")
@@ -77,7 +77,7 @@ def submit(
         raise SpecError(f"rwood submit needs --results: the results folder {OnCluster}")
     if requirements is not None and not requirements.is_file():
         raise SpecError(f"--requirements {requirements}: there is no such file")
-    from rwood.cluster.submit import JobServer
+    from rwood.ray_backend.submit import JobServer
 
     server = JobServer(address)
     made = server.submit(
@@ -99,14 +99,14 @@ def submit(
 
 def _named(file: Path) -> str:
     """The name of a study: a file's, or the word itself where it is no path."""
-    from rwood.spec.load import load_study
+    from rwood.config.load import load_study
 
     is_path = file.name != str(file) or file.suffix or file.is_file()
     return load_study(file).name if is_path else str(file)
 
 
 def _ask(address: str, study: str, *, stop: bool) -> "Submission":
-    from rwood.cluster.submit import JobServer
+    from rwood.ray_backend.submit import JobServer
 
     server = JobServer(address)
     return server.stop(study) if stop else server.latest(study)

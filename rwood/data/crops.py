@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from rwood.spec.run import ViewsSpec
+from rwood.config.run import ViewsConfig
 
 ATTEMPTS = 10
 """Crops proposed before the central crop is taken, as in torchvision."""
@@ -16,7 +16,7 @@ CROP_DRAWS = 2 * ATTEMPTS + 2
 """Uniform numbers that decide a crop."""
 
 
-def crop_boxes(spec: ViewsSpec, draws_NK: Tensor, height: int, width: int) -> Tensor:
+def crop_boxes(spec: ViewsConfig, draws_NK: Tensor, height: int, width: int) -> Tensor:
     """Crops by the law of torchvision's RandomResizedCrop.
 
     Ten times an area and a (log-uniform) ratio are proposed; the first crop that fits is placed
@@ -48,7 +48,7 @@ def crop_boxes(spec: ViewsSpec, draws_NK: Tensor, height: int, width: int) -> Te
     return box_N4
 
 
-def _central_box(spec: ViewsSpec, height: int, width: int) -> tuple[int, int, int, int]:
+def _central_box(spec: ViewsConfig, height: int, width: int) -> tuple[int, int, int, int]:
     narrowest, widest = spec.crop_ratio
     h, w = height, width
     if width / height < narrowest:

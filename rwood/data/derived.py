@@ -17,9 +17,9 @@ import hashlib
 
 import numpy as np
 
+from rwood.config.benchmark import DERIVED, DerivedKind
 from rwood.data.decode import FileImages
 from rwood.errors import DataError
-from rwood.spec.benchmark import DERIVED, DerivedKind
 
 SEED = 20240617
 TILES = 4

@@ -9,14 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rwood.data import derived, digits, listing, openood, packs, processes, transform
-from rwood.data.decode import FileImages
-from rwood.data.derived import DerivedImages
-from rwood.data.listing import Listing
-from rwood.data.transform import Transform
-from rwood.errors import SpecError
-from rwood.spec.benchmark import (
-    BenchmarkSpec,
+from rwood.config.benchmark import (
+    BenchmarkConfig,
     DerivedSet,
     FolderSet,
     ImageSetRef,
@@ -25,6 +19,12 @@ from rwood.spec.benchmark import (
     WholeSetRef,
     whole_set,
 )
+from rwood.data import derived, digits, listing, openood, packs, processes, transform
+from rwood.data.decode import FileImages
+from rwood.data.derived import DerivedImages
+from rwood.data.listing import Listing
+from rwood.data.transform import Transform
+from rwood.errors import SpecError
 
 PACK_LIMIT = 64 * 2**30
 """Largest pack that `open_set` writes, in bytes; larger sets are decoded when they are read."""
@@ -82,7 +82,7 @@ class ImageSet:
     """The files that a random crop is cut from, where `images_NHWC` does not hold all of them."""
 
 
-def open_set(ref: ImageSetRef, benchmark: BenchmarkSpec, data_root: Path) -> ImageSet:
+def open_set(ref: ImageSetRef, benchmark: BenchmarkConfig, data_root: Path) -> ImageSet:
     """Open an image set: pixels after the test transform, and labels.
 
     Sets of files are packed at first use, by one process of a node while the others wait; a set
@@ -126,7 +126,7 @@ def name_of(ref: ImageSetRef) -> str:
     return ref.folder if isinstance(ref, FolderSet) else ref.list
 
 
-def files_of(ref: ImageSetRef, benchmark: BenchmarkSpec, data_root: Path) -> Listing:
+def files_of(ref: ImageSetRef, benchmark: BenchmarkConfig, data_root: Path) -> Listing:
     """The files of a set that has some, listed once a process; opens none of them.
 
     Raises:
@@ -135,7 +135,7 @@ def files_of(ref: ImageSetRef, benchmark: BenchmarkSpec, data_root: Path) -> Lis
     return _files(ref, *_roles(ref, benchmark), data_root)
 
 
-def transform_of(ref: ImageSetRef, benchmark: BenchmarkSpec) -> Transform:
+def transform_of(ref: ImageSetRef, benchmark: BenchmarkConfig) -> Transform:
     """The test transform of a set. ImageNet-C comes cropped and is not resized, as in OpenOOD."""
     how = transform.of(benchmark)
     whole = whole_set(ref)
@@ -158,7 +158,7 @@ def check_name(name: str, where: str = "") -> None:
     raise SpecError(f"{where}{name} is not a known image set; {hint}", got=name)
 
 
-def references(benchmark: BenchmarkSpec) -> Iterator[tuple[str, ImageSetRef]]:
+def references(benchmark: BenchmarkConfig) -> Iterator[tuple[str, ImageSetRef]]:
     """Every image set of a benchmark under its dotted key, e.g. `near.tin`."""
     for part in ("train", "val", "test"):
         yield f"id.{part}", getattr(benchmark.id, part)
@@ -167,7 +167,7 @@ def references(benchmark: BenchmarkSpec) -> Iterator[tuple[str, ImageSetRef]]:
             yield f"{part}.{name}", ref
 
 
-def _roles(ref: ImageSetRef, benchmark: BenchmarkSpec) -> tuple[int | None, WholeSetRef]:
+def _roles(ref: ImageSetRef, benchmark: BenchmarkConfig) -> tuple[int | None, WholeSetRef]:
     """Number of ID classes (None for an OOD set), and the whole ID train set."""
     labelled = any(
         ref == other and key.startswith(("id.", "shifted.")) for key, other in references(benchmark)

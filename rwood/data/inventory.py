@@ -7,11 +7,11 @@ from typing import Literal
 
 import numpy as np
 
+from rwood.config.benchmark import DERIVED
 from rwood.data import openood, packs
 from rwood.data.image_sets import NAMED
 from rwood.data.listing import Listing
 from rwood.errors import DataError
-from rwood.spec.benchmark import DERIVED
 
 SAMPLES = 50
 """Files looked for, evenly spaced in a list, to tell whether a set is here."""

@@ -1,12 +1,12 @@
 """Whether the image sets that a benchmark names can be had; opens no data."""
 
+from rwood.config.benchmark import BenchmarkConfig, SubsetSet, whole_set
 from rwood.data.image_sets import NAMED, check_name, references
 from rwood.errors import SpecError
-from rwood.spec.benchmark import BenchmarkSpec, SubsetSet, whole_set
-from rwood.words import count_of
+from rwood.text import count_of
 
 
-def check_known(benchmark: BenchmarkSpec) -> None:
+def check_known(benchmark: BenchmarkConfig) -> None:
     """Refuse a benchmark that names an unknown set, an ID set of other classes, a wrong subset.
 
     Raises:

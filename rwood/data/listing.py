@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from rwood.errors import DataError
-from rwood.words import count_of
+from rwood.text import count_of
 
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}

@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rwood.config.benchmark import BenchmarkConfig
+from rwood.config.run import RunConfig
 from rwood.data import streaming, views
 from rwood.data.decode import FileImages
 from rwood.data.derived import DerivedImages
 from rwood.data.image_sets import ImageSet
 from rwood.data.shares import Share, shares
-from rwood.spec.benchmark import BenchmarkSpec
-from rwood.spec.run import RunSpec
 
 DEVICE_SHARE = 0.25
 """Largest share of a GPU's memory that a resident image set may take."""
@@ -61,8 +61,8 @@ class Resident:
 
 def training_batches(
     image_set: ImageSet,
-    run: RunSpec,
-    benchmark: BenchmarkSpec,
+    run: RunConfig,
+    benchmark: BenchmarkConfig,
     *,
     epoch: int,
     rank: int,
@@ -112,7 +112,7 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
 
 
 def embedding_batches(
-    image_set: ImageSet, benchmark: BenchmarkSpec, *, device: torch.device, batch: int
+    image_set: ImageSet, benchmark: BenchmarkConfig, *, device: torch.device, batch: int
 ) -> Iterator[Tensor]:
     """Normalised images of a set in its order, for scoring; the next batch is read meanwhile.
 
@@ -159,8 +159,8 @@ def resident(image_set: ImageSet, device: torch.device) -> Resident:
 def _from_memory(
     held: Resident,
     plan: Iterator[Share],
-    run: RunSpec,
-    benchmark: BenchmarkSpec,
+    run: RunConfig,
+    benchmark: BenchmarkConfig,
     device: torch.device,
 ) -> Iterator[tuple[Share, Tensor, Tensor]]:
     augment = _augment(run.compile and device.type == "cuda")

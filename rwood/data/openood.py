@@ -14,7 +14,7 @@ from pathlib import Path
 from rwood.data import listing
 from rwood.data.listing import Listing
 from rwood.errors import DataError
-from rwood.words import count_of
+from rwood.text import count_of
 
 LISTS = "benchmark_imglist"
 CLASSIC, LARGE = "images_classic", "images_largescale"

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from rwood.data import archives, openood
 from rwood.data.openood import CLASSIC, JPEG, LARGE, LISTS
 from rwood.errors import DataError, SpecError
-from rwood.words import count_of
+from rwood.text import count_of
 
 Progress = Callable[[int, int], None]
 

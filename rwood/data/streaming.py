@@ -16,12 +16,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from rwood.config.benchmark import BenchmarkConfig
+from rwood.config.run import RunConfig, ViewsConfig
 from rwood.data import decode, transform, views
 from rwood.data.crops import CROP_DRAWS, crop_boxes
 from rwood.data.listing import Listing
 from rwood.data.shares import Share
-from rwood.spec.benchmark import BenchmarkSpec
-from rwood.spec.run import RunSpec, ViewsSpec
 
 STEPS_AHEAD = 2
 """Steps whose images are decoded before they are asked for."""
@@ -41,8 +41,8 @@ class _Pending:
 def from_files(
     files: Listing,
     plan: Iterator[Share],
-    run: RunSpec,
-    benchmark: BenchmarkSpec,
+    run: RunConfig,
+    benchmark: BenchmarkConfig,
     device: torch.device,
 ) -> Iterator[tuple[Share, Tensor, Tensor]]:
     """Each share with its (2n, C, S, S) float32 views and its (2n,) labels, on the device.
@@ -70,8 +70,8 @@ def _start(
     pool: ThreadPoolExecutor,
     files: Listing,
     share: Share,
-    run: RunSpec,
-    benchmark: BenchmarkSpec,
+    run: RunConfig,
+    benchmark: BenchmarkConfig,
     device: torch.device,
 ) -> _Pending:
     draws = views.draw_numbers(2 * share.count, seed=run.seed, epoch=share.epoch, step=share.step)[
@@ -96,7 +96,7 @@ def _start(
 def _cut(
     files: Listing,
     row: int,
-    spec: ViewsSpec,
+    spec: ViewsConfig,
     draws_2K: Tensor,
     first_HWC: np.ndarray,
     second_HWC: np.ndarray,
@@ -116,8 +116,8 @@ def _cut(
 def _finish(
     pending: _Pending,
     labels_N: Tensor,
-    run: RunSpec,
-    benchmark: BenchmarkSpec,
+    run: RunConfig,
+    benchmark: BenchmarkConfig,
     device: torch.device,
 ) -> tuple[Share, Tensor, Tensor]:
     for job in pending.jobs:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from rwood.spec.benchmark import BenchmarkSpec
+from rwood.config.benchmark import BenchmarkConfig
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Transform:
     """Side of the centre crop, in pixels."""
 
 
-def of(benchmark: BenchmarkSpec) -> Transform:
+def of(benchmark: BenchmarkConfig) -> Transform:
     """The test transform of a benchmark."""
     return Transform(
         benchmark.channels, benchmark.resize or benchmark.image_size, benchmark.image_size

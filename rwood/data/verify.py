@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from rwood.config.benchmark import BenchmarkConfig, ImageSetRef
 from rwood.data import decode, image_sets, packs, processes
 from rwood.data.listing import Listing
 from rwood.data.transform import Transform
 from rwood.errors import DataError
-from rwood.spec.benchmark import BenchmarkSpec, ImageSetRef
 
 CHUNK = 1000
 """Images a process verifies at a time."""
@@ -62,7 +62,7 @@ class Verification:
 
 
 def verify(
-    benchmark: BenchmarkSpec,
+    benchmark: BenchmarkConfig,
     data_root: Path,
     *,
     workers: int = 1,
@@ -112,7 +112,7 @@ class _Job:
 def _verify(
     key: str,
     ref: ImageSetRef,
-    benchmark: BenchmarkSpec,
+    benchmark: BenchmarkConfig,
     data_root: Path,
     workers: int,
     progress: Progress,

@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from rwood.config.run import ViewsConfig
 from rwood.data.crops import CROP_DRAWS, crop, crop_boxes
 from rwood.data.jitter import OPERATIONS, drop_colour, jitter
-from rwood.spec.run import ViewsSpec
 
 CPU_CHUNK, GPU_CHUNK = 3 * 2**17, 2**26
 """Values augmented at a time."""
@@ -57,7 +57,7 @@ _TENSORS = ("box_N4", "flip_N", "factors_NA", "order_NA", "grey_N")
 
 
 def draw_views(
-    spec: ViewsSpec,
+    spec: ViewsConfig,
     count: int,
     *,
     seed: int,
@@ -90,7 +90,9 @@ def draw_numbers(count: int, *, seed: int, epoch: int, step: int) -> Tensor:
     return torch.rand(count, width, generator=generator, dtype=torch.float64)
 
 
-def parameters(spec: ViewsSpec, draws_NK: Tensor, box_N4: Tensor, channels: int) -> ViewParameters:
+def parameters(
+    spec: ViewsConfig, draws_NK: Tensor, box_N4: Tensor, channels: int
+) -> ViewParameters:
     """Turn uniform numbers into flips, factors, orders and grey rows.
 
     Args:

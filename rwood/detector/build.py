@@ -7,6 +7,9 @@ import torch
 from torch import Tensor
 
 import rwood
+from rwood.config.benchmark import BenchmarkConfig, FolderSet, ScorerConfig, whole_set
+from rwood.config.run import RunConfig
+from rwood.config.study import run_digest
 from rwood.data import image_sets, listing
 from rwood.data.image_sets import ImageSet
 from rwood.detector.card import Card, Digests, preprocessing_of
@@ -17,21 +20,18 @@ from rwood.evaluation.embed import Embedded, embed
 from rwood.evaluation.fitted import Fitted
 from rwood.model.checkpoint_keys import load_into, load_openood_state
 from rwood.model.encoder import Encoder, build_encoder
-from rwood.spec.benchmark import BenchmarkSpec, FolderSet, ScorerSpec, whole_set
-from rwood.spec.run import RunSpec
-from rwood.spec.study import run_digest
 
 ACCEPTED = 0.95
 """Share of ID validation images whose score is at most the threshold."""
 
 
 def build_detector(
-    run: RunSpec,
-    benchmark: BenchmarkSpec,
+    run: RunConfig,
+    benchmark: BenchmarkConfig,
     weights: Path,
     folder: Path,
     *,
-    scorer: ScorerSpec | None = None,
+    scorer: ScorerConfig | None = None,
     data_root: Path,
     device: torch.device,
 ) -> Detector:
@@ -88,8 +88,8 @@ def build_detector(
 def _fit(
     encoder: Encoder,
     train: ImageSet,
-    scorer: ScorerSpec,
-    benchmark: BenchmarkSpec,
+    scorer: ScorerConfig,
+    benchmark: BenchmarkConfig,
     device: torch.device,
 ) -> Fitted:
     labels_N = torch.as_tensor(np.array(train.labels_N), device=device)
@@ -105,8 +105,8 @@ def _fit(
 def _embed(
     encoder: Encoder,
     image_set: ImageSet,
-    scorer: ScorerSpec,
-    benchmark: BenchmarkSpec,
+    scorer: ScorerConfig,
+    benchmark: BenchmarkConfig,
     device: torch.device,
 ) -> Embedded:
     return embed(encoder, image_set, benchmark, device, raw=fitted.sees_raw([scorer]))
@@ -117,7 +117,7 @@ def _threshold(scores_N: Tensor) -> float:
     return float(np.quantile(scores_N.cpu().numpy(), ACCEPTED, method="inverted_cdf"))
 
 
-def _class_names(benchmark: BenchmarkSpec, data_root: Path) -> tuple[str, ...]:
+def _class_names(benchmark: BenchmarkConfig, data_root: Path) -> tuple[str, ...]:
     train = whole_set(benchmark.id.train)
     if isinstance(train, FolderSet):
         return tuple(listing.class_folders(data_root / train.folder, benchmark.classes))

@@ -5,17 +5,17 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from rwood.config.base import Config, Number
+from rwood.config.benchmark import BenchmarkConfig, ScorerConfig
+from rwood.config.run import ModelConfig
 from rwood.data import transform
 from rwood.data.transform import Transform
 from rwood.errors import DataError
-from rwood.spec.base import Number, Spec
-from rwood.spec.benchmark import BenchmarkSpec, ScorerSpec
-from rwood.spec.run import ModelSpec
 
 CARD_FILE = "detector.json"
 
 
-class Preprocessing(Spec):
+class Preprocessing(Config):
     """The test transform of the benchmark: convert, resize, crop the centre, normalise."""
 
     channels: Literal[1, 3]
@@ -35,7 +35,7 @@ class Preprocessing(Spec):
         return Transform(self.channels, self.resize, self.image_size)
 
 
-class Digests(Spec):
+class Digests(Config):
     """What a detector was made of, by content."""
 
     training: str
@@ -48,7 +48,7 @@ class Digests(Spec):
     """SHA-256 of `detector.safetensors`."""
 
 
-class Card(Spec):
+class Card(Config):
     """A detector without its tensors."""
 
     format: Literal[1] = 1
@@ -57,11 +57,11 @@ class Card(Spec):
     """Version that built the detector."""
     benchmark: str
     """Name of the benchmark whose ID set it knows."""
-    model: ModelSpec
+    model: ModelConfig
     """The encoder; its weights are among the tensors."""
     preprocessing: Preprocessing
     """From an image to the encoder's input."""
-    scorer: ScorerSpec
+    scorer: ScorerConfig
     """How an embedding becomes a score (higher = more OOD)."""
     threshold: Number
     """A score above it means OOD."""
@@ -72,7 +72,7 @@ class Card(Spec):
     digests: Digests
 
 
-def preprocessing_of(benchmark: BenchmarkSpec) -> Preprocessing:
+def preprocessing_of(benchmark: BenchmarkConfig) -> Preprocessing:
     """The test transform of a benchmark, with its normalisation."""
     how = transform.of(benchmark)
     return Preprocessing(

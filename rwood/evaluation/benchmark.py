@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rwood.config.benchmark import METRICS, BenchmarkConfig, ScorerConfig
 from rwood.data import image_sets
 from rwood.data.image_sets import ImageSet
 from rwood.evaluation.accuracy import accuracies, linear_probe_accuracy
@@ -16,7 +17,6 @@ from rwood.evaluation.fitted import fit, sees_raw
 from rwood.method.metrics import ood_metrics
 from rwood.model.encoder import Encoder
 from rwood.results import BenchmarkTable, SetMetrics
-from rwood.spec.benchmark import METRICS, BenchmarkSpec, ScorerSpec
 
 PICTURE_ROWS = 500
 """Embeddings kept of each set for the report's picture."""
@@ -39,8 +39,8 @@ class BenchmarkOutcome:
 
 def run_benchmark(
     encoder: Encoder,
-    benchmark: BenchmarkSpec,
-    scorers: Sequence[ScorerSpec],
+    benchmark: BenchmarkConfig,
+    scorers: Sequence[ScorerConfig],
     *,
     data_root: Path,
     device: torch.device,

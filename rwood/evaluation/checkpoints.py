@@ -7,18 +7,18 @@ from pathlib import Path
 
 import torch
 
+from rwood.config.benchmark import CLASSIFIER_SCORERS, BenchmarkConfig, ScorerConfig
+from rwood.config.run import ModelConfig
 from rwood.errors import DataError
 from rwood.evaluation.benchmark import run_benchmark
 from rwood.model.checkpoint_keys import load_into, load_openood_state, save_openood_state
 from rwood.model.encoder import Encoder, build_encoder
 from rwood.model.infer import infer_model
 from rwood.results import RunResult
-from rwood.spec.benchmark import CLASSIFIER_SCORERS, BenchmarkSpec, ScorerSpec
-from rwood.spec.run import ModelSpec
-from rwood.words import count_of
+from rwood.text import count_of
 
 
-def open_checkpoint(path: Path) -> tuple[ModelSpec, Encoder]:
+def open_checkpoint(path: Path) -> tuple[ModelConfig, Encoder]:
     """The encoder in a file: a plain state dict, with or without a data-parallel prefix.
 
     Raises:
@@ -36,8 +36,8 @@ def open_checkpoint(path: Path) -> tuple[ModelSpec, Encoder]:
 
 def evaluate_checkpoints(
     paths: Sequence[Path],
-    benchmark: BenchmarkSpec,
-    scorers: Sequence[ScorerSpec],
+    benchmark: BenchmarkConfig,
+    scorers: Sequence[ScorerConfig],
     *,
     data_root: Path,
     device: torch.device,
@@ -95,7 +95,7 @@ def export_checkpoint(source: Path, target: Path) -> None:
 
 
 def _check_fit(
-    path: Path, encoder: Encoder, benchmark: BenchmarkSpec, scorers: Sequence[ScorerSpec]
+    path: Path, encoder: Encoder, benchmark: BenchmarkConfig, scorers: Sequence[ScorerConfig]
 ) -> None:
     channels = next(encoder.parameters()).shape[1]
     if channels != benchmark.channels:

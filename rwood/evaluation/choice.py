@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from rwood.config.benchmark import ScorerConfig
 from rwood.evaluation.embed import Embedded
 from rwood.evaluation.fitted import Fitted, fit
 from rwood.method.metrics import ood_metrics
-from rwood.spec.benchmark import ScorerSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class Seen:
     """By validation OOD set."""
 
 
-def choose(spec: ScorerSpec, seen: Seen) -> tuple[ScorerSpec, Fitted]:
+def choose(spec: ScorerConfig, seen: Seen) -> tuple[ScorerConfig, Fitted]:
     """The best candidate by the mean of `spec.select_by` over the validation sets, fitted.
 
     Ties go to the candidate named first. A single candidate is fitted and not measured.
@@ -54,7 +54,7 @@ def choose(spec: ScorerSpec, seen: Seen) -> tuple[ScorerSpec, Fitted]:
     return max(fitted, key=lambda pair: sign * _mean(pair[1], seen, spec.select_by))
 
 
-def choose_all(specs: Sequence[ScorerSpec], seen: Seen) -> tuple[ScorerSpec, ...]:
+def choose_all(specs: Sequence[ScorerConfig], seen: Seen) -> tuple[ScorerConfig, ...]:
     """The best candidate of each scorer."""
     return tuple(choose(spec, seen)[0] for spec in specs)
 

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rwood.config.benchmark import BenchmarkConfig
 from rwood.data.image_sets import ImageSet
 from rwood.data.loaders import embedding_batches
 from rwood.model.encoder import Encoder
-from rwood.spec.benchmark import BenchmarkSpec
 
 BATCH = 512
 
@@ -27,7 +27,7 @@ class Embedded:
 def embed(
     encoder: Encoder,
     image_set: ImageSet,
-    benchmark: BenchmarkSpec,
+    benchmark: BenchmarkConfig,
     device: torch.device,
     *,
     raw: bool = False,

@@ -9,12 +9,12 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from rwood.config.benchmark import RAW_SCORERS, ScorerConfig, ScorerName
 from rwood.errors import DataError
 from rwood.evaluation.accuracy import class_means
 from rwood.evaluation.embed import Embedded
 from rwood.method import scorers
 from rwood.method.scorers import Cosine, Knn, LastLayer, Mahalanobis, Rmds, Ssd, Vim
-from rwood.spec.benchmark import RAW_SCORERS, ScorerName, ScorerSpec
 
 State = Mahalanobis | Rmds | Ssd | Cosine | Knn | LastLayer | Vim
 STATES: dict[ScorerName, type[State]] = {
@@ -99,7 +99,7 @@ class Fitted:
         return rows_for(self.name, embedded)
 
 
-def sees_raw(scorers: Iterable[ScorerSpec]) -> bool:
+def sees_raw(scorers: Iterable[ScorerConfig]) -> bool:
     """Whether one of the scorers asks for rows before the normalisation."""
     return any(scorer.name in RAW_SCORERS for scorer in scorers)
 
@@ -113,7 +113,7 @@ def rows_for(name: ScorerName, embedded: Embedded) -> Tensor:
 
 
 def fit(
-    spec: ScorerSpec,
+    spec: ScorerConfig,
     embedded: Embedded,
     labels_N: Tensor,
     classes: int,

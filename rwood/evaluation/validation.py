@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from rwood.config.benchmark import METRICS, BenchmarkConfig, ScorerConfig
 from rwood.data import image_sets
 from rwood.data.image_sets import ImageSet
 from rwood.evaluation.accuracy import accuracies
@@ -17,7 +18,6 @@ from rwood.evaluation.fitted import sees_raw
 from rwood.method.geometry import class_dispersion, enclosing_radii, score_overlap
 from rwood.method.metrics import ood_metrics
 from rwood.model.encoder import Encoder
-from rwood.spec.benchmark import METRICS, BenchmarkSpec, ScorerSpec
 
 RADIUS_TOLERANCE = 0.01
 """Relative error allowed in the radius of a class's minimum enclosing sphere."""
@@ -32,7 +32,7 @@ class ValidationSets:
     ood: Mapping[str, ImageSet]
 
 
-def open_validation(benchmark: BenchmarkSpec, data_root: Path) -> ValidationSets:
+def open_validation(benchmark: BenchmarkConfig, data_root: Path) -> ValidationSets:
     """Open the sets that a search may see, and no other.
 
     Raises:
@@ -51,8 +51,8 @@ def open_validation(benchmark: BenchmarkSpec, data_root: Path) -> ValidationSets
 def validate(
     encoder: Encoder,
     sets: ValidationSets,
-    benchmark: BenchmarkSpec,
-    scorer: ScorerSpec,
+    benchmark: BenchmarkConfig,
+    scorer: ScorerConfig,
     device: torch.device,
 ) -> dict[str, float]:
     """Metrics of the validation sets: `val/<set>/<metric>`, their means `val/<metric>`.
@@ -99,12 +99,12 @@ def validate(
 
 def settle(
     encoder: Encoder,
-    benchmark: BenchmarkSpec,
-    scorers: Sequence[ScorerSpec],
+    benchmark: BenchmarkConfig,
+    scorers: Sequence[ScorerConfig],
     *,
     data_root: Path,
     device: torch.device,
-) -> tuple[ScorerSpec, ...]:
+) -> tuple[ScorerConfig, ...]:
     """Scorers with the settings that separate the validation sets best; opens no test set.
 
     Where nothing is left to choose, nothing is opened.
@@ -128,8 +128,8 @@ def settle(
 def _seen(
     encoder: Encoder,
     sets: ValidationSets,
-    scorers: Sequence[ScorerSpec],
-    benchmark: BenchmarkSpec,
+    scorers: Sequence[ScorerConfig],
+    benchmark: BenchmarkConfig,
     device: torch.device,
 ) -> Seen:
     raw = sees_raw(scorers)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from rwood.spec.run import ModelSpec
+from rwood.config.run import ModelConfig
 
 
 class Backbone(nn.Module):
@@ -21,7 +21,7 @@ class Backbone(nn.Module):
     """Length of a feature vector."""
 
 
-def build_backbone(spec: ModelSpec, channels: int) -> Backbone:
+def build_backbone(spec: ModelConfig, channels: int) -> Backbone:
     """A backbone with fresh weights from the global random state.
 
     Args:

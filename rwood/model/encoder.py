@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rwood.config.run import ModelConfig
 from rwood.model.backbone import Backbone, build_backbone
-from rwood.spec.run import ModelSpec
 
 
 class Encoder(nn.Module, ABC):
@@ -97,7 +97,7 @@ class Classifier(Encoder):
 
 
 def build_encoder(
-    spec: ModelSpec, *, channels: int, seed: int, classes: int | None = None
+    spec: ModelConfig, *, channels: int, seed: int, classes: int | None = None
 ) -> Encoder:
     """An encoder with fresh weights that depend on nothing but its arguments.
 
@@ -117,7 +117,7 @@ def build_encoder(
         return Contrastive(backbone, spec.projection_dim)
 
 
-def trainable_parameters(encoder: Encoder, spec: ModelSpec) -> Iterator[nn.Parameter]:
+def trainable_parameters(encoder: Encoder, spec: ModelConfig) -> Iterator[nn.Parameter]:
     """Freeze what the settings freeze, and return what is trained.
 
     Under `trainable: layer4` only the last stage and what follows it learn. Frozen stages stay in

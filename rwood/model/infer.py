@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from rwood.config.run import ModelConfig
 from rwood.errors import DataError
-from rwood.spec.run import ModelSpec
 
 
-def infer_model(state: Mapping[str, Tensor]) -> tuple[ModelSpec, int, int | None]:
+def infer_model(state: Mapping[str, Tensor]) -> tuple[ModelConfig, int, int | None]:
     """The network that a state dict was saved from.
 
     Args:
@@ -42,4 +42,4 @@ def infer_model(state: Mapping[str, Tensor]) -> tuple[ModelSpec, int, int | None
     else:
         backbone = "resnet18_32x32"
     settings |= {"backbone": backbone, "width": stem.shape[0]}
-    return ModelSpec.model_validate(settings), stem.shape[1], classes
+    return ModelConfig.model_validate(settings), stem.shape[1], classes

@@ -7,8 +7,8 @@ stood still do not count, and whoever has the records gets the same answer.
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
+from rwood.config.study import StudyConfig
 from rwood.results import EpochReport, TrialResult
-from rwood.spec.study import StudySpec
 
 _RECENT = 8
 """Trainings that the pace is taken from: the last ones tell best how busy the machine is."""
@@ -19,7 +19,7 @@ History = Sequence[EpochReport]
 _Cost = tuple[float, float]
 
 
-def trials_left(study: StudySpec, trials: Iterable[TrialResult], *, begun: int) -> float | None:
+def trials_left(study: StudyConfig, trials: Iterable[TrialResult], *, begun: int) -> float | None:
     """Seconds until the search is over; None before a trial has reported two epochs.
 
     A trial that has not begun is expected to run as many epochs as those before it did, at first as
@@ -50,7 +50,7 @@ def trials_left(study: StudySpec, trials: Iterable[TrialResult], *, begun: int) 
 
 
 def reruns_left(
-    study: StudySpec, histories: Mapping[str, History], trials: Iterable[TrialResult] = ()
+    study: StudyConfig, histories: Mapping[str, History], trials: Iterable[TrialResult] = ()
 ) -> float | None:
     """Seconds until all reruns are trained; None where nothing has told a pace yet.
 
@@ -90,6 +90,6 @@ def _cost(trainings: Sequence[tuple[tuple[float, float] | None, History]]) -> _C
     return max(0.0, statistics.median_low(beside) if beside else 0.0), epoch_s
 
 
-def _shared(works: Sequence[float], study: StudySpec) -> float:
+def _shared(works: Sequence[float], study: StudyConfig) -> float:
     """Seconds for works of so many seconds each, as many at a time as the study allows."""
     return max(sum(works) / study.cluster.max_concurrent, max(works)) if works else 0.0

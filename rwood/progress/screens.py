@@ -11,12 +11,12 @@ from rich.live import Live
 from rich.padding import Padding
 from rich.text import Text
 
+from rwood.config.study import StudyConfig
 from rwood.progress.status import LIVE_FILE, Status, duration, running_lines, save_live
 from rwood.progress.tally import Tally
 from rwood.results import EpochReport, TrialResult
 from rwood.selection import values_of
-from rwood.spec.study import StudySpec
-from rwood.words import count_of
+from rwood.text import count_of
 
 _INDENT = 2
 _EVERY_S = 1.0
@@ -26,7 +26,7 @@ _EVERY_S = 1.0
 class _Screen:
     """What both have in common: they count, and leave the status for `rwood status`."""
 
-    def __init__(self, study: StudySpec, console: Console, folder: Path | None = None) -> None:
+    def __init__(self, study: StudyConfig, console: Console, folder: Path | None = None) -> None:
         """Watch a study.
 
         Args:
@@ -122,7 +122,7 @@ class Lines(_Screen):
 class LiveView(_Screen):
     """A view that refreshes itself, for terminals; finished stages stay above it as lines."""
 
-    def __init__(self, study: StudySpec, console: Console, folder: Path | None = None) -> None:
+    def __init__(self, study: StudyConfig, console: Console, folder: Path | None = None) -> None:
         """Draw on a terminal."""
         super().__init__(study, console, folder)
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4)
@@ -180,7 +180,7 @@ def _view(told: Status, done: str, width: int) -> Group:
     return Group(*(Padding(line, (0, 0, 0, _INDENT)) for line in lines))
 
 
-def screen(study: StudySpec, console: Console, folder: Path | None = None) -> Lines | LiveView:
+def screen(study: StudyConfig, console: Console, folder: Path | None = None) -> Lines | LiveView:
     """The view that fits the console."""
     kind = LiveView if console.is_terminal and not console.is_dumb_terminal else Lines
     return kind(study, console, folder)

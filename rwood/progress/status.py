@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from rwood import results
-from rwood.spec.search import Params
+from rwood.config.search import Params
 
 LIVE_FILE = "live.json"
 """In the results folder of a study that runs: its status as it is on the screen."""

@@ -5,11 +5,11 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from rwood.config.study import StudyConfig
 from rwood.progress.pace import reruns_left, trials_left
 from rwood.progress.status import Running, Status
 from rwood.results import EpochReport, TrialResult
 from rwood.selection import pareto_front, select_champion, values_of
-from rwood.spec.study import StudySpec
 
 _KEPT = 60
 """Values of a curve that are handed on at most."""
@@ -24,7 +24,7 @@ class Tally:
     Of what is over little is kept: an epoch costs the same in the first trial and the thousandth.
     """
 
-    study: StudySpec
+    study: StudyConfig
     stage: str = ""
     live: dict[int, TrialResult] = field(default_factory=dict)
     """Trials that run."""

@@ -2,16 +2,16 @@
 
 import yaml
 
+from rwood.config.run import RunConfig
+from rwood.config.study import StudyConfig
 from rwood.report.tables import cell, own_key, own_table, row_values
 from rwood.results import StudyResult
-from rwood.spec.run import RunSpec
-from rwood.spec.study import StudySpec
 
 LIMIT = 5000
 """Characters that a model registry keeps of a description."""
 
 
-def champion_words(study: StudySpec, record: StudyResult, run: RunSpec) -> str:
+def champion_words(study: StudyConfig, record: StudyResult, run: RunConfig) -> str:
     """Question, chosen settings, what was reached beside what was published, and the whole run.
 
     Args:

@@ -30,7 +30,7 @@ from rwood.report.trials import (
     trial_table,
     versions_table,
 )
-from rwood.words import count_of
+from rwood.text import count_of
 
 
 def build_document(inputs: ReportInputs, figures: Path) -> Document:

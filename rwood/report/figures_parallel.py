@@ -6,12 +6,12 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
+from rwood.config.search import Choices
+from rwood.config.study import is_minimized
 from rwood.report.figures import GREY, INK, PALE, VERMILLION, canvas, write
 from rwood.report.figures_search import objective_of, valued
 from rwood.report.inputs import ReportInputs
 from rwood.report.knobs import NONE_AT, Knob, knobs, metric_title
-from rwood.spec.search import Choices
-from rwood.spec.study import is_minimized
 
 _ROOM = 76.0
 """Characters that fit side by side between the first axis and the last."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rwood.config.benchmark import Metric
 from rwood.report.figures import (
     BLUE,
     GREY,
@@ -25,7 +26,6 @@ from rwood.report.figures import (
 from rwood.report.inputs import EmbeddingPicture, ReportInputs, ScoreSamples
 from rwood.report.tables import CSV_TITLES, MEANS, own_key, row_values
 from rwood.results import RunResult, mean_and_std
-from rwood.spec.benchmark import Metric
 
 if TYPE_CHECKING:
     from rwood.report.inputs import Array

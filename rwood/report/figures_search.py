@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rwood.config.search import Choices
+from rwood.config.study import is_minimized
 from rwood.report.figures import (
     BLUE,
     GREY,
@@ -18,8 +20,6 @@ from rwood.report.figures import (
 from rwood.report.inputs import ReportInputs
 from rwood.report.knobs import Knob, knobs, last_metrics, last_value, metric_title
 from rwood.results import TrialResult
-from rwood.spec.search import Choices
-from rwood.spec.study import is_minimized
 
 LETTERS = 24
 """Letters of choices that a slice has room for side by side; longer ones are slanted."""

@@ -6,7 +6,7 @@ from rwood.report.paired import TEST, PairedDifference, p_value
 from rwood.report.table import plain_number, signed
 from rwood.report.tables import cell, gain, own_key, row_values
 from rwood.results import RunResult, mean_and_std
-from rwood.words import count_of
+from rwood.text import count_of
 
 
 def finding(inputs: ReportInputs) -> str:

@@ -4,13 +4,13 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from rwood.config.study import is_minimized
 from rwood.report.figures import BLUE, GREY, INK, ORANGE, VERMILLION, canvas, dress, write
 from rwood.report.inputs import ReportInputs
 from rwood.report.knobs import knobs, metric_title
 from rwood.report.table import Table, plain_number
 from rwood.results import TrialResult
 from rwood.selection import distances, pareto_front, values_of
-from rwood.spec.study import is_minimized
 
 
 def front_table(inputs: ReportInputs) -> Table:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rwood.config.study import StudyConfig
 from rwood.errors import StudyError
 from rwood.results import RunResult, StudyResult
-from rwood.spec.study import StudySpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,7 +56,7 @@ class ReportInputs:
     """Everything that a report shows; nothing of it is computed on a device."""
 
     study: StudyResult
-    spec: StudySpec
+    spec: StudyConfig
     importance: dict[str, float]
     """Searched setting -> share of the objective's variance (fANOVA); empty: left out."""
     scores: dict[str, ScoreSamples]

@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+from rwood.config.search import Choices, Range
+from rwood.config.study import is_minimized
 from rwood.report.figures import BLUE, GREY, INK, VERMILLION
 from rwood.report.figures_search import best_so_far, objective_of, valued
 from rwood.report.inputs import ReportInputs
@@ -10,9 +12,7 @@ from rwood.report.knobs import NONE_AT, Knob, knobs, last_metrics, metric_title
 from rwood.report.table import plain_number
 from rwood.report.trials import epochs_run
 from rwood.results import TrialResult
-from rwood.spec.search import Choices, Range
-from rwood.spec.study import is_minimized
-from rwood.words import count_of
+from rwood.text import count_of
 
 _LOOKS = {
     "complete": {"symbol": "circle", "color": BLUE, "size": 9},

@@ -3,10 +3,10 @@
 import math
 from dataclasses import dataclass
 
+from rwood.config.search import Choices, Range, Value, has, setting
+from rwood.config.study import StudyConfig
 from rwood.report.table import plain_number
 from rwood.results import TrialResult
-from rwood.spec.search import Choices, Range, Value, has, setting
-from rwood.spec.study import StudySpec
 
 SYMBOLS = {
     "loss.temperature": "τ",
@@ -97,7 +97,7 @@ class Knob:
         return (at - low) / (high - low) if high > low else 0.5
 
 
-def knobs(spec: StudySpec) -> list[Knob]:
+def knobs(spec: StudyConfig) -> list[Knob]:
     """The study's searched settings in the file's order; none without a search."""
     space = spec.search.space if spec.search else {}
     run = spec.run

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
+from rwood.config.benchmark import METRICS, MINIMIZED, Metric
+from rwood.config.study import is_minimized
 from rwood.report.inputs import ReportInputs
 from rwood.report.paired import TEST, PairedDifference, p_value, paired_difference
 from rwood.report.published import Published, published
 from rwood.report.table import Table, signed
 from rwood.results import RunResult, mean_and_std
-from rwood.spec.benchmark import METRICS, MINIMIZED, Metric
-from rwood.spec.study import is_minimized
 
 CSV_TITLES: dict[Metric, str] = {
     "fpr95": "FPR@95",

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
+from rwood.config.study import StudyConfig
 from rwood.report.front import with_spread
 from rwood.report.inputs import ReportInputs
 from rwood.report.knobs import knobs, last_metrics, metric_title
 from rwood.report.table import Table, duration, plain_number
 from rwood.results import StudyResult, TrialResult
-from rwood.spec.study import StudySpec
-from rwood.words import count_of
+from rwood.text import count_of
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def epochs_run(trial: TrialResult) -> int:
     return max((report.epoch for report in trial.history), default=0)
 
 
-def saving(study: StudyResult, spec: StudySpec) -> Saving:
+def saving(study: StudyResult, spec: StudyConfig) -> Saving:
     """Epochs run and epochs that a search without early stopping would have run, of all seeds."""
     seeds = max(1, len(spec.search.seeds)) if spec.search else 1
     ended = [t for t in study.trials if t.state in ("complete", "stopped")]

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-from rwood.spec.base import digest
-from rwood.spec.benchmark import BenchmarkSpec, DerivedSet, ImageSetRef
+from rwood.config.base import digest
+from rwood.config.benchmark import BenchmarkConfig, DerivedSet, ImageSetRef
 from rwood.tracked.run import Inputs, TrackedInput
 
 
-def search_inputs(benchmark: BenchmarkSpec, counts: Mapping[str, int | None]) -> Inputs:
+def search_inputs(benchmark: BenchmarkConfig, counts: Mapping[str, int | None]) -> Inputs:
     """The image sets that a search may open.
 
     Args:
@@ -31,7 +31,7 @@ def search_inputs(benchmark: BenchmarkSpec, counts: Mapping[str, int | None]) ->
     return (*given, *made)
 
 
-def benchmark_inputs(benchmark: BenchmarkSpec, counts: Mapping[str, int | None]) -> Inputs:
+def benchmark_inputs(benchmark: BenchmarkConfig, counts: Mapping[str, int | None]) -> Inputs:
     """The image sets that a rerun opens: those of a search, and the test sets.
 
     Args:

@@ -3,6 +3,8 @@
 import statistics
 from collections.abc import Sequence
 
+from rwood.config.benchmark import METRICS
+from rwood.config.study import ClusterConfig
 from rwood.results import (
     BenchmarkTable,
     EpochReport,
@@ -12,8 +14,6 @@ from rwood.results import (
     TrialResult,
     mean_of,
 )
-from rwood.spec.benchmark import METRICS
-from rwood.spec.study import ClusterSpec
 
 _TIMES, _LEAST_S = 10, 60.0
 """An epoch that took this many times the median, and this long, spans a stop of the study."""
@@ -47,7 +47,7 @@ def _flat_table(table: BenchmarkTable) -> dict[str, float]:
 def cost(record: StudyResult, history: Sequence[EpochReport], seconds: float) -> dict[str, float]:
     """What a training cost; GPUs count as long as they were held."""
     cluster = record.spec.get("cluster")
-    asked = ClusterSpec.model_validate(cluster if isinstance(cluster, dict) else {})
+    asked = ClusterConfig.model_validate(cluster if isinstance(cluster, dict) else {})
     gpus = asked.workers * asked.gpus_per_worker
     return {"epochs": float(len(history)), "seconds": seconds, "gpu_seconds": seconds * gpus}
 

@@ -1,9 +1,9 @@
 """Records of a study -> how their runs should look in MLflow."""
 
+from rwood.config.run import RunConfig
+from rwood.config.search import settings
+from rwood.config.study import StudyConfig
 from rwood.results import EpochReport, RunResult, StudyResult, TrialResult, mean_and_std
-from rwood.spec.run import RunSpec
-from rwood.spec.search import settings
-from rwood.spec.study import StudySpec
 from rwood.tracked.measures import cost, flat, held_seconds
 from rwood.tracked.run import (
     Artifacts,
@@ -18,7 +18,7 @@ from rwood.tracked.words import said, search_params
 
 
 def search_run(
-    study: StudySpec,
+    study: StudyConfig,
     record: StudyResult,
     *,
     state: str,
@@ -86,7 +86,7 @@ def trial_run(record: StudyResult, trial: TrialResult, *, inputs: Inputs = ()) -
 
 
 def benchmark_run(
-    study: StudySpec,
+    study: StudyConfig,
     record: StudyResult,
     *,
     state: str,
@@ -114,11 +114,11 @@ def benchmark_run(
 
 
 def rerun_run(
-    study: StudySpec,
+    study: StudyConfig,
     record: StudyResult,
     *,
     label: str,
-    run: RunSpec,
+    run: RunConfig,
     digest: str,
     history: tuple[EpochReport, ...],
     result: RunResult | None = None,
@@ -165,7 +165,7 @@ def _goals(trial: TrialResult) -> dict[str, float]:
     return metrics
 
 
-def _params(study: StudySpec, run: RunSpec) -> dict[str, object]:
+def _params(study: StudyConfig, run: RunConfig) -> dict[str, object]:
     return settings(run) | {"benchmark": study.benchmark.name}
 
 

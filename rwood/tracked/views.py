@@ -10,8 +10,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from rwood.spec.benchmark import METRICS, BenchmarkSpec
-from rwood.spec.study import StudySpec, is_minimized
+from rwood.config.benchmark import METRICS, BenchmarkConfig
+from rwood.config.study import StudyConfig, is_minimized
 
 TRIALS, RERUNS = "trials", "reruns"
 """Keys of the saved views."""
@@ -23,7 +23,7 @@ _COLUMNS = {"search": 1, "means": 2, "sets": 3, "epochs": 3}
 """Charts side by side in each section."""
 
 
-def experiment_tags(study: StudySpec) -> dict[str, str]:
+def experiment_tags(study: StudyConfig) -> dict[str, str]:
     """Description and saved views of a study's experiment.
 
     Args:
@@ -44,7 +44,7 @@ def experiment_tags(study: StudySpec) -> dict[str, str]:
     return tags | {"mlflow.note.content": note, "rwood.study": study.name}
 
 
-def _trials(study: StudySpec) -> dict[str, Any]:
+def _trials(study: StudyConfig) -> dict[str, Any]:
     """Trials by objective: their settings, curves of every validation set, cost."""
     search = study.search
     assert search is not None
@@ -73,7 +73,7 @@ def _trials(study: StudySpec) -> dict[str, Any]:
 _GEOMETRY = ("id/mes_radius", "id/dispersion", "val/overlap")
 
 
-def _reruns(benchmark: BenchmarkSpec) -> dict[str, Any]:
+def _reruns(benchmark: BenchmarkConfig) -> dict[str, Any]:
     """Champion and base, seed by seed: near and far means, then every set."""
     means = [f"{part}/{metric}" for metric in METRICS[:2] for part in ("near", "far")]
     sets = [f"{part}/{name}/{metric}" for metric in METRICS[:2]

@@ -1,12 +1,12 @@
 """Parameters, tags and notes: what people read of a study in MLflow."""
 
+from rwood.config.search import Choices, Range, settings
+from rwood.config.study import StudyConfig
 from rwood.results import StudyResult, TrialResult
-from rwood.spec.search import Choices, Range, settings
-from rwood.spec.study import StudySpec
-from rwood.words import count_of
+from rwood.text import count_of
 
 
-def search_params(study: StudySpec) -> dict[str, object]:
+def search_params(study: StudyConfig) -> dict[str, object]:
     """How the search searched; the number of trials may grow and is a metric."""
     if study.search is None:
         return {}
@@ -23,12 +23,12 @@ def _domain(domain: Range | Choices) -> str:
     return f"{domain.low} to {domain.high}{', log' if domain.log else ''}"
 
 
-def said(study: StudySpec, record: StudyResult) -> dict[str, str]:
+def said(study: StudyConfig, record: StudyResult) -> dict[str, str]:
     """The question as a tag; with the champion as the run's description."""
     return {"rwood.question": study.question, "mlflow.note.content": _note(study, record)}
 
 
-def _note(study: StudySpec, record: StudyResult) -> str:
+def _note(study: StudyConfig, record: StudyResult) -> str:
     """What MLflow shows under a run's name, in Markdown."""
     lines = [study.question]
     if record.champion is not None:

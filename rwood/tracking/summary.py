@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rwood.config.benchmark import METRICS
 from rwood.errors import StudyError
 from rwood.results import StudySummary
-from rwood.spec.benchmark import METRICS
 from rwood.tracking.client import (
     KEY_TAG,
     all_runs,

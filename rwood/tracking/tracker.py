@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from rwood.text import count_of
 from rwood.tracked import TrackedRun
 from rwood.tracking.client import make_store, reason, without_login, without_password
 from rwood.tracking.sender import Sender
-from rwood.words import count_of
 
 _RETRY_S = 2.0
 

@@ -17,8 +17,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from rwood.spec.benchmark import BenchmarkSpec
-from rwood.spec.run import RunSpec
+from rwood.config.benchmark import BenchmarkConfig
+from rwood.config.run import RunConfig
 from rwood.training.worker import Worker
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -80,8 +80,8 @@ class Arithmetic:
 
 
 def arithmetic(
-    run: RunSpec,
-    benchmark: BenchmarkSpec,
+    run: RunConfig,
+    benchmark: BenchmarkConfig,
     encoder: nn.Module,
     worker: Worker,
     kept: Precision | None = None,
@@ -110,7 +110,9 @@ def arithmetic_on(precision: Precision, device: torch.device, channels: int) -> 
     return Arithmetic(precision, device, channels_last=fast and channels == 3)
 
 
-def _auto(run: RunSpec, benchmark: BenchmarkSpec, encoder: nn.Module, worker: Worker) -> Precision:
+def _auto(
+    run: RunConfig, benchmark: BenchmarkConfig, encoder: nn.Module, worker: Worker
+) -> Precision:
     """float16 on a GPU; on a CPU the faster of two, where it has bfloat16; else float32."""
     if worker.device.type == "cuda":
         return "float16"
@@ -128,7 +130,7 @@ def _auto(run: RunSpec, benchmark: BenchmarkSpec, encoder: nn.Module, worker: Wo
 
 
 def _faster(
-    run: RunSpec, benchmark: BenchmarkSpec, encoder: nn.Module, world_size: int
+    run: RunConfig, benchmark: BenchmarkConfig, encoder: nn.Module, world_size: int
 ) -> Precision:
     """Time both once a process for a network and a batch shape."""
     if not cpu_has_bfloat16():

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
+from rwood.config.benchmark import BenchmarkConfig
+from rwood.config.run import RunConfig
 from rwood.data import loaders
 from rwood.data.image_sets import ImageSet
 from rwood.errors import NonFiniteLossError
 from rwood.method.schedule import learning_rate
-from rwood.spec.benchmark import BenchmarkSpec
-from rwood.spec.run import RunSpec
 from rwood.training.loss import gradient_share, loss_of
 from rwood.training.state import RunState
 from rwood.training.worker import Worker
@@ -24,8 +24,8 @@ is a barrier of milliseconds; a machine that is taken away has half a minute."""
 
 
 def train_epoch(
-    run: RunSpec,
-    benchmark: BenchmarkSpec,
+    run: RunConfig,
+    benchmark: BenchmarkConfig,
     worker: Worker,
     state: RunState,
     network: nn.Module,
@@ -82,7 +82,7 @@ def train_epoch(
     return math.fsum(state.losses) / len(state.losses), smoothed, rate
 
 
-def _note(seen: list[Tensor], run: RunSpec, state: RunState, epoch: int, rate: float) -> None:
+def _note(seen: list[Tensor], run: RunConfig, state: RunState, epoch: int, rate: float) -> None:
     """Move losses from the device into the state; until then no step has waited for one."""
     values = torch.stack(seen).double().tolist()
     _check_finite(values, run, epoch, len(state.losses), rate)
@@ -91,8 +91,8 @@ def _note(seen: list[Tensor], run: RunSpec, state: RunState, epoch: int, rate: f
 
 
 def _batches(
-    run: RunSpec,
-    benchmark: BenchmarkSpec,
+    run: RunConfig,
+    benchmark: BenchmarkConfig,
     worker: Worker,
     train_set: ImageSet,
     epoch: int,
@@ -110,7 +110,7 @@ def _batches(
     )
 
 
-def _learning_rate(run: RunSpec, epoch: int, step: int, steps: int) -> float:
+def _learning_rate(run: RunConfig, epoch: int, step: int, steps: int) -> float:
     return learning_rate(
         epoch=epoch,
         step=step,
@@ -126,7 +126,7 @@ def _learning_rate(run: RunSpec, epoch: int, step: int, steps: int) -> float:
 
 
 def _check_finite(
-    values: list[float], run: RunSpec, epoch: int, first_step: int, rate: float
+    values: list[float], run: RunConfig, epoch: int, first_step: int, rate: float
 ) -> None:
     warmer = " or a higher loss.temperature" if hasattr(run.loss, "temperature") else ""
     for step, value in enumerate(values, start=first_step):

@@ -11,19 +11,19 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from rwood.config.benchmark import BenchmarkConfig
+from rwood.config.run import RunConfig
 from rwood.data.image_sets import ImageSet
 from rwood.data.loaders import Batch, embedding_batches
 from rwood.evaluation.embed import BATCH
 from rwood.method import losses
 from rwood.model.encoder import Encoder
-from rwood.spec.benchmark import BenchmarkSpec
-from rwood.spec.run import RunSpec
 from rwood.training.state import RunState
 from rwood.training.worker import Worker
 
 
 def loss_of(
-    run: RunSpec, outputs_MD: Tensor, batch: Batch, worker: Worker, state: RunState
+    run: RunConfig, outputs_MD: Tensor, batch: Batch, worker: Worker, state: RunState
 ) -> Tensor:
     """The loss of one step, over the rows of all workers unless it is local.
 
@@ -60,18 +60,22 @@ def loss_of(
             return loss
 
 
-def is_global(run: RunSpec) -> bool:
+def is_global(run: RunConfig) -> bool:
     """Whether the loss is over the rows of all workers."""
     return getattr(run.loss, "scope", "global") == "global"
 
 
-def gradient_share(run: RunSpec, worker: Worker) -> int:
+def gradient_share(run: RunConfig, worker: Worker) -> int:
     """Data-parallel averaging divides by the world size; a global loss needs the sum."""
     return worker.world_size if is_global(run) else 1
 
 
 def first_prototypes(
-    run: RunSpec, encoder: Encoder, train_set: ImageSet, benchmark: BenchmarkSpec, worker: Worker
+    run: RunConfig,
+    encoder: Encoder,
+    train_set: ImageSet,
+    benchmark: BenchmarkConfig,
+    worker: Worker,
 ) -> Tensor | None:
     """CIDER's prototypes before the first step; None for other losses.
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from rwood.config.benchmark import BenchmarkConfig
+from rwood.config.run import RunConfig
+from rwood.config.search import apply
 from rwood.results import EpochReport, mean_and_std
-from rwood.spec.benchmark import BenchmarkSpec
-from rwood.spec.run import RunSpec
-from rwood.spec.search import apply
 from rwood.training.train import training_epochs
 from rwood.training.worker import Worker
 
@@ -14,9 +14,9 @@ _SUMMED = frozenset({"sys/train_seconds"})
 
 
 def train_seeds(
-    run: RunSpec,
+    run: RunConfig,
     seeds: Sequence[int],
-    benchmark: BenchmarkSpec,
+    benchmark: BenchmarkConfig,
     worker: Worker,
     *,
     data_root: Path,

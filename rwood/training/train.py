@@ -9,15 +9,15 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from rwood.config.benchmark import BenchmarkConfig
+from rwood.config.run import RunConfig
+from rwood.config.study import run_digest
 from rwood.data import image_sets
 from rwood.evaluation.validation import open_validation, validate
 from rwood.model.batch_norm import convert_global_batch_norm
 from rwood.model.checkpoint_keys import load_backbone_weights, openood_state
 from rwood.model.encoder import Encoder, build_encoder, trainable_parameters
 from rwood.results import EpochReport
-from rwood.spec.benchmark import BenchmarkSpec
-from rwood.spec.run import RunSpec
-from rwood.spec.study import run_digest
 from rwood.training import checkpoint
 from rwood.training.arithmetic import Precision, arithmetic
 from rwood.training.epoch import train_epoch
@@ -31,7 +31,9 @@ KEEP_S = 2.0
 """Training since the last checkpoint that is worth one more while the machine is taken away."""
 
 
-def train(run: RunSpec, benchmark: BenchmarkSpec, worker: Worker, *, data_root: Path) -> Encoder:
+def train(
+    run: RunConfig, benchmark: BenchmarkConfig, worker: Worker, *, data_root: Path
+) -> Encoder:
     """Train one run and return the encoder to score.
 
     Every epoch ends with a checkpoint and a report; while the worker is about to be taken away,
@@ -61,7 +63,7 @@ def train(run: RunSpec, benchmark: BenchmarkSpec, worker: Worker, *, data_root: 
 
 
 def training_epochs(
-    run: RunSpec, benchmark: BenchmarkSpec, worker: Worker, *, folder: Path, data_root: Path
+    run: RunConfig, benchmark: BenchmarkConfig, worker: Worker, *, folder: Path, data_root: Path
 ) -> Generator[EpochReport, None, Encoder]:
     """Train one run an epoch at a time; see `train`.
 
@@ -138,8 +140,8 @@ def _keep(
 
 
 def _begin(
-    run: RunSpec,
-    benchmark: BenchmarkSpec,
+    run: RunConfig,
+    benchmark: BenchmarkConfig,
     worker: Worker,
     data_root: Path,
     precision: Precision | None,
@@ -174,7 +176,7 @@ def _begin(
     return RunState(encoder, optimizer, kind.scaler(), kind, [])
 
 
-def _wrap(encoder: Encoder, run: RunSpec, worker: Worker) -> nn.Module:
+def _wrap(encoder: Encoder, run: RunConfig, worker: Worker) -> nn.Module:
     """What the loss sees: the encoder, over all workers."""
     network: nn.Module = encoder
     if run.compile:

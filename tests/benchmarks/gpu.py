@@ -30,16 +30,16 @@ from gpu_step import (
 from PIL import Image
 from torchvision import transforms
 
+from rwood.config.benchmark import BenchmarkConfig, ScorerConfig
+from rwood.config.load import load_study
+from rwood.config.run import ModelConfig, RunConfig
+from rwood.config.search import apply
 from rwood.data import loaders
 from rwood.data.image_sets import ImageSet
 from rwood.evaluation.embed import embed
 from rwood.evaluation.fitted import fit
 from rwood.method.metrics import ood_metrics
 from rwood.model.encoder import build_encoder
-from rwood.spec.benchmark import BenchmarkSpec, ScorerSpec
-from rwood.spec.load import load_study
-from rwood.spec.run import ModelSpec, RunSpec
-from rwood.spec.search import apply
 from rwood.training.train import train
 from rwood.training.worker import LocalWorker
 
@@ -52,7 +52,7 @@ def noise_set(name: str, count: int) -> ImageSet:
     return ImageSet(name, pixels, np.arange(count) % 10, f"{name}-{count}")
 
 
-def cifar_like() -> BenchmarkSpec:
+def cifar_like() -> BenchmarkConfig:
     digits = load_study(DIGITS).benchmark
     statistics = {"mean": (0.49, 0.48, 0.45), "std": (0.25, 0.24, 0.26)}
     return digits.model_copy(update={"channels": 3, "image_size": 32, "classes": 10, **statistics})
@@ -63,8 +63,8 @@ def epochs(size: Size) -> dict[str, float]:
     images, benchmark = noise_set("train", size.images), cifar_like()
     precision, found = "float16" if GPU else "float32", {}
     for compiled in (False, True) if GPU else (False,):
-        model = ModelSpec(backbone="resnet18_32x32", width=size.width)
-        run = RunSpec(model=model, epochs=1, batch_size=size.batch, compile=compiled)
+        model = ModelConfig(backbone="resnet18_32x32", width=size.width)
+        run = RunConfig(model=model, epochs=1, batch_size=size.batch, compile=compiled)
         step = Step(size, precision)
         if compiled:
             step.encoder.compile()
@@ -115,7 +115,7 @@ def pil(size: Size) -> dict[str, float]:
 
 def evaluation(size: Size) -> dict[str, float]:
     benchmark = cifar_like()
-    model = ModelSpec(backbone="resnet18_32x32", width=size.width)
+    model = ModelConfig(backbone="resnet18_32x32", width=size.width)
     encoder = build_encoder(model, channels=3, seed=0).to(DEVICE)
     known, scored = noise_set("fit", size.images), noise_set("score", size.scored)
     labels = torch.from_numpy(known.labels_N).to(DEVICE)
@@ -128,7 +128,7 @@ def evaluation(size: Size) -> dict[str, float]:
     found["embedding, float32, s"] = time.perf_counter() - start
     for name in ("mahalanobis", "knn"):
         start = time.perf_counter()
-        fitted = fit(ScorerSpec(name=name), train, labels, 10)  # type: ignore[arg-type]
+        fitted = fit(ScorerConfig(name=name), train, labels, 10)  # type: ignore[arg-type]
         scores = fitted.score(rows)
         wait()
         found[f"{name}, fit and score, s"] = time.perf_counter() - start

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rwood.config.run import ModelConfig
 from rwood.method.losses import reweightood_loss
 from rwood.model.encoder import build_encoder
-from rwood.spec.run import ModelSpec
 from rwood.training.arithmetic import Arithmetic, arithmetic_on
 from rwood.training.worker import best_device
 
@@ -47,7 +47,7 @@ class Step:
 
     def __init__(self, size: Size, precision: str, views: int | None = None) -> None:
         self.kind: Arithmetic = arithmetic_on(precision, DEVICE, 3)  # type: ignore[arg-type]
-        spec = ModelSpec(backbone="resnet18_32x32", width=size.width)
+        spec = ModelConfig(backbone="resnet18_32x32", width=size.width)
         self.encoder = build_encoder(spec, channels=3, seed=0).train()
         self.kind.place(self.encoder)
         self.sgd = torch.optim.SGD(

@@ -14,9 +14,9 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from rwood.cluster.ledger import LAG, Ledger
+from rwood.config.study import StudyConfig
 from rwood.results import EpochReport
-from rwood.spec.study import StudySpec
+from rwood.search.ledger import LAG, Ledger
 from tests.tiny import tiny
 
 EPOCHS = 20
@@ -24,7 +24,7 @@ TURNS = 25
 """Trials a worker, on average."""
 
 
-def play(study: StudySpec, lag: int, folder: Path, seed: int) -> tuple[float, float]:
+def play(study: StudyConfig, lag: int, folder: Path, seed: int) -> tuple[float, float]:
     """One search; the shares of the workers' time that are busy, and that count."""
     chance = random.Random(seed)
     assert study.search is not None

@@ -58,8 +58,8 @@ class Plain:
 
 def loop(study: Any, ledger: Any, proposals: Any, *_: Any) -> None:
     """Tune's part, played by a loop: open trials up to the limit, one epoch of a random one."""
-    from rwood.cluster.early_stopping import Halving
-    from rwood.cluster.relay import REPORT
+    from rwood.ray_backend.messages import REPORT
+    from rwood.search.early_stopping import Halving
 
     halving, order = Halving(ledger, print), random.Random(0)
     names: list[str] = []
@@ -109,8 +109,10 @@ def one(trials: int, asked: argparse.Namespace) -> None:
     from mlflow import MlflowClient
     from rich.console import Console
 
-    from rwood.cluster import journal, ledger, mirror, proposals, rungs, stages, tuner
     from rwood.progress import Lines
+    from rwood.search import journal, ledger, proposals, rungs, tuner
+    from rwood.study import mlflow_updates as mirror
+    from rwood.study import stages
     from rwood.tracking import sender
 
     clock = Clock()
@@ -119,7 +121,7 @@ def one(trials: int, asked: argparse.Namespace) -> None:
     clock.watch(journal.Journal, "add", "journal")
     clock.watch(ledger.Ledger, "_put", "ledger")
     clock.watch(rungs.Rung, "judge", "early stopping")
-    clock.watch(mirror.Mirror, "trial", "mirror")
+    clock.watch(mirror.MlflowUpdates, "trial", "mirror")
     clock.watch(Lines, "trial", "screen")
     clock.watch(sender.Sender, "send", "MLflow")
     for method in ("create_run", "log_batch", "log_inputs", "get_run", "update_run",
@@ -142,7 +144,7 @@ def one(trials: int, asked: argparse.Namespace) -> None:
             search__early_stopping={"grace_epochs": 1, "reduction": 3},
             cluster__max_concurrent=asked.concurrent,
         )
-        place = stages.Place(folder / "results", folder, None, asked.tracking_uri)
+        place = stages.Context(folder / "results", folder, None, asked.tracking_uri)
         quiet = Lines(study, Console(file=(folder / "screen").open("w")))
         with stages.open_study(study, place, quiet) as opened:
             opened._connect()
@@ -152,14 +154,14 @@ def one(trials: int, asked: argparse.Namespace) -> None:
             row = {"trials/s": trials / searched, "driver CPU, ms": 1000 * cpu / trials}
             row |= costs(clock, trials)
             sent, spent = clock.calls["MLflow"], clock.wall["MLflow"]
-            opened._mirror._tracker.flush(asked.drain)
+            opened._mlflow._tracker.flush(asked.drain)
             states = clock.calls["MLflow"]
             row["MLflow after the search, ms"] = clock.each("MLflow", sent, spent)
             row["MLflow CPU, ms"] = 1000 * clock.cpu["MLflow"] / states
             row["MLflow states/s"] = states / clock.wall["MLflow"]
             row["MLflow requests/s"] = clock.calls["requests"] / clock.wall["MLflow"]
             row["MLflow states in all"] = states
-            row["MLflow runs unsent"] = len(opened._mirror._tracker._changed)
+            row["MLflow runs unsent"] = len(opened._mlflow._tracker._changed)
             row[MEMORY] = psutil.Process().memory_info().rss / 2**20
             row |= restart(study, folder / "results" / study.name)
             print("ROW" + json.dumps(row), flush=True)
@@ -183,8 +185,8 @@ def costs(clock: Clock, trials: int) -> dict[str, float]:
 
 def restart(study: Any, folder: Path) -> dict[str, float]:
     """CPU milliseconds a trial of a restart, which reads everything back."""
-    from rwood.cluster.ledger import Ledger
-    from rwood.cluster.proposals import OPTUNA_FILE, Proposals
+    from rwood.search.ledger import Ledger
+    from rwood.search.proposals import OPTUNA_FILE, Proposals
 
     trials = study.search.trials
     began = time.thread_time()

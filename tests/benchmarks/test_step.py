@@ -9,9 +9,9 @@ import torch
 from pairs import compare
 from test_loss import NUMBERS, boolean_mask_loss
 
+from rwood.config.run import ModelConfig
 from rwood.method.losses import cider_loss, reweightood_loss, supcon_loss
 from rwood.model.encoder import build_encoder
-from rwood.spec.run import ModelSpec
 from rwood.training.arithmetic import Arithmetic, cpu_has_bfloat16
 
 VIEWS = 128
@@ -62,7 +62,7 @@ def test_step(precision):
     torch.set_num_threads(1)
     if precision == "bfloat16" and not cpu_has_bfloat16():
         print("\nno bfloat16 in this CPU: `auto` keeps float32, the row below is the slower side")
-    encoder = build_encoder(ModelSpec(backbone="resnet18_32x32"), channels=3, seed=0)
+    encoder = build_encoder(ModelConfig(backbone="resnet18_32x32"), channels=3, seed=0)
     half = precision == "bfloat16"
     reference = Side(encoder, Arithmetic("float32", CPU, False), boolean_mask_loss, foreach=True)
     ours = Side(
@@ -101,7 +101,7 @@ def test_step(precision):
 def test_ciders_step_beside_supcons():
     """The whole step of the training loop's losses on the same network and images."""
     torch.set_num_threads(1)
-    encoder = build_encoder(ModelSpec(backbone="resnet18_32x32", width=16), channels=3, seed=0)
+    encoder = build_encoder(ModelConfig(backbone="resnet18_32x32", width=16), channels=3, seed=0)
     start = torch.nn.functional.normalize(torch.randn(10, 128), dim=1)
     held = [start]
 

@@ -11,11 +11,11 @@ import time
 import pytest
 import torch
 
-from rwood.cluster.session import session
-from rwood.cluster.tuner import search
+from rwood.config.load import load_study
+from rwood.config.search import apply
+from rwood.ray_backend.session import session
+from rwood.search.tuner import search
 from rwood.selection import select_champion
-from rwood.spec.load import load_study
-from rwood.spec.search import apply
 from rwood.training.train import train
 from rwood.training.worker import LocalWorker
 

@@ -13,8 +13,8 @@ from sklearn.datasets import load_sample_images
 from torch import Tensor
 from torchvision import transforms
 
+from rwood.config.run import ViewsConfig
 from rwood.data.views import augment, draw_views
-from rwood.spec.run import ViewsSpec
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 IMAGES = 512
@@ -58,7 +58,7 @@ def test_two_views_of_a_batch() -> None:
 
     def ours() -> Tensor:
         drawn = draw_views(
-            ViewsSpec(), 2 * IMAGES, seed=0, epoch=0, step=next(steps), image_size=(32, 32)
+            ViewsConfig(), 2 * IMAGES, seed=0, epoch=0, step=next(steps), image_size=(32, 32)
         )
         return augment(doubled, drawn, mean=MEAN, std=STD, output_size=32)
 

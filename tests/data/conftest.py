@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rwood.spec.benchmark import BenchmarkSpec, FolderSet, IDSets
+from rwood.config.benchmark import BenchmarkConfig, FolderSet, IDSets
 
 Draw = Callable[[Path, int, int], None]
 
@@ -27,7 +27,7 @@ def draw() -> Draw:
 
 
 @pytest.fixture
-def animals(tmp_path: Path, draw: Draw) -> BenchmarkSpec:
+def animals(tmp_path: Path, draw: Draw) -> BenchmarkConfig:
     """Plain folders: two classes of 20x16 images, OOD images of other sizes."""
     for part, count in (("train", 12), ("val", 3), ("test", 4)):
         for name in ("cat", "dog"):
@@ -36,7 +36,7 @@ def animals(tmp_path: Path, draw: Draw) -> BenchmarkSpec:
     for name in ("near", "far", "seen"):
         for i in range(5):
             draw(tmp_path / "mine" / name / f"{name}{i}.jpg", 16 + 7 * i, 40 - 3 * i)
-    return BenchmarkSpec(
+    return BenchmarkConfig(
         name="animals",
         classes=2,
         image_size=16,

@@ -6,21 +6,21 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rwood.config.benchmark import DERIVED, BenchmarkConfig, DerivedKind, DerivedSet, ImageSetRef
+from rwood.config.load import load_benchmark
 from rwood.data import derived, image_sets
 from rwood.data.derived import DerivedImages
 from rwood.errors import DataError, SpecError
-from rwood.spec.benchmark import DERIVED, BenchmarkSpec, DerivedKind, DerivedSet, ImageSetRef
-from rwood.spec.load import load_benchmark
 from tests.conftest import STUDIES
 
 
-def with_derived(benchmark: BenchmarkSpec) -> BenchmarkSpec:
+def with_derived(benchmark: BenchmarkConfig) -> BenchmarkConfig:
     sets = {kind: DerivedSet(derived=kind) for kind in DERIVED}
     return benchmark.model_copy(update={"validation": sets})
 
 
 @pytest.fixture(scope="module")
-def digits() -> BenchmarkSpec:
+def digits() -> BenchmarkConfig:
     return with_derived(load_benchmark(STUDIES / "benchmarks" / "digits.yaml"))
 
 
@@ -99,7 +99,7 @@ def test_a_row_depends_on_its_own_number_only(
 
 
 def test_only_id_val_is_opened(
-    digits: BenchmarkSpec, tmp_path: Path, opened: list[ImageSetRef]
+    digits: BenchmarkConfig, tmp_path: Path, opened: list[ImageSetRef]
 ) -> None:
     found = {k: image_sets.open_set(r, digits, tmp_path) for k, r in digits.validation.items()}
     assert {ref for ref in opened if isinstance(ref, str)} == {"digits/val"}
@@ -110,13 +110,13 @@ def test_only_id_val_is_opened(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_derived_set_selects_and_never_tests(digits: BenchmarkSpec) -> None:
+def test_a_derived_set_selects_and_never_tests(digits: BenchmarkConfig) -> None:
     plain = digits.model_dump(mode="json")
     for part in ("near", "far", "shifted"):
         with pytest.raises(ValueError, match=rf"{part}.x: a derived set is made of id.val"):
-            BenchmarkSpec.model_validate_json(_json(plain | {part: {"x": {"derived": "blobs"}}}))
+            BenchmarkConfig.model_validate_json(_json(plain | {part: {"x": {"derived": "blobs"}}}))
     with pytest.raises(ValueError, match="id: a derived set shows no class"):
-        BenchmarkSpec.model_validate_json(
+        BenchmarkConfig.model_validate_json(
             _json(plain | {"id": plain["id"] | {"val": {"derived": "blobs"}}})
         )
 

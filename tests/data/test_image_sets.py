@@ -3,20 +3,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rwood.config.benchmark import BenchmarkConfig
+from rwood.config.load import load_benchmark
 from rwood.data import image_sets
-from rwood.spec.benchmark import BenchmarkSpec
-from rwood.spec.load import load_benchmark
 
 BENCHMARKS = Path(__file__).parents[2] / "studies" / "benchmarks"
 
 
 @pytest.fixture(scope="module")
-def digits() -> BenchmarkSpec:
+def digits() -> BenchmarkConfig:
     return load_benchmark(BENCHMARKS / "digits.yaml")
 
 
 @pytest.mark.parametrize("name", [n for n in image_sets.NAMED if n.startswith("digits/")])
-def test_embedded_set_is_what_its_row_says(name: str, digits: BenchmarkSpec) -> None:
+def test_embedded_set_is_what_its_row_says(name: str, digits: BenchmarkConfig) -> None:
     row = image_sets.NAMED[name]
     opened = image_sets.open_set(name, digits, Path("nowhere"))
     assert opened.images_NHWC.shape == (row.count, 8, 8, 1)
@@ -27,14 +27,14 @@ def test_embedded_set_is_what_its_row_says(name: str, digits: BenchmarkSpec) -> 
     assert opened.images_NHWC.std(axis=(1, 2, 3)).min() > 0, "a flat image"
 
 
-def test_embedded_set_is_read_once(digits: BenchmarkSpec) -> None:
+def test_embedded_set_is_read_once(digits: BenchmarkConfig) -> None:
     first = image_sets.open_set("digits/val", digits, Path("nowhere"))
     assert image_sets.open_set("digits/val", digits, Path("elsewhere")) is first
     with pytest.raises(ValueError, match="read-only"):
         first.images_NHWC[0] = 0
 
 
-def test_id_parts_are_disjoint_and_stratified(digits: BenchmarkSpec) -> None:
+def test_id_parts_are_disjoint_and_stratified(digits: BenchmarkConfig) -> None:
     opened = {
         part: image_sets.open_set(f"digits/{part}", digits, Path("nowhere"))
         for part in ("train", "val", "test")
@@ -47,13 +47,13 @@ def test_id_parts_are_disjoint_and_stratified(digits: BenchmarkSpec) -> None:
     assert len(set.union(*seen)) == sum(len(images) for images in seen)
 
 
-def test_pixel_statistics_of_the_benchmark_file(digits: BenchmarkSpec) -> None:
+def test_pixel_statistics_of_the_benchmark_file(digits: BenchmarkConfig) -> None:
     train = image_sets.open_set("digits/train", digits, Path("nowhere")).images_NHWC / 255
     assert train.mean() == pytest.approx(digits.mean[0], abs=0.01)
     assert train.std() == pytest.approx(digits.std[0], abs=0.01)
 
 
-def test_permuted_images_keep_their_pixels_each_in_an_own_order(digits: BenchmarkSpec) -> None:
+def test_permuted_images_keep_their_pixels_each_in_an_own_order(digits: BenchmarkConfig) -> None:
     test = image_sets.open_set("digits/test", digits, Path("nowhere")).images_NHWC
     permuted = image_sets.open_set("digits/permuted", digits, Path("nowhere")).images_NHWC
     flat, mixed = test.reshape(len(test), -1), permuted.reshape(len(test), -1)
@@ -64,10 +64,10 @@ def test_permuted_images_keep_their_pixels_each_in_an_own_order(digits: Benchmar
 
 
 def test_resize_and_channels_of_the_benchmark_apply_to_embedded_sets(
-    digits: BenchmarkSpec,
+    digits: BenchmarkConfig,
 ) -> None:
     plain = digits.model_dump()
     plain |= {"channels": 3, "image_size": 12, "resize": 16, "mean": (0.3,) * 3, "std": (0.4,) * 3}
-    opened = image_sets.open_set("digits/8", BenchmarkSpec(**plain), Path("nowhere"))
+    opened = image_sets.open_set("digits/8", BenchmarkConfig(**plain), Path("nowhere"))
     assert opened.images_NHWC.shape == (174, 12, 12, 3)
     assert np.array_equal(opened.images_NHWC[..., 0], opened.images_NHWC[..., 2])

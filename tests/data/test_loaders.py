@@ -4,44 +4,44 @@ import numpy as np
 import pytest
 import torch
 
+from rwood.config.benchmark import BenchmarkConfig
+from rwood.config.load import load_benchmark
+from rwood.config.run import ModelConfig, RunConfig, ViewsConfig
 from rwood.data import image_sets, loaders
 from rwood.data.image_sets import ImageSet
 from rwood.data.loaders import Batch, embedding_batches, training_batches
-from rwood.spec.benchmark import BenchmarkSpec
-from rwood.spec.load import load_benchmark
-from rwood.spec.run import ModelSpec, RunSpec, ViewsSpec
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def spec() -> BenchmarkSpec:
+def spec() -> BenchmarkConfig:
     return load_benchmark(Path(__file__).parents[2] / "studies" / "benchmarks" / "digits.yaml")
 
 
 @pytest.fixture(scope="module")
-def digits(spec: BenchmarkSpec) -> ImageSet:
+def digits(spec: BenchmarkConfig) -> ImageSet:
     return image_sets.open_set("digits/val", spec, Path("nowhere"))
 
 
-def run_spec(seed: int = 0, batch_size: int = 100) -> RunSpec:
-    return RunSpec(
-        model=ModelSpec(backbone="small_cnn"), epochs=2, seed=seed, batch_size=batch_size
+def run_spec(seed: int = 0, batch_size: int = 100) -> RunConfig:
+    return RunConfig(
+        model=ModelConfig(backbone="small_cnn"), epochs=2, seed=seed, batch_size=batch_size
     )
 
 
 def epoch_of(
-    digits: ImageSet, spec: BenchmarkSpec, run: RunSpec, epoch: int = 0, **workers: int
+    digits: ImageSet, spec: BenchmarkConfig, run: RunConfig, epoch: int = 0, **workers: int
 ) -> list[Batch]:
     share = {"rank": 0, "world_size": 1} | workers
     return list(training_batches(digits, run, spec, epoch=epoch, device=CPU, **share))
 
 
 def test_an_epoch_shows_every_image_once_in_two_views(
-    digits: ImageSet, spec: BenchmarkSpec
+    digits: ImageSet, spec: BenchmarkConfig
 ) -> None:
     still = run_spec().model_copy(
-        update={"views": ViewsSpec(crop_scale=(1.0, 1.0), crop_ratio=(1, 1), flip=0, jitter=0)}
+        update={"views": ViewsConfig(crop_scale=(1.0, 1.0), crop_ratio=(1, 1), flip=0, jitter=0)}
     )
     batches = epoch_of(digits, spec, still)
     assert [b.count for b in batches] == [100, 100, 53]
@@ -58,9 +58,9 @@ def test_an_epoch_shows_every_image_once_in_two_views(
     assert sorted(seen) == sorted(row.numpy().round(3).tobytes() for row in images)
 
 
-def test_labels_belong_to_their_images(digits: ImageSet, spec: BenchmarkSpec) -> None:
+def test_labels_belong_to_their_images(digits: ImageSet, spec: BenchmarkConfig) -> None:
     still = run_spec().model_copy(
-        update={"views": ViewsSpec(crop_scale=(1.0, 1.0), crop_ratio=(1, 1), flip=0, jitter=0)}
+        update={"views": ViewsConfig(crop_scale=(1.0, 1.0), crop_ratio=(1, 1), flip=0, jitter=0)}
     )
     images = torch.cat(list(embedding_batches(digits, spec, device=CPU, batch=64)))
     for batch in epoch_of(digits, spec, still):
@@ -70,7 +70,7 @@ def test_labels_belong_to_their_images(digits: ImageSet, spec: BenchmarkSpec) ->
 
 @pytest.mark.parametrize("world_size", [2, 3, 64])
 def test_the_union_over_workers_is_one_workers_batch(
-    digits: ImageSet, spec: BenchmarkSpec, world_size: int
+    digits: ImageSet, spec: BenchmarkConfig, world_size: int
 ) -> None:
     run = run_spec(batch_size=50)
     alone = epoch_of(digits, spec, run, epoch=1)
@@ -95,7 +95,9 @@ def test_the_union_over_workers_is_one_workers_batch(
             assert torch.equal(torch.cat(labels), whole.labels[rows])
 
 
-def test_order_and_views_are_keyed_by_seed_and_epoch(digits: ImageSet, spec: BenchmarkSpec) -> None:
+def test_order_and_views_are_keyed_by_seed_and_epoch(
+    digits: ImageSet, spec: BenchmarkConfig
+) -> None:
     first = epoch_of(digits, spec, run_spec())[0]
     torch.manual_seed(99)
     again = epoch_of(digits, spec, run_spec())[0]
@@ -114,7 +116,7 @@ def test_a_resident_set_is_put_on_the_device_once(digits: ImageSet) -> None:
     assert held.images_NCHW.dtype == torch.uint8
 
 
-def test_scored_images_come_in_order(digits: ImageSet, spec: BenchmarkSpec) -> None:
+def test_scored_images_come_in_order(digits: ImageSet, spec: BenchmarkConfig) -> None:
     batches = list(embedding_batches(digits, spec, device=CPU, batch=100))
     assert [len(b) for b in batches] == [100, 100, 53]
     expected = (digits.images_NHWC.transpose(0, 3, 1, 2) / 255 - 0.305) / 0.376

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rwood.config.benchmark import BenchmarkConfig, FolderSet, ListSet
 from rwood.data import decode, image_sets, openood, packs
 from rwood.data.decode import FileImages
 from rwood.errors import DataError
-from rwood.spec.benchmark import BenchmarkSpec, FolderSet, ListSet
 
 
 @pytest.fixture(autouse=True)
@@ -19,11 +19,11 @@ def forget() -> None:
     image_sets._from_files.cache_clear()
 
 
-def changed(benchmark: BenchmarkSpec, **changes: object) -> BenchmarkSpec:
-    return BenchmarkSpec(**(benchmark.model_dump() | changes))
+def changed(benchmark: BenchmarkConfig, **changes: object) -> BenchmarkConfig:
+    return BenchmarkConfig(**(benchmark.model_dump() | changes))
 
 
-def test_labels_count_for_id_sets_only(animals: BenchmarkSpec, tmp_path: Path) -> None:
+def test_labels_count_for_id_sets_only(animals: BenchmarkConfig, tmp_path: Path) -> None:
     train = image_sets.open_set(animals.id.train, animals, tmp_path)
     assert train.labels_N.tolist() == [0] * 12 + [1] * 12
     assert train.images_NHWC.shape == (24, 16, 16, 3)
@@ -36,7 +36,7 @@ def test_labels_count_for_id_sets_only(animals: BenchmarkSpec, tmp_path: Path) -
 
 
 def test_shifted_sets_carry_the_labels_of_the_train_folders(
-    animals: BenchmarkSpec, tmp_path: Path, draw
+    animals: BenchmarkConfig, tmp_path: Path, draw
 ) -> None:
     draw(tmp_path / "mine" / "fog" / "dog" / "a.png", 16, 16)
     fog = changed(animals, shifted={"fog": {"folder": "mine/fog"}})
@@ -45,7 +45,7 @@ def test_shifted_sets_carry_the_labels_of_the_train_folders(
 
 
 def test_a_set_is_packed_at_first_use_and_opened_once(
-    animals: BenchmarkSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    animals: BenchmarkConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = image_sets.open_set(animals.near["near"], animals, tmp_path)
     assert isinstance(first.images_NHWC, np.memmap)
@@ -56,7 +56,9 @@ def test_a_set_is_packed_at_first_use_and_opened_once(
     assert again.digest == first.digest
 
 
-def test_files_are_kept_where_the_pack_lacks_pixels(animals: BenchmarkSpec, tmp_path: Path) -> None:
+def test_files_are_kept_where_the_pack_lacks_pixels(
+    animals: BenchmarkConfig, tmp_path: Path
+) -> None:
     cut = image_sets.open_set(animals.id.train, animals, tmp_path)
     assert cut.files is not None
     assert cut.files.paths[0] == "cat/train0.png"
@@ -67,7 +69,7 @@ def test_files_are_kept_where_the_pack_lacks_pixels(animals: BenchmarkSpec, tmp_
 
 
 def test_a_set_too_large_for_a_pack_is_decoded_when_read(
-    animals: BenchmarkSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    animals: BenchmarkConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packed = image_sets.open_set(animals.id.train, animals, tmp_path)
     assert isinstance(packed.images_NHWC, np.memmap)
@@ -84,7 +86,7 @@ def test_a_set_too_large_for_a_pack_is_decoded_when_read(
     assert opened.files is not None
 
 
-def test_own_list_of_images(animals: BenchmarkSpec, tmp_path: Path) -> None:
+def test_own_list_of_images(animals: BenchmarkConfig, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("train/dog/train1.png 1\r\ntrain/cat/train0.png 0\r\n")
     ref = ListSet(list="mine.txt", images="mine")
     listed = changed(animals, id=animals.id.model_dump() | {"val": ref.model_dump()})
@@ -98,7 +100,7 @@ def test_own_list_of_images(animals: BenchmarkSpec, tmp_path: Path) -> None:
         image_sets.open_set(ref, animals, tmp_path)
 
 
-def test_absolute_folders_and_wrong_class_counts(animals: BenchmarkSpec, tmp_path: Path) -> None:
+def test_absolute_folders_and_wrong_class_counts(animals: BenchmarkConfig, tmp_path: Path) -> None:
     ref = FolderSet(folder=str(tmp_path / "mine" / "near"))
     spec = changed(animals, near={"near": ref.model_dump()})
     assert len(image_sets.open_set(ref, spec, tmp_path / "elsewhere").labels_N) == 5
@@ -108,7 +110,7 @@ def test_absolute_folders_and_wrong_class_counts(animals: BenchmarkSpec, tmp_pat
 
 
 def test_named_list_without_images_says_what_to_fetch(
-    animals: BenchmarkSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    animals: BenchmarkConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = "cifar10/val_tin"
     line = "tin/val/images/val_2.JPEG -1"
@@ -122,7 +124,7 @@ def test_named_list_without_images_says_what_to_fetch(
 
 def test_imagenet_c_is_not_resized() -> None:
     plain = {"image_size": 224, "resize": 256, "channels": 3}
-    spec = BenchmarkSpec(
+    spec = BenchmarkConfig(
         name="x",
         classes=2,
         mean=(0.5,) * 3,

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from rwood.config.load import load_benchmark
 from rwood.data import image_sets, openood
 from rwood.data.known import check_known
 from rwood.errors import DataError
-from rwood.spec.load import load_benchmark
 
 TESTS = Path(__file__).parents[1]
 GOLDEN = json.loads((TESTS / "golden.json").read_text())["imglists"]

@@ -7,17 +7,17 @@ import torch
 import torchvision.transforms.functional as TF
 from PIL import Image
 
+from rwood.config.benchmark import BenchmarkConfig
+from rwood.config.run import ModelConfig, RunConfig, ViewsConfig
 from rwood.data import image_sets, streaming, views
 from rwood.data.crops import CROP_DRAWS, crop_boxes
 from rwood.data.loaders import Batch, embedding_batches, training_batches
 from rwood.data.shares import shares
 from rwood.errors import DataError
-from rwood.spec.benchmark import BenchmarkSpec
-from rwood.spec.run import ModelSpec, RunSpec, ViewsSpec
 
 CPU = torch.device("cpu")
-RUN = RunSpec(model=ModelSpec(backbone="resnet18_224x224"), epochs=2, seed=4, batch_size=10)
-STILL = RUN.model_copy(update={"views": ViewsSpec(jitter=0.0, grayscale=0.0)})
+RUN = RunConfig(model=ModelConfig(backbone="resnet18_224x224"), epochs=2, seed=4, batch_size=10)
+STILL = RUN.model_copy(update={"views": ViewsConfig(jitter=0.0, grayscale=0.0)})
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def forget() -> None:
 
 
 def epoch_of(
-    spec: BenchmarkSpec, root: Path, run: RunSpec = RUN, epoch: int = 0, **workers: int
+    spec: BenchmarkConfig, root: Path, run: RunConfig = RUN, epoch: int = 0, **workers: int
 ) -> list[Batch]:
     opened = image_sets.open_set(spec.id.train, spec, root)
     assert opened.files is not None
@@ -36,7 +36,7 @@ def epoch_of(
 
 
 def test_crops_are_torchvisions_on_the_original_image(
-    animals: BenchmarkSpec, tmp_path: Path
+    animals: BenchmarkConfig, tmp_path: Path
 ) -> None:
     opened = image_sets.open_set(animals.id.train, animals, tmp_path)
     files = opened.files
@@ -63,7 +63,7 @@ def streaming_plan(total: int):
 
 @pytest.mark.parametrize("world_size", [2, 3, 12])
 def test_the_union_over_workers_is_one_workers_batch(
-    animals: BenchmarkSpec, tmp_path: Path, world_size: int
+    animals: BenchmarkConfig, tmp_path: Path, world_size: int
 ) -> None:
     alone = epoch_of(animals, tmp_path, epoch=1)
     parts_of = [
@@ -82,7 +82,7 @@ def test_the_union_over_workers_is_one_workers_batch(
 
 
 def test_numbers_do_not_depend_on_threads_or_on_memory(
-    animals: BenchmarkSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    animals: BenchmarkConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = epoch_of(animals, tmp_path)
     threads = torch.get_num_threads()
@@ -97,7 +97,7 @@ def test_numbers_do_not_depend_on_threads_or_on_memory(
 
 
 def test_images_of_the_inputs_size_give_the_same_views_from_files_and_from_memory(
-    animals: BenchmarkSpec, tmp_path: Path
+    animals: BenchmarkConfig, tmp_path: Path
 ) -> None:
     """Up to Pillow's rounding of crops to 8 bits: one level of 255."""
     for path in (tmp_path / "mine" / "train").rglob("*.png"):
@@ -113,7 +113,7 @@ def test_images_of_the_inputs_size_give_the_same_views_from_files_and_from_memor
         assert (batch.images - images).abs().max() < 1.01 / 255 / 0.25
 
 
-def test_a_damaged_file_ends_the_epoch_by_name(animals: BenchmarkSpec, tmp_path: Path) -> None:
+def test_a_damaged_file_ends_the_epoch_by_name(animals: BenchmarkConfig, tmp_path: Path) -> None:
     image_sets.open_set(animals.id.train, animals, tmp_path)
     path = tmp_path / "mine" / "train" / "dog" / "train3.png"
     path.write_bytes(path.read_bytes()[:60])
@@ -121,7 +121,9 @@ def test_a_damaged_file_ends_the_epoch_by_name(animals: BenchmarkSpec, tmp_path:
         epoch_of(animals, tmp_path)
 
 
-def test_a_loop_that_stops_early_leaves_no_threads(animals: BenchmarkSpec, tmp_path: Path) -> None:
+def test_a_loop_that_stops_early_leaves_no_threads(
+    animals: BenchmarkConfig, tmp_path: Path
+) -> None:
     import threading
 
     before = threading.active_count()
@@ -138,9 +140,9 @@ def test_imagenet_path_on_images_of_many_sizes(tmp_path: Path, draw, animals) ->
         draw(tmp_path / "large" / f"n{i % 2}" / f"{i:03d}.jpeg", *size)
     plain = animals.model_dump() | {"image_size": 224, "resize": 256}
     plain["id"] = plain["id"] | {"train": {"folder": "large"}}
-    spec = BenchmarkSpec(**plain)
+    spec = BenchmarkConfig(**plain)
     run = RUN.model_copy(
-        update={"batch_size": 80, "views": ViewsSpec(crop_scale=(0.4, 1.0), jitter=0)}
+        update={"batch_size": 80, "views": ViewsConfig(crop_scale=(0.4, 1.0), jitter=0)}
     )
     batches = epoch_of(spec, tmp_path, run)
     assert [b.count for b in batches] == [80, 80, 40]

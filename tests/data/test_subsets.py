@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rwood.config.benchmark import BenchmarkConfig, FolderSet, ListSet, SubsetSet, whole_set
+from rwood.config.load import load_benchmark
 from rwood.data import decode, image_sets, listing, processes
 from rwood.data.known import check_known
 from rwood.data.verify import verify
 from rwood.errors import DataError, SpecError
-from rwood.spec.benchmark import BenchmarkSpec, FolderSet, ListSet, SubsetSet, whole_set
-from rwood.spec.load import load_benchmark
 from tests.conftest import STUDIES
 
 
@@ -18,9 +18,9 @@ def subset(of: object, images: int) -> SubsetSet:
     return SubsetSet.model_validate({"of": of, "images": images})
 
 
-def with_train(benchmark: BenchmarkSpec, train: object, **changes: object) -> BenchmarkSpec:
+def with_train(benchmark: BenchmarkConfig, train: object, **changes: object) -> BenchmarkConfig:
     parts = benchmark.id.model_dump() | {"train": train}
-    return BenchmarkSpec(**(benchmark.model_dump() | {"id": parts} | changes))
+    return BenchmarkConfig(**(benchmark.model_dump() | {"id": parts} | changes))
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 20, 23, 100, 160])
@@ -47,15 +47,15 @@ def test_an_ood_set_is_drawn_from_end_to_end() -> None:
     assert rows.tolist() == listing.even_rows(np.full(1000, -1), 100, "x").tolist()
 
 
-def test_more_images_than_there_are(animals: BenchmarkSpec, tmp_path: Path) -> None:
+def test_more_images_than_there_are(animals: BenchmarkConfig, tmp_path: Path) -> None:
     ref = subset({"folder": "mine/near"}, 6)
-    spec = BenchmarkSpec(**(animals.model_dump() | {"near": {"near": ref.model_dump()}}))
+    spec = BenchmarkConfig(**(animals.model_dump() | {"near": {"near": ref.model_dump()}}))
     with pytest.raises(DataError, match="mine/near has 5 images, a subset of 6 was asked for"):
         image_sets.open_set(ref, spec, tmp_path)
 
 
 def test_only_the_drawn_files_are_decoded(
-    animals: BenchmarkSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    animals: BenchmarkConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = with_train(animals, {"of": {"folder": "mine/train"}, "images": 6})
     files = image_sets.files_of(spec.id.train, spec, tmp_path)
@@ -77,7 +77,7 @@ def test_only_the_drawn_files_are_decoded(
 
 
 def test_other_folders_take_their_labels_from_the_whole_train_folder(
-    animals: BenchmarkSpec, tmp_path: Path, draw
+    animals: BenchmarkConfig, tmp_path: Path, draw
 ) -> None:
     draw(tmp_path / "mine" / "fog" / "dog" / "a.png", 16, 16)
     spec = with_train(
@@ -88,7 +88,7 @@ def test_other_folders_take_their_labels_from_the_whole_train_folder(
     assert image_sets.open_set(spec.shifted["fog"], spec, tmp_path).labels_N.tolist() == [1]
 
 
-def test_a_subset_of_an_own_list(animals: BenchmarkSpec, tmp_path: Path) -> None:
+def test_a_subset_of_an_own_list(animals: BenchmarkConfig, tmp_path: Path) -> None:
     names = [
         f"train/{name}/train{i}.png {k}" for k, name in enumerate(("cat", "dog")) for i in range(12)
     ]
@@ -117,7 +117,7 @@ def test_a_subset_of_an_embedded_set() -> None:
         check_known(with_train(digits, {"of": "digits/trein", "images": 70}))
 
 
-def test_verify_reads_subsets(animals: BenchmarkSpec, tmp_path: Path) -> None:
+def test_verify_reads_subsets(animals: BenchmarkConfig, tmp_path: Path) -> None:
     spec = with_train(animals, {"of": {"folder": "mine/train"}, "images": 6})
     found = verify(spec, tmp_path)
     assert found.sound

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from rwood.config.benchmark import BenchmarkConfig
+from rwood.config.load import load_benchmark
 from rwood.data import image_sets, packs, sources
 from rwood.data.inventory import inventory
 from rwood.data.verify import Duplicate, verify
-from rwood.spec.benchmark import BenchmarkSpec
-from rwood.spec.load import load_benchmark
 
 BENCHMARKS = Path(__file__).parents[2] / "studies" / "benchmarks"
 
@@ -21,7 +21,7 @@ def forget() -> None:
     image_sets._from_files.cache_clear()
 
 
-def test_a_sound_benchmark(animals: BenchmarkSpec, tmp_path: Path) -> None:
+def test_a_sound_benchmark(animals: BenchmarkConfig, tmp_path: Path) -> None:
     seen = []
     found = verify(animals, tmp_path, progress=lambda *p: seen.append(p))
     assert found.sound
@@ -37,7 +37,7 @@ def test_a_sound_benchmark(animals: BenchmarkSpec, tmp_path: Path) -> None:
     assert ("id.train", 24, 24) in seen
 
 
-def test_every_broken_file_is_named(animals: BenchmarkSpec, tmp_path: Path) -> None:
+def test_every_broken_file_is_named(animals: BenchmarkConfig, tmp_path: Path) -> None:
     near = tmp_path / "mine" / "near"
     (near / "near1.jpg").write_bytes((near / "near1.jpg").read_bytes()[:300])
     (near / "near3.jpg").write_text("no image")
@@ -53,7 +53,7 @@ def test_every_broken_file_is_named(animals: BenchmarkSpec, tmp_path: Path) -> N
 
 
 def test_train_images_among_the_test_images_are_reported(
-    animals: BenchmarkSpec, tmp_path: Path
+    animals: BenchmarkConfig, tmp_path: Path
 ) -> None:
     mine = tmp_path / "mine"
     shutil.copy(mine / "train" / "dog" / "train2.png", mine / "test" / "dog" / "copy.png")
@@ -70,7 +70,7 @@ def test_train_images_among_the_test_images_are_reported(
 
 
 def test_a_pack_that_no_longer_shows_its_files_is_reported(
-    animals: BenchmarkSpec, tmp_path: Path
+    animals: BenchmarkConfig, tmp_path: Path
 ) -> None:
     opened = image_sets.open_set(animals.near["near"], animals, tmp_path)
     path = tmp_path / "mine" / "near" / "near0.jpg"
@@ -124,7 +124,7 @@ def test_real_images_from_archive_to_pack(shared_data: Path, tmp_path: Path) -> 
     plain["id"] = dict.fromkeys(("train", "val", "test"), "cifar10-jpeg/val_cifar10")
     plain["near"] = plain["validation"]
     plain["far"] = {"texture": "cifar10-jpeg/test_texture"}
-    benchmark = BenchmarkSpec(**plain)
+    benchmark = BenchmarkConfig(**plain)
     found = verify(benchmark, root, workers=2)
     assert found.sound, [r.problems for r in found.sets]
     assert {d.key for d in found.duplicates} == {"id.val", "id.test"}

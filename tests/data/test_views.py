@@ -12,10 +12,10 @@ from sklearn.datasets import load_sample_images
 from torch import Tensor
 from torchvision import transforms
 
+from rwood.config.run import ViewsConfig
 from rwood.data import views
 from rwood.data.jitter import OPERATIONS, shift_hue
 from rwood.data.views import ViewParameters, augment, draw_views
-from rwood.spec.run import ViewsSpec
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 PLAIN, UNIT = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
@@ -90,7 +90,7 @@ def identity(count: int, size: int) -> ViewParameters:
 
 def test_every_view_equals_torchvisions_float_path() -> None:
     images = pictures(400)
-    p = draw_views(ViewsSpec(), 400, seed=1, epoch=2, step=3, image_size=(32, 32))
+    p = draw_views(ViewsConfig(), 400, seed=1, epoch=2, step=3, image_size=(32, 32))
     ours = augment(images, p, mean=PLAIN, std=UNIT, output_size=32)
     for i in range(400):
         theirs = torchvision_view(images[i], p.rows(slice(i, i + 1)), 32)
@@ -103,7 +103,7 @@ def test_views_stay_within_rounding_of_the_pil_path() -> None:
     Measured on CIFAR-10: 1.0 level in the mean, 6.5 at 99.9 %; these cuttings are more colourful.
     """
     images = photographs(400)
-    p = draw_views(ViewsSpec(), 400, seed=1, epoch=2, step=4, image_size=(32, 32))
+    p = draw_views(ViewsConfig(), 400, seed=1, epoch=2, step=4, image_size=(32, 32))
     ours = augment(images, p, mean=PLAIN, std=UNIT, output_size=32)
     theirs = torch.stack([pil_view(images[i], p.rows(slice(i, i + 1)), 32) for i in range(400)])
     levels = (ours - theirs).abs() * 255
@@ -112,7 +112,7 @@ def test_views_stay_within_rounding_of_the_pil_path() -> None:
 
 
 def test_crop_and_flip_stay_within_one_level_of_the_pil_path() -> None:
-    spec = ViewsSpec(jitter=0.0, grayscale=0.0)
+    spec = ViewsConfig(jitter=0.0, grayscale=0.0)
     images = photographs(300)
     p = draw_views(spec, 300, seed=1, epoch=2, step=5, image_size=(32, 32))
     ours = augment(images, p, mean=PLAIN, std=UNIT, output_size=32)
@@ -126,7 +126,7 @@ def test_crop_and_flip_stay_within_one_level_of_the_pil_path() -> None:
 def test_crop_of_any_source_size_is_antialiased(height: int, width: int) -> None:
     rng = np.random.default_rng(3)
     images = torch.from_numpy(rng.integers(0, 256, (60, 3, height, width), dtype=np.uint8))
-    spec = ViewsSpec(jitter=0.0, grayscale=0.0)
+    spec = ViewsConfig(jitter=0.0, grayscale=0.0)
     p = draw_views(spec, 60, seed=0, epoch=0, step=0, image_size=(height, width))
     ours = augment(images, p, mean=PLAIN, std=UNIT, output_size=32)
     for i in range(60):
@@ -173,7 +173,7 @@ def test_hue_on_all_corner_colours_at_every_shift() -> None:
 
 def test_rows_may_be_sliced_in_any_way() -> None:
     images = pictures(300, size=16)
-    p = draw_views(ViewsSpec(), 300, seed=3, epoch=0, step=0, image_size=(16, 16))
+    p = draw_views(ViewsConfig(), 300, seed=3, epoch=0, step=0, image_size=(16, 16))
     whole = augment(images, p, mean=MEAN, std=STD, output_size=16)
     index = torch.tensor([7, 3, 250, 299, 0])
     some = augment(images[index], p.rows(index), mean=MEAN, std=STD, output_size=16)
@@ -188,7 +188,7 @@ def test_rows_may_be_sliced_in_any_way() -> None:
 def test_source_images_are_left_alone() -> None:
     images = pictures(4)
     before = images.clone()
-    p = draw_views(ViewsSpec(), 4, seed=3, epoch=0, step=0, image_size=(32, 32))
+    p = draw_views(ViewsConfig(), 4, seed=3, epoch=0, step=0, image_size=(32, 32))
     augment(images, p, mean=MEAN, std=STD, output_size=32)
     assert torch.equal(images, before)
 
@@ -196,7 +196,7 @@ def test_source_images_are_left_alone() -> None:
 def test_draws_are_keyed_by_seed_epoch_and_step() -> None:
     def boxes(**changed: int) -> Tensor:
         key = {"seed": 1, "epoch": 2, "step": 3} | changed
-        return draw_views(ViewsSpec(), 50, image_size=(32, 32), **key).box_N4
+        return draw_views(ViewsConfig(), 50, image_size=(32, 32), **key).box_N4
 
     torch.manual_seed(0)
     first = boxes()
@@ -208,7 +208,7 @@ def test_draws_are_keyed_by_seed_epoch_and_step() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (40, 300)])
 def test_crops_follow_torchvisions_law(height: int, width: int) -> None:
-    spec = ViewsSpec()
+    spec = ViewsConfig()
     p = draw_views(spec, 20_000, seed=0, epoch=0, step=0, image_size=(height, width))
     box = p.box_N4
     assert (box[:, :2] >= 0).all()
@@ -236,7 +236,7 @@ def kolmogorov_smirnov(a: Tensor, b: Tensor) -> float:
 
 
 def test_a_crop_that_never_fits_becomes_the_central_one() -> None:
-    spec = ViewsSpec(crop_scale=(0.9, 1.0), crop_ratio=(0.75, 4 / 3))
+    spec = ViewsConfig(crop_scale=(0.9, 1.0), crop_ratio=(0.75, 4 / 3))
     tall = draw_views(spec, 5, seed=0, epoch=0, step=0, image_size=(100, 10)).box_N4
     assert tall.tolist() == [[43, 0, 13, 10]] * 5
     wide = draw_views(spec, 5, seed=0, epoch=0, step=0, image_size=(10, 100)).box_N4
@@ -245,7 +245,7 @@ def test_a_crop_that_never_fits_becomes_the_central_one() -> None:
 
 def test_probabilities_factors_and_orders() -> None:
     n = 40_000
-    p = draw_views(ViewsSpec(), n, seed=0, epoch=0, step=0, image_size=(32, 32))
+    p = draw_views(ViewsConfig(), n, seed=0, epoch=0, step=0, image_size=(32, 32))
     assert p.flip_N.float().mean() == pytest.approx(0.5, abs=0.01)
     assert p.grey_N.float().mean() == pytest.approx(0.2, abs=0.01)
     jittered = (p.factors_NA[:, 3] != 0) | (p.factors_NA[:, 0] != 1)
@@ -262,16 +262,16 @@ def test_probabilities_factors_and_orders() -> None:
 
 
 def test_impossible_operations_are_not_carried_along() -> None:
-    spec = ViewsSpec(hue=0.0, saturation=0.0, grayscale=0.0)
+    spec = ViewsConfig(hue=0.0, saturation=0.0, grayscale=0.0)
     p = draw_views(spec, 10, seed=0, epoch=0, step=0, image_size=(8, 8))
     assert p.operations == ("brightness", "contrast")
     assert not p.greyable
-    p = draw_views(ViewsSpec(jitter=0.0), 10, seed=0, epoch=0, step=0, image_size=(8, 8))
+    p = draw_views(ViewsConfig(jitter=0.0), 10, seed=0, epoch=0, step=0, image_size=(8, 8))
     assert p.operations == ()
 
 
 def test_only_hue_may_be_jittered() -> None:
-    spec = ViewsSpec(brightness=0.0, contrast=0.0, saturation=0.0, grayscale=0.0)
+    spec = ViewsConfig(brightness=0.0, contrast=0.0, saturation=0.0, grayscale=0.0)
     images = pictures(20)
     p = draw_views(spec, 20, seed=0, epoch=0, step=0, image_size=(32, 32))
     ours = augment(images, p, mean=PLAIN, std=UNIT, output_size=32)
@@ -282,7 +282,7 @@ def test_only_hue_may_be_jittered() -> None:
 
 def test_grey_images_have_one_channel_throughout() -> None:
     images = pictures(20)[:, :1]
-    p = draw_views(ViewsSpec(), 20, seed=0, epoch=0, step=0, image_size=(32, 32), channels=1)
+    p = draw_views(ViewsConfig(), 20, seed=0, epoch=0, step=0, image_size=(32, 32), channels=1)
     assert p.operations == ("brightness", "contrast")
     assert not p.grey_N.any()
     ours = augment(images, p, mean=(0.3,), std=(0.4,), output_size=32)
@@ -294,7 +294,7 @@ def test_grey_images_have_one_channel_throughout() -> None:
 def test_augmentation_is_one_graph_for_a_compiler() -> None:
     """No value of a tensor is looked at, so a GPU is never waited for."""
     images = pictures(40, size=8)
-    p = draw_views(ViewsSpec(), 40, seed=1, epoch=2, step=3, image_size=(8, 8))
+    p = draw_views(ViewsConfig(), 40, seed=1, epoch=2, step=3, image_size=(8, 8))
     compiled = torch.compile(augment, backend="eager", fullgraph=True, dynamic=False)
     ours = compiled(images, p, mean=MEAN, std=STD, output_size=8)
     plain = augment(images, p, mean=MEAN, std=STD, output_size=8)
@@ -305,7 +305,7 @@ def test_augmentation_is_one_graph_for_a_compiler() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_views_on_a_gpu_equal_those_on_a_cpu() -> None:
     images = pictures(512)
-    p = draw_views(ViewsSpec(), 512, seed=1, epoch=2, step=3, image_size=(32, 32))
+    p = draw_views(ViewsConfig(), 512, seed=1, epoch=2, step=3, image_size=(32, 32))
     on_cpu = augment(images, p, mean=MEAN, std=STD, output_size=32)
     on_gpu = augment(images.cuda(), p.to("cuda"), mean=MEAN, std=STD, output_size=32)
     assert (on_gpu.cpu() - on_cpu).abs().max() < 5e-5

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from rwood.config.benchmark import BenchmarkConfig
+from rwood.config.run import RunConfig
+from rwood.config.search import apply
 from rwood.data import digits
 from rwood.detector import Detector, build_detector
 from rwood.evaluation.benchmark import run_benchmark
 from rwood.model.encoder import Encoder
-from rwood.spec.benchmark import BenchmarkSpec
-from rwood.spec.run import RunSpec
-from rwood.spec.search import apply
 from rwood.training.train import ENCODER_FILE, train
 from rwood.training.worker import LocalWorker
 from tests.tiny import tiny
@@ -32,8 +32,8 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Trained:
-    run: RunSpec
-    benchmark: BenchmarkSpec
+    run: RunConfig
+    benchmark: BenchmarkConfig
     encoder: Encoder
     weights: Path
     root: Path

@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from rwood.config.benchmark import CLASSIFIER_SCORERS, FolderSet, ImageSetRef, ScorerName
 from rwood.data import image_sets, transform
 from rwood.data.transform import Transform
 from rwood.detector import (
@@ -28,7 +29,6 @@ from rwood.detector import (
 from rwood.errors import DataError
 from rwood.evaluation.benchmark import run_benchmark
 from rwood.evaluation.fitted import STATES
-from rwood.spec.benchmark import CLASSIFIER_SCORERS, FolderSet, ImageSetRef, ScorerName
 from tests.detector.conftest import PARTS, Trained
 
 Raw = Callable[[str], np.ndarray]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rwood.spec.benchmark import BenchmarkSpec
+from rwood.config.benchmark import BenchmarkConfig
 
 BENCHMARK = """
 name: shapes
@@ -59,7 +59,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def shapes_spec(shapes: Path) -> BenchmarkSpec:
-    from rwood.spec.load import load_benchmark
+def shapes_spec(shapes: Path) -> BenchmarkConfig:
+    from rwood.config.load import load_benchmark
 
     return load_benchmark(shapes / "shapes.yaml")

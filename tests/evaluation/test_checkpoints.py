@@ -14,6 +14,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from rwood.cli import app
+from rwood.config.benchmark import BenchmarkConfig, ScorerConfig
 from rwood.data.image_sets import open_set
 from rwood.errors import DataError
 from rwood.evaluation.checkpoints import (
@@ -23,10 +24,9 @@ from rwood.evaluation.checkpoints import (
 )
 from rwood.evaluation.embed import embed
 from rwood.results import RunResult
-from rwood.spec.benchmark import BenchmarkSpec, ScorerSpec
 
 CPU = torch.device("cpu")
-SCORERS = (ScorerSpec(), ScorerSpec(name="knn", k=5))
+SCORERS = (ScorerConfig(), ScorerConfig(name="knn", k=5))
 BN = ("weight", "bias", "running_mean", "running_var")
 
 
@@ -88,7 +88,7 @@ def best(tmp_path: Path) -> Path:
     return path
 
 
-def score(paths: list[Path], spec: BenchmarkSpec, root: Path) -> list[RunResult]:
+def score(paths: list[Path], spec: BenchmarkConfig, root: Path) -> list[RunResult]:
     return evaluate_checkpoints(paths, spec, SCORERS, data_root=root, device=CPU, fsood=True)
 
 
@@ -101,7 +101,7 @@ def test_the_hand_written_checkpoint_has_the_published_keys() -> None:
 
 
 def test_evaluated_exported_and_evaluated_again(
-    best: Path, tmp_path: Path, shapes: Path, shapes_spec: BenchmarkSpec
+    best: Path, tmp_path: Path, shapes: Path, shapes_spec: BenchmarkConfig
 ) -> None:
     first = score([best], shapes_spec, shapes)[0]
     assert set(first.tables) == {
@@ -119,7 +119,7 @@ def test_evaluated_exported_and_evaluated_again(
 
 
 def test_a_data_parallel_prefix_changes_nothing(
-    best: Path, tmp_path: Path, shapes: Path, shapes_spec: BenchmarkSpec
+    best: Path, tmp_path: Path, shapes: Path, shapes_spec: BenchmarkConfig
 ) -> None:
     torch.save(openood_state(1, prefix="module."), tmp_path / "ddp.ckpt")
     plain, prefixed = score([best, tmp_path / "ddp.ckpt"], shapes_spec, shapes)
@@ -137,7 +137,7 @@ def test_several_runs_give_mean_and_population_std(tmp_path: Path, shapes: Path)
              "--data-root", str(shapes), "--csv", str(tmp_path / "tables")]  # fmt: skip
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
-    from rwood.spec.load import load_benchmark
+    from rwood.config.load import load_benchmark
 
     runs = score(paths, load_benchmark(shapes / "shapes.yaml"), shapes)
     with (tmp_path / "tables" / "ood_mahalanobis.csv").open() as file:
@@ -175,7 +175,7 @@ def test_what_does_not_fit_names_the_first_key_and_shape(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_a_classifier_of_openood_is_scored_by_its_logits(
-    tmp_path: Path, shapes: Path, shapes_spec: BenchmarkSpec, prefix: str
+    tmp_path: Path, shapes: Path, shapes_spec: BenchmarkConfig, prefix: str
 ) -> None:
     path = tmp_path / "best.ckpt"
     state = classifier_state(1)
@@ -200,12 +200,12 @@ def test_a_classifier_of_openood_is_scored_by_its_logits(
 
 
 def test_scorers_that_a_checkpoint_cannot_have_are_refused(
-    best: Path, tmp_path: Path, shapes: Path, shapes_spec: BenchmarkSpec
+    best: Path, tmp_path: Path, shapes: Path, shapes_spec: BenchmarkConfig
 ) -> None:
     def sentence(path: Path) -> str:
         with pytest.raises(DataError) as caught:
             evaluate_checkpoints(
-                [path], shapes_spec, [ScorerSpec(name="msp")], data_root=shapes, device=CPU
+                [path], shapes_spec, [ScorerConfig(name="msp")], data_root=shapes, device=CPU
             )
         return str(caught.value)
 
@@ -215,8 +215,8 @@ def test_scorers_that_a_checkpoint_cannot_have_are_refused(
 
 
 def test_a_checkpoint_for_colour_refuses_grey_images(
-    best: Path, shapes: Path, shapes_spec: BenchmarkSpec
+    best: Path, shapes: Path, shapes_spec: BenchmarkConfig
 ) -> None:
     plain = shapes_spec.model_dump() | {"channels": 1, "mean": (0.5,), "std": (0.25,)}
     with pytest.raises(DataError, match="takes images of 3 channels, benchmark shapes has 1"):
-        score([best], BenchmarkSpec(**plain), shapes)
+        score([best], BenchmarkConfig(**plain), shapes)

@@ -9,29 +9,29 @@ import torch
 from pydantic import ValidationError
 from sklearn import metrics as sk
 
+from rwood.config.benchmark import BenchmarkConfig, ImageSetRef, ScorerConfig
+from rwood.config.load import load_benchmark
+from rwood.config.run import ModelConfig
 from rwood.evaluation import validation
 from rwood.evaluation.benchmark import run_benchmark
 from rwood.evaluation.choice import Seen, choose
 from rwood.evaluation.embed import Embedded, embed
 from rwood.evaluation.validation import open_validation, settle, validate
 from rwood.model.encoder import Encoder, build_encoder
-from rwood.spec.benchmark import BenchmarkSpec, ImageSetRef, ScorerSpec
-from rwood.spec.load import load_benchmark
-from rwood.spec.run import ModelSpec
 from tests.conftest import STUDIES
 
 CPU = torch.device("cpu")
-KNN = ScorerSpec(name="knn", k=(1, 5, 60))
+KNN = ScorerConfig(name="knn", k=(1, 5, 60))
 
 
 @pytest.fixture(scope="module")
-def digits() -> BenchmarkSpec:
+def digits() -> BenchmarkConfig:
     return load_benchmark(STUDIES / "benchmarks" / "digits.yaml")
 
 
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
-    return build_encoder(ModelSpec(backbone="small_cnn", width=8), channels=1, seed=1)
+    return build_encoder(ModelConfig(backbone="small_cnn", width=8), channels=1, seed=1)
 
 
 def clusters(seed: int = 0) -> Seen:
@@ -71,23 +71,23 @@ def test_the_best_mean_over_validation_sets_is_chosen() -> None:
     assert torch.equal(fitted.score(seen.val), choose(settled, seen)[1].score(seen.val))
     upside_down = KNN.model_copy(update={"select_by": "fpr95"})
     assert choose(upside_down, seen)[0].k != 1  # FPR@95 is minimised
-    same = ScorerSpec(name="knn", k=(7, 7))
+    same = ScorerConfig(name="knn", k=(7, 7))
     assert choose(same, seen)[0].k == 7
 
 
 def test_only_the_scorers_own_setting_is_tried() -> None:
-    spec = ScorerSpec(name="mahalanobis", k=(1, 2, 3), shrinkage=(0.0, 0.1))
+    spec = ScorerConfig(name="mahalanobis", k=(1, 2, 3), shrinkage=(0.0, 0.1))
     assert [(c.k, c.shrinkage) for c in spec.candidates()] == [(1, 0.0), (1, 0.1)]
     assert len(spec.model_copy(update={"name": "knn"}).candidates()) == 3
     assert len(spec.model_copy(update={"name": "cosine"}).candidates()) == 1
     with pytest.raises(ValidationError, match="at least 1 item"):
-        ScorerSpec(name="knn", k=())
+        ScorerConfig(name="knn", k=())
     with pytest.raises(ValidationError, match="less than or equal to 1"):
-        ScorerSpec(shrinkage=1.5)
+        ScorerConfig(shrinkage=1.5)
 
 
 def test_each_set_is_embedded_once_for_all_settings(
-    digits: BenchmarkSpec, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    digits: BenchmarkConfig, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passes: list[str] = []
 
@@ -108,9 +108,9 @@ def test_each_set_is_embedded_once_for_all_settings(
 
 
 def test_settling_opens_no_test_set(
-    digits: BenchmarkSpec, encoder: Encoder, tmp_path: Path, opened: list[ImageSetRef]
+    digits: BenchmarkConfig, encoder: Encoder, tmp_path: Path, opened: list[ImageSetRef]
 ) -> None:
-    several = [KNN, ScorerSpec(shrinkage=(0.0, 0.5)), ScorerSpec(name="cosine")]
+    several = [KNN, ScorerConfig(shrinkage=(0.0, 0.5)), ScorerConfig(name="cosine")]
     settled = settle(encoder, digits, several, data_root=tmp_path, device=CPU)
     assert set(opened) == {"digits/train", "digits/val", "digits/7", "digits/flower"}
     assert [s.name for s in settled] == ["knn", "mahalanobis", "cosine"]

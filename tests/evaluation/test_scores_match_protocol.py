@@ -11,14 +11,14 @@ import torch
 from scipy.linalg import pinvh
 from sklearn import metrics
 
+from rwood.config.benchmark import BenchmarkConfig, ScorerConfig, ScorerName
+from rwood.config.run import ModelConfig
 from rwood.data.image_sets import open_set, references
 from rwood.evaluation import accuracy
 from rwood.evaluation.benchmark import BenchmarkOutcome, run_benchmark
 from rwood.evaluation.embed import embed
 from rwood.model.encoder import Encoder, build_encoder
 from rwood.results import SetMetrics
-from rwood.spec.benchmark import BenchmarkSpec, ScorerName, ScorerSpec
-from rwood.spec.run import ModelSpec
 
 CPU = torch.device("cpu")
 K = 7
@@ -126,13 +126,13 @@ FORMULAS: dict[ScorerName, tuple[Formula, str]] = {
 @pytest.fixture(scope="module", params=["float32", "float64"])
 def encoder(request: pytest.FixtureRequest) -> Encoder:
     """Three classes, width 4: no collapsed feature, so that every formula is well-conditioned."""
-    spec = ModelSpec(backbone="resnet18_32x32", width=4)
+    spec = ModelConfig(backbone="resnet18_32x32", width=4)
     return build_encoder(spec, channels=3, seed=3, classes=3).to(getattr(torch, request.param))
 
 
 @pytest.fixture(scope="module")
 def embedded(
-    encoder: Encoder, shapes_spec: BenchmarkSpec, shapes: Path
+    encoder: Encoder, shapes_spec: BenchmarkConfig, shapes: Path
 ) -> tuple[dict[str, Rows], np.ndarray, np.ndarray]:
     """`unit` and `raw` rows of every set in float64; labels of ID train and test."""
     rows: dict[str, Rows] = {"unit": {}, "raw": {}}
@@ -151,11 +151,11 @@ def embedded(
 
 @pytest.fixture(scope="module")
 def outcomes(
-    encoder: Encoder, shapes_spec: BenchmarkSpec, shapes: Path
+    encoder: Encoder, shapes_spec: BenchmarkConfig, shapes: Path
 ) -> dict[str, BenchmarkOutcome]:
     return {
         name: run_benchmark(
-            encoder, shapes_spec, [ScorerSpec(name=name, k=K)],
+            encoder, shapes_spec, [ScorerConfig(name=name, k=K)],
             data_root=shapes, device=CPU, fsood=True,
         )
         for name in FORMULAS
@@ -189,7 +189,7 @@ def test_scores_are_the_formulas(
 
 
 def test_all_scorers_share_one_pass(
-    encoder: Encoder, shapes_spec: BenchmarkSpec, shapes: Path,
+    encoder: Encoder, shapes_spec: BenchmarkConfig, shapes: Path,
     outcomes: dict[str, BenchmarkOutcome], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     passes, features = [], Encoder.features
@@ -199,7 +199,7 @@ def test_all_scorers_share_one_pass(
         return features(self, images)
 
     monkeypatch.setattr(Encoder, "features", counted)
-    specs = [ScorerSpec(name=name, k=K) for name in FORMULAS]
+    specs = [ScorerConfig(name=name, k=K) for name in FORMULAS]
     together = run_benchmark(encoder, shapes_spec, specs, data_root=shapes, device=CPU)
     assert sum(passes) == 180 + 45 + 36 + 25 + 20 + 30, "train, test, val, near and far, once"
     for name in FORMULAS:

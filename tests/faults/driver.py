@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from rwood.cluster.ledger import read_trials
+from rwood.search.ledger import read_trials
 from tests.conftest import REPOSITORY
 
 PATIENCE_S = 240

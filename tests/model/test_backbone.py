@@ -11,8 +11,8 @@ import torch
 import torchvision
 from torch import nn
 
+from rwood.config.run import ModelConfig
 from rwood.model.encoder import Encoder, build_encoder, trainable_parameters
-from rwood.spec.run import ModelSpec
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden.json").read_text())["networks"]["nets"]
 
@@ -38,7 +38,7 @@ def fill(module: nn.Module, prefix: str = "") -> None:
 
 
 def reference_encoder(name: str) -> Encoder:
-    encoder = build_encoder(ModelSpec(backbone=name), channels=3, seed=0).double().eval()
+    encoder = build_encoder(ModelConfig(backbone=name), channels=3, seed=0).double().eval()
     fill(encoder)
     return encoder
 
@@ -84,7 +84,7 @@ def test_forward_equals_the_reference(name: str) -> None:
     ],
 )
 def test_keys_are_openoods_in_openoods_order(name: str, expected: list[str]) -> None:
-    encoder = build_encoder(ModelSpec(backbone=name, width=8), channels=3, seed=0)
+    encoder = build_encoder(ModelConfig(backbone=name, width=8), channels=3, seed=0)
     assert list(encoder.state_dict()) == expected
     assert len(expected) == (322 if name == "resnet50" else 124)
 
@@ -98,13 +98,13 @@ def test_keys_shapes_and_counts_of_the_18_layer_networks(name: str) -> None:
     keys = [f"{key} {list(value.shape)}" for key, value in encoder.state_dict().items()]
     assert len(keys) == golden["n_state_dict_keys"]
     assert zlib.crc32("\n".join(keys).encode()) == golden["state_dict_keys_crc32"]
-    spec = ModelSpec(backbone=name, trainable="layer4")
+    spec = ModelConfig(backbone=name, trainable="layer4")
     trained = sum(p.numel() for p in trainable_parameters(encoder, spec))
     assert trained == golden["trainable_when_only_layer4_and_head"]
 
 
 def test_resnet50_is_torchvisions_network_with_a_head() -> None:
-    spec = ModelSpec(backbone="resnet50")
+    spec = ModelConfig(backbone="resnet50")
     encoder = build_encoder(spec, channels=3, seed=0).double().eval()
     assert sum(p.numel() for p in encoder.parameters()) == 27_966_656
     shapes = {k: tuple(v.shape) for k, v in encoder.state_dict().items()}
@@ -123,16 +123,16 @@ def test_resnet50_is_torchvisions_network_with_a_head() -> None:
 
 
 def test_shapes_of_the_stem_and_shortcuts() -> None:
-    small = build_encoder(ModelSpec(backbone="resnet18_32x32"), channels=3, seed=0).state_dict()
+    small = build_encoder(ModelConfig(backbone="resnet18_32x32"), channels=3, seed=0).state_dict()
     assert small["backbone.conv1.weight"].shape == (64, 3, 3, 3)
     assert small["backbone.layer3.0.shortcut.0.weight"].shape == (256, 128, 1, 1)
-    large = build_encoder(ModelSpec(backbone="resnet18_224x224"), channels=3, seed=0).state_dict()
+    large = build_encoder(ModelConfig(backbone="resnet18_224x224"), channels=3, seed=0).state_dict()
     assert large["backbone.conv1.weight"].shape == (64, 3, 7, 7)
     assert large["backbone.layer3.0.downsample.0.weight"].shape == (256, 128, 1, 1)
 
 
 def test_small_cnn_halves_the_image_twice() -> None:
-    encoder = build_encoder(ModelSpec(backbone="small_cnn", width=16), channels=1, seed=0)
+    encoder = build_encoder(ModelConfig(backbone="small_cnn", width=16), channels=1, seed=0)
     convolutions = [m for m in encoder.modules() if isinstance(m, nn.Conv2d)]
     assert [(c.out_channels, c.stride) for c in convolutions] == [
         (16, (1, 1)),
@@ -146,7 +146,7 @@ def test_small_cnn_halves_the_image_twice() -> None:
 
 @pytest.mark.parametrize("name", ["resnet18_224x224", "resnet50"])
 def test_fresh_weights_follow_torchvisions_law(name: str) -> None:
-    backbone = build_encoder(ModelSpec(backbone=name), channels=3, seed=0).backbone
+    backbone = build_encoder(ModelConfig(backbone=name), channels=3, seed=0).backbone
     for module in backbone.modules():
         if isinstance(module, nn.Conv2d) and module.weight.numel() > 10_000:
             fan_out = module.out_channels * module.kernel_size[0] ** 2

@@ -9,9 +9,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
 
+from rwood.config.run import ModelConfig
 from rwood.model.batch_norm import GlobalBatchNorm2d, convert_global_batch_norm
 from rwood.model.encoder import build_encoder
-from rwood.spec.run import ModelSpec
 
 TOLERANCE = 1e-12
 WORKERS = 3
@@ -114,7 +114,7 @@ def test_converting_without_workers_changes_nothing() -> None:
 
 
 def test_state_dict_and_evaluation_are_those_of_plain_batch_norm() -> None:
-    encoder = build_encoder(ModelSpec(backbone="small_cnn", width=4), channels=1, seed=0)
+    encoder = build_encoder(ModelConfig(backbone="small_cnn", width=4), channels=1, seed=0)
     plain = next(m for m in encoder.modules() if isinstance(m, nn.BatchNorm2d))
     converted = GlobalBatchNorm2d(plain, None)
     assert converted.state_dict().keys() == plain.state_dict().keys()

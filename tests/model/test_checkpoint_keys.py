@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from rwood.config.run import ModelConfig
 from rwood.errors import DataError
 from rwood.model.checkpoint_keys import (
     load_backbone_weights,
@@ -14,9 +15,8 @@ from rwood.model.checkpoint_keys import (
 )
 from rwood.model.encoder import Encoder, build_encoder
 from rwood.model.infer import infer_model
-from rwood.spec.run import ModelSpec
 
-SPEC = ModelSpec(backbone="resnet18_32x32", width=4, projection_dim=6)
+SPEC = ModelConfig(backbone="resnet18_32x32", width=4, projection_dim=6)
 
 
 def encoder(seed: int) -> Encoder:

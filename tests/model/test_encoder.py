@@ -2,16 +2,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from rwood.config.run import ModelConfig
 from rwood.model.encoder import build_encoder, trainable_parameters
-from rwood.spec.run import ModelSpec
 
-SMALL = ModelSpec(backbone="small_cnn", width=8, projection_dim=6)
+SMALL = ModelConfig(backbone="small_cnn", width=8, projection_dim=6)
 
 
 @pytest.mark.parametrize("backbone", ["small_cnn", "resnet18_32x32", "resnet18_224x224"])
 @pytest.mark.parametrize("count", [1, 3])
 def test_rows_have_unit_length_whatever_the_batch(backbone: str, count: int) -> None:
-    spec = ModelSpec(backbone=backbone, width=4, projection_dim=6)
+    spec = ModelConfig(backbone=backbone, width=4, projection_dim=6)
     encoder = build_encoder(spec, channels=3, seed=0).eval()
     size = {"small_cnn": 8, "resnet18_32x32": 32, "resnet18_224x224": 64}[backbone]
     images = torch.rand(count, 3, size, size)
@@ -41,7 +41,7 @@ def test_a_classifier_projects_to_its_logits() -> None:
     weight, bias = encoder.classifier
     torch.testing.assert_close(encoder(images), features @ weight.T + bias)
     assert torch.equal(encoder.embed(images), torch.nn.functional.normalize(features, dim=1))
-    wide = ModelSpec(backbone="resnet18_32x32")
+    wide = ModelConfig(backbone="resnet18_32x32")
     whole = build_encoder(wide, channels=3, seed=0, classes=10)
     assert sum(p.numel() for p in whole.parameters()) == 11_173_962
 
@@ -73,7 +73,7 @@ def test_weights_depend_on_the_seed_alone_and_leave_the_global_state() -> None:
 
 
 def test_layer4_freezes_all_but_the_last_stage_and_the_head() -> None:
-    spec = ModelSpec(backbone="resnet18_32x32", trainable="layer4")
+    spec = ModelConfig(backbone="resnet18_32x32", trainable="layer4")
     encoder = build_encoder(spec, channels=3, seed=0)
     trained = list(trainable_parameters(encoder, spec))
     assert sum(p.numel() for p in trained) == 8_722_048

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import pytest
 
+from rwood.config.study import StudyConfig
 from rwood.progress import reruns_left, trials_left
 from rwood.results import EpochReport, TrialResult
-from rwood.spec.study import StudySpec
 from tests.report.a_study import make_spec
 
 START_S, EPOCH_S, TRIALS = 3.0, 2.0, 60
@@ -17,13 +17,13 @@ RUNGS = ((2, 0.65), (6, 0.22), (18, 0.09), (20, 0.04))
 """Epochs at which trials end, and how many of them do: early stopping with reduction 3."""
 
 
-def spec() -> StudySpec:
+def spec() -> StudyConfig:
     plain = json.loads(make_spec().model_dump_json())
     plain["search"] |= {"trials": TRIALS, "early_stopping": {"grace_epochs": 2, "reduction": 3}}
-    return StudySpec.model_validate_json(json.dumps(plain))
+    return StudyConfig.model_validate_json(json.dumps(plain))
 
 
-def whole_search(study: StudySpec) -> list[TrialResult]:
+def whole_search(study: StudyConfig) -> list[TrialResult]:
     """Every trial as it will have been, from second 1000 on."""
     rng = np.random.default_rng(5)
     lengths, shares = zip(*RUNGS, strict=True)
@@ -57,7 +57,7 @@ def as_of(trials: list[TrialResult], at: float) -> Iterator[TrialResult]:
             )
 
 
-def left(study: StudySpec, trials: Iterable[TrialResult]) -> float | None:
+def left(study: StudyConfig, trials: Iterable[TrialResult]) -> float | None:
     known = list(trials)
     return trials_left(study, known, begun=len(known))
 

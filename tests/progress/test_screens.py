@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from rwood.config.study import StudyConfig
 from rwood.progress import LIVE_FILE, Lines, LiveView, read_live, screen
 from rwood.progress.status import short_names
 from rwood.results import EpochReport, TrialResult
 from rwood.selection import select_champion
-from rwood.spec.study import StudySpec
 from tests.report.a_study import make_spec, make_trials
 
 
@@ -41,7 +41,7 @@ def running(number: int, epochs: int) -> TrialResult:
 
 
 @pytest.fixture
-def spec() -> StudySpec:
+def spec() -> StudyConfig:
     return make_spec(name="toy")
 
 
@@ -65,7 +65,7 @@ def of_three(trial: TrialResult) -> TrialResult:
 
 
 @pytest.fixture
-def three() -> StudySpec:
+def three() -> StudyConfig:
     spec = make_spec(name="toy")
     assert spec.search is not None
     search = spec.search.model_copy(update={"objective": THREE})
@@ -73,7 +73,7 @@ def three() -> StudySpec:
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
-def test_a_search_at_every_width(spec: StudySpec, width: int) -> None:
+def test_a_search_at_every_width(spec: StudyConfig, width: int) -> None:
     console = terminal(width)
     with LiveView(spec, console) as view:
         view.stage("search", "12 of 12 trials to run")
@@ -101,7 +101,7 @@ def test_a_search_at_every_width(spec: StudySpec, width: int) -> None:
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
-def test_all_objectives_and_the_champion_so_far(three: StudySpec, width: int) -> None:
+def test_all_objectives_and_the_champion_so_far(three: StudyConfig, width: int) -> None:
     trials = [of_three(trial) for trial in make_trials()]
     with LiveView(three, terminal(width)) as view:
         view.stage("search", "12 of 12 trials to run")
@@ -124,7 +124,7 @@ def test_all_objectives_and_the_champion_so_far(three: StudySpec, width: int) ->
         assert "▁" in row
 
 
-def test_a_line_names_all_objectives_of_its_trial_and_of_the_champion(three: StudySpec) -> None:
+def test_a_line_names_all_objectives_of_its_trial_and_of_the_champion(three: StudyConfig) -> None:
     trials = [of_three(trial) for trial in make_trials()]
     view = Lines(three, Console(file=io.StringIO(), width=80))
     with view:
@@ -155,7 +155,7 @@ def test_the_shortest_names_that_differ(measures: list[str], short: list[str]) -
     assert short_names(measures) == dict(zip(measures, short, strict=True))
 
 
-def test_a_benchmark_says_what_is_trained_and_what_waits(spec: StudySpec) -> None:
+def test_a_benchmark_says_what_is_trained_and_what_waits(spec: StudyConfig) -> None:
     with LiveView(spec, terminal(80)) as view:
         view.stage("benchmark", "3 of 3 reruns to run")
         view.reruns(["champion-seed1", "champion-seed2", "champion-seed3"])
@@ -174,7 +174,7 @@ def test_a_benchmark_says_what_is_trained_and_what_waits(spec: StudySpec) -> Non
 
 
 def test_plain_lines_where_there_is_no_terminal(
-    spec: StudySpec, monkeypatch: pytest.MonkeyPatch
+    spec: StudyConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     console = Console(file=io.StringIO(), width=20)
     view = screen(spec, console)
@@ -197,7 +197,7 @@ def test_plain_lines_where_there_is_no_terminal(
     assert isinstance(screen(spec, terminal(80)), Lines), "a terminal that cannot move its cursor"
 
 
-def test_no_colour_where_none_is_wanted(spec: StudySpec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_colour_where_none_is_wanted(spec: StudyConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
     console = terminal(80)
@@ -208,7 +208,7 @@ def test_no_colour_where_none_is_wanted(spec: StudySpec, monkeypatch: pytest.Mon
     assert "\x1b[31" not in printed(console)
 
 
-def test_the_status_is_left_while_it_runs_and_taken_away(spec: StudySpec, tmp_path: Path) -> None:
+def test_the_status_is_left_while_it_runs_and_taken_away(spec: StudyConfig, tmp_path: Path) -> None:
     path = tmp_path / LIVE_FILE
     with Lines(spec, Console(file=io.StringIO()), tmp_path) as view:
         assert not path.exists(), "not before the folder is ours"

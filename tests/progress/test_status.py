@@ -11,10 +11,10 @@ import pytest
 
 from rwood import results
 from rwood.cli.status import describe, read_status, rerun_folders
+from rwood.config.study import StudyConfig
 from rwood.progress import LIVE_FILE, Running, Tally, trials_left
 from rwood.progress.status import save_live
 from rwood.results import StudyResult
-from rwood.spec.study import StudySpec
 from tests.report.a_study import make_spec, make_study
 
 
@@ -26,18 +26,18 @@ def write(folder: Path, record: StudyResult) -> None:
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> tuple[StudySpec, StudyResult, Path]:
+def study(tmp_path: Path) -> tuple[StudyConfig, StudyResult, Path]:
     spec = make_spec(name="toy", rerun={"seeds": [1, 2, 3], "base": True})
     return spec, make_study(spec), tmp_path / "toy"
 
 
-def test_not_started(study: tuple[StudySpec, StudyResult, Path]) -> None:
+def test_not_started(study: tuple[StudyConfig, StudyResult, Path]) -> None:
     spec, _, folder = study
     assert describe(read_status(spec, folder), 80) == ["study toy: not started"]
     assert not folder.exists()
 
 
-def test_a_search_under_way(study: tuple[StudySpec, StudyResult, Path]) -> None:
+def test_a_search_under_way(study: tuple[StudyConfig, StudyResult, Path]) -> None:
     spec, record, folder = study
     trials = list(record.trials[:6])
     trials[5] = trials[5].model_copy(update={"state": "running", "finished": None, "history": ()})
@@ -63,7 +63,9 @@ def test_a_search_under_way(study: tuple[StudySpec, StudyResult, Path]) -> None:
     assert text.endswith("left in this stage")
 
 
-def test_what_the_process_at_work_left_is_told(study: tuple[StudySpec, StudyResult, Path]) -> None:
+def test_what_the_process_at_work_left_is_told(
+    study: tuple[StudyConfig, StudyResult, Path],
+) -> None:
     spec, record, folder = study
     trials = [t.model_copy(update={"state": "running", "objective": None, "finished": None})
               if t.number == 4 else t for t in record.trials[:5]]  # fmt: skip
@@ -93,7 +95,7 @@ def test_what_the_process_at_work_left_is_told(study: tuple[StudySpec, StudyResu
 
 
 def test_a_trial_of_several_seeds_is_as_far_as_its_last_seed(
-    study: tuple[StudySpec, StudyResult, Path],
+    study: tuple[StudyConfig, StudyResult, Path],
 ) -> None:
     spec, record, folder = study
     trial = record.trials[5].model_copy(update={"state": "running", "finished": None})
@@ -106,7 +108,7 @@ def test_a_trial_of_several_seeds_is_as_far_as_its_last_seed(
     assert [(r.name, r.epoch) for r in read_status(spec, folder).running] == [("trial 5", 3)]
 
 
-def test_a_benchmark_that_nobody_works_on(study: tuple[StudySpec, StudyResult, Path]) -> None:
+def test_a_benchmark_that_nobody_works_on(study: tuple[StudyConfig, StudyResult, Path]) -> None:
     spec, record, folder = study
     write(folder, record.model_copy(update={"runs": ()}))
     paths = rerun_folders(spec, record, folder)
@@ -129,9 +131,9 @@ def test_a_benchmark_that_nobody_works_on(study: tuple[StudySpec, StudyResult, P
 
 
 def test_rerun_folders_are_those_of_the_benchmark_stage(
-    study: tuple[StudySpec, StudyResult, Path],
+    study: tuple[StudyConfig, StudyResult, Path],
 ) -> None:
-    from rwood.cluster.rerun import plan
+    from rwood.study.rerun import plan
 
     spec, record, folder = study
     jobs = plan(spec, record.champion_params, folder=folder, data_root=folder)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from rwood.config.load import load_study
+from rwood.config.study import StudyConfig
 from rwood.report.inputs import ReportInputs
 from rwood.results import (
     BenchmarkTable,
@@ -15,8 +17,6 @@ from rwood.results import (
     StudyResult,
     TrialResult,
 )
-from rwood.spec.load import load_study
-from rwood.spec.study import StudySpec
 
 STUDIES = Path(__file__).parents[2] / "studies"
 EPOCHS = 20
@@ -35,14 +35,14 @@ BASE = dict(zip(SPACE, (0.1, 2.0, 1.0, 5.0, 4.0), strict=True))
 SETS = {"near": ("digit8", "digit9"), "far": ("china", "permuted")}
 
 
-def make_spec(**changes: object) -> StudySpec:
+def make_spec(**changes: object) -> StudyConfig:
     """The digits study with the search that the trials below belong to."""
     plain = load_study(STUDIES / "digits.yaml").model_dump(mode="json")
     space = {key: {"low": low, "high": high} for key, (low, high) in SPACE.items()}
     space["loss.temperature"]["log"] = True
     plain["search"] = {"trials": 12, "objective": "val/auroc", "space": space}
     plain["run"]["epochs"] = EPOCHS
-    return StudySpec.model_validate_json(json.dumps(plain | changes))
+    return StudyConfig.model_validate_json(json.dumps(plain | changes))
 
 
 def make_trials() -> tuple[TrialResult, ...]:
@@ -137,7 +137,7 @@ def make_runs() -> tuple[RunResult, ...]:
     )
 
 
-def make_study(spec: StudySpec, **changes: object) -> StudyResult:
+def make_study(spec: StudyConfig, **changes: object) -> StudyResult:
     trials = make_trials()
     best = max((t for t in trials if t.objective is not None), key=lambda t: t.objective or 0)
     fields: dict[str, object] = {

@@ -3,17 +3,17 @@
 import pytest
 from a_study import SPACE, make_spec, make_study, write_embeddings, write_scores
 
+from rwood.config.study import StudyConfig
 from rwood.report import ReportInputs, load_scores, project_embeddings
-from rwood.spec.study import StudySpec
 
 
 @pytest.fixture(scope="session")
-def spec() -> StudySpec:
+def spec() -> StudyConfig:
     return make_spec()
 
 
 @pytest.fixture(scope="session")
-def inputs(spec: StudySpec, tmp_path_factory: pytest.TempPathFactory) -> ReportInputs:
+def inputs(spec: StudyConfig, tmp_path_factory: pytest.TempPathFactory) -> ReportInputs:
     folder = tmp_path_factory.mktemp("arrays")
     return ReportInputs(
         study=make_study(spec),

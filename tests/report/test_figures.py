@@ -11,11 +11,11 @@ import pytest
 from a_study import make_spec, make_study
 from PIL import Image
 
+from rwood.config.search import Choices, Range
 from rwood.report import EmbeddingPicture, ReportInputs, ScoreSamples
 from rwood.report import figures_parallel as parallel
 from rwood.report import figures_scores as scores
 from rwood.report import figures_search as search
-from rwood.spec.search import Choices, Range
 
 SEARCH = (
     search.draw_history,

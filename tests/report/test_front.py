@@ -7,6 +7,7 @@ import pytest
 from a_study import SPACE, make_spec, make_study
 from test_figures import check
 
+from rwood.config.benchmark import ScorerConfig
 from rwood.report import ReportInputs, render_report
 from rwood.report import figures_search as search
 from rwood.report.content import build_document
@@ -15,7 +16,6 @@ from rwood.report.tables import scorer_sentence
 from rwood.report.trials import saving, trial_table
 from rwood.results import TrialResult
 from rwood.selection import pareto_front, select_champion
-from rwood.spec.benchmark import ScorerSpec
 from rwood.tracked import search_run, trial_run
 
 NAMES = ("val/auroc", "val/digit7/fpr95", "val/nearest_mean")
@@ -126,7 +126,7 @@ def test_chosen_scorer_settings_are_told(inputs: ReportInputs) -> None:
     plain = inputs.spec.model_dump(mode="json")
     plain["run"]["scorer"] = {"name": "knn", "k": [5, 50], "shrinkage": [0.0, 0.1]}
     spec = make_spec(run=plain["run"])
-    used = [(ScorerSpec(name="knn", k=k), ScorerSpec(shrinkage=0.1)) for k in (5, 50, 5)]
+    used = [(ScorerConfig(name="knn", k=k), ScorerConfig(shrinkage=0.1)) for k in (5, 50, 5)]
     runs = tuple(
         run.model_copy(update={"scorers": used[place % 3]})
         for place, run in enumerate(inputs.study.runs)

@@ -3,9 +3,9 @@ import math
 import pytest
 from a_study import BASE, make_spec
 
+from rwood.config.search import Choices, Range
 from rwood.report.knobs import NONE_AT, Knob, knobs, last_value, metric_title
 from rwood.results import EpochReport, TrialResult
-from rwood.spec.search import Choices, Range
 
 LOG = Knob("loss.temperature", Range(low=0.01, high=1.0, log=True), 0.1)
 LINEAR = Knob("loss.within_scale", Range(low=-1.0, high=3.0), 2.0)

@@ -12,8 +12,8 @@ import pytest
 import yaml
 from a_study import make_run, make_spec, make_study, published_inputs
 
+from rwood.config.load import load_study
 from rwood.report import ReportInputs, render_report
-from rwood.spec.load import load_study
 
 FIGURES = [
     "benchmark", "curves", "embedding", "geometry", "history", "importance", "parallel", "roc",

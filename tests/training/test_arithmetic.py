@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
 
+from rwood.config.run import ModelConfig
 from rwood.model.encoder import Encoder, build_encoder
 from rwood.results import EpochReport
-from rwood.spec.run import ModelSpec
 from rwood.training import arithmetic as module
 from rwood.training import checkpoint
 from rwood.training.arithmetic import Arithmetic, arithmetic
@@ -50,7 +50,7 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 @pytest.mark.parametrize(("precision", "least"), [("float32", 0.9999), ("bfloat16", 0.9)])
 def test_the_gradient_of_a_resnet_against_float64(precision: Any, least: float) -> None:
-    spec = ModelSpec(backbone="resnet18_32x32", width=8, projection_dim=16)
+    spec = ModelConfig(backbone="resnet18_32x32", width=8, projection_dim=16)
     images = torch.randn(32, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     kind = Arithmetic(precision, CPU, channels_last=precision != "float32")
     gradients = []

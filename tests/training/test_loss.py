@@ -7,10 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from rwood.config.study import run_digest
 from rwood.data import image_sets, loaders
 from rwood.data.shares import shares
 from rwood.model.encoder import build_encoder
-from rwood.spec.study import run_digest
 from rwood.training import checkpoint
 from rwood.training.loss import _edges, _one_workers_order, first_prototypes
 from rwood.training.train import train

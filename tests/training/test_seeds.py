@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from rwood.config.benchmark import DerivedSet, ImageSetRef
+from rwood.config.search import apply
 from rwood.results import EpochReport
-from rwood.spec.benchmark import DerivedSet, ImageSetRef
-from rwood.spec.search import apply
 from rwood.training.seeds import merged, seed_folder, train_seeds
 from rwood.training.train import ENCODER_FILE, train
 from rwood.training.worker import LocalWorker

@@ -11,10 +11,10 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from rwood.config.benchmark import ImageSetRef
+from rwood.config.search import apply
 from rwood.errors import NonFiniteLossError, StudyError
 from rwood.results import EpochReport
-from rwood.spec.benchmark import ImageSetRef
-from rwood.spec.search import apply
 from rwood.training import checkpoint
 from rwood.training import epoch as loop
 from rwood.training.epoch import LEAVE_STEPS
@@ -165,7 +165,7 @@ def test_the_checkpoint_of_the_lowest_smoothed_loss(tmp_path: Path) -> None:
 
 
 def _digest(study: Any) -> str:
-    from rwood.spec.study import run_digest
+    from rwood.config.study import run_digest
 
     return run_digest(study.run, study.benchmark)
 

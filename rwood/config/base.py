@@ -1,0 +1,43 @@
+"""The rules that every setting obeys: frozen, strict, no unknown keys, one canonical digest."""
+
+import hashlib
+import json
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+
+def number_from_text(value: Any) -> Any:
+    """Read the `1e-3` that people write and YAML 1.1 takes for a string."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+Number = Annotated[float, BeforeValidator(number_from_text)]
+"""A finite real number."""
+
+
+class Config(BaseModel):
+    """One group of settings.
+
+    Unknown keys, wrong types, NaN and infinities are refused; instances cannot be changed.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
+
+
+def digest(*specs: Config | dict[str, Any]) -> str:
+    """Name settings by content: 16 hex digits of the SHA-256 of their canonical JSON."""
+    plain = [s.model_dump(mode="json") if isinstance(s, Config) else s for s in specs]
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,234 @@
+"""What a detector is measured on: the ID set, validation OOD, near, far and shifted sets."""
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from rwood.config.base import Config, Number
+from rwood.text import count_of
+
+Metric = Literal["fpr95", "auroc", "aupr_in", "aupr_out"]
+METRICS: tuple[Metric, ...] = ("fpr95", "auroc", "aupr_in", "aupr_out")
+MINIMIZED: frozenset[str] = frozenset({"fpr95", "loss"})
+"""Metrics of which less is better."""
+
+
+DerivedKind = Literal["permuted", "blobs", "jigsaw", "mixed"]
+DERIVED: tuple[DerivedKind, ...] = get_args(DerivedKind)
+
+
+class FolderSet(Config):
+    """Images of one's own in plain folders: `<folder>/<class>/<file>`."""
+
+    folder: str = Field(min_length=1)
+    """Path below the data root, or absolute."""
+
+
+class ListSet(Config):
+    """Images named by a list in OpenOOD's form: `<relative path> <label>` a line."""
+
+    list: str = Field(min_length=1)
+    """Path of the list below the data root, e.g. `benchmark_imglist/cifar10/test_tin.txt`."""
+    images: str = Field(min_length=1)
+    """Folder below the data root that the list's paths start from, e.g. `images_classic`."""
+
+
+def _kind_of_set(value: Any) -> str:
+    """Which of the kinds a value was meant to be, so that an error speaks of that one."""
+    if isinstance(value, Config):
+        return type(value).__name__
+    if isinstance(value, dict):
+        keys = {"of": "SubsetSet", "list": "ListSet", "derived": "DerivedSet"}
+        return next((kind for key, kind in keys.items() if key in value), "FolderSet")
+    return "named"
+
+
+WholeSetRef = Annotated[
+    Annotated[str, Field(min_length=1), Tag("named")]
+    | Annotated[FolderSet, Tag("FolderSet")]
+    | Annotated[ListSet, Tag("ListSet")],
+    Discriminator(_kind_of_set),
+]
+"""A named image set (`rwood data list` shows the names), or one's own folder or list."""
+
+
+class SubsetSet(Config):
+    """Some images of a set, always the same ones: as many of each class as of any other."""
+
+    of: WholeSetRef
+    """The set they are drawn from."""
+    images: int = Field(ge=1)
+    """How many; no other file of the set is opened."""
+
+
+class DerivedSet(Config):
+    """A validation OOD set that is made of the images of `id.val`, so that it needs no other."""
+
+    derived: DerivedKind
+    """How they are changed: pixels permuted, laid out as blobs, cut into a jigsaw; two mixed."""
+
+
+ImageSetRef = Annotated[
+    Annotated[str, Field(min_length=1), Tag("named")]
+    | Annotated[FolderSet, Tag("FolderSet")]
+    | Annotated[ListSet, Tag("ListSet")]
+    | Annotated[SubsetSet, Tag("SubsetSet")]
+    | Annotated[DerivedSet, Tag("DerivedSet")],
+    Discriminator(_kind_of_set),
+]
+"""A whole image set, a subset of one, or one derived from ID val."""
+
+
+def whole_set(ref: ImageSetRef) -> WholeSetRef | DerivedSet:
+    """The set that a reference draws from: itself, unless it is a subset."""
+    return ref.of if isinstance(ref, SubsetSet) else ref
+
+
+OODSets = dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], ImageSetRef]
+
+
+class IDSets(Config):
+    """The in-distribution set, in three disjoint parts."""
+
+    train: ImageSetRef
+    """Trains the encoder and fits the scorer."""
+    val: ImageSetRef
+    """Stands for ID while a study selects."""
+    test: ImageSetRef
+    """Stands for ID in the benchmark, opened by nothing else."""
+
+
+class BenchmarkConfig(Config):
+    """One ID set and the OOD sets it is measured against."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    """Names results and packs."""
+    published: str | None = None
+    """`id_set` of the published tables to stand beside, if any."""
+    classes: int = Field(ge=2)
+    """Number of ID classes; labels are 0..classes-1."""
+    channels: Literal[1, 3] = 3
+    """1 = grey, 3 = RGB; images are converted."""
+    image_size: int = Field(ge=4)
+    """Height and width of the encoder's input, in pixels."""
+    resize: int | None = Field(default=None, ge=4)
+    """Shorter side, in pixels, before the centre crop of a scored image; default image_size."""
+    mean: tuple[Number, ...]
+    """Mean of each channel, of values in [0, 1]."""
+    std: tuple[Annotated[Number, Field(gt=0)], ...]
+    """Standard deviation of each channel, of values in [0, 1]."""
+    id: IDSets
+    """The in-distribution set."""
+    validation: OODSets = Field(min_length=1)
+    """OOD sets that a search may see."""
+    near: OODSets = Field(min_length=1)
+    """Test OOD sets close to the ID set."""
+    far: OODSets = Field(min_length=1)
+    """Test OOD sets far from the ID set."""
+    shifted: OODSets = Field(default_factory=dict)
+    """Covariate-shifted ID sets, pooled with the ID test set under `protocol: fsood`."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "BenchmarkConfig":
+        for field in ("mean", "std"):
+            if len(getattr(self, field)) != self.channels:
+                raise ValueError(f"{field} needs {count_of(self.channels, 'value')}, one a channel")
+        for part in ("near", "far", "shifted"):
+            for name, ref in getattr(self, part).items():
+                if isinstance(ref, DerivedSet):
+                    raise ValueError(
+                        f"{part}.{name}: a derived set is made of id.val, which selects; it "
+                        "belongs under validation"
+                    )
+        if any(isinstance(ref, DerivedSet) for ref in (self.id.train, self.id.val, self.id.test)):
+            raise ValueError("id: a derived set shows no class; it belongs under validation")
+        both = self.near.keys() & self.far.keys()
+        if both:
+            raise ValueError(f"{sorted(both)[0]} is both a near and a far set")
+        return self
+
+
+ScorerName = Literal[
+    "mahalanobis",
+    "mahalanobis_raw",
+    "knn",
+    "rmds",
+    "ssd",
+    "cosine",
+    "msp",
+    "energy",
+    "vim",
+]
+CLASSIFIER_SCORERS: frozenset[ScorerName] = frozenset({"msp", "energy", "vim"})
+"""Scorers that need a classifier's last layer."""
+RAW_SCORERS: frozenset[ScorerName] = CLASSIFIER_SCORERS | {"mahalanobis_raw", "rmds"}
+"""Scorers that see the backbone's output as it is, as OpenOOD has them; the others unit rows."""
+
+
+SETTING_OF: dict[ScorerName, str] = {
+    "knn": "k",
+    "mahalanobis": "shrinkage",
+    "mahalanobis_raw": "shrinkage",
+    "rmds": "shrinkage",
+}
+"""The setting of a scorer that validation sets may choose."""
+
+
+def _one_or_several(value: Any) -> str:
+    return "several" if isinstance(value, list | tuple) else "one"
+
+
+_Neighbour = Annotated[int, Field(ge=1)]
+_Share = Annotated[Number, Field(ge=0, le=1)]
+
+
+class ScorerConfig(Config):
+    """How an embedding becomes a score (higher = more OOD)."""
+
+    name: ScorerName = "mahalanobis"
+    """Which scorer.
+
+    `mahalanobis`, `knn`, `ssd` and `cosine` see unit rows; `mahalanobis_raw` (OpenOOD's mds) and
+    `rmds` see the backbone's output as it is; `msp`, `energy` and `vim` need a classifier.
+    """
+    k: Annotated[
+        Annotated[_Neighbour, Tag("one")]
+        | Annotated[tuple[_Neighbour, ...], Field(min_length=1), Tag("several")],
+        Discriminator(_one_or_several),
+    ] = 50
+    """Neighbour counted by `knn`; of several the validation sets choose one."""
+    shrinkage: Annotated[
+        Annotated[_Share, Tag("one")]
+        | Annotated[tuple[_Share, ...], Field(min_length=1), Tag("several")],
+        Discriminator(_one_or_several),
+    ] = 0.0
+    """Share of the covariance of `mahalanobis*` and `rmds` that becomes a multiple of the identity.
+
+    Of several the validation sets choose one.
+    """
+    select_by: Metric = "auroc"
+    """Mean over the validation sets that chooses among several."""
+    rtol: Annotated[Number, Field(ge=0)] | None = None
+    """Eigenvalues up to rtol x the largest are dropped; default d x 2.2e-16 as in OpenOOD."""
+    dims: int | None = Field(default=None, ge=1)
+    """Principal directions left out of `vim`'s residual; default: 1000 of 2048 or more as in
+    OpenOOD, else half."""
+
+    def candidates(self) -> list["ScorerConfig"]:
+        """The scorer with each value of its setting; of a setting that it has no use for, one."""
+        lists = {
+            field: value if isinstance(value, tuple) else (value,)
+            for field in ("k", "shrinkage")
+            for value in [getattr(self, field)]
+        }
+        used = SETTING_OF.get(self.name)
+        settled = self.model_copy(update={field: values[0] for field, values in lists.items()})
+        if used is None:
+            return [settled]
+        return [settled.model_copy(update={used: value}) for value in lists[used]]
+
+    @property
+    def chosen(self) -> dict[str, float]:
+        """The settings that validation sets choose, settled: name -> value."""
+        used = SETTING_OF.get(self.name)
+        return {used: float(getattr(self, used))} if used else {}

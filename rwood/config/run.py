@@ -1,0 +1,212 @@
+"""One training run: network, loss, optimiser, schedule, views. A run has one seed."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from rwood.config.base import Config, Number
+from rwood.config.benchmark import CLASSIFIER_SCORERS, ScorerConfig
+
+Probability = Annotated[Number, Field(ge=0, le=1)]
+Positive = Annotated[Number, Field(gt=0)]
+
+
+class ModelConfig(Config):
+    """The encoder: a backbone whose output is scored and a head that only the loss sees."""
+
+    backbone: Literal["small_cnn", "resnet18_32x32", "resnet18_224x224", "resnet50"]
+    """`small_cnn` is for 8x8 digits; the others carry OpenOOD's names."""
+    width: int = Field(default=64, ge=4, le=256)
+    """Channels of the first stage; 64 is the published ResNet."""
+    projection_dim: int = Field(default=128, ge=2)
+    """Length of the projection seen by the loss; a classifier has logits instead."""
+    weights: str | None = None
+    """File with backbone weights to start from (a plain state_dict), below the data root."""
+    trainable: Literal["all", "layer4"] = "all"
+    """`layer4`: only the last stage and the head are trained."""
+
+    @property
+    def dim(self) -> int:
+        """Length of an embedding."""
+        return self.width * {"small_cnn": 2, "resnet50": 32}.get(self.backbone, 8)
+
+
+class ReweightOODLoss(Config):
+    """ReweightOOD (Regmi et al., CVPRW 2024); the defaults are the authors' settings."""
+
+    name: Literal["reweightood"] = "reweightood"
+    temperature: Annotated[Number, Field(ge=0.005, le=10)] = 0.1
+    """tau, divides every weighted cosine."""
+    within_scale: Annotated[Number, Field(ge=0, le=100)] = 2.0
+    """m_w, slope of the weight of same-class pairs."""
+    within_shift: Annotated[Number, Field(ge=-100, le=100)] = 1.0
+    """c_w, shift of the weight of same-class pairs."""
+    between_scale: Annotated[Number, Field(ge=0, le=100)] = 5.0
+    """m_b, slope of the weight of different-class pairs."""
+    between_shift: Annotated[Number, Field(ge=-100, le=100)] = 4.0
+    """c_b, shift of the weight of different-class pairs."""
+    scope: Literal["global", "local"] = "global"
+    """`global`: all pairs of the batch; `local`: pairs inside one worker, as the authors train."""
+
+
+class SupConLoss(Config):
+    """Supervised contrastive learning (Khosla et al., NeurIPS 2020)."""
+
+    name: Literal["supcon"] = "supcon"
+    temperature: Annotated[Number, Field(ge=0.005, le=10)] = 0.1
+    """tau, divides every cosine."""
+    base_temperature: Positive = 0.07
+    """The loss is multiplied by temperature / base_temperature."""
+    scope: Literal["global", "local"] = "global"
+    """`global`: all pairs of the batch; `local`: pairs inside one worker."""
+
+
+class CiderLoss(Config):
+    """CIDER (Ming et al., ICLR 2023); the defaults are the authors' settings for CIFAR-10.
+
+    Its prototypes follow the rows of the global batch, so that it has no local scope.
+    """
+
+    name: Literal["cider"] = "cider"
+    temperature: Annotated[Number, Field(ge=0.005, le=10)] = 0.1
+    """tau, divides every cosine to a prototype."""
+    momentum: Probability = 0.95
+    """alpha, the share of a prototype that every row of its class keeps; 0.5 for CIFAR-100."""
+    compactness_weight: Annotated[Number, Field(ge=0)] = 2.0
+    """w, weight of rows near their prototype against prototypes far from each other."""
+
+
+class CrossEntropyLoss(Config):
+    """A classifier on the same backbone, trained by cross-entropy.
+
+    It sees the two views of every image as the other losses do, as two rows of one batch: the same
+    pixels, passes and steps. An epoch is thus two epochs of the usual recipe with one view.
+    """
+
+    name: Literal["cross_entropy"] = "cross_entropy"
+    label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    """Share of a target spread evenly over all classes."""
+
+
+LossConfig = Annotated[
+    ReweightOODLoss | SupConLoss | CiderLoss | CrossEntropyLoss, Field(discriminator="name")
+]
+LOSSES: dict[str, type[ReweightOODLoss | SupConLoss | CiderLoss | CrossEntropyLoss]] = {
+    "reweightood": ReweightOODLoss,
+    "supcon": SupConLoss,
+    "cider": CiderLoss,
+    "cross_entropy": CrossEntropyLoss,
+}
+"""Every loss by its name."""
+
+
+class OptimizerConfig(Config):
+    """Stochastic gradient descent."""
+
+    lr: Positive = 0.1
+    """Learning rate before the schedule."""
+    momentum: Annotated[Number, Field(ge=0, lt=1)] = 0.9
+    """Momentum."""
+    weight_decay: Annotated[Number, Field(ge=0)] = 1e-4
+    """L2 penalty on every parameter, biases and batch norm included."""
+    nesterov: bool = True
+    """Nesterov's form of momentum."""
+
+
+class ScheduleConfig(Config):
+    """The learning rate over a run."""
+
+    decay: Literal["cosine", "step"] = "cosine"
+    """`cosine` to lr x 0.1^3; `step`: x 0.1 at each milestone."""
+    milestones: tuple[int, ...] = (50, 75, 90)
+    """Epochs at which `step` decays."""
+    warmup: Literal["fixed", "reference", "none"] = "fixed"
+    """`reference` is the authors' schedule, whose first epoch has a negative rate."""
+    warmup_epochs: int = Field(default=10, ge=1)
+    """Length of the warm-up."""
+    warmup_from: Positive = 0.001
+    """Rate at which the warm-up starts."""
+
+
+class ViewsConfig(Config):
+    """How a training image becomes two random views."""
+
+    crop_scale: tuple[Probability, Probability] = (0.2, 1.0)
+    """Area of a random resized crop, as a share of the image's."""
+    crop_ratio: tuple[Positive, Positive] = (0.75, 4 / 3)
+    """Width over height of the crop."""
+    flip: Probability = 0.5
+    """Probability of a horizontal flip."""
+    jitter: Probability = 0.8
+    """Probability that the colour jitter is applied."""
+    brightness: Annotated[Number, Field(ge=0, le=1)] = 0.4
+    """Factor drawn from [1 - b, 1 + b]."""
+    contrast: Annotated[Number, Field(ge=0, le=1)] = 0.4
+    """Factor drawn from [1 - c, 1 + c]."""
+    saturation: Annotated[Number, Field(ge=0, le=1)] = 0.4
+    """Factor drawn from [1 - s, 1 + s]; 0 for grey images."""
+    hue: Annotated[Number, Field(ge=0, le=0.5)] = 0.1
+    """Shift drawn from [-h, h] turns; 0 for grey images."""
+    grayscale: Probability = 0.2
+    """Probability that the colours are dropped."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "ViewsConfig":
+        for field in ("crop_scale", "crop_ratio"):
+            low, high = getattr(self, field)
+            if low > high or low <= 0:
+                raise ValueError(f"{field} needs 0 < low <= high, got [{low}, {high}]")
+        return self
+
+
+class RunConfig(Config):
+    """One training run and how its embedding is scored."""
+
+    model: ModelConfig
+    loss: LossConfig = ReweightOODLoss()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    views: ViewsConfig = ViewsConfig()
+    scorer: ScorerConfig = ScorerConfig()
+    seed: int = Field(default=0, ge=0)
+    """Seeds weights, order and views."""
+    epochs: int = Field(ge=1)
+    """Passes over the ID train set."""
+    batch_size: int = Field(default=512, ge=2)
+    """Images a step over all workers, two views each."""
+    validate_every: int = Field(default=1, ge=1)
+    """Epochs between validations; the last epoch is always validated."""
+    checkpoint: Literal["last", "lowest_loss"] = "last"
+    """Weights to score: the last, or those of the lowest smoothed loss as the authors do."""
+    precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
+    """Arithmetic of the backbone; head, losses and scores are float32 or wider in any case.
+
+    `auto`: float16 with a loss scale on a GPU; on a CPU that multiplies bfloat16 the faster of it
+    and float32, timed when a run starts and kept when it resumes; elsewhere float32.
+    """
+    compile: bool = False
+    """Compile the network, once a process for all its trials; pays on a GPU, not on a CPU."""
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether the run trains a classifier, which has logits."""
+        return self.loss.name == "cross_entropy"
+
+    @model_validator(mode="after")
+    def _scorable(self) -> "RunConfig":
+        if self.scorer.name in CLASSIFIER_SCORERS and not self.is_classifier:
+            raise ValueError(no_logits("scorer.name", self.scorer.name, self.loss.name))
+        if self.scorer.name == "vim" and (self.scorer.dims or 1) >= self.model.dim:
+            raise ValueError(
+                f"scorer.dims: {self.scorer.dims} leaves vim no residual, since an embedding of "
+                f"model.backbone {self.model.backbone} has {self.model.dim} dims"
+            )
+        return self
+
+
+def no_logits(key: str, scorer: str, loss: str) -> str:
+    """Why a scorer cannot be had after a loss, and what to change."""
+    return (
+        f"{key}: {scorer} scores the logits of a classifier, and a run with loss.name {loss} has "
+        "none; set loss.name to cross_entropy or choose another scorer"
+    )

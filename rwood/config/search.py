@@ -1,0 +1,246 @@
+"""What a study searches: ranges of dotted run settings, and how they are applied to a run."""
+
+import itertools
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+
+from rwood.config.base import Config, number_from_text
+from rwood.config.run import LOSSES, RunConfig
+
+Value = float | int | str | bool
+Params = dict[str, Value]
+"""Dotted run settings by value, e.g. `{"loss.temperature": 0.07}`."""
+LOSS = "loss.name"
+"""The setting on which it depends what other settings there are."""
+D = TypeVar("D")
+
+_Bound = Annotated[int | float, BeforeValidator(number_from_text)]
+
+
+class Range(Config):
+    """An interval, both ends included."""
+
+    low: _Bound
+    """Least value."""
+    high: _Bound
+    """Largest value."""
+    log: bool = False
+    """Search the logarithm."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Range":
+        if self.low > self.high:
+            raise ValueError(f"low ({self.low}) is above high ({self.high})")
+        if self.log and self.low <= 0:
+            raise ValueError(f"a log range needs low > 0, got {self.low}")
+        return self
+
+
+class Choices(Config):
+    """A finite set of values."""
+
+    choices: tuple[bool | int | float | str, ...] = Field(min_length=1)
+    """Values to choose from."""
+
+
+def _kind_of_domain(value: Any) -> str:
+    """Which of the two a mapping was meant to be, so that an error speaks of that one."""
+    chosen = isinstance(value, Choices) or (isinstance(value, dict) and "choices" in value)
+    return "Choices" if chosen else "Range"
+
+
+Domain = Annotated[
+    Annotated[Range, Tag("Range")] | Annotated[Choices, Tag("Choices")],
+    Discriminator(_kind_of_domain),
+]
+
+
+class EarlyStopping(Config):
+    """Asynchronous successive halving: weak trials stop at rungs grace, grace x eta, ...
+
+    With several objectives a trial is weak if more than one in eta of its peers dominate it.
+    """
+
+    grace_epochs: int = Field(default=1, ge=1)
+    """Epochs that every trial gets."""
+    reduction: int = Field(default=3, ge=2)
+    """eta: one in eta trials passes a rung."""
+
+
+class SearchConfig(Config):
+    """The search of a study."""
+
+    trials: int = Field(ge=1)
+    """How many trials in all; raise it and run again to extend a study."""
+    objective: str | tuple[str, ...]
+    """Metric of the validation sets to optimise, e.g. `val/auroc`; FPR@95 is minimised.
+
+    Of several, the champion is the trial of the Pareto front that is nearest to the best of each.
+    """
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """Trainings of a trial, epoch by epoch side by side; its metrics are their means.
+
+    Empty: one, with the seed of the run.
+    """
+    space: dict[str, Domain] = Field(min_length=1)
+    """Dotted run settings and their ranges.
+
+    Where `loss.name` is among them, a setting that only some losses have is searched with those.
+    """
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    """`tpe`: multivariate tree-structured Parzen estimator; `grid`: all choices, in order."""
+    startup_trials: int = Field(default=8, ge=1)
+    """Random trials before `tpe` starts to learn."""
+    seed: int = Field(default=0, ge=0)
+    """Seeds the sampler."""
+    early_stopping: EarlyStopping | None = EarlyStopping()
+    """null: every trial runs to its end."""
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """All of them."""
+        return (self.objective,) if isinstance(self.objective, str) else self.objective
+
+    @property
+    def primary(self) -> str:
+        """The first objective: the one to show where there is room for one."""
+        return self.objectives[0]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "SearchConfig":
+        if not self.objectives:
+            raise ValueError("objective: name at least one metric")
+        for field, values in (("objective", self.objectives), ("seeds", self.seeds)):
+            if len(set(values)) < len(values):
+                raise ValueError(f"{field}: one of {list(values)} is named twice")
+        if self.seeds and "seed" in self.space:
+            raise ValueError("space.seed: seeds are repeated by search.seeds, not searched")
+        if self.sampler == "grid":
+            ranges = [key for key, d in self.space.items() if not isinstance(d, Choices)]
+            if ranges:
+                raise ValueError(f"space.{ranges[0]}: a grid needs choices, not a range")
+        return self
+
+
+def setting(run: RunConfig, key: str) -> Any:
+    """Value of a dotted setting.
+
+    Raises:
+        KeyError: the run has no such setting.
+    """
+    node: Any = run
+    for part in key.split("."):
+        if not isinstance(node, Config) or part not in type(node).model_fields:
+            raise KeyError(key)
+        node = getattr(node, part)
+    return node
+
+
+def settings(run: Config, prefix: str = "") -> dict[str, Any]:
+    """Every dotted setting of a run with its value."""
+    flat: dict[str, Any] = {}
+    for name in type(run).model_fields:
+        value = getattr(run, name)
+        if isinstance(value, Config):
+            flat |= settings(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def apply(run: RunConfig, params: Params) -> RunConfig:
+    """The run with some settings replaced, validated again.
+
+    Another `loss.name` starts from that loss's defaults: the settings of one loss mean nothing to
+    another, and those of the same name have other optima.
+
+    Raises:
+        KeyError: a key is not a setting of the run.
+        pydantic.ValidationError: a value is not allowed there.
+    """
+    plain: dict[str, Any] = run.model_dump(mode="json")
+    name = params.get(LOSS, run.loss.name)
+    if name != run.loss.name:
+        kind = LOSSES.get(str(name))
+        plain["loss"] = kind().model_dump(mode="json") if kind else {"name": name}
+    for key, value in params.items():
+        *parents, leaf = key.split(".")
+        node: Any = plain
+        for part in parents:
+            node = node.get(part) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or leaf not in node:
+            raise KeyError(key)
+        node[leaf] = value
+    return RunConfig.model_validate_json(json.dumps(plain))
+
+
+def branches(run: RunConfig, space: Mapping[str, Range | Choices]) -> list[RunConfig]:
+    """The run under every loss that a space chooses from, its own first; without a choice, itself.
+
+    Raises:
+        pydantic.ValidationError: there is no such loss, or the run cannot be had with it.
+    """
+    domain = space.get(LOSS)
+    if domain is None:
+        return [run]
+    names = domain.choices if isinstance(domain, Choices) else (domain.low, domain.high)
+    found = [apply(run, {LOSS: name}) for name in names]
+    return sorted(found, key=lambda branch: branch.loss.name != run.loss.name)
+
+
+def knobs_of(run: RunConfig, space: Mapping[str, D]) -> dict[str, D]:
+    """The part of a space that a run has: what only other losses have is left out.
+
+    `loss.name` comes first: what else there is to choose depends on it.
+    """
+    own = {key: domain for key, domain in space.items() if has(run, key)}
+    return {key: own[key] for key in sorted(own, key=lambda key: key != LOSS)}
+
+
+def has(run: RunConfig, key: str) -> bool:
+    """Whether a run has a dotted setting."""
+    try:
+        setting(run, key)
+    except KeyError:
+        return False
+    return True
+
+
+def check_space(run: RunConfig, space: Mapping[str, Range | Choices]) -> None:
+    """Try every end of every range on the run, under every loss that has the setting.
+
+    Raises:
+        KeyError: a key is a setting of the run under no loss of the space.
+        pydantic.ValidationError: an end of a range is not allowed there.
+    """
+    under = branches(run, space)
+    for key, domain in space.items():
+        found = [branch for branch in under if has(branch, key)]
+        if not found:
+            raise KeyError(key)
+        ends = domain.choices if isinstance(domain, Choices) else (domain.low, domain.high)
+        for branch in found if key != LOSS else ():
+            for value in ends:
+                apply(branch, {key: value})
+
+
+def grid(run: RunConfig, space: dict[str, Range | Choices]) -> list[Params]:
+    """Every combination of choices in the file's order, the base run's own before all others."""
+    points: list[Params] = []
+    for branch in branches(run, space):
+        own = knobs_of(branch, space)
+        lists = [d.choices for d in own.values() if isinstance(d, Choices)]
+        some = [dict(zip(own, point, strict=True)) for point in itertools.product(*lists)]
+        points += [point for point in some if point.get(LOSS, branch.loss.name) == branch.loss.name]
+    base = {key: setting(run, key) for key in knobs_of(run, space)}
+    return sorted(points, key=lambda point: point != base)
+
+
+def contains(domain: Range | Choices, value: Any) -> bool:
+    """Whether a value may be proposed."""
+    if isinstance(domain, Choices):
+        return value in domain.choices
+    return bool(domain.low <= value <= domain.high)

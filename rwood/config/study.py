@@ -1,0 +1,123 @@
+"""A whole study: benchmark, base run, search, reruns, and where it runs."""
+
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from rwood.config.base import Config, digest
+from rwood.config.benchmark import (
+    CLASSIFIER_SCORERS,
+    METRICS,
+    MINIMIZED,
+    BenchmarkConfig,
+    ScorerName,
+)
+from rwood.config.run import RunConfig, no_logits
+from rwood.config.search import LOSS, Choices, SearchConfig
+
+
+class RerunConfig(Config):
+    """The benchmark stage: the champion, and beside it the base run, over several seeds."""
+
+    seeds: tuple[int, ...] = Field(default=(1, 2, 3), min_length=1)
+    """One training a seed."""
+    base: bool = True
+    """Rerun the base run too, so that the report can say what the search bought."""
+    scorers: tuple[ScorerName, ...] = ()
+    """Scorers to report beside the run's own."""
+    fsood: bool = False
+    """Report full-spectrum OOD detection too: shifted ID sets count as ID."""
+
+
+class ClusterConfig(Config):
+    """What one training asks of the cluster. Never changes a result but under a local loss."""
+
+    workers: int = Field(default=1, ge=1)
+    """Processes that share one training's batch."""
+    cpus_per_worker: int = Field(default=1, ge=1)
+    """CPU cores (and torch threads) of a worker."""
+    gpus_per_worker: float = Field(default=0, ge=0)
+    """GPUs of a worker; a fraction lets several one-worker trials share a GPU."""
+    max_concurrent: int = Field(default=2, ge=1)
+    """Trainings at a time."""
+    retries: int = Field(default=2, ge=0)
+    """How often a training whose worker or node died is continued."""
+    max_failures: int = Field(default=5, ge=1)
+    """Failed trials at which a study gives up."""
+
+
+class StudyConfig(Config):
+    """One study file."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    """Names the results folder and the MLflow experiment."""
+    question: str = Field(min_length=1)
+    """What the study asks, in a sentence."""
+    benchmark: BenchmarkConfig
+    """In a file: the path of the benchmark's YAML, from the study's folder."""
+    run: RunConfig
+    """The base run; it is also the first trial."""
+    search: SearchConfig | None = None
+    """null: no search, the base run is the champion."""
+    rerun: RerunConfig = RerunConfig()
+    """The benchmark stage."""
+    cluster: ClusterConfig = ClusterConfig()
+    """Resources."""
+
+    @model_validator(mode="after")
+    def _measured_afresh(self) -> "StudyConfig":
+        both = set(self.rerun.seeds) & set(self.search.seeds if self.search else ())
+        if both:
+            raise ValueError(
+                f"rerun.seeds: {min(both)} is among search.seeds: measure the champion on seeds "
+                "that had no part in choosing it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _scorable(self) -> "StudyConfig":
+        if self.rerun.fsood and not self.benchmark.shifted:
+            raise ValueError(
+                f"rerun.fsood: benchmark {self.benchmark.name} has no covariate-shifted set"
+            )
+        for name in CLASSIFIER_SCORERS.intersection(self.rerun.scorers):
+            for loss in self._losses():
+                if loss != "cross_entropy":
+                    raise ValueError(no_logits("rerun.scorers", name, loss))
+        return self
+
+    def _losses(self) -> list[str]:
+        """Names of the losses that a rerun may have."""
+        domain = self.search.space.get(LOSS) if self.search else None
+        chosen = domain.choices if isinstance(domain, Choices) else ()
+        return [self.run.loss.name, *map(str, chosen)]
+
+    @property
+    def trial_digest(self) -> str:
+        """What must not change for trials to stay comparable; the number of trials may grow."""
+        search = self.search.model_dump(mode="json", exclude={"trials"}) if self.search else {}
+        return digest(self.benchmark, self.run, search, {"window": self.cluster.max_concurrent})
+
+
+ID_ACCURACY = "val/nearest_mean"
+"""Accuracy of the nearest class mean on ID val, in percent."""
+
+
+def objectives(benchmark: BenchmarkConfig) -> list[str]:
+    """What a search may optimise: metrics of the validation sets, their means, ID accuracy."""
+    sets = [""] + [f"{name}/" for name in benchmark.validation]
+    return [f"val/{s}{metric}" for s in sets for metric in METRICS] + [ID_ACCURACY]
+
+
+def is_minimized(metric: str) -> bool:
+    """Whether less is better for a metric named `<part>/<set>/<metric>`."""
+    return metric.rsplit("/", 1)[-1] in MINIMIZED
+
+
+def run_digest(run: RunConfig, benchmark: BenchmarkConfig) -> str:
+    """Name one training by content: the run, and the sets and pixels that it sees."""
+    seen: dict[str, Any] = benchmark.model_dump(
+        mode="json", exclude={"near", "far", "shifted", "published"}
+    )
+    seen["id"].pop("test")
+    return digest(run, seen)

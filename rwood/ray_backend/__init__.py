@@ -1,0 +1,1 @@
+"""What Ray runs for a study: sessions, trainings, jobs, checks of nodes."""

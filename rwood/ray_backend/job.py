@@ -1,0 +1,110 @@
+"""One training, as it travels to a worker: all it needs, and what the worker does with it."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rwood import results
+from rwood.config.benchmark import BenchmarkConfig, ScorerConfig
+from rwood.config.run import RunConfig
+from rwood.config.study import run_digest
+from rwood.detector import build_detector
+from rwood.evaluation.benchmark import run_benchmark
+from rwood.evaluation.validation import settle
+from rwood.results import RunResult
+from rwood.storage import replaced, written
+from rwood.training import checkpoint
+from rwood.training.seeds import train_seeds
+from rwood.training.train import ENCODER_FILE, train
+from rwood.training.worker import Worker
+
+RESULT_FILE = "result.json"
+SCORES_FILE = "scores.npz"
+EMBEDDINGS_FILE = "embeddings.npz"
+DETECTOR_FOLDER = "detector"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training, and whether a benchmark follows."""
+
+    run: RunConfig
+    benchmark: BenchmarkConfig
+    data_root: Path
+    folder: Path
+    """The run's own folder, visible from every node."""
+    threads: int
+    """Torch threads of a worker."""
+    label: str | None = None
+    """A rerun's label: the benchmark follows. None: a trial, which never sees a test set."""
+    seeds: tuple[int, ...] = ()
+    """Of a trial: train with each of these, side by side, instead of the run's own seed."""
+    scorers: tuple[ScorerConfig, ...] = ()
+    """Scorers of the benchmark, the run's own first."""
+    fsood: bool = False
+    detector: bool = False
+    """Make a detector of the encoder, in the run's folder."""
+
+    @property
+    def digest(self) -> str:
+        """Names the training by content."""
+        return run_digest(self.run, self.benchmark)
+
+
+def work(job: Job, worker: Worker) -> None:
+    """Train, and for a rerun measure the test sets and write the result into the run's folder."""
+    torch.set_num_threads(job.threads)
+    started = time.monotonic()
+    if job.seeds:
+        train_seeds(job.run, job.seeds, job.benchmark, worker, data_root=job.data_root)
+        return
+    encoder = train(job.run, job.benchmark, worker, data_root=job.data_root)
+    if job.label is None or worker.rank != 0:
+        return
+    scorers = settle(
+        encoder, job.benchmark, job.scorers, data_root=job.data_root, device=worker.device
+    )
+    outcome = run_benchmark(
+        encoder,
+        job.benchmark,
+        scorers,
+        data_root=job.data_root,
+        device=worker.device,
+        fsood=job.fsood,
+    )
+    saved = checkpoint.load_latest(job.folder, job.digest, worker.note)
+    assert saved is not None
+    if job.detector:
+        with replaced(job.folder / DETECTOR_FOLDER) as made:
+            build_detector(
+                job.run,
+                job.benchmark,
+                job.folder / ENCODER_FILE,
+                made,
+                scorer=scorers[0],
+                data_root=job.data_root,
+                device=worker.device,
+            )
+    _save_arrays(job.folder / SCORES_FILE, outcome.scores)
+    _save_arrays(job.folder / EMBEDDINGS_FILE, outcome.embeddings)
+    result = RunResult(
+        label=job.label,
+        seed=job.run.seed,
+        digest=job.digest,
+        run=job.run.model_dump(mode="json"),
+        history=json.loads(saved["history"]),
+        tables=outcome.tables,
+        scorers=scorers,
+        id_metrics=outcome.id_metrics,
+        seconds=time.monotonic() - started,
+    )
+    results.save(result, job.folder / RESULT_FILE)
+
+
+def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    with written(path) as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)

@@ -1,0 +1,118 @@
+"""What every node of a cluster must offer, asked before the first trial: one sentence, not a crash.
+
+Nodes that join later (an autoscaler's) are not asked; they are made as the first ones were.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from rwood.config.benchmark import BenchmarkConfig
+from rwood.config.study import ClusterConfig
+from rwood.data import image_sets
+from rwood.errors import DataError, StudyError
+from rwood.ray_backend.versions import versions
+from rwood.storage import probe
+from rwood.text import count_of
+
+MUST_AGREE = ("rwood", "torch", "ray", "python")
+"""Versions that must be the driver's on every node."""
+_PATIENCE_S = 180.0
+"""A node that starts its first worker imports torch from a cold disk."""
+
+
+def check_nodes(benchmark: BenchmarkConfig, folder: Path, data_root: Path) -> None:
+    """Ask every node whether it sees the results folder and the image sets, and runs this code.
+
+    Needs a connected Ray.
+
+    Args:
+        benchmark: its image sets must be found; none is opened.
+        folder: where the study's results go.
+        data_root: where image sets lie.
+
+    Raises:
+        StudyError: the first node that cannot take part, and why.
+    """
+    nodes = {n["NodeID"]: _name(n) for n in ray.nodes() if n["Alive"]}
+    with probe(folder.resolve()) as (path, text):
+        asked = {_ask(node, path, text, benchmark, data_root.resolve()): node for node in nodes}
+        done, late = ray.wait(list(asked), num_returns=len(asked), timeout=_PATIENCE_S)
+        if late:
+            raise StudyError(
+                f"{nodes[asked[late[0]]]} did not answer in {_PATIENCE_S:.0f} s: is it alive?"
+            )
+        for answer in done:
+            problem = _answer(answer)
+            if problem is not None:
+                raise StudyError(f"{nodes[asked[answer]]} {problem}", node=asked[answer])
+
+
+def _ask(node: str, path: Path, text: str, benchmark: BenchmarkConfig, data_root: Path) -> Any:
+    here = NodeAffinitySchedulingStrategy(node_id=node, soft=False)
+    task = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=here)(problem_here)
+    return task.remote(path, text, benchmark, data_root, versions())
+
+
+def _answer(answer: Any) -> str | None:
+    try:
+        problem: str | None = ray.get(answer)
+    except Exception as error:  # Ray passes on whatever the task raised, a missing module too.
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        return f"cannot run rwood: {lines[-1].strip() if lines else type(error).__name__}"
+    return problem
+
+
+def problem_here(
+    path: Path, text: str, benchmark: BenchmarkConfig, data_root: Path, wanted: dict[str, str]
+) -> str | None:
+    """Why this node cannot take part in a study; None if it can.
+
+    Args:
+        path: a file that the driver wrote to the results folder.
+        text: what is in it.
+        benchmark: its image sets are looked for.
+        data_root: where they lie.
+        wanted: the driver's versions.
+    """
+    own = versions()
+    for name in MUST_AGREE:
+        if own[name] != wanted[name]:
+            return f"has {name} {own[name]}, the driver has {wanted[name]}: make them the same"
+    try:
+        seen = path.read_text(encoding="ascii")
+    except Exception as error:  # An object store's library raises errors of its own.
+        seen = type(error).__name__
+    if seen != text:
+        return (
+            f"does not see the results folder {path.parent}: choose --results on a file system or "
+            "an object store that every node sees"
+        )
+    for _, ref in image_sets.references(benchmark):
+        if image_sets.has_files(ref):
+            try:
+                image_sets.files_of(ref, benchmark, data_root)
+            except DataError as error:
+                return f"lacks images: {error}"
+    return None
+
+
+def check_gpus(cluster: ClusterConfig) -> None:
+    """Refuse what a private Ray would wait for in vain; a cluster may still get its GPUs.
+
+    Raises:
+        StudyError: this machine has fewer GPUs than a training asks for.
+    """
+    wanted = cluster.workers * cluster.gpus_per_worker
+    here = ray.cluster_resources().get("GPU", 0.0)
+    if wanted > here:
+        raise StudyError(
+            f"a training asks for {count_of(wanted, 'GPU')} (cluster.gpus_per_worker) and this "
+            f"machine has {here:g}: lower it, or name a cluster by --address"
+        )
+
+
+def _name(node: dict[str, Any]) -> str:
+    return f"node {node['NodeManagerAddress']} ({node['NodeID'][:8]})"

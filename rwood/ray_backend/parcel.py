@@ -1,0 +1,51 @@
+"""What travels with a submitted study: its command and its folder. Nothing secret."""
+
+import shlex
+import shutil
+from pathlib import Path, PurePosixPath
+
+import yaml
+
+import rwood
+from rwood.config.study import StudyConfig
+from rwood.errors import StudyError
+from rwood.storage import is_remote
+from rwood.tracking import without_password
+
+STUDY_YAML = "study.yaml"
+"""The resolved study, its benchmark inside, in the job's working directory."""
+
+
+def entrypoint(results: Path, data_root: Path | None, tracking_uri: str | None) -> str:
+    """The job's command.
+
+    Raises:
+        StudyError: a path that only means something here, or a login in the address.
+    """
+    words = ["python", "-m", "rwood", "run", STUDY_YAML, "--results", str(results)]
+    for option, path in (("--results", results), ("--data-root", data_root)):
+        if path is not None and not is_remote(path) and not PurePosixPath(path).is_absolute():
+            raise StudyError(
+                f"{option} {path} is a path of this machine: name the folder as the cluster's "
+                "nodes see it, from the root"
+            )
+    if data_root is not None:
+        words += ["--data-root", str(data_root)]
+    if tracking_uri is not None:
+        if without_password(tracking_uri) != tracking_uri:
+            raise StudyError(
+                "--tracking-uri holds a login, which whoever lists jobs could read: leave it out "
+                "and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD on the head node"
+            )
+        words += ["--tracking-uri", tracking_uri]
+    return shlex.join(words)
+
+
+def fill(folder: Path, study: StudyConfig, *, code: bool) -> None:
+    """The job's working directory: the study, and rwood itself if it is to be sent."""
+    plain = yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False)
+    (folder / STUDY_YAML).write_text(plain, encoding="utf-8")
+    if code:
+        source = Path(rwood.__file__).parent
+        shutil.copytree(source, folder / "rwood", ignore=shutil.ignore_patterns("__pycache__"))
+        rwood.write_metadata(folder)

@@ -1,0 +1,90 @@
+"""The Worker of the training loop on Ray: inside a Tune trial, or a rank of a Ray Train group."""
+
+import functools
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import ray
+import ray.train
+import ray.train.torch
+import torch
+from ray import tune
+from ray.util.queue import Queue
+
+from rwood.ray_backend.messages import NOTE, REPORT
+from rwood.results import EpochReport
+from rwood.training.worker import best_device
+
+
+@dataclass(frozen=True)
+class TuneWorker:
+    """The only process of a one-worker trial: a Tune actor."""
+
+    folder: Path
+    device: torch.device = field(default_factory=best_device)
+    rank: int = 0
+    world_size: int = 1
+
+    def report(self, report: EpochReport) -> None:
+        """Report to Tune; does not return if the scheduler stops the trial."""
+        tune.report({REPORT: report.model_dump_json()})
+
+    def note(self, text: str) -> None:
+        """Report the sentence to Tune."""
+        tune.report({NOTE: text})
+
+    def leaving(self) -> bool:
+        """Whether Ray is draining this node: it was sent SIGTERM, or is about to be reclaimed."""
+        return _is_draining(int(time.monotonic()))
+
+
+@dataclass(frozen=True)
+class TrainWorker:
+    """A rank of a Ray Train worker group."""
+
+    folder: Path
+    queue: Queue
+    """To the driver."""
+
+    @property
+    def rank(self) -> int:
+        """0..world_size-1."""
+        return int(ray.train.get_context().get_world_rank())
+
+    @property
+    def world_size(self) -> int:
+        """Processes in the group."""
+        return int(ray.train.get_context().get_world_size())
+
+    @property
+    def device(self) -> torch.device:
+        """The rank's GPU, or the CPU."""
+        device: torch.device = ray.train.torch.get_device()
+        return device
+
+    def report(self, report: EpochReport) -> None:
+        """Report to Ray Train; a barrier over the ranks."""
+        ray.train.report({REPORT: report.model_dump_json()})
+
+    def note(self, text: str) -> None:
+        """Send rank 0's sentence up."""
+        if self.rank == 0:
+            self.queue.put({NOTE: text})
+
+    def leaving(self) -> bool:
+        """Whether Ray is draining the node of some rank; a barrier over the ranks."""
+        return ray.train.get_preemption_info() is not None
+
+
+@functools.lru_cache(maxsize=1)
+def _is_draining(second: int) -> bool:
+    """What Ray says of this node, asked once a second; nothing, if it does not answer.
+
+    A developer interface of Ray, which Ray Train asks likewise; used here and nowhere else.
+    """
+    try:
+        draining = ray._private.state.state.get_draining_nodes()
+    except Exception:  # Whatever Ray's client raises: no training ends for an unanswered question.
+        return False
+    return ray.get_runtime_context().get_node_id() in draining

@@ -1,0 +1,1 @@
+"""The search of a study: Optuna proposes and judges, Ray Tune runs."""

@@ -1,0 +1,140 @@
+"""A study's records as MLflow shows them: which run changes when a stage does something."""
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from rwood.config.study import StudyConfig
+from rwood.data import image_sets
+from rwood.detector import log_detector
+from rwood.ray_backend.job import DETECTOR_FOLDER, Job
+from rwood.report.champion import champion_tags, champion_words
+from rwood.results import EpochReport, RunResult, StudyResult, TrialResult
+from rwood.search.ledger import trial_folder
+from rwood.storage import local_copy
+from rwood.tracked import (
+    Artifacts,
+    benchmark_inputs,
+    benchmark_run,
+    experiment_tags,
+    rerun_key,
+    rerun_run,
+    search_inputs,
+    search_run,
+    trial_run,
+)
+from rwood.tracking import Tracker, local_uri, register_champion
+from rwood.training.train import ENCODER_FILE
+
+CHAMPION_FILE = "champion.yaml"
+"""The champion's settings, as a study's `run:` takes them."""
+SPEC_FILE = "spec.yaml"
+
+
+class MlflowUpdates:
+    """Keeps an MLflow experiment equal to a study; nothing here waits or fails with the server.
+
+    Args:
+        study: the resolved study; its name is the experiment's.
+        folder: the study's results folder.
+        results: holds the local store where no server is named.
+        uri: an MLflow server, or None.
+    """
+
+    def __init__(self, study: StudyConfig, folder: Path, results: Path, uri: str | None) -> None:
+        """Start the thread that sends."""
+        self._study, self._folder = study, folder
+        artifacts = results / "mlartifacts" if uri is None else None
+        tags = experiment_tags(study)
+        self._tracker = Tracker(uri or local_uri(results), study.name, artifacts, tags)
+        self._counts = {name: row.count for name, row in image_sets.NAMED.items()}
+
+    def search(self, record: StudyResult, state: str, artifacts: Artifacts = ()) -> None:
+        """The search as a whole."""
+        seen = search_inputs(self._study.benchmark, self._counts)
+        self._tracker.update(
+            search_run(self._study, record, state=state, artifacts=artifacts, inputs=seen)
+        )
+
+    def trial(self, record: StudyResult, trial: TrialResult) -> None:
+        """One trial."""
+        seen = search_inputs(self._study.benchmark, self._counts)
+        self._tracker.update(trial_run(record, trial, inputs=seen))
+
+    def champion(self, record: StudyResult, trial: TrialResult) -> None:
+        """The trial that was chosen: its weights and settings go to the search."""
+        folder = trial_folder(self._folder, trial.number)
+        files = ((self._folder / SPEC_FILE, None), (self._folder / CHAMPION_FILE, None))
+        weights = tuple(  # of several seeds, each in a folder of its own
+            (path, f"checkpoint{str(path.parent).removeprefix(str(folder))}")
+            for path in sorted(folder.rglob(ENCODER_FILE))
+        )
+        self.search(record, "complete", (*files, *weights))
+        self.trial(record, trial)
+
+    def benchmark(self, record: StudyResult, state: str, files: Iterable[Path] = ()) -> None:
+        """The benchmark as a whole; `files` are tables, figures and pages."""
+        own = [self._folder / SPEC_FILE, self._folder / CHAMPION_FILE]
+        artifacts: Artifacts = tuple(
+            (file, "figures" if file.parent.name == "figures" else None) for file in (*files, *own)
+        )
+        seen = benchmark_inputs(self._study.benchmark, self._counts)
+        self._tracker.update(
+            benchmark_run(self._study, record, state=state, artifacts=artifacts, inputs=seen)
+        )
+
+    def rerun(
+        self,
+        record: StudyResult,
+        job: Job,
+        history: tuple[EpochReport, ...],
+        result: RunResult | None = None,
+    ) -> None:
+        """One rerun, complete once it has a result."""
+        self._tracker.update(
+            rerun_run(
+                self._study,
+                record,
+                label=str(job.label),
+                run=job.run,
+                digest=job.digest,
+                history=history,
+                result=result,
+                artifacts=((job.folder / ENCODER_FILE, "checkpoint"),) if result else (),
+                inputs=benchmark_inputs(self._study.benchmark, self._counts),
+            )
+        )
+
+    def register(self, record: StudyResult, job: Job) -> str | None:
+        """The detector of a champion's rerun into the model registry.
+
+        Returns:
+            A sentence if MLflow did not take it, else None.
+        """
+        key = rerun_key(record, str(job.label), job.digest)
+        run_id = self._tracker.run_id(key) if self._tracker.flush() else None
+        if run_id is None:
+            return None  # `close` says that the server is away.
+        uri = self._tracker.uri
+        try:
+            with local_copy(self._folder / DETECTOR_FOLDER) as detector:
+                model = log_detector(uri, run_id, detector, "detector")
+            register_champion(
+                uri,
+                self._study.name,
+                model,
+                run_id,
+                question=self._study.question,
+                description=champion_words(self._study, record, job.run),
+                tags=champion_tags(record),
+            )
+        except Exception as error:  # MLflow raises whatever its store or HTTP client raises.
+            logging.getLogger(__name__).warning("the detector was not registered", exc_info=error)
+            return f"MLflow did not take the detector ({type(error).__name__}, see the log)"
+        return None
+
+    def close(self, *, interrupted: bool) -> str | None:
+        """Send the rest; a sentence if something could not be sent, else None."""
+        if interrupted:
+            self._tracker.interrupt()
+        return self._tracker.close()

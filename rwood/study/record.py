@@ -1,0 +1,100 @@
+"""A study's record on disk: made once, owned by one spec, worked on by one process at a time."""
+
+import fcntl
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rwood import results, storage
+from rwood.config.study import StudyConfig
+from rwood.errors import StudyError
+from rwood.ray_backend.versions import versions
+from rwood.results import STUDY_FILE, StudyResult
+from rwood.study import lease
+
+LOCK_FILE = "lock"
+
+
+@contextmanager
+def open_record(study: StudyConfig, folder: Path) -> Iterator[StudyResult]:
+    """The record of a study, new or as it was left, while no other process has it open.
+
+    Raises:
+        StudyError: the folder cannot be written, belongs to another study, or is in use.
+    """
+    alone = lease.held if storage.is_remote(folder) else _locked
+    with alone(folder):
+        with storage.probe(folder):
+            pass
+        yield _read(study, folder)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a lock that the operating system frees if the process dies."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / LOCK_FILE).open("a+", encoding="utf-8")
+    except OSError as error:
+        raise storage.unwritable(folder, error) from error
+    with lock:
+        _take(lock, folder)
+        yield
+
+
+def _take(lock: Any, folder: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.seek(0)
+        raise StudyError(
+            f"{folder} is in use by {lock.read().strip() or 'another process'}; wait for it, or "
+            "choose another --results",
+            folder=str(folder),
+        ) from error
+    except OSError as error:  # A shared file system without locks.
+        raise storage.unwritable(folder / LOCK_FILE, error) from error
+    lock.seek(0)
+    lock.truncate()
+    lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+    lock.flush()
+
+
+def _read(study: StudyConfig, folder: Path) -> StudyResult:
+    path = folder / STUDY_FILE
+    spec = study.model_dump(mode="json")
+    if not path.exists():
+        record = StudyResult(
+            name=study.name,
+            id=uuid.uuid4().hex[:12],
+            objective=study.search.primary if study.search else None,
+            objectives=study.search.objectives if study.search else (),
+            trial_digest=study.trial_digest,
+            spec=spec,
+            versions=versions(),
+        )
+        results.save(record, path)
+        return record
+    record = results.load(StudyResult, path)
+    if record.trial_digest != study.trial_digest:
+        raise StudyError(
+            f"{folder} belongs to another study: {_first_difference(record.spec, spec)}; choose "
+            "another name or --results, or move the folder away",
+            folder=str(folder),
+        )
+    return record.model_copy(update={"spec": spec, "versions": versions()})
+
+
+def _first_difference(old: Any, new: Any, key: str = "") -> str:
+    """Dotted key, old and new value of the first setting that differs."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in [*new, *(n for n in old if n not in new)]:
+            if name in ("question", "rerun") or f"{key}{name}" == "search.trials":
+                continue
+            if old.get(name) != new.get(name):
+                return _first_difference(old.get(name), new.get(name), f"{key}{name}.")
+    return f"{key.rstrip('.')} was {old!r}, is {new!r}"

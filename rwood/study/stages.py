@@ -1,0 +1,275 @@
+"""A whole study, stage by stage; each stage goes on where it stopped."""
+
+import logging
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import yaml
+
+from rwood import results
+from rwood.config.base import digest
+from rwood.config.search import apply
+from rwood.config.study import StudyConfig
+from rwood.errors import StudyError
+from rwood.ray_backend.job import DETECTOR_FOLDER, EMBEDDINGS_FILE, SCORES_FILE, Job
+from rwood.ray_backend.nodes import check_gpus, check_nodes
+from rwood.ray_backend.session import session
+from rwood.report import ReportInputs, load_scores, project_embeddings, render_report
+from rwood.results import STUDY_FILE, EpochReport, TrialResult
+from rwood.search.importance import importances
+from rwood.search.ledger import read_trials
+from rwood.search.tuner import is_searched, search
+from rwood.selection import pareto_front, select_champion, values_of
+from rwood.storage import grown, is_remote, local_copy, replaced
+from rwood.study.context import Context, Screen
+from rwood.study.mlflow_updates import CHAMPION_FILE, SPEC_FILE, MlflowUpdates
+from rwood.study.record import open_record
+from rwood.study.rerun import BASE, CHAMPION, finished, plan, rerun
+from rwood.text import count_of
+
+LOG_FILE = "rwood.log"
+
+
+@contextmanager
+def open_study(study: StudyConfig, context: Context, screen: Screen) -> Iterator["Study"]:
+    """Open a study's results folder, alone, and its MLflow experiment; leave both consistent.
+
+    Raises:
+        StudyError: the folder belongs to another study, or another process works on it.
+    """
+    if context.tracking_uri is None and is_remote(context.results):
+        raise StudyError(
+            f"results at {context.results} need an MLflow server: name it by --tracking-uri "
+            "(MLFLOW_TRACKING_URI); the store used without one is a file of this machine"
+        )
+    folder = context.results / study.name
+    with open_record(study, folder) as record:
+        opened = Study(study, context, folder, record, screen)
+        try:
+            yield opened
+        except BaseException:
+            opened.close(interrupted=True)
+            raise
+        opened.close(interrupted=False)
+
+
+class Study:
+    """An opened study and its stages; see `open_study`."""
+
+    def __init__(
+        self,
+        study: StudyConfig,
+        context: Context,
+        folder: Path,
+        record: results.StudyResult,
+        screen: Screen,
+    ) -> None:
+        """Start tracking."""
+        self.spec, self.context, self.folder, self.screen = study, context, folder, screen
+        self.record = record
+        self._mlflow = MlflowUpdates(study, folder, context.results, context.tracking_uri)
+        self._open = ExitStack()
+        self._connected = False
+        self._live: dict[str, tuple[EpochReport, ...]] = {}
+        plain = yaml.safe_dump(self.record.spec, sort_keys=False)
+        results.write_atomically(folder / SPEC_FILE, plain)
+
+    def run(self) -> None:
+        """All stages."""
+        if self.spec.search is not None:
+            self.search()
+        self.select()
+        self.benchmark()
+        self.report()
+
+    def search(self) -> None:
+        """Run the trials that are left."""
+        if self.spec.search is None:
+            raise StudyError(f"study {self.spec.name} has no search: give it a `search:` section")
+        self._mlflow.search(self.record, "running")
+        trials = read_trials(self.folder)
+        for trial in trials.values():
+            self._mlflow.trial(self.record, trial)
+        left = self.spec.search.trials - sum(t.state != "running" for t in trials.values())
+        self.screen.stage(
+            "search", f"{max(0, left)} of {count_of(self.spec.search.trials, 'trial')} to run"
+        )
+        self.screen.known(trials.values())
+        if not is_searched(self.spec, trials):
+            self._connect()
+            with self._timed("search"):
+                try:
+                    search(
+                        self.spec,
+                        folder=self.folder,
+                        data_root=self.context.data_root,
+                        listener=self._on_trial,
+                        on_note=self._on_note,
+                    )
+                except StudyError:  # Too many trials failed.
+                    self._mlflow.search(self.record, "failed")
+                    raise
+        self._save(trials=tuple(read_trials(self.folder).values()))
+        self._mlflow.search(self.record, "complete")
+
+    def select(self) -> None:
+        """Choose the champion among complete trials, on validation sets only."""
+        if self.spec.search is None:
+            self.screen.stage("select", "no search: the base run is the champion")
+            params: dict[str, object] = {}
+        else:
+            trials = read_trials(self.folder).values()
+            names = self.spec.search.objectives
+            best, front = select_champion(trials, names), pareto_front(trials, names)
+            params = dict(best.params)
+            self._save(champion=best.number, front=tuple(t.number for t in front))
+            knobs = ", ".join(f"{key} = {_short(value)}" for key, value in params.items())
+            among = f" of {len(front)} on the Pareto front" if len(names) > 1 else ""
+            goals = ", ".join(f"{n} {v:.2f}" for n, v in values_of(best, names).items())
+            self.screen.stage("select", f"trial {best.number}{among}, {goals}: {knobs}")
+        self._save(champion_params=params)
+        run = apply(self.spec.run, self.record.champion_params).model_dump(mode="json")
+        plain = yaml.safe_dump({"run": run}, sort_keys=False)
+        results.write_atomically(self.folder / CHAMPION_FILE, plain)
+        if self.record.champion is not None:
+            read = read_trials(self.folder)
+            self._mlflow.champion(self.record, read[self.record.champion])
+            for number in self.record.front:
+                self._mlflow.trial(self.record, read[number])
+
+    def benchmark(self) -> None:
+        """Rerun champion and base over seeds on the test sets."""
+        if self.spec.search is not None and self.record.champion is None:
+            raise StudyError(
+                f"study {self.spec.name} has no champion yet: run `rwood search` and "
+                "`rwood select` first, or `rwood run`"
+            )
+        jobs = self._jobs()
+        left = [job for job in jobs if finished(job) is None]
+        self.screen.stage("benchmark", f"{len(left)} of {count_of(len(jobs), 'rerun')} to run")
+        self.screen.reruns(_name(job) for job in left)
+        self._mlflow.benchmark(self.record, "running")
+        if left:
+            self._connect()
+            with self._timed("benchmark"):
+                rerun(
+                    self.spec,
+                    jobs,
+                    folder=self.folder,
+                    on_report=self._on_epoch,
+                    on_note=self._on_note,
+                )
+        runs = [result for job in jobs if (result := finished(job)) is not None]
+        for job, result in zip(jobs, runs, strict=True):
+            self._mlflow.rerun(self.record, job, result.history, result)
+        if self.spec.rerun.base and all(run.label == CHAMPION for run in runs):
+            runs += [run.model_copy(update={"label": BASE}) for run in runs]
+        self._save(runs=tuple(runs))
+        self._hand_over(next(job.folder for job in jobs if job.detector) / DETECTOR_FOLDER)
+        self._mlflow.benchmark(self.record, "complete")
+
+    def report(self) -> None:
+        """Write tables, figures and the page from what is on disk."""
+        if not self.record.runs:
+            raise StudyError(
+                f"study {self.spec.name} has no benchmark yet: run `rwood benchmark` first"
+            )
+        self.screen.stage("report", str(self.folder / "report.html"))
+        trials = tuple(read_trials(self.folder).values())
+        with self._timed("report"):
+            first = {str(job.label): job.folder for job in reversed(self._jobs())}
+            searched = self.spec.search
+            importance, note = (
+                importances(self.spec.run, searched, trials) if searched else ({}, "")
+            )
+            files = render_report(
+                ReportInputs(
+                    study=self.record.model_copy(update={"trials": trials}),
+                    spec=self.spec,
+                    importance=importance,
+                    importance_note=note,
+                    scores={k: load_scores(f / SCORES_FILE) for k, f in first.items()},
+                    embedding=project_embeddings(first[CHAMPION] / EMBEDDINGS_FILE),
+                ),
+                self.folder,
+            )
+        self._mlflow.benchmark(self.record, "complete", files)
+        problem = self._mlflow.register(self.record, next(j for j in self._jobs() if j.detector))
+        if problem:
+            self.screen.note(problem)
+
+    def close(self, *, interrupted: bool) -> None:
+        """Leave Ray, send what is left to MLflow; note on disk if nothing is left to do."""
+        self._open.close()
+        problem = self._mlflow.close(interrupted=interrupted)
+        if problem:
+            self.screen.note(problem)
+        elif not interrupted and self.record.runs and (self.folder / "report.html").exists():
+            self._save(finished=digest(self.spec))
+
+    def _hand_over(self, made: Path) -> None:
+        """Put the champion's detector where people look for it."""
+        with local_copy(made) as source, replaced(self.folder / DETECTOR_FOLDER) as target:
+            shutil.copytree(source, target, dirs_exist_ok=True)
+
+    def _connect(self) -> None:
+        """Connect to Ray, once for all stages; `close` disconnects."""
+        if not self._connected:
+            log = self._open.enter_context(grown(self.folder / LOG_FILE))
+            self._open.enter_context(session(self.context.address, log=log))
+            self._connected = True
+            if self.context.address is not None:
+                check_nodes(self.spec.benchmark, self.folder, self.context.data_root)
+            else:
+                check_gpus(self.spec.cluster)
+
+    def _jobs(self) -> list[Job]:
+        return plan(
+            self.spec,
+            self.record.champion_params,
+            folder=self.folder,
+            data_root=self.context.data_root,
+        )
+
+    def _on_trial(self, trial: TrialResult) -> None:
+        self._mlflow.trial(self.record, trial)
+        self.screen.trial(trial)
+
+    def _on_epoch(self, job: Job, report: EpochReport) -> None:
+        name = _name(job)
+        history = self._live.get(name, ())
+        if len(history) < report.epoch:
+            self._live[name] = (*history, report)
+            self._mlflow.rerun(self.record, job, self._live[name])
+        self.screen.epoch(name, report, job.run.epochs)
+
+    def _on_note(self, text: str) -> None:
+        logging.getLogger(__name__).warning(text)
+        self.screen.note(text)
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            spent = self.record.wall_seconds
+            total = spent.get(stage, 0.0) + time.monotonic() - started
+            self._save(wall_seconds={**spent, stage: total})
+
+    def _save(self, **changes: object) -> None:
+        """Change the record; histories of trials stay in their own files."""
+        self.record = self.record.model_copy(update=changes)
+        slim = tuple(t.model_copy(update={"history": ()}) for t in self.record.trials)
+        results.save(self.record.model_copy(update={"trials": slim}), self.folder / STUDY_FILE)
+
+
+def _name(job: Job) -> str:
+    return f"{job.label}-seed{job.run.seed}"
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,68 @@
+"""The base run of a study alone, without a search."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from rwood.config.study import StudyConfig, run_digest
+from rwood.ray_backend.job import Job, work
+from rwood.ray_backend.launch import fit
+from rwood.ray_backend.nodes import check_nodes
+from rwood.ray_backend.session import session
+from rwood.results import EpochReport
+from rwood.storage import grown
+from rwood.training.worker import LocalWorker
+
+
+def train_alone(
+    study: StudyConfig,
+    *,
+    results: Path,
+    data_root: Path,
+    address: str | None,
+    on_report: Callable[[EpochReport], None],
+    on_note: Callable[[str], None],
+) -> tuple[EpochReport, Path]:
+    """Train the base run; in this process if it has one worker and no cluster is named.
+
+    Stopped and called again, it goes on from its last checkpoint.
+
+    Returns:
+        The last epoch's report, and the run's folder (`encoder.pt` are the weights).
+    """
+    digest = run_digest(study.run, study.benchmark)
+    folder = (results / study.name / "runs" / f"train-seed{study.run.seed}-{digest[:8]}").resolve()
+    job = Job(
+        run=study.run,
+        benchmark=study.benchmark,
+        data_root=data_root.resolve(),
+        folder=folder,
+        threads=study.cluster.cpus_per_worker,
+    )
+    last: list[EpochReport] = []
+
+    def keep(report: EpochReport) -> None:
+        last.append(report)
+        on_report(report)
+
+    if address is None and study.cluster.workers == 1:
+        threads = torch.get_num_threads()
+        try:
+            work(job, LocalWorker(folder, on_report=keep, on_note=on_note))
+        finally:
+            torch.set_num_threads(threads)
+    else:
+        name = f"{study.name}-{folder.name}"
+        with grown(results / study.name / "rwood.log") as log, session(address, log=log):
+            if address is not None:
+                check_nodes(study.benchmark, folder, data_root)
+            fit(
+                job,
+                study.cluster,
+                name=name,
+                storage=folder / "ray",
+                on_report=keep,
+                on_note=on_note,
+            )
+    return last[-1], folder

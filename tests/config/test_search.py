@@ -1,0 +1,117 @@
+"""Settings by dotted key: read, listed, replaced and validated again."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from rwood.config.load import load_study
+from rwood.config.run import CiderLoss, SupConLoss
+from rwood.config.search import (
+    Choices,
+    Range,
+    apply,
+    branches,
+    check_space,
+    contains,
+    grid,
+    knobs_of,
+    setting,
+    settings,
+)
+
+
+def test_apply_replaces_and_validates(digits_file: Path) -> None:
+    run = load_study(digits_file).run
+    changed = apply(run, {"loss.temperature": 0.25, "epochs": 4})
+    assert setting(changed, "loss.temperature") == 0.25
+    assert changed.epochs == 4
+    assert changed.model == run.model
+    with pytest.raises(ValidationError):
+        apply(run, {"loss.temperature": -1.0})
+    with pytest.raises(KeyError):
+        apply(run, {"loss.tau": 0.1})
+    with pytest.raises(KeyError):
+        apply(run, {"loss.temperature.x": 0.1})
+
+
+def test_settings_are_dotted_and_complete(digits_file: Path) -> None:
+    run = load_study(digits_file).run
+    flat = settings(run)
+    assert flat["loss.between_shift"] == 4.0
+    assert flat["model.backbone"] == "small_cnn"
+    assert all(setting(run, key) == value for key, value in flat.items())
+
+
+def test_spaces_are_tried_at_their_ends(digits_file: Path) -> None:
+    run = load_study(digits_file).run
+    check_space(run, {"loss.temperature": Range(low=0.01, high=1.0)})
+    with pytest.raises(ValidationError):
+        check_space(run, {"epochs": Range(low=0, high=4)})
+    with pytest.raises(ValidationError):
+        check_space(run, {"precision": Choices(choices=("float32", "float12"))})
+
+
+def test_membership() -> None:
+    assert contains(Range(low=0, high=1), 1)
+    assert not contains(Range(low=0, high=1), 1.5)
+    assert contains(Choices(choices=("a", "b")), "b")
+    assert not contains(Choices(choices=("a", "b")), "c")
+
+
+MIXED = {
+    "loss.momentum": Range(low=0.5, high=0.9),
+    "loss.temperature": Range(low=0.05, high=0.5),
+    "loss.name": Choices(choices=("cider", "reweightood", "cross_entropy")),
+    "loss.between_shift": Range(low=0, high=6),
+}
+
+
+def test_another_loss_starts_from_its_own_defaults(digits_file: Path) -> None:
+    run = apply(load_study(digits_file).run, {"loss.temperature": 0.3})
+    same = apply(run, {"loss.name": "reweightood"})
+    assert same == run
+    assert apply(run, {"loss.name": "supcon"}).loss == SupConLoss()
+    # In whatever order the settings come.
+    changed = apply(run, {"loss.momentum": 0.7, "loss.name": "cider"})
+    assert changed.loss == CiderLoss(momentum=0.7)
+    with pytest.raises(KeyError, match=r"loss.within_scale"):
+        apply(run, {"loss.name": "supcon", "loss.within_scale": 2.0})
+    with pytest.raises(ValidationError, match="supco"):
+        apply(run, {"loss.name": "supco"})
+
+
+def test_each_loss_has_its_part_of_a_space(digits_file: Path) -> None:
+    run = load_study(digits_file).run
+    found = {branch.loss.name: list(knobs_of(branch, MIXED)) for branch in branches(run, MIXED)}
+    assert found == {
+        "reweightood": ["loss.name", "loss.temperature", "loss.between_shift"],
+        "cider": ["loss.name", "loss.momentum", "loss.temperature"],
+        "cross_entropy": ["loss.name"],
+    }
+    assert next(iter(found)) == "reweightood", "the base run's own comes first"
+    check_space(run, MIXED)
+    with pytest.raises(KeyError):
+        check_space(run, MIXED | {"loss.label": Range(low=0, high=1)})
+    with pytest.raises(ValidationError, match="momentum"):
+        check_space(run, MIXED | {"loss.momentum": Range(low=0.5, high=1.5)})
+
+
+def test_a_grid_over_losses_has_no_empty_places(digits_file: Path) -> None:
+    run = load_study(digits_file).run
+    points = grid(
+        run,
+        {
+            "loss.name": Choices(choices=("cider", "reweightood")),
+            "loss.momentum": Choices(choices=(0.5, 0.9)),
+            "loss.temperature": Choices(choices=(0.2, 0.1)),
+            "loss.between_shift": Choices(choices=(4.0,)),
+        },
+    )
+    assert points[0] == {
+        "loss.name": "reweightood", "loss.temperature": 0.1, "loss.between_shift": 4.0
+    }  # fmt: skip
+    assert len(points) == 2 + 4
+    for point in points:
+        apply(run, point)
+    assert len({str(p) for p in points}) == 6

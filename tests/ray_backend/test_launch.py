@@ -1,0 +1,113 @@
+"""Trials of several workers on Ray Train, and what is left of them when they are stopped."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from rwood.config.run import RunConfig
+from rwood.config.study import StudyConfig
+from rwood.errors import RunError
+from rwood.ray_backend.job import Job
+from rwood.ray_backend.launch import fit
+from rwood.results import EpochReport, TrialResult
+from rwood.search.tuner import search
+from tests.tiny import tiny
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+class Enough(Exception):
+    """Stands for a scheduler that stops a trial."""
+
+
+def job(study: StudyConfig, folder: Path, run: RunConfig | None = None) -> Job:
+    return Job(run or study.run, study.benchmark, folder, folder / "run", threads=1)
+
+
+def busy_cpus() -> float:
+    total = ray.cluster_resources()["CPU"]
+    return float(total - ray.available_resources().get("CPU", 0.0))
+
+
+def wait_until_free(seconds: float) -> float:
+    end = time.monotonic() + seconds
+    while busy_cpus() > 0 and time.monotonic() < end:
+        time.sleep(0.2)
+    return busy_cpus()
+
+
+def test_stopping_a_group_frees_its_workers(tmp_path: Path) -> None:
+    study = tiny(tmp_path, run__epochs=200, cluster__workers=2)
+    seen: list[EpochReport] = []
+
+    def stop(report: EpochReport) -> None:
+        seen.append(report)
+        if report.epoch == 2:
+            assert busy_cpus() == 2
+            raise Enough
+
+    with pytest.raises(Enough):
+        fit(job(study, tmp_path), study.cluster, name="stopped", storage=tmp_path / "ray",
+            on_report=stop, on_note=print)  # fmt: skip
+    assert [r.epoch for r in seen] == [1, 2]
+    assert wait_until_free(20) == 0
+
+
+def test_a_failing_training_is_not_repeated(tmp_path: Path) -> None:
+    study = tiny(tmp_path, run__views={"crop_scale": [0.6, 1.0]})
+    broken = study.run.model_copy(
+        update={"model": study.run.model.model_copy(update={"weights": "nowhere.pt"})}
+    )
+    started = []
+    with pytest.raises(RunError, match=r"nowhere.pt"):
+        fit(job(study, tmp_path, broken), study.cluster, name="broken", storage=tmp_path / "ray",
+            on_report=started.append, on_note=print)  # fmt: skip
+    assert started == []
+    assert wait_until_free(20) == 0
+
+
+def test_a_search_with_two_workers_a_trial(tmp_path: Path) -> None:
+    study = tiny(
+        tmp_path,
+        cluster__workers=2,
+        search__trials=3,
+        run__epochs=2,
+        search__early_stopping={"grace_epochs": 1, "reduction": 2},
+    )
+    changed: list[TrialResult] = []
+    asked = {"folder": tmp_path / "s", "data_root": tmp_path, "on_note": print}
+    trials = search(study, **asked, listener=changed.append)
+    assert [t.number for t in trials] == [0, 1, 2]
+    assert all(t.state in ("complete", "stopped") for t in trials)
+    assert all(t.history for t in trials)
+    assert wait_until_free(20) == 0
+    again = search(study, **asked, listener=changed.append)
+    assert again == trials
+
+
+def test_failed_trials_do_not_end_a_search(tmp_path: Path, monkeypatch: Any) -> None:
+    space = {"optimizer.lr": {"low": 0.05, "high": 1e30, "log": True}}
+    study = tiny(
+        tmp_path,
+        search__space=space,
+        search__trials=4,
+        search__sampler="random",
+        search__early_stopping=None,
+        run__epochs=2,
+        cluster__max_failures=4,
+    )
+    trials = search(
+        study,
+        folder=tmp_path / "s",
+        data_root=tmp_path,
+        listener=lambda trial: None,
+        on_note=print,
+    )
+    failed = [t for t in trials if t.state == "failed"]
+    assert failed
+    assert trials[0].state == "complete"
+    assert all("NonFiniteLossError" in (t.error or "") for t in failed)
+    assert all(t.objective is None for t in failed)

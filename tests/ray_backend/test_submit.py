@@ -1,0 +1,117 @@
+"""A study as a Ray job, on a real head node with its dashboard, job server and token."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rwood.config.load import load_study
+from rwood.errors import StudyError
+from rwood.progress import screen
+from rwood.ray_backend.parcel import entrypoint
+from rwood.results import TrialResult
+from rwood.search.ledger import read_trials
+from rwood.study.context import Context
+from rwood.study.stages import open_study
+from tests.ray_backend.a_cluster import Cluster, cluster
+from tests.tiny import write_tiny
+
+
+def submit(
+    there: Cluster, file: Path, *words: object, **environment: str
+) -> "subprocess.CompletedProcess[str]":
+    address = () if "--address" in words else ("--address", there.dashboard)
+    return subprocess.run(
+        [sys.executable, "-m", "rwood", "submit", str(file), *address, *map(str, words)],
+        capture_output=True, text=True, env={**there.environment, **environment}, timeout=300,
+    )  # fmt: skip
+
+
+def sentence(done: "subprocess.CompletedProcess[str]") -> str:
+    """What was said where the user can mend it: one line."""
+    assert done.returncode == 2, done.stdout + done.stderr
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_study_is_sent_followed_stopped_and_taken_up_again(tmp_path: Path) -> None:
+    file = write_tiny(tmp_path, search__trials=2, run__epochs=2)
+    slow = write_tiny(tmp_path, name="slow", run__epochs=500)
+    far = tmp_path / "far"
+    with cluster() as there:
+        assert "knows no job of study tiny: submit it first" in sentence(
+            submit(there, file, "--status")
+        )
+        wrong = submit(there, file, "--status", RAY_AUTH_TOKEN_PATH="", RAY_AUTH_TOKEN="0" * 64)
+        assert "does not accept the token of this user" in sentence(wrong)
+        closed = submit(there, file, "--status", "--address", "http://127.0.0.1:9")
+        assert "no Ray dashboard answers at http://127.0.0.1:9" in sentence(closed)
+
+        lacking = submit(there, slow, "--results", far, "--requirements", tmp_path / "nowhere.txt")
+        assert "nowhere.txt: there is no such file" in sentence(lacking)
+
+        sent = submit(there, slow, "--results", far, "--code", "--no-wait", "--json")
+        assert sent.returncode == 0, sent.stderr
+        assert json.loads(sent.stdout)["id"] == "rwood-slow-1"
+        second = sentence(submit(there, slow, "--results", far))
+        assert re.search("study slow is already (running|pending) as rwood-slow-1", second)
+        typo = sentence(submit(there, Path("slwo"), "--stop"))
+        assert "knows no job of study slwo" in typo
+        stopped = submit(there, Path("slow"), "--stop")
+        assert stopped.stdout.startswith("rwood-slow-1: stopped"), stopped.stderr
+
+        done = submit(there, file, "--results", far, "--code")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "[report]" in done.stdout
+        assert "rwood-tiny-1: succeeded" in done.stdout
+        again = submit(there, file, "--results", far, "--code")
+        assert "nothing is left to do" in again.stdout
+        assert "rwood-tiny-2: succeeded" in again.stdout
+        heard = [sent, second, stopped, done, again]
+        assert not any(there.token in str(h) for h in heard)
+        for path in (*there.folder.rglob("*"), *tmp_path.rglob("*")):
+            if path.is_file() and path.name != "token":
+                assert there.token.encode() not in path.read_bytes(), path
+
+    study = load_study(file)
+    with open_study(study, Context(tmp_path / "here", tmp_path), screen(study, _quiet())) as opened:
+        opened.search()
+    assert (far / "tiny" / "report.html").stat().st_size > 0
+    assert trials(far / "tiny") == trials(tmp_path / "here" / "tiny")
+
+
+def trials(folder: Path) -> list[tuple[object, ...]]:
+    """What trials tried and found, without times and speeds."""
+
+    def plain(trial: TrialResult) -> tuple[object, ...]:
+        epochs = [
+            {k: v for k, v in report.metrics.items() if not k.startswith("sys/")}
+            for report in trial.history
+        ]
+        return trial.number, trial.params, trial.state, trial.objective, epochs
+
+    return [plain(trial) for trial in read_trials(folder).values()]
+
+
+def _quiet() -> object:
+    from rich.console import Console
+
+    return Console(quiet=True)
+
+
+def test_what_cannot_be_sent_is_said() -> None:
+    assert entrypoint(Path("/results"), Path("/my data"), "http://mlflow:5000") == (
+        "python -m rwood run study.yaml --results /results --data-root '/my data' "
+        "--tracking-uri http://mlflow:5000"
+    )
+    with pytest.raises(StudyError, match="--results results is a path of this machine"):
+        entrypoint(Path("results"), None, None)
+    with pytest.raises(StudyError, match="--data-root data is a path of this machine"):
+        entrypoint(Path("/results"), Path("data"), None)
+    with pytest.raises(StudyError, match="holds a login") as caught:
+        entrypoint(Path("/results"), None, "http://me:planted@mlflow:5000")
+    assert "planted" not in str(caught.value)

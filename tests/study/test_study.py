@@ -1,0 +1,248 @@
+"""A whole study on a real Ray, with a real MLflow store."""
+
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rwood.config.base import digest
+from rwood.config.study import StudyConfig
+from rwood.data import image_sets
+from rwood.errors import StudyError
+from rwood.progress import Lines
+from rwood.results import StudyResult, TrialResult, load, save
+from rwood.search.ledger import TRIAL_FILE, trial_folder
+from rwood.study.context import Context
+from rwood.study.stages import open_study
+from tests.tiny import tiny
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+class Recorder(Lines):
+    """Plain lines, kept."""
+
+    def __init__(self, study: StudyConfig) -> None:
+        from rich.console import Console
+
+        self.lines: list[str] = []
+        super().__init__(study, Console(quiet=True))
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def runs_of(results: Path, experiment: str) -> dict[str, Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from mlflow import MlflowClient
+    client = MlflowClient(f"sqlite:///{results / 'mlflow.db'}")
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    runs = client.search_runs([found.experiment_id], max_results=1000)
+    assert len({r.info.run_name for r in runs}) == len(runs)
+    return {r.info.run_name: (r, client) for r in runs}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyConfig, Path, Any]:
+    folder = tmp_path_factory.mktemp("study")
+    study = tiny(folder, rerun={"seeds": [1, 2], "base": True, "scorers": ["knn"]},
+                 run__scorer={"name": "mahalanobis", "k": 10})  # fmt: skip
+    opened_in_driver: list[Any] = []
+    real = image_sets.open_set
+
+    def spy(ref: Any, *args: Any) -> Any:
+        opened_in_driver.append(ref)
+        return real(ref, *args)
+
+    view = Recorder(study)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(image_sets, "open_set", spy)
+        with open_study(study, Context(folder / "results", folder), view) as opened:
+            opened.run()
+    assert opened_in_driver == []  # the driver touches no image at all
+    return study, folder / "results", view
+
+
+def test_everything_named_is_there(finished: tuple[StudyConfig, Path, Any]) -> None:
+    study, results, _ = finished
+    folder = results / "tiny"
+    for name in ("study.json", "champion.yaml", "spec.yaml", "benchmark.csv", "report.md",
+                 "report.html", "figures/history.png", "figures/scores.png",
+                 "figures/embedding.png", "optuna.journal", "rwood.log"):  # fmt: skip
+        assert (folder / name).stat().st_size > 0 or name == "rwood.log", name
+    record = load(StudyResult, folder / "study.json")
+    assert record.finished == digest(study)
+    assert len(record.trials) == 6
+    assert {r.label for r in record.runs} == {"champion", "base"}
+    assert all(set(r.tables) == {"ood/mahalanobis", "ood/knn"} for r in record.runs)
+    champion = yaml.safe_load((folder / "champion.yaml").read_text())["run"]
+    assert champion["loss"]["temperature"] == record.champion_params["loss.temperature"]
+
+
+def test_the_champion_is_the_best_complete_trial(finished: tuple[StudyConfig, Path, Any]) -> None:
+    _, results, _ = finished
+    record = load(StudyResult, results / "tiny" / "study.json")
+    complete = {t.number: t.objective for t in record.trials if t.state == "complete"}
+    assert record.champion == min(complete, key=lambda n: (-(complete[n] or 0), n))
+    assert (complete[record.champion] or 0) >= (complete[0] or 0)
+    base = next(t for t in record.trials if t.number == 0)
+    assert base.params == {"loss.temperature": 0.1, "loss.between_shift": 4.0}
+
+
+def test_mlflow_holds_every_number_once(finished: tuple[StudyConfig, Path, Any]) -> None:
+    study, results, _ = finished
+    record = load(StudyResult, results / "tiny" / "study.json")
+    runs = runs_of(results, "tiny")
+    expected = {"search", "benchmark"} | {f"trial-{n:04d}" for n in range(6)}
+    expected |= {f"{label}-seed{seed}" for label in ("champion", "base") for seed in (1, 2)}
+    if record.champion == 0:  # the base is not trained twice
+        expected -= {"base-seed1", "base-seed2"}
+    assert runs.keys() == expected
+    status = {"complete": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
+    for trial in record.trials:
+        run, client = runs[f"trial-{trial.number:04d}"]
+        assert run.info.status == status[trial.state]
+        assert run.data.tags["mlflow.parentRunId"] == runs["search"][0].info.run_id
+        assert float(run.data.params["loss.temperature"]) == trial.params["loss.temperature"]
+        assert run.data.tags["rwood.digest"] == trial.digest
+        assert (run.data.tags.get("rwood.stopped_early") == "true") == (trial.state == "stopped")
+        told = json.loads(
+            (results / "tiny" / "trials" / f"{trial.number:04d}" / "trial.json").read_text()
+        )["history"]
+        for name in ("train/loss", "val/auroc", "val/digit7/fpr95", "val/flower/auroc"):
+            logged = client.get_metric_history(run.info.run_id, name)
+            assert [m.step for m in logged] == list(range(1, len(told) + 1))
+            assert [m.value for m in logged] == [r["metrics"][name] for r in told]
+    for run, _ in runs.values():
+        assert run.info.status not in ("RUNNING", "SCHEDULED")
+        assert run.data.tags["rwood.torch"]
+        assert run.data.tags["rwood.git_commit"]
+
+
+def test_reruns_are_logged_with_near_and_far(finished: tuple[StudyConfig, Path, Any]) -> None:
+    _, results, _ = finished
+    record = load(StudyResult, results / "tiny" / "study.json")
+    runs = runs_of(results, "tiny")
+    result = record.of("champion")[0]
+    run, client = runs["champion-seed1"]
+    table = result.tables["ood/mahalanobis"]
+    assert run.data.metrics["near/digit8/fpr95"] == table.near["digit8"].fpr95
+    assert run.data.metrics["far/china/auroc"] == table.far["china"].auroc
+    assert run.data.metrics["near/auroc"] == pytest.approx(
+        (table.near["digit8"].auroc + table.near["digit9"].auroc) / 2
+    )
+    assert "ood/knn/near/digit8/auroc" in run.data.metrics
+    parent = runs["benchmark"][0]
+    both = [r.rows()["nearood"].auroc if hasattr(r, "rows") else r.tables["ood/mahalanobis"].rows()[
+        "nearood"].auroc for r in record.of("champion")]  # fmt: skip
+    assert parent.data.metrics["champion/near/auroc"] == pytest.approx(sum(both) / 2)
+    assert parent.data.metrics["champion/near/auroc/std"] == pytest.approx(
+        abs(both[0] - both[1]) / 2
+    )
+    names = {a.path for a in client.list_artifacts(parent.info.run_id)}
+    assert {"report.html", "report.md", "benchmark.csv", "champion.yaml", "spec.yaml"} <= names
+    assert {a.path for a in client.list_artifacts(run.info.run_id, "checkpoint")} == {
+        "checkpoint/encoder.pt"
+    }
+
+
+def test_running_again_changes_nothing(finished: tuple[StudyConfig, Path, Any]) -> None:
+    study, results, _ = finished
+    before = {name: run.data.metrics for name, (run, _) in runs_of(results, "tiny").items()}
+    view = Recorder(study)
+    with open_study(study, Context(results, results), view) as opened:
+        opened.run()
+    assert "[search] 0 of 6 trials to run" in view.lines
+    assert any("0 of" in line and "reruns" in line for line in view.lines)
+    runs = runs_of(results, "tiny")
+    assert {name: run.data.metrics for name, (run, _) in runs.items()} == before
+    run, client = runs["trial-0000"]
+    steps = [m.step for m in client.get_metric_history(run.info.run_id, "train/loss")]
+    assert steps == sorted(set(steps))
+
+
+def test_a_folder_of_another_study_is_refused(
+    finished: tuple[StudyConfig, Path, Any], tmp_path: Path
+) -> None:
+    _, results, _ = finished
+    other = tiny(tmp_path, run__epochs=5, run__scorer={"name": "mahalanobis", "k": 10})
+    with (
+        pytest.raises(StudyError, match=r"belongs to another study: run.epochs was 4, is 5"),
+        open_study(other, Context(results, results), Recorder(other)),
+    ):
+        pass
+
+
+def test_two_drivers_on_one_study(tmp_path: Path) -> None:
+    study = tiny(tmp_path)
+    place = Context(tmp_path / "results", tmp_path)
+    with open_study(study, place, Recorder(study)):
+        with (
+            pytest.raises(StudyError, match=rf"is in use by process {os.getpid()} on "),
+            open_study(study, place, Recorder(study)),
+        ):
+            pass
+
+
+def test_stages_out_of_order_are_named(tmp_path: Path) -> None:
+    study = tiny(tmp_path)
+    place = Context(tmp_path / "results", tmp_path)
+    for stage, sentence in (
+        ("select", "no complete trial"),
+        ("benchmark", "has no champion yet"),
+        ("report", "has no benchmark yet"),
+    ):
+        with (
+            pytest.raises(StudyError, match=sentence),
+            open_study(study, place, Recorder(study)) as opened,
+        ):
+            getattr(opened, stage)()
+
+
+def test_too_many_failed_trials_end_the_search_and_are_told(tmp_path: Path) -> None:
+    study = tiny(
+        tmp_path,
+        search__space={"optimizer.lr": {"low": 0.05, "high": 1e30, "log": True}},
+        search__sampler="random",
+        search__early_stopping=None,
+        run__epochs=1,
+        cluster__max_concurrent=1,
+        cluster__max_failures=1,
+    )
+    sentence = r"1 trial failed \(cluster.max_failures is 1; raise it to go on\)"
+    place = Context(tmp_path / "results", tmp_path)
+    with (
+        pytest.raises(StudyError, match=sentence),
+        open_study(study, place, Recorder(study)) as opened,
+    ):
+        opened.search()
+    runs = runs_of(tmp_path / "results", study.name)
+    statuses = {name: run.info.status for name, (run, _) in runs.items()}
+    assert statuses.pop("search") == "FAILED"
+    assert sorted(statuses.values())[0] == "FAILED"
+    assert set(statuses.values()) <= {"FAILED", "FINISHED"}
+
+
+def test_a_damaged_checkpoint_is_told_on_the_screen(tmp_path: Path) -> None:
+    study = tiny(tmp_path, search__trials=1, run__epochs=2)
+    place = Context(tmp_path / "results", tmp_path)
+    folder = trial_folder(place.results / study.name, 0)
+    told = []
+    for _ in range(2):
+        view = Recorder(study)
+        with open_study(study, place, view) as opened:
+            opened.search()
+        told.append([line for line in view.lines if "damaged" in line])
+        whole = load(TrialResult, folder / TRIAL_FILE)
+        assert whole.state == "complete"
+        # As a killed driver and a cut connection leave them.
+        save(whole.model_copy(update={"state": "running", "history": ()}), folder / TRIAL_FILE)
+        newest = folder / "epoch-0002.pt"
+        newest.write_bytes(newest.read_bytes()[:1000])
+    assert told == [[], [f"{newest} is damaged (RuntimeError); going on from the one before it"]]
