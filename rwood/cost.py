@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rwood.config.benchmark import RAW_SCORERS, BenchmarkConfig, DerivedSet, ImageSetRef, SubsetSet
-from rwood.config.search import SearchConfig
+from rwood.config.search import HALVING, SearchConfig
 from rwood.config.study import StudyConfig
 from rwood.data import image_sets, packs
 from rwood.data.image_sets import NAMED, references
@@ -40,7 +40,7 @@ work back), or of two and a half where most of the way back is left out; an esti
 def estimate(study: StudyConfig, images_per_s: float | None = None) -> list[str]:
     """Lines on trials, epochs, images, data, memory and, for a given speed, hours.
 
-    With early stopping a trial is expected to pass one rung in `reduction`.
+    Under successive halving a trial is expected to pass one rung in `reduction`.
 
     Args:
         study: a resolved study.
@@ -83,7 +83,8 @@ def _seeds(search: SearchConfig) -> str:
 
 
 def _bound(search: SearchConfig) -> str:
-    return "at most" if len(search.objectives) > 1 else "about"
+    known = search.pruner is None or search.pruner.name in HALVING
+    return "about" if known else "at most"
 
 
 def _goal(search: SearchConfig) -> str:
@@ -94,22 +95,20 @@ def _goal(search: SearchConfig) -> str:
 def expected_epochs(study: StudyConfig, reached: int = 0) -> float:
     """Epochs a trial is expected to run yet: one in `reduction` passes each rung.
 
-    With several objectives all of them: how many trials are dominated cannot be told beforehand.
+    Under a pruner without rungs all of them: when it stops trials cannot be told beforehand.
 
     Args:
         study: whose trial.
         reached: epochs that it has done; 0 for the expected epochs of a whole trial.
     """
     search, epochs = study.search, study.run.epochs
-    if search is None or search.early_stopping is None or len(search.objectives) > 1:
+    if search is None or search.pruner is None:
         return float(max(0, epochs - reached))
-    rule = search.early_stopping
-    total, share, at, rung = 0.0, 1.0, reached, rule.grace_epochs
-    while rung < epochs:
+    total, share, at = 0.0, 1.0, reached
+    for rung in search.pruner.rungs(study.run.warmup_ends, epochs):
         if rung > reached:
             total += share * (rung - at)
-            share, at = share / rule.reduction, rung
-        rung *= rule.reduction
+            share, at = share / search.pruner.reduction, rung
     return total + share * max(0, epochs - at)
 
 

@@ -20,6 +20,8 @@ STUDY_FILE = "study.json"
 """Record of a study in its results folder."""
 
 TrialState = Literal["running", "complete", "stopped", "failed"]
+FailureKind = Literal["setting", "environment"]
+"""Whose fault a failure is: the trial's own settings, or the machine, the data or the network."""
 
 
 class Record(BaseModel):
@@ -104,6 +106,21 @@ class TrialResult(Record):
     """Objective -> population std over the trial's seeds; empty for one seed."""
     error: str | None = None
     """Why it failed, in one line."""
+    failure: FailureKind | None = None
+    """Whose fault that was."""
+    outside: bool = False
+    """The search space changed and holds it no longer: it counts for nothing."""
+
+
+class Change(Record):
+    """A setting of the search or the cluster that is another than in the start before."""
+
+    trials: int
+    """Trials that there were before."""
+    key: str
+    """Dotted setting."""
+    before: object
+    after: object
 
 
 class StudyResult(Record):
@@ -118,6 +135,10 @@ class StudyResult(Record):
     """All metrics optimised."""
     trial_digest: str
     """What must not change for the study to go on."""
+    storage: str | None = None
+    """Address of Optuna's storage, without its password; None: a journal in the results folder."""
+    changes: tuple[Change, ...] = ()
+    """What changed between two starts of the search."""
     finished: str | None = None
     """Digest of the whole spec once nothing was left to do for it."""
     spec: dict[str, object]

@@ -28,11 +28,11 @@ def select_champion(trials: Iterable[TrialResult], objectives: Sequence[str]) ->
 
 
 def pareto_front(trials: Iterable[TrialResult], objectives: Sequence[str]) -> list[TrialResult]:
-    """Complete trials that no other complete trial dominates, by number.
+    """Complete trials of the present space that no other one dominates, by number.
 
     By one objective: the best trial, and those that equal it.
     """
-    complete = [t for t in trials if t.state == "complete" and t.objective is not None]
+    complete = [t for t in trials if t.objective is not None and not t.outside]
     front: list[tuple[list[float], TrialResult]] = []
     for trial in sorted(complete, key=lambda t: (_costs(t, objectives), t.number)):
         # Sorted so, only trials already on the front can dominate one.

@@ -31,7 +31,7 @@ TINY: dict[str, Any] = {
             "loss.temperature": {"low": 0.05, "high": 0.5, "log": True},
             "loss.between_shift": {"low": 0.0, "high": 6.0},
         },
-        "early_stopping": {"grace_epochs": 1, "reduction": 2},
+        "pruner": {"name": "asha", "min_resource": 2, "reduction_factor": 2},
     },
     "rerun": {"seeds": [1], "base": False},
     "cluster": {"max_concurrent": 2},

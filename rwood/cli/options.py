@@ -35,6 +35,17 @@ TrackingUri = Annotated[
         show_envvar=True,
     ),
 ]
+StorageUrl = Annotated[
+    str | None,
+    typer.Option(
+        help="Optuna's storage, e.g. postgresql://...; default: a journal in the results folder.",
+        envvar="RWOOD_STORAGE",
+        show_envvar=True,
+    ),
+]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Take trials that failed up again.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 RESULTS, DATA = Path("results"), Path("data")

@@ -11,7 +11,7 @@ import psutil
 import typer
 from rich.console import Console
 
-from rwood.cli.options import RESULTS, AsJson, File, Results
+from rwood.cli.options import RESULTS, AsJson, File, Results, StorageUrl
 from rwood.config.search import apply
 from rwood.config.study import StudyConfig, run_digest
 from rwood.progress import (
@@ -34,12 +34,14 @@ _FRESH_S = 60.0
 
 
 @app.command()
-def status(file: File, results: Results = RESULTS, as_json: AsJson = False) -> None:
+def status(
+    file: File, results: Results = RESULTS, storage: StorageUrl = None, as_json: AsJson = False
+) -> None:
     """Tell how far a study is, from its results folder, wherever it runs."""
     from rwood.config.load import load_study
 
     study = load_study(file)
-    told = read_status(study, results / study.name)
+    told = read_status(study, results / study.name, storage)
     if as_json:
         typer.echo(json.dumps(asdict(told), indent=1))
         return
@@ -48,22 +50,23 @@ def status(file: File, results: Results = RESULTS, as_json: AsJson = False) -> N
         console.print(line, markup=False, soft_wrap=True)
 
 
-def read_status(study: StudyConfig, folder: Path) -> Status:
+def read_status(study: StudyConfig, folder: Path, storage: str | None = None) -> Status:
     """How far a study is; reads only.
 
     Args:
         study: as its file says now.
         folder: its results folder.
+        storage: URL of Optuna's storage; None: the journal in the folder.
 
     Raises:
         StudyError: a record is not one of this version.
     """
-    from rwood.search.ledger import read_trials
+    from rwood.search.read_trials import read_trials
 
     if not exists(folder / STUDY_FILE):
         return Status(study.name, "not started", False, None)
     record = load(StudyResult, folder / STUDY_FILE)
-    trials = list(read_trials(folder).values())
+    trials = list(read_trials(study, folder, storage).values()) if study.search else []
     chosen = study.search is None or record.champion is not None
     reruns = rerun_folders(study, record, folder) if chosen else []
     done = [path for path in reruns if (path / "result.json").exists()]
@@ -139,7 +142,7 @@ def rerun_folders(study: StudyConfig, record: StudyResult, folder: Path) -> list
 def _stage(
     study: StudyConfig, record: StudyResult, trials: list[TrialResult], left: int, folder: Path
 ) -> str:
-    closed = sum(t.state != "running" for t in trials)
+    closed = sum(t.state != "running" and not t.outside for t in trials)
     if study.search is not None and closed < study.search.trials:
         return "search"
     if study.search is not None and record.champion is None:

@@ -17,10 +17,13 @@ from rwood.cli.options import (
     DataRoot,
     File,
     Results,
+    RetryFailed,
+    StorageUrl,
     TrackingUri,
 )
-from rwood.config.load import load_study, set_values
+from rwood.config.load import load_study, naming, set_values
 from rwood.config.study import StudyConfig
+from rwood.study.context import Context
 
 if TYPE_CHECKING:
     from rwood.results import EpochReport
@@ -45,6 +48,8 @@ def _stage_verb(verb: str) -> Callable[..., None]:
         data_root: DataRoot = DATA,
         address: Address = None,
         tracking_uri: TrackingUri = None,
+        storage: StorageUrl = None,
+        retry_failed: RetryFailed = False,
         as_json: AsJson = False,
     ) -> None:
         study = _load(file)
@@ -55,7 +60,8 @@ def _stage_verb(verb: str) -> Callable[..., None]:
                 f"study {study.name} is finished, nothing is left to do: {page}", err=as_json
             )
         else:
-            _work(study, verb, results, data_root, address, tracking_uri, as_json)
+            context = Context(results, data_root, address, tracking_uri, storage, retry_failed)
+            _work(study, verb, context, as_json)
         if as_json:
             from rwood.results import STUDY_FILE
 
@@ -137,25 +143,21 @@ def _load(file: Path) -> StudyConfig:
 
     study = load_study(file)
     check_known(study.benchmark)
+    if study.search is not None:
+        from rwood.search.check import check_search
+
+        with naming(file):
+            check_search(study.run, study.search)
     return study
 
 
-def _work(
-    study: StudyConfig,
-    verb: str,
-    results: Path,
-    data_root: Path,
-    address: str | None,
-    tracking_uri: str | None,
-    quiet: bool,
-) -> None:
+def _work(study: StudyConfig, verb: str, context: Context, quiet: bool) -> None:
     """Open the study, run one stage or all, say where the log is."""
     from rwood.progress import screen
-    from rwood.study.context import Context
     from rwood.study.stages import LOG_FILE, open_study
 
     console = Console(highlight=False, stderr=quiet)
-    context = Context(results, data_root, address, tracking_uri)
+    folder = context.results / study.name
     code = 130
 
     def terminate(number: int, frame: object) -> None:
@@ -167,7 +169,7 @@ def _work(
 
     signal.signal(signal.SIGTERM, terminate)
     try:
-        view = screen(study, console, results / study.name)
+        view = screen(study, console, folder)
         with view, open_study(study, context, view) as opened:
             getattr(opened, verb)()
     except KeyboardInterrupt:
@@ -175,7 +177,7 @@ def _work(
             "rwood: interrupted; what ran is saved, the same command goes on from here", err=True
         )
         raise typer.Exit(code) from None
-    console.print(f"log: {results / study.name / LOG_FILE}", soft_wrap=True)
+    console.print(f"log: {folder / LOG_FILE}", soft_wrap=True)
 
 
 def _nothing_left(study: StudyConfig, folder: Path) -> bool:

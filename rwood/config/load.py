@@ -2,7 +2,8 @@
 
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -83,6 +84,15 @@ def set_values(study: StudyConfig, assignments: Sequence[str]) -> StudyConfig:
     except ValidationError as error:
         first = error.errors()[0]
         raise SpecError(f"--set {_sentence(first, RunConfig)}", key=_dotted(first)) from error
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Say in which file a setting stands that a later check refuses."""
+    try:
+        yield
+    except SpecError as error:
+        raise SpecError(f"{path}: {error}", **{**error.details, "file": str(path)}) from error
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:
@@ -193,7 +203,7 @@ def _check_search(study: StudyConfig, path: Path) -> None:
             allowed=allowed,
         )
     _check_knobs(study.run, search, path)
-    points = len(grid(study.run, search.space)) if search.sampler == "grid" else search.trials
+    points = len(grid(study.run, search.space)) if search.is_grid else search.trials
     if search.trials > points:
         raise SpecError(
             f"{path}: search.trials: the grid has {count_of(points, 'point')}, not {search.trials}",

@@ -188,6 +188,13 @@ class RunConfig(Config):
     """Compile the network, once a process for all its trials; pays on a GPU, not on a CPU."""
 
     @property
+    def warmup_ends(self) -> int:
+        """Last epoch of the learning rate's warm-up, 1-based; 0 without one (see `schedule`)."""
+        length = self.schedule.warmup_epochs
+        ends = {"fixed": min(length, self.epochs // 2), "reference": length + 1, "none": 0}
+        return ends[self.schedule.warmup]
+
+    @property
     def is_classifier(self) -> bool:
         """Whether the run trains a classifier, which has logits."""
         return self.loss.name == "cross_entropy"

@@ -3,9 +3,9 @@
 import itertools
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from rwood.config.base import Config, number_from_text
 from rwood.config.run import LOSSES, RunConfig
@@ -58,16 +58,74 @@ Domain = Annotated[
 ]
 
 
-class EarlyStopping(Config):
-    """Asynchronous successive halving: weak trials stop at rungs grace, grace x eta, ...
+def _named(value: Any) -> Any:
+    """A class that is named alone, without arguments."""
+    return {"name": value} if isinstance(value, str) else value
 
-    With several objectives a trial is weak if more than one in eta of its peers dominate it.
+
+class OptunaClass(Config):
+    """A class of Optuna by its name, or by a short form; all other keys are its arguments."""
+
+    model_config = ConfigDict(**{**Config.model_config, "extra": "allow"})
+
+    name: str = Field(min_length=1)
+    """E.g. `TPESampler`, with Optuna's own defaults, or a short form, with those of rwood."""
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the class is made with, beside rwood's own keys."""
+        return dict(self.model_extra or {})
+
+
+class SamplerConfig(OptunaClass):
+    """Which of Optuna's samplers proposes: `tpe`, `random`, `grid`, or any class."""
+
+
+class PrunerConfig(OptunaClass):
+    """Which of Optuna's pruners stops weak trials: `asha`, or any class.
+
+    A pruner sees an objective at the epochs that were validated after the warm-up of the learning
+    rate, and is not asked when hardly a tenth of the epochs is left: such a trial completes.
     """
 
-    grace_epochs: int = Field(default=1, ge=1)
-    """Epochs that every trial gets."""
-    reduction: int = Field(default=3, ge=2)
-    """eta: one in eta trials passes a rung."""
+    metric: str | None = None
+    """The objective it sees, one number; default: the first."""
+    smooth: int = Field(default=1, ge=1)
+    """It sees the mean of so many validations, the last ones."""
+
+    def rungs(self, warmup: int, epochs: int) -> list[int]:
+        """Epochs at which successive halving compares trials; none for another pruner.
+
+        Args:
+            warmup: epochs in which no trial is judged.
+            epochs: the full budget.
+        """
+        if self.name not in HALVING:
+            return []
+        rungs, epoch = [], self._first_rung(warmup)
+        while epoch <= last_judged(epochs):
+            rungs.append(epoch)
+            epoch *= self.reduction
+        return rungs
+
+    @property
+    def reduction(self) -> int:
+        """One in so many trials passes a rung of successive halving."""
+        return int(self.arguments.get("reduction_factor", 3 if self.name == "asha" else 4))
+
+    def _first_rung(self, warmup: int) -> int:
+        least = self.arguments.get("min_resource", warmup + 1)
+        first = least if isinstance(least, int) else warmup + 1
+        return int(first * self.reduction ** self.arguments.get("min_early_stopping_rate", 0))
+
+
+HALVING = ("asha", "SuccessiveHalvingPruner")
+"""Names of the pruner whose rungs are known beforehand."""
+
+
+def last_judged(epochs: int) -> int:
+    """Last epoch at which a pruner is asked: a trial with less than a tenth left completes."""
+    return epochs - 1 - epochs // 10
 
 
 class SearchConfig(Config):
@@ -90,14 +148,13 @@ class SearchConfig(Config):
 
     Where `loss.name` is among them, a setting that only some losses have is searched with those.
     """
-    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    sampler: Annotated[SamplerConfig, BeforeValidator(_named)] = SamplerConfig(name="tpe")
     """`tpe`: multivariate tree-structured Parzen estimator; `grid`: all choices, in order."""
-    startup_trials: int = Field(default=8, ge=1)
-    """Random trials before `tpe` starts to learn."""
     seed: int = Field(default=0, ge=0)
     """Seeds the sampler."""
-    early_stopping: EarlyStopping | None = EarlyStopping()
-    """null: every trial runs to its end."""
+    pruner: Annotated[PrunerConfig, BeforeValidator(_named)] | None = PrunerConfig(name="asha")
+    """`asha`: successive halving, trials judged as they report; null: every trial runs to its end.
+    """
 
     @property
     def objectives(self) -> tuple[str, ...]:
@@ -109,6 +166,17 @@ class SearchConfig(Config):
         """The first objective: the one to show where there is room for one."""
         return self.objectives[0]
 
+    @property
+    def is_grid(self) -> bool:
+        """Whether all choices are tried, in order."""
+        return self.sampler.name in ("grid", "GridSampler")
+
+    @property
+    def pruning_metric(self) -> str:
+        """The objective that the pruner sees."""
+        named = self.pruner.metric if self.pruner is not None else None
+        return named or self.primary
+
     @model_validator(mode="after")
     def _consistent(self) -> "SearchConfig":
         if not self.objectives:
@@ -118,7 +186,12 @@ class SearchConfig(Config):
                 raise ValueError(f"{field}: one of {list(values)} is named twice")
         if self.seeds and "seed" in self.space:
             raise ValueError("space.seed: seeds are repeated by search.seeds, not searched")
-        if self.sampler == "grid":
+        if self.pruner is not None and self.pruner.metric not in (None, *self.objectives):
+            raise ValueError(
+                f"pruner.metric: {self.pruner.metric} is none of the objectives: "
+                f"{', '.join(self.objectives)}"
+            )
+        if self.is_grid:
             ranges = [key for key, d in self.space.items() if not isinstance(d, Choices)]
             if ranges:
                 raise ValueError(f"space.{ranges[0]}: a grid needs choices, not a range")

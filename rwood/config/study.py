@@ -1,10 +1,10 @@
 """A whole study: benchmark, base run, search, reruns, and where it runs."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from rwood.config.base import Config, digest
+from rwood.config.base import Config, Number, digest
 from rwood.config.benchmark import (
     CLASSIFIER_SCORERS,
     METRICS,
@@ -43,7 +43,12 @@ class ClusterConfig(Config):
     retries: int = Field(default=2, ge=0)
     """How often a training whose worker or node died is continued."""
     max_failures: int = Field(default=5, ge=1)
-    """Failed trials at which a study gives up."""
+    """Failed trials of one start at which a study gives up."""
+    stall_minutes: Annotated[Number, Field(gt=0)] | None = None
+    """A trial that reports nothing for so long is started again from its checkpoint, then failed.
+
+    Default: ten times the median between two reports of the search, at least ten minutes.
+    """
 
 
 class StudyConfig(Config):
@@ -94,9 +99,14 @@ class StudyConfig(Config):
 
     @property
     def trial_digest(self) -> str:
-        """What must not change for trials to stay comparable; the number of trials may grow."""
-        search = self.search.model_dump(mode="json", exclude={"trials"}) if self.search else {}
-        return digest(self.benchmark, self.run, search, {"window": self.cluster.max_concurrent})
+        """What must not change for trials to stay comparable: what they train and report.
+
+        How a search proposes and stops, in which ranges, how many trials and how many at a time may
+        change between two starts.
+        """
+        same = {"objective", "seeds"}
+        search = self.search.model_dump(mode="json", include=same) if self.search else {}
+        return digest(self.benchmark, self.run, search)
 
 
 ID_ACCURACY = "val/nearest_mean"

@@ -46,6 +46,8 @@ class Tally:
 
     def see(self, trial: TrialResult) -> None:
         """Take note of a trial: any number of times while it runs, once when it is over."""
+        if trial.outside:
+            return
         if trial.state == "running":
             self.live[trial.number] = trial
             return

@@ -2,6 +2,7 @@
 
 import queue
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ from ray.exceptions import RayError
 
 from rwood.config.search import apply
 from rwood.config.study import StudyConfig
-from rwood.errors import StorageError
+from rwood.errors import RunError, StorageError
 from rwood.ray_backend.job import Job
 from rwood.ray_backend.launch import fit
-from rwood.ray_backend.messages import FAILURE, NOTE, REPORT, STORAGE
+from rwood.ray_backend.messages import FAILURE, KIND, NOTE, REPORT, STARTED, STORAGE
 
 _END: dict[str, Any] = {"done": True}
 
@@ -26,10 +27,16 @@ class GroupTrial(tune.Trainable):  # type: ignore[misc]
     """
 
     def setup(
-        self, config: dict[str, Any], study: StudyConfig, folder: Path, data_root: Path
+        self,
+        config: dict[str, Any],
+        study: StudyConfig,
+        folder: Path,
+        folder_of: Callable[[int], Path],
+        data_root: Path,
     ) -> None:
         """Start the run of a trial."""
         self._study, self._folder, self._data_root = study, folder, data_root
+        self._folder_of = folder_of
         self._start(config)
 
     def step(self) -> dict[str, Any]:
@@ -66,7 +73,7 @@ class GroupTrial(tune.Trainable):  # type: ignore[misc]
             run=apply(self._study.run, config["params"]),
             benchmark=self._study.benchmark,
             data_root=self._data_root,
-            folder=config["folder"],
+            folder=self._folder_of(config["number"]),
             threads=self._study.cluster.cpus_per_worker,
             seeds=self._study.search.seeds if self._study.search else (),
         )
@@ -78,6 +85,7 @@ class GroupTrial(tune.Trainable):  # type: ignore[misc]
                 storage=self._folder / "ray",
                 on_report=lambda report: inbox.put({REPORT: report.model_dump_json()}),
                 on_note=lambda text: inbox.put({NOTE: text}),
+                on_start=lambda: inbox.put({STARTED: True}),
                 cancelled=self._cancelled.is_set,
             )
         except RayError as error:
@@ -85,5 +93,6 @@ class GroupTrial(tune.Trainable):  # type: ignore[misc]
         except StorageError as error:
             inbox.put({STORAGE: str(error)})
         except Exception as error:  # Recorded by the driver as the trial's failure.
-            inbox.put({FAILURE: str(error)})
+            kind = error.details.get("kind", "setting") if isinstance(error, RunError) else None
+            inbox.put({FAILURE: str(error), KIND: kind or "environment"})
         inbox.put(_END)

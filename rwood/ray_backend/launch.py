@@ -9,21 +9,23 @@ from typing import Any
 
 import ray
 import ray.train
+import torch
 from ray.train.torch import TorchConfig, TorchTrainer
-from ray.train.v2._internal.callbacks import DatasetsCallback
-from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
-from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 from ray.util.queue import Empty, Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rwood.config.study import ClusterConfig
 from rwood.errors import RunError, RwoodError, StorageError
+from rwood.ray_backend import compat
+from rwood.ray_backend.failures import kind_of, one_line
 from rwood.ray_backend.job import Job, work
 from rwood.ray_backend.messages import (
     CONTROLLER,
     FAILURE,
+    KIND,
     NOTE,
     REPORT,
+    STARTED,
     STORAGE,
     Handle,
     NoDatasets,
@@ -45,6 +47,7 @@ def fit(
     storage: Path,
     on_report: Callable[[EpochReport], None],
     on_note: Callable[[str], None],
+    on_start: Callable[[], None] = lambda: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> None:
     """Train a job on a group of workers and return when it is done.
@@ -59,6 +62,7 @@ def fit(
         storage: folder for Ray Train's own state, visible from every node.
         on_report: called here, in order, for each epoch.
         on_note: called here with what a worker has to say, a sentence.
+        on_start: called here when the workers begin, for the first time or again.
         cancelled: asked several times a second; True ends the training.
 
     Raises:
@@ -82,6 +86,8 @@ def fit(
                 if not alive:
                     break
                 continue
+            if STARTED in item:
+                on_start()
             if REPORT in item:
                 on_report(EpochReport.model_validate_json(item[REPORT]))
             if NOTE in item:
@@ -98,7 +104,9 @@ def fit(
     if failure is not None:
         raise failure
     if outcome:
-        raise RunError(f"{name}: {_ended(outcome[0], cluster.retries)}", name=name) from outcome[0]
+        raise RunError(
+            f"{name}: {_ended(outcome[0], cluster.retries)}", name=name, kind="environment"
+        ) from outcome[0]
 
 
 def _trainer(
@@ -125,17 +133,11 @@ def _trainer(
 
 
 class _Trainer(TorchTrainer):  # type: ignore[misc]
-    """A TorchTrainer without the actors that a run here has no use for.
-
-    Ray Data never; on a private Ray also the cleaner of placement groups, which asks Ray's
-    dashboard whether the controller lives, and a private Ray has no dashboard.
-    """
+    """A TorchTrainer without the actors that a run here has no use for."""
 
     def _create_default_callbacks(self) -> list[Any]:
-        unused: tuple[type, ...] = (DatasetsCallback,)
-        if os.environ.get(WATCHER) == "0":
-            unused = (*unused, PlacementGroupCleanerCallback)
-        kept = [c for c in super()._create_default_callbacks() if not isinstance(c, unused)]
+        shown = os.environ.get(WATCHER) != "0"  # a private Ray has no dashboard
+        kept = compat.needed_callbacks(super()._create_default_callbacks(), with_dashboard=shown)
         return [*kept, NoDatasets()]
 
 
@@ -143,31 +145,33 @@ def _loop(config: dict[str, Any]) -> None:
     """Runs on every rank."""
     job: Job = config["job"]
     worker = TrainWorker(job.folder, config["queue"])
+    if worker.rank == 0:
+        config["queue"].put({STARTED: True})
     try:
         work(job, worker)
     except StorageError as error:
         config["queue"].put({STORAGE: str(error)})
     except Exception as error:
-        # What rwood says of a training would only repeat itself, and so would anything that fails
-        # a lone worker. Else a peer may have died first: the group falls and is put up again.
-        if worker.world_size > 1 and not isinstance(error, RwoodError):
+        # What the setting itself does would only repeat itself. Else a peer may have died first, or
+        # the machine is at fault: the group falls and is put up again.
+        own = isinstance(error, RwoodError | torch.OutOfMemoryError | MemoryError)
+        if kind_of(error) == "environment" or (worker.world_size > 1 and not own):
             raise
-        config["queue"].put({FAILURE: f"{type(error).__name__}: {error}"})
+        config["queue"].put({FAILURE: one_line(error), KIND: kind_of(error)})
 
 
 def _failure(item: dict[str, Any], name: str) -> RwoodError | None:
     """What a rank said of its end, if it did."""
     if STORAGE in item:
         return StorageError(item[STORAGE])
-    return RunError(item[FAILURE], name=name) if FAILURE in item else None
+    return RunError(item[FAILURE], name=name, kind=item[KIND]) if FAILURE in item else None
 
 
 def _ended(error: BaseException, retries: int) -> str:
     """Why Ray Train gave up, in a line: the code's own error, or that workers died."""
-    failures = getattr(error, "worker_failures", {}).values()
-    own = [f._base_exc for f in failures if isinstance(f, UserExceptionWithTraceback)]
+    own = compat.own_errors(error)
     if own:
-        return f"{type(own[0]).__name__}: {own[0]}"
+        return one_line(own[0])
     lines = str(error).strip().splitlines()
     why = lines[0] if lines else type(error).__name__
     return f"its workers died more than {count_of(retries, 'time')}: {why}"

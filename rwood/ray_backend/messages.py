@@ -3,14 +3,19 @@
 from typing import Any
 
 import ray
-from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
 from ray.train.v2.api.callback import UserCallback
 from ray.util.queue import Queue
+
+from rwood.ray_backend.compat import ControllerCallback, WorkerGroupCallback
 
 REPORT = "report"
 """Key of an epoch's report, as JSON, in what goes up."""
 FAILURE = "failure"
 """Key of one line that says why a training failed."""
+KIND = "kind"
+"""Key beside it: whose fault that was, the setting's or the environment's."""
+STARTED = "started"
+"""Key of what a worker says when it begins."""
 STORAGE = "storage"
 """Key of one line that says why results cannot be written: no training's fault."""
 NOTE = "note"
@@ -36,8 +41,7 @@ class Relay(UserCallback):  # type: ignore[misc]
 class Handle(ControllerCallback):  # type: ignore[misc]
     """Sends up the controller's own handle, by which its group can be taken down.
 
-    A developer interface of Ray, used here and nowhere else; `test_launch` counts what is left
-    after a stop.
+    `test_launch` counts what is left after a stop.
     """
 
     def __init__(self, queue: Queue) -> None:

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from rwood.errors import RwoodError
 
@@ -64,12 +63,13 @@ def session(address: str | None, *, log: Path, cpus: int | None = None) -> Itera
     quiet(log)
     import ray
 
+    from rwood.ray_backend import compat
+
     attached = ray.is_initialized()
     if not attached:
         _connect(address, cpus)
     try:
-        node = ray._private.worker._global_node
-        yield node.get_logs_dir_path() if node else "the cluster's head node"
+        yield compat.log_folder() or "the cluster's head node"
     finally:
         if not attached:
             ray.shutdown()
@@ -77,15 +77,13 @@ def session(address: str | None, *, log: Path, cpus: int | None = None) -> Itera
 
 def _connect(address: str | None, cpus: int | None) -> None:
     import ray
-    from ray._private import ray_constants
 
-    # What Ray says of lost workers and nodes goes to the log as well; it has no switch for that.
-    ray._private.worker.print_to_stdstream = _log_instead
+    from rwood.ray_backend import compat
+
+    compat.log_instead_of_printing()
     ours = signal.getsignal(signal.SIGTERM)
     if address is None:
-        # As Ray does on macOS and Windows; elsewhere even a private Ray listens on every interface.
-        os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
-        ray_constants.ENABLE_RAY_CLUSTER = False
+        compat.listen_on_loopback()
     for attempt in range(1, ATTEMPTS + 1):
         try:
             with warnings.catch_warnings():
@@ -109,10 +107,6 @@ def _connect(address: str | None, cpus: int | None) -> None:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             what = f"cannot connect to Ray at {address}" if address else "cannot start Ray here"
             raise RwoodError(f"{what}: {lines[0]}", address=address) from error
-
-
-def _log_instead(told: dict[str, Any], ignore_prefix: bool) -> None:
-    logging.getLogger("ray").warning("\n".join(told["lines"]))
 
 
 def quiet(log: Path) -> None:

@@ -62,17 +62,15 @@ class JobServer:
 
     def __init__(self, address: str) -> None:
         """Ask for the server's version."""
-        from ray._private.authentication import authentication_token_setup
         from ray.dashboard.modules import dashboard_sdk
         from ray.dashboard.modules.job import sdk
         from ray.job_submission import JobSubmissionClient
 
+        from rwood.ray_backend import compat
+
         for logger in (logging.getLogger("ray"), dashboard_sdk.logger, sdk.logger):
             logger.setLevel(logging.ERROR)
-        # As `ray.init` does; the job client alone would show no token unless RAY_AUTH_MODE is set.
-        authentication_token_setup.maybe_enable_token_auth_if_token_available(
-            warn_if_disabled=False
-        )
+        compat.show_token()
         self.address = without_password(address)
         with self._answering():
             self._client = JobSubmissionClient(address)

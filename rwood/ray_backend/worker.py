@@ -12,6 +12,7 @@ import torch
 from ray import tune
 from ray.util.queue import Queue
 
+from rwood.ray_backend import compat
 from rwood.ray_backend.messages import NOTE, REPORT
 from rwood.results import EpochReport
 from rwood.training.worker import best_device
@@ -79,12 +80,9 @@ class TrainWorker:
 
 @functools.lru_cache(maxsize=1)
 def _is_draining(second: int) -> bool:
-    """What Ray says of this node, asked once a second; nothing, if it does not answer.
-
-    A developer interface of Ray, which Ray Train asks likewise; used here and nowhere else.
-    """
+    """True if Ray is draining this node, asked once a second; False if it does not answer."""
     try:
-        draining = ray._private.state.state.get_draining_nodes()
+        draining = compat.draining_nodes()
     except Exception:  # Whatever Ray's client raises: no training ends for an unanswered question.
         return False
     return ray.get_runtime_context().get_node_id() in draining

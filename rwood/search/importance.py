@@ -9,9 +9,8 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from rwood.config.run import RunConfig
 from rwood.config.search import SearchConfig
 from rwood.results import TrialResult
-from rwood.search.ledger import metrics_at
-from rwood.search.proposals import distributions
-from rwood.search.rungs import build_rungs
+from rwood.search.read_trials import metrics_at
+from rwood.search.space import distributions
 
 ENOUGH = 10
 """Trials from which fANOVA's forest is more than noise; with fewer, an earlier rung may do."""
@@ -36,8 +35,8 @@ def importances(
     if len(search.space) == 1:
         return {}, ""  # one setting explains everything that settings explain
     objective = search.primary
-    rungs = build_rungs(search, run.epochs)
-    stages = [run.epochs, *(rung.epoch for rung in reversed(rungs))]
+    rungs = search.pruner.rungs(run.warmup_ends, run.epochs) if search.pruner else []
+    stages = [run.epochs, *reversed(rungs)]
     reached = {epoch: _values(trials, epoch, objective) for epoch in stages}
     most = max(reached.values(), key=len)
     epoch, found = next(
@@ -80,5 +79,6 @@ def importances(
 
 def _values(trials: Sequence[TrialResult], epoch: int, objective: str) -> dict[int, float]:
     """Number -> objective of the trials that got to an epoch without failing."""
-    found = {t.number: metrics_at(t, epoch, objective) for t in trials if t.state != "failed"}
+    comparable = [t for t in trials if t.state != "failed" and not t.outside]
+    found = {t.number: metrics_at(t, epoch, objective) for t in comparable}
     return {number: metrics[objective] for number, metrics in found.items() if metrics}

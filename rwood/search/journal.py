@@ -1,106 +1,261 @@
-"""Finished trials as an Optuna study on disk, for optuna-dashboard and other tools."""
+"""Optuna's storage of a study: a journal in the results folder, or any that a URL names."""
 
-import warnings
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState
+from optuna.storages import BaseStorage, JournalStorage, get_storage
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, JournalFileOpenLock
 
-from rwood.config.study import is_minimized
-from rwood.results import TrialResult
-from rwood.storage import unwritable
+from rwood import storage
+from rwood.errors import StudyError
 
-
-def finished(
-    trial: TrialResult, objectives: Sequence[str], space: Mapping[str, BaseDistribution]
-) -> FrozenTrial:
-    """A trial that is over, as Optuna keeps it.
-
-    Args:
-        trial: not running.
-        objectives: metrics that the study optimises.
-        space: what each setting is drawn from.
-    """
-    assert trial.finished is not None
-    curve: dict[int, float] = {}
-    # Optuna keeps no values between of several objectives: a stopped trial is only "bad".
-    for report in trial.history if len(objectives) == 1 else ():
-        if objectives[0] in report.metrics:
-            curve[report.epoch] = report.metrics[objectives[0]]
-    state, values = TrialState.FAIL, None
-    if trial.state == "complete":
-        state, values = TrialState.COMPLETE, [trial.objectives[name] for name in objectives]
-    elif trial.state == "stopped":
-        state, values = TrialState.PRUNED, list(curve.values())[-1:] or None
-    return FrozenTrial(
-        number=trial.number,
-        trial_id=trial.number,
-        state=state,
-        value=None,
-        values=values,
-        datetime_start=datetime.fromtimestamp(trial.started),
-        datetime_complete=datetime.fromtimestamp(trial.finished),
-        params=dict(trial.params),
-        distributions={key: space[key] for key in trial.params},
-        user_attrs={},
-        system_attrs={},
-        intermediate_values=curve,
-    )
+OPTUNA_FILE = "optuna.journal"
+"""Optuna's journal in a results folder; on an object store a folder of segments."""
+_SEGMENT_BYTES = 256 * 2**10
+"""Size from which an object store's journal goes on in another segment."""
 
 
-class Journal:
-    """A copy of what the ledger knows, never read by a search: if it is damaged, it is made anew.
+class Lock(JournalFileOpenLock):  # type: ignore[misc]
+    """Optuna's lock of a journal file, which its holder may take again."""
+
+    def __init__(self, path: str) -> None:
+        """Count how often it is held."""
+        super().__init__(path)
+        self._depth = 0
+
+    def acquire(self) -> bool:
+        """Wait for the file, unless it is held here."""
+        if self._depth == 0:
+            super().acquire()
+        self._depth += 1
+        return True
+
+    def release(self) -> None:
+        """Give the file free once the first holder here is done."""
+        self._depth -= 1
+        if self._depth == 0:
+            super().release()
+
+
+class Journal(BaseJournalBackend):  # type: ignore[misc]
+    """Optuna's journal file, in which several operations appear at once or not at all.
+
+    A report, the verdict on it and a trial's end are lines of one write: a driver that is killed
+    has decided something or has not.
 
     Args:
-        path: the journal's file; nobody else writes it, its study's folder is locked.
-        name: of the Optuna study.
-        objectives: metrics that the study optimises.
+        path: a file of this machine; only this process and dashboards write it.
+        mirror: an object store's folder that gets what is written; None: the file is the place.
     """
 
-    def __init__(self, path: Path, name: str, objectives: Sequence[str]) -> None:
-        """Open it; a lock that a killed process left does not delay the next one."""
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._path = path
-        self._name = name
-        self._objectives = list(objectives)
+    def __init__(self, path: Path, mirror: Path | None = None) -> None:
+        """Open the file; half a line at its end, from a power cut, is cut off."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
-        try:
-            self._study = self._open()
-        except (ValueError, KeyError):  # Half a line, from a full disk or a power cut.
-            path.unlink()
-            self._study = self._open()
-        self._count = len(self._study.get_trials(deepcopy=False))
-        self._early: dict[int, FrozenTrial] = {}
+        path.with_name(f"{path.name}.lock").unlink(missing_ok=True)  # of a killed process
+        segments = _segments(mirror) if mirror is not None else []
+        if mirror is not None:
+            path.write_bytes(b"".join(segment.read_bytes() for segment in segments))
+        _cut_half_line(path)
+        self._path, self._mirror = path, mirror
+        self._segment, self._segment_start = len(segments), path.stat().st_size
+        self._lock = Lock(str(path))
+        self._file = JournalFileBackend(str(path), self._lock)
+        self._pending: list[dict[str, Any]] | None = None
+        self._count: int | None = None
+        """Operations in the file, while a batch is open and once they were read."""
 
-    def add(self, trial: FrozenTrial) -> None:
-        """Append a finished trial, once all before it are there, unless it is there.
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        """Operations from a number on, those of an open batch last."""
+        if self._pending is None:
+            yield from self._file.read_logs(log_number_from)
+            return
+        if self._count is None:  # The lock is held: the file is the same until the batch ends.
+            self._count = log_number_from
+            for operation in self._file.read_logs(log_number_from):
+                self._count += 1
+                yield operation
+            log_number_from = self._count
+        yield from self._pending[log_number_from - self._count :]
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Write operations, or keep them until the batch ends.
 
         Raises:
             StorageError: the file cannot be written.
         """
-        if trial.number >= self._count:
-            self._early[trial.number] = trial
-        while self._count in self._early:
-            try:
-                self._study.add_trial(self._early.pop(self._count))
-            except OSError as error:
-                raise unwritable(self._path, error) from error
-            self._count += 1
+        if self._pending is not None:
+            self._pending += logs
+            return
+        try:
+            self._file.append_logs(logs)
+        except OSError as error:
+            raise storage.unwritable(self._path, error) from error
+        self._upload()
 
-    def _open(self) -> optuna.Study:
-        study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(self._path))),
-            study_name=self._name,
-            directions=["minimize" if is_minimized(n) else "maximize" for n in self._objectives],
-            load_if_exists=True,
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Optuna calls names of metrics experimental.
-            study.set_metric_names(self._objectives)
-        return study
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """All that is written inside appears at once, or nothing if the block raises.
+
+        After that, what is in memory is ahead of the file: the storage is not to be used again.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        if self._pending is not None:
+            yield
+            return
+        self._lock.acquire()
+        self._pending, self._count = [], None
+        try:
+            yield
+            pending, self._pending = self._pending, None
+            if pending:
+                self.append_logs(pending)
+                for _ in self._file.read_logs(self._count or 0):
+                    pass  # It remembers where lines begin, and later reads start there.
+        finally:
+            self._pending = None
+            self._lock.release()
+
+    def _upload(self) -> None:
+        """Bring the object store's last segment up to date."""
+        if self._mirror is None:
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._segment_start)
+            content = file.read()
+        with storage.written(self._mirror / f"{self._segment:06d}.jsonl") as target:
+            target.write(content)
+        if len(content) > _SEGMENT_BYTES:
+            self._segment += 1
+            self._segment_start += len(content)
+
+
+def _segments(mirror: Path) -> list[Path]:
+    return sorted(mirror.glob("*.jsonl")) if storage.exists(mirror) else []
+
+
+def _cut_half_line(path: Path) -> None:
+    if not path.exists():
+        path.touch()
+        return
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        with path.open("r+b") as file:
+            file.truncate(whole)
+
+
+class StudyStorage:
+    """Where a study's trials are kept, and how several operations become one.
+
+    Args:
+        optuna: the storage itself.
+        journal: its journal, if it is one.
+        shown: its address as it may be shown.
+    """
+
+    def __init__(self, optuna: BaseStorage, journal: Journal | None, shown: str) -> None:
+        """Keep them."""
+        self.optuna, self._journal, self.shown = optuna, journal, shown
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """As one operation in a journal; in a database one after another."""
+        if self._journal is None:
+            yield
+        else:
+            with self._journal.batch():
+                yield
+
+
+@contextmanager
+def open_storage(folder: Path, url: str | None) -> Iterator[StudyStorage]:
+    """The storage of a study, to be written by the process that holds the study's lock.
+
+    Args:
+        folder: the study's results folder.
+        url: of a database (`postgresql://...`, any that Optuna takes); None: a journal in the
+            folder.
+
+    Raises:
+        StudyError: the database does not answer, or the journal is damaged.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if url is not None:
+        yield StudyStorage(_database(url), None, without_password(url))
+        return
+    place = folder / OPTUNA_FILE
+    if not storage.is_remote(folder):
+        yield _opened(Journal(place), place)
+        return
+    with TemporaryDirectory(prefix="rwood-") as scratch:
+        yield _opened(Journal(Path(scratch) / OPTUNA_FILE, mirror=place), place)
+
+
+@contextmanager
+def read_storage(folder: Path, url: str | None) -> Iterator[BaseStorage | None]:
+    """The storage of a study that another process may work on; None if there is none yet.
+
+    Raises:
+        StudyError: the database does not answer, or the journal is damaged.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    place = folder / OPTUNA_FILE
+    if url is not None:
+        yield _database(url)
+    elif not storage.exists(place):
+        yield None
+    elif not storage.is_remote(folder):
+        yield _read(place, place)
+    else:
+        with TemporaryDirectory(prefix="rwood-") as scratch:
+            copy = Path(scratch) / OPTUNA_FILE
+            copy.write_bytes(b"".join(segment.read_bytes() for segment in _segments(place)))
+            yield _read(copy, place)
+
+
+def without_password(url: str) -> str:
+    """A database's address as it may be shown."""
+    scheme, separator, rest = url.partition("://")
+    login, at, host = rest.rpartition("@")
+    return f"{scheme}{separator}{login.partition(':')[0]}{at}{host}"
+
+
+def _opened(journal: Journal, place: Path) -> StudyStorage:
+    with _damage_told(place):
+        return StudyStorage(JournalStorage(journal), journal, str(place))
+
+
+def _read(path: Path, place: Path) -> BaseStorage:
+    with _damage_told(place):
+        return JournalStorage(JournalFileBackend(str(path)))
+
+
+@contextmanager
+def _damage_told(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AssertionError, IndexError) as error:
+        raise StudyError(
+            f"{place} is damaged and cannot be read as Optuna's journal; put back a copy, or move "
+            "it away to search anew",
+            file=str(place),
+        ) from error
+
+
+def _database(url: str) -> BaseStorage:
+    try:
+        return get_storage(url)
+    except Exception as error:  # Whatever SQLAlchemy or the database's driver raises.
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        text = lines[0] if lines else type(error).__name__
+        password = url.partition("://")[2].rpartition("@")[0].partition(":")[2]
+        raise StudyError(
+            f"the storage {without_password(url)} cannot be used: "
+            f"{text.replace(password, '***') if password else text}"
+        ) from error

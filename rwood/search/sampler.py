@@ -1,40 +1,54 @@
-"""Optuna's samplers, so that a proposal depends on its number and on what Optuna's study holds."""
+"""The sampler of one trial: any of Optuna's, which keeps what it knows in Optuna's study."""
 
 import warnings
 from typing import Any
 
-import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from rwood.config.run import RunConfig
 from rwood.config.search import LOSS, SearchConfig, apply, branches, knobs_of
+from rwood.search.classes import make
+
+_SEQUENCES = ("QMCSampler",)
+"""Samplers whose seed names one sequence for the whole study."""
 
 
-def sampler(run: RunConfig, search: SearchConfig, number: int) -> BaseSampler:
-    """The sampler for one trial: seeded by study and number.
+def build_sampler(run: RunConfig, search: SearchConfig, number: int) -> BaseSampler:
+    """The sampler for one trial, seeded by the study and the trial's number.
+
+    Made anew for each trial, so that a study which goes on draws what it would have drawn, and does
+    not repeat its first proposals.
 
     Args:
         run: the base run.
         search: how the study searches.
         number: of the trial.
+
+    Raises:
+        SpecError: no such sampler or argument.
     """
-    seed = search.seed * 1_000_003 + number
-    if search.sampler != "tpe":  # a grid's points are enqueued
-        return RandomSampler(seed=seed)
-    settings: dict[str, Any] = {
+    if search.is_grid:  # Its points are enqueued, in order.
+        return RandomSampler(seed=search.seed)
+    shift = 0 if search.sampler.name in _SEQUENCES else number
+    seed = (search.seed * 1_000_003 + shift) % 2**32
+    defaults: dict[str, Any] = {
         "seed": seed,
-        "multivariate": True,
         "warn_independent_sampling": False,
-        "constant_liar": True,
-        "n_startup_trials": search.startup_trials,
+        "warn_asynchronous_seeding": False,
     }
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Optuna calls multivariate TPE experimental.
-        if LOSS in search.space:
-            return OneLoss(run, search, group=True, **settings)
-        return TPESampler(**settings)
+    if search.sampler.name != "tpe":
+        made: BaseSampler = make("sampler", search.sampler, defaults)
+        return made
+    defaults |= {"multivariate": True, "constant_liar": True, "n_startup_trials": 8}
+    if LOSS in search.space:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Optuna calls multivariate TPE experimental.
+            return OneLoss(run, search, **{**defaults, "group": True, **search.sampler.arguments})
+    tpe: BaseSampler = make("sampler", search.sampler, defaults)
+    return tpe
 
 
 class OneLoss(TPESampler):  # type: ignore[misc]
@@ -57,7 +71,7 @@ class OneLoss(TPESampler):  # type: ignore[misc]
 
     def sample_relative(
         self,
-        study: optuna.Study,
+        study: Study,
         trial: FrozenTrial,
         search_space: dict[str, BaseDistribution],
     ) -> dict[str, Any]:

@@ -1,95 +1,97 @@
 """The search of a study on Ray Tune."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ray import tune
-from ray.tune.execution import class_cache
 
 from rwood.config.search import apply
 from rwood.config.study import StudyConfig
 from rwood.errors import StorageError, StudyError
+from rwood.ray_backend import compat
+from rwood.ray_backend.failures import kind_of, one_line
 from rwood.ray_backend.group_trial import GroupTrial
 from rwood.ray_backend.job import Job, work
-from rwood.ray_backend.messages import FAILURE, STORAGE
-from rwood.ray_backend.through_client import tune_here
+from rwood.ray_backend.messages import FAILURE, KIND, STARTED, STORAGE
 from rwood.ray_backend.worker import TuneWorker
 from rwood.results import TrialResult
-from rwood.search.early_stopping import Halt, Halving
-from rwood.search.ledger import Ledger
-from rwood.search.proposals import OPTUNA_FILE, Proposals
-from rwood.storage import grown
+from rwood.search.generations import open_generation, open_pruning_study
+from rwood.search.journal import open_storage
+from rwood.search.read_trials import trial_folder
+from rwood.search.scheduler import Halt, PruningScheduler
+from rwood.search.searcher import OptunaSearcher
+from rwood.search.stalls import Progress, StallWatch
+from rwood.search.trials import Trials
 from rwood.text import count_of
 
 
 def search(
     study: StudyConfig,
     *,
+    record_id: str,
     folder: Path,
     data_root: Path,
-    listener: Callable[[TrialResult], None],
+    on_change: Callable[[TrialResult], None],
     on_note: Callable[[str], None],
-) -> list[TrialResult]:
-    """Run what is left of a search and return its trials, by number.
+    storage: str | None = None,
+    retry_failed: bool = False,
+) -> None:
+    """Run what is left of a search.
 
-    Needs a connected Ray. Killed at any moment and called again, it ends with the same trials.
+    Needs a connected Ray. Killed at any moment and called again, it goes on from what was decided.
 
     Args:
         study: a study with a search.
+        record_id: of the study's record.
         folder: its results folder, visible from every node.
         data_root: where image sets lie, on every node.
-        listener: told of every trial that changed, in this process.
+        on_change: told of every trial that changed, in this process.
         on_note: told of what a worker has to say, a sentence.
+        storage: URL of Optuna's storage; None: a journal in the folder.
+        retry_failed: take failed trials up again.
 
     Raises:
         StudyError: `cluster.max_failures` trials failed.
         StorageError: the results cannot be written.
     """
-    ledger = Ledger(study, folder, listener)
-    with grown(folder / OPTUNA_FILE) as journal:
-        proposals = Proposals(ledger, journal)
-        if not is_searched(study, ledger.trials):
-            _tune(study, ledger, proposals, folder.resolve(), data_root.resolve(), on_note)
-        proposals.finish()
-    if ledger.halted:
-        raise ledger.halted
-    if proposals.exhausted and not is_searched(study, ledger.trials):
-        failed = [t for t in ledger.trials.values() if t.state == "failed"]
+    with open_storage(folder, storage) as store:
+        main = open_generation(study, store, record_id, retry_failed=retry_failed)
+        pruning = open_pruning_study(study, store, main)
+        trials = Trials(study, folder, store, main, pruning, on_change)
+        if trials.are_left:
+            _tune(study, trials, folder.resolve(), data_root.resolve(), on_note)
+    if trials.halted is not None:
+        raise trials.halted
+    if trials.failures >= study.cluster.max_failures and trials.are_left:
         raise StudyError(
-            f"{count_of(len(failed), 'trial')} failed (cluster.max_failures is "
-            f"{study.cluster.max_failures}; raise it to go on); the last one: {failed[-1].error}"
+            f"{count_of(trials.failures, 'trial')} failed (cluster.max_failures is "
+            f"{study.cluster.max_failures}), the last one: {trials.last_error}; run again to go "
+            "on, with --retry-failed to take failed trials up again"
         )
-    return [ledger.trials[number] for number in sorted(ledger.trials)]
-
-
-def is_searched(study: StudyConfig, trials: dict[int, TrialResult]) -> bool:
-    """Whether nothing is left to search."""
-    assert study.search is not None
-    closed = sum(t.state != "running" for t in trials.values())
-    return closed >= study.search.trials
 
 
 def _tune(
     study: StudyConfig,
-    ledger: Ledger,
-    proposals: Proposals,
+    trials: Trials,
     folder: Path,
     data_root: Path,
     on_note: Callable[[str], None],
 ) -> None:
-    # Tune would copy the object store's keys into its actors' environments, which Ray logs in
-    # clear; every node has its own, and a private Ray inherits them.
-    class_cache.ENV_VARS_TO_PROPAGATE -= {
-        name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")
-    }
-    with tune_here():
+    cluster = study.cluster
+    compat.keep_keys_out_of_actors()
+    # All that may run at a time are asked for at once, so that an autoscaler sees all demand.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(cluster.max_concurrent)
+    limit = cluster.stall_minutes
+    progress = Progress(None if limit is None else 60 * limit)
+    with compat.tune_here():
         tuner = tune.Tuner(
             _trainable(study, folder, data_root),
             tune_config=tune.TuneConfig(
-                search_alg=proposals,
-                scheduler=Halving(ledger, on_note),
+                search_alg=OptunaSearcher(trials, cluster.max_concurrent, cluster.max_failures),
+                scheduler=PruningScheduler(trials, progress, on_note),
                 num_samples=-1,
                 reuse_actors=True,
             ),
@@ -98,8 +100,9 @@ def _tune(
                 storage_path=str(folder / "ray"),
                 # A trial's durable state is its own folder; Tune's checkpoints are not used.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                failure_config=tune.FailureConfig(max_failures=study.cluster.retries),
-                stop=Halt(ledger),
+                failure_config=tune.FailureConfig(max_failures=cluster.retries),
+                stop=Halt(trials),
+                callbacks=[StallWatch(trials, progress, on_note)],
                 verbose=0,
             ),
         )
@@ -108,16 +111,23 @@ def _tune(
 
 def _trainable(study: StudyConfig, folder: Path, data_root: Path) -> Any:
     cluster = study.cluster
-    fixed: dict[str, Any] = {"study": study, "folder": folder, "data_root": data_root}
     if cluster.workers > 1:
         # The inner run holds the CPUs; the outer actor only listens. Of CPUs it takes nothing, or
         # two workers would wait for ever on two cores; Tune wants it to take something.
         listener = tune.PlacementGroupFactory([{"memory": 1}])
-        return tune.with_resources(tune.with_parameters(GroupTrial, **fixed), listener)
+        group = tune.with_parameters(
+            GroupTrial,
+            study=study,
+            folder=folder,
+            folder_of=partial(trial_folder, folder),
+            data_root=data_root,
+        )
+        return tune.with_resources(group, listener)
     resources: dict[str, float] = {"cpu": cluster.cpus_per_worker}
     if cluster.gpus_per_worker:
         resources["gpu"] = cluster.gpus_per_worker
-    return tune.with_resources(partial(_trial, **fixed), resources)
+    one = partial(_trial, study=study, folder=folder, data_root=data_root)
+    return tune.with_resources(one, resources)
 
 
 def _trial(config: dict[str, Any], *, study: StudyConfig, folder: Path, data_root: Path) -> None:
@@ -126,14 +136,16 @@ def _trial(config: dict[str, Any], *, study: StudyConfig, folder: Path, data_roo
         run=apply(study.run, config["params"]),
         benchmark=study.benchmark,
         data_root=data_root,
-        folder=config["folder"],
+        folder=trial_folder(folder, config["number"]),
         threads=study.cluster.cpus_per_worker,
         seeds=study.search.seeds if study.search else (),
     )
+    tune.report({STARTED: True})
     try:
         work(job, TuneWorker(job.folder))
     except StorageError as error:
         tune.report({STORAGE: str(error)})
     except Exception as error:
-        # The training's own failure: recorded, not repeated, and the actor lives on.
-        tune.report({FAILURE: f"{type(error).__name__}: {error}"})
+        if kind_of(error) == "environment":
+            raise  # Tune ends this actor, and continues the trial in another.
+        tune.report({FAILURE: one_line(error), KIND: "setting"})

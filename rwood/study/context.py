@@ -18,6 +18,10 @@ class Context:
     """A running Ray cluster; None starts a private Ray."""
     tracking_uri: str | None = None
     """An MLflow server; None keeps a SQLite store in the results folder."""
+    storage: str | None = None
+    """URL of Optuna's storage; None keeps a journal in the results folder."""
+    retry_failed: bool = False
+    """Take failed trials up again."""
 
 
 class Screen(Protocol):

@@ -10,7 +10,7 @@ from rwood.detector import log_detector
 from rwood.ray_backend.job import DETECTOR_FOLDER, Job
 from rwood.report.champion import champion_tags, champion_words
 from rwood.results import EpochReport, RunResult, StudyResult, TrialResult
-from rwood.search.ledger import trial_folder
+from rwood.search.read_trials import trial_folder
 from rwood.storage import local_copy
 from rwood.tracked import (
     Artifacts,

@@ -13,10 +13,13 @@ from rwood import results, storage
 from rwood.config.study import StudyConfig
 from rwood.errors import StudyError
 from rwood.ray_backend.versions import versions
-from rwood.results import STUDY_FILE, StudyResult
+from rwood.results import STUDY_FILE, Change, StudyResult
 from rwood.study import lease
 
 LOCK_FILE = "lock"
+_WHOLE = ("benchmark", "run")
+_IDENTITY = ("name", *_WHOLE, "search", "search.objective", "search.seeds")
+"""Settings that name a study: with others it is another study, and its trials count for nothing."""
 
 
 @contextmanager
@@ -86,14 +89,35 @@ def _read(study: StudyConfig, folder: Path) -> StudyResult:
             "another name or --results, or move the folder away",
             folder=str(folder),
         )
-    return record.model_copy(update={"spec": spec, "versions": versions()})
+    changes = record.changes + tuple(_changes(record, spec))
+    return record.model_copy(update={"spec": spec, "versions": versions(), "changes": changes})
+
+
+def _changes(record: StudyResult, spec: dict[str, Any]) -> Iterator[Change]:
+    """What this start of the search does in another way; nothing before its first trial."""
+    if not record.trials:
+        return
+    for part in ("search", "cluster"):
+        old, new = _flat(record.spec.get(part), part), _flat(spec.get(part), part)
+        for key in dict.fromkeys([*old, *new]):
+            if old.get(key) != new.get(key):
+                yield Change(
+                    trials=len(record.trials), key=key, before=old.get(key), after=new.get(key)
+                )
+
+
+def _flat(node: Any, key: str) -> dict[str, Any]:
+    """Dotted keys of a tree of settings; a searched setting's range is one value."""
+    if not isinstance(node, dict) or key.startswith("search.space."):
+        return {key: node}
+    return {k: v for name, child in node.items() for k, v in _flat(child, f"{key}.{name}").items()}
 
 
 def _first_difference(old: Any, new: Any, key: str = "") -> str:
     """Dotted key, old and new value of the first setting that differs."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in [*new, *(n for n in old if n not in new)]:
-            if name in ("question", "rerun") or f"{key}{name}" == "search.trials":
+            if f"{key}{name}" not in _IDENTITY and key.partition(".")[0] not in _WHOLE:
                 continue
             if old.get(name) != new.get(name):
                 return _first_difference(old.get(name), new.get(name), f"{key}{name}.")

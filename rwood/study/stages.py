@@ -20,8 +20,9 @@ from rwood.ray_backend.session import session
 from rwood.report import ReportInputs, load_scores, project_embeddings, render_report
 from rwood.results import STUDY_FILE, EpochReport, TrialResult
 from rwood.search.importance import importances
-from rwood.search.ledger import read_trials
-from rwood.search.tuner import is_searched, search
+from rwood.search.journal import without_password
+from rwood.search.read_trials import read_trials
+from rwood.search.tuner import search
 from rwood.selection import pareto_front, select_champion, values_of
 from rwood.storage import grown, is_remote, local_copy, replaced
 from rwood.study.context import Context, Screen
@@ -47,6 +48,7 @@ def open_study(study: StudyConfig, context: Context, screen: Screen) -> Iterator
         )
     folder = context.results / study.name
     with open_record(study, folder) as record:
+        _check_storage(record, context)
         opened = Study(study, context, folder, record, screen)
         try:
             yield opened
@@ -69,7 +71,9 @@ class Study:
     ) -> None:
         """Start tracking."""
         self.spec, self.context, self.folder, self.screen = study, context, folder, screen
-        self.record = record
+        self.record = record.model_copy(
+            update={"storage": without_password(context.storage) if context.storage else None}
+        )
         self._mlflow = MlflowUpdates(study, folder, context.results, context.tracking_uri)
         self._open = ExitStack()
         self._connected = False
@@ -90,29 +94,33 @@ class Study:
         if self.spec.search is None:
             raise StudyError(f"study {self.spec.name} has no search: give it a `search:` section")
         self._mlflow.search(self.record, "running")
-        trials = read_trials(self.folder)
-        for trial in trials.values():
+        trials = self._trials()
+        for trial in trials:
             self._mlflow.trial(self.record, trial)
-        left = self.spec.search.trials - sum(t.state != "running" for t in trials.values())
+        done = sum(t.state != "running" and not t.outside for t in trials)
+        left = max(0, self.spec.search.trials - done)
         self.screen.stage(
-            "search", f"{max(0, left)} of {count_of(self.spec.search.trials, 'trial')} to run"
+            "search", f"{left} of {count_of(self.spec.search.trials, 'trial')} to run"
         )
-        self.screen.known(trials.values())
-        if not is_searched(self.spec, trials):
+        self.screen.known(trials)
+        if left or (self.context.retry_failed and any(t.state == "failed" for t in trials)):
             self._connect()
             with self._timed("search"):
                 try:
                     search(
                         self.spec,
+                        record_id=self.record.id,
                         folder=self.folder,
                         data_root=self.context.data_root,
-                        listener=self._on_trial,
+                        on_change=self._on_trial,
                         on_note=self._on_note,
+                        storage=self.context.storage,
+                        retry_failed=self.context.retry_failed,
                     )
                 except StudyError:  # Too many trials failed.
                     self._mlflow.search(self.record, "failed")
                     raise
-        self._save(trials=tuple(read_trials(self.folder).values()))
+        self._save(trials=self._trials())
         self._mlflow.search(self.record, "complete")
 
     def select(self) -> None:
@@ -121,7 +129,7 @@ class Study:
             self.screen.stage("select", "no search: the base run is the champion")
             params: dict[str, object] = {}
         else:
-            trials = read_trials(self.folder).values()
+            trials = self._trials()
             names = self.spec.search.objectives
             best, front = select_champion(trials, names), pareto_front(trials, names)
             params = dict(best.params)
@@ -135,10 +143,10 @@ class Study:
         plain = yaml.safe_dump({"run": run}, sort_keys=False)
         results.write_atomically(self.folder / CHAMPION_FILE, plain)
         if self.record.champion is not None:
-            read = read_trials(self.folder)
-            self._mlflow.champion(self.record, read[self.record.champion])
+            found = {trial.number: trial for trial in self._trials()}
+            self._mlflow.champion(self.record, found[self.record.champion])
             for number in self.record.front:
-                self._mlflow.trial(self.record, read[number])
+                self._mlflow.trial(self.record, found[number])
 
     def benchmark(self) -> None:
         """Rerun champion and base over seeds on the test sets."""
@@ -178,7 +186,7 @@ class Study:
                 f"study {self.spec.name} has no benchmark yet: run `rwood benchmark` first"
             )
         self.screen.stage("report", str(self.folder / "report.html"))
-        trials = tuple(read_trials(self.folder).values())
+        trials = self._trials()
         with self._timed("report"):
             first = {str(job.label): job.folder for job in reversed(self._jobs())}
             searched = self.spec.search
@@ -226,6 +234,10 @@ class Study:
             else:
                 check_gpus(self.spec.cluster)
 
+    def _trials(self) -> tuple[TrialResult, ...]:
+        """Every trial so far, by number."""
+        return tuple(read_trials(self.spec, self.folder, self.context.storage).values())
+
     def _jobs(self) -> list[Job]:
         return plan(
             self.spec,
@@ -265,6 +277,15 @@ class Study:
         self.record = self.record.model_copy(update=changes)
         slim = tuple(t.model_copy(update={"history": ()}) for t in self.record.trials)
         results.save(self.record.model_copy(update={"trials": slim}), self.folder / STUDY_FILE)
+
+
+def _check_storage(record: results.StudyResult, context: Context) -> None:
+    """Refuse another storage than the one that holds the trials: they would seem to be lost."""
+    shown = without_password(context.storage) if context.storage else None
+    if record.trials and record.storage != shown:
+        where = record.storage or "the journal in the results folder"
+        how = "name it by --storage (RWOOD_STORAGE)" if record.storage else "leave --storage out"
+        raise StudyError(f"the trials of study {record.name} are in {where}: {how}")
 
 
 def _name(job: Job) -> str:

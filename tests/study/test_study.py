@@ -15,7 +15,7 @@ from rwood.data import image_sets
 from rwood.errors import StudyError
 from rwood.progress import Lines
 from rwood.results import StudyResult, TrialResult, load, save
-from rwood.search.ledger import TRIAL_FILE, trial_folder
+from rwood.search.read_trials import HISTORY_FILE, trial_folder
 from rwood.study.context import Context
 from rwood.study.stages import open_study
 from tests.tiny import tiny

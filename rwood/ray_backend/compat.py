@@ -1,0 +1,131 @@
+"""The private and developer names of Ray that rwood needs, here and nowhere else.
+
+Each has a test in `tests/ray_backend/test_compat.py` that says what breaks without it; the range of
+Ray's versions in `pyproject.toml` is the one that they passed with. Nothing here imports torch.
+"""
+
+import logging
+import os
+import pickle
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.train.v2._internal.callbacks import DatasetsCallback
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
+from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
+
+__all__ = ["ControllerCallback", "WorkerGroupCallback"]
+
+
+def log_folder() -> str | None:
+    """Where the Ray of this machine keeps its logs; None if it runs elsewhere."""
+    node = ray._private.worker._global_node
+    return str(node.get_logs_dir_path()) if node else None
+
+
+def log_instead_of_printing() -> None:
+    """Send what Ray prints of lost workers and nodes to the log; it has no switch for that."""
+    ray._private.worker.print_to_stdstream = _log_lines
+
+
+def _log_lines(told: dict[str, Any], ignore_prefix: bool) -> None:
+    logging.getLogger("ray").warning("\n".join(told["lines"]))
+
+
+def listen_on_loopback() -> None:
+    """Keep a private Ray off the network, as it is on macOS and Windows."""
+    from ray._private import ray_constants
+
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
+    ray_constants.ENABLE_RAY_CLUSTER = False
+
+
+def show_token() -> None:
+    """Show a cluster its token, as `ray.init` does.
+
+    The job client alone would show none unless RAY_AUTH_MODE is set.
+    """
+    from ray._private.authentication import authentication_token_setup
+
+    authentication_token_setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+
+
+def draining_nodes() -> set[str]:
+    """Ids of the nodes that Ray is draining; Ray Train asks likewise."""
+    return set(ray._private.state.state.get_draining_nodes())
+
+
+def keep_keys_out_of_actors() -> None:
+    """Tune copies the object store's keys into its actors' environments, which Ray logs in clear.
+
+    Every node has its own keys, and a private Ray inherits them.
+    """
+    from ray.tune.execution import class_cache
+
+    class_cache.ENV_VARS_TO_PROPAGATE -= {
+        name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")
+    }
+
+
+@contextmanager
+def tune_here() -> Iterator[None]:
+    """Tune's loop in this process although Ray is reached through its client port (`ray://`).
+
+    Tune would send the loop to the head node, where Optuna's study, MLflow's sender and the screen
+    are not. While this is open, Tune takes a client for a driver; for a driver nothing changes.
+    """
+    from ray.train._internal import storage
+
+    client = ray.util.client.ray
+    if not client.is_connected():
+        yield
+        return
+    session = storage._get_ray_train_session_dir
+    with tempfile.TemporaryDirectory(prefix="rwood-") as scratch:
+        client.is_connected = lambda: False
+        storage._get_ray_train_session_dir = lambda: scratch
+        try:
+            yield
+        finally:
+            del client.is_connected
+            storage._get_ray_train_session_dir = session
+
+
+def needed_callbacks(callbacks: list[Any], *, with_dashboard: bool) -> list[Any]:
+    """Ray Train's own callbacks without those whose actors a run here has no use for.
+
+    Ray Data never; without a dashboard also the cleaner of placement groups, which asks the
+    dashboard whether the controller lives.
+    """
+    unused: tuple[type, ...] = (DatasetsCallback,)
+    if not with_dashboard:
+        unused = (*unused, PlacementGroupCleanerCallback)
+    return [callback for callback in callbacks if not isinstance(callback, unused)]
+
+
+def own_errors(error: BaseException) -> list[BaseException]:
+    """What the training code itself raised on the ranks of a Ray Train run that failed."""
+    failures = getattr(error, "worker_failures", {}).values()
+    return [f._base_exc for f in failures if isinstance(f, UserExceptionWithTraceback)]
+
+
+def trial_error(trial: Any) -> BaseException | None:
+    """What ended the worker of a Tune trial last; None if Ray left nothing."""
+    path = Path(trial.pickled_error_file or "")
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        error = pickle.load(file)
+    return error if isinstance(error, BaseException) else None
+
+
+def kill_worker(trial: Any) -> None:
+    """End the actor of a Tune trial, which Tune takes for one that died."""
+    actor = trial.temporary_state.ray_actor
+    if actor is not None:
+        ray.kill(actor)

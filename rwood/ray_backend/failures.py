@@ -1,0 +1,72 @@
+"""Why a training ended badly: the setting's own fault, or that of its surroundings.
+
+What a setting does (a loss that becomes NaN, a batch that does not fit the device) it does again:
+it is recorded and not repeated. What its surroundings do (a killed process, a lost node, a GPU that
+answers nothing any more, a missing file) may not happen again, in another process: the process is
+not used for another training, and the training is continued from its checkpoint.
+"""
+
+import torch
+from ray.exceptions import RayActorError, RayError, RayTaskError
+
+from rwood.errors import DataError, RwoodError
+from rwood.results import FailureKind
+
+_DEVICE = (
+    "CUDA error",
+    "cuDNN error",
+    "CUDNN_STATUS",
+    "CUBLAS_STATUS",
+    "NCCL",
+    "device-side assert",
+)
+"""What torch says when a GPU or its library is broken for the rest of the process."""
+
+
+def kind_of(error: BaseException) -> FailureKind:
+    """Whose fault an exception of a training is."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return "setting"
+    if isinstance(error, DataError | OSError | RayError):
+        return "environment"
+    if isinstance(error, RwoodError):
+        return "setting"
+    broken = isinstance(error, RuntimeError) and any(mark in str(error) for mark in _DEVICE)
+    return "environment" if broken else "setting"
+
+
+def one_line(error: BaseException) -> str:
+    """An exception as its type and the first line of what it says."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def cause_of_death(error: BaseException | None) -> str:
+    """Why a worker is gone, in a line.
+
+    Args:
+        error: what Ray raised; None if it left nothing.
+    """
+    if error is None:
+        return "its worker died, and Ray does not say why"
+    if isinstance(error, RayTaskError):
+        return one_line(error.cause if isinstance(error.cause, BaseException) else error)
+    text = " ".join(str(error).split())
+    if isinstance(error, RayActorError) and error.preempted:
+        return "its node was preempted"
+    for marks, cause in _CAUSES:
+        if any(mark in text for mark in marks):
+            return cause
+    return f"its worker died: {text}"
+
+
+_CAUSES = (
+    (("low on memory", "OutOfMemoryError", "memory usage threshold"),
+     "its worker was killed by Ray's memory monitor: the node ran out of memory"),
+    (("node died", "node was terminated", "Node died", "node failure", "node is dead"),
+     "its node died"),
+    (("ray.kill", "intentional"), "its worker was ended by rwood or an administrator"),
+    (("connection error code", "SIGKILL", "crashed unexpectedly"),
+     "its worker process was killed or crashed (SIGKILL, the kernel's memory killer, or a "
+     "segmentation fault)"),
+)  # fmt: skip

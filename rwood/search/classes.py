@@ -1,0 +1,128 @@
+"""Optuna's classes by name: found, their arguments checked, made."""
+
+import difflib
+import inspect
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+
+from rwood.config.search import OptunaClass
+from rwood.errors import SpecError
+
+SHORT = {
+    "tpe": "TPESampler",
+    "random": "RandomSampler",
+    "grid": "GridSampler",
+    "asha": "SuccessiveHalvingPruner",
+}
+"""Short form -> the class that it stands for, with rwood's own defaults."""
+_MODULES = {"sampler": optuna.samplers, "pruner": optuna.pruners}
+_BASES = {"sampler": optuna.samplers.BaseSampler, "pruner": optuna.pruners.BasePruner}
+_HUB = {"AutoSampler": "samplers/auto_sampler"}
+"""Class of OptunaHub -> the package there."""
+
+_UNUSABLE = ("PartialFixedSampler", "BruteForceSampler")
+"""Made around an object, or ended from within Optuna's own loop, which does not run here."""
+
+
+def find_class(kind: str, wanted: OptunaClass) -> Any:
+    """The class of a sampler or pruner, its arguments checked against its signature.
+
+    Args:
+        kind: `sampler` or `pruner`.
+        wanted: its name, or a short form, and arguments.
+
+    Raises:
+        SpecError: no such class, or no such argument; with the nearest right one.
+    """
+    name = SHORT.get(wanted.name, wanted.name)
+    found = _from_hub(kind, name) if name in _HUB else getattr(_MODULES[kind], name, None)
+    if not _is_usable(kind, found):
+        names = class_names(kind)
+        raise SpecError(
+            f"search.{kind}.name: Optuna has no {kind} {wanted.name}; "
+            f"{_nearest(wanted.name, names)}",
+            key=f"search.{kind}.name",
+            got=wanted.name,
+            allowed=names,
+        )
+    allowed = argument_names(found)
+    for argument in wanted.arguments:
+        if argument not in allowed:
+            raise SpecError(
+                f"search.{kind}.{argument}: {name} has no such argument; "
+                f"{_nearest(argument, allowed)}",
+                key=f"search.{kind}.{argument}",
+                allowed=allowed,
+            )
+    return found
+
+
+def make(kind: str, wanted: OptunaClass, defaults: Mapping[str, Any]) -> Any:
+    """An object of a class of Optuna.
+
+    Args:
+        kind: `sampler` or `pruner`.
+        wanted: its name and arguments.
+        defaults: arguments that those override; one that the class lacks is left out.
+
+    Raises:
+        SpecError: no such class or argument, or the class refuses a value.
+    """
+    found = find_class(kind, wanted)
+    allowed = argument_names(found)
+    arguments = {key: value for key, value in defaults.items() if key in allowed}
+    for key, value in wanted.arguments.items():
+        nested = isinstance(value, dict) and "name" in value  # e.g. what a PatientPruner wraps
+        arguments[key] = make(kind, OptunaClass(**value), defaults) if nested else value
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Optuna calls much that is old experimental.
+            return found(**arguments)
+    except (TypeError, ValueError) as error:
+        text = " ".join(str(error).split())
+        raise SpecError(f"search.{kind}: {found.__name__}: {text}", key=f"search.{kind}") from error
+    except ImportError as error:
+        raise SpecError(
+            f"search.{kind}: {found.__name__} needs a package that is not installed: {error.name}; "
+            f"pip install {error.name}",
+            key=f"search.{kind}",
+        ) from error
+
+
+def class_names(kind: str) -> list[str]:
+    """Every name that may stand for a sampler or pruner, short forms first."""
+    module = _MODULES[kind]
+    found = [n for n in dir(module) if _is_usable(kind, getattr(module, n))]
+    short = [n for n, name in SHORT.items() if name in found]
+    return short + found + (list(_HUB) if kind == "sampler" else [])
+
+
+def argument_names(found: Any) -> list[str]:
+    """Arguments that may be written in a file: what can be said in YAML."""
+    return [n for n in inspect.signature(found).parameters if n not in ("self", "search_space")]
+
+
+def _is_usable(kind: str, found: Any) -> bool:
+    if not isinstance(found, type) or not issubclass(found, _BASES[kind]):
+        return False
+    return not inspect.isabstract(found) and found.__name__ not in _UNUSABLE
+
+
+def _from_hub(kind: str, name: str) -> Any:
+    try:
+        import optunahub
+    except ImportError:
+        raise SpecError(
+            f"search.{kind}.name: {name} comes from OptunaHub: pip install optunahub",
+            key=f"search.{kind}.name",
+        ) from None
+    return getattr(optunahub.load_module(_HUB[name]), name)
+
+
+def _nearest(wanted: str, names: list[str]) -> str:
+    lower = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(wanted.lower(), lower, n=1, cutoff=0.5)
+    return f"did you mean {lower[near[0]]}?" if near else f"there are {', '.join(names)}"

@@ -1,0 +1,213 @@
+"""A study's trials under another space or pruner: carried over, those that fit count.
+
+Optuna compares trials that were drawn from one space. So when a range or the pruner of a study
+changes between two starts, its trials go on in a new Optuna study, `digits`, `digits (2)`, ...,
+with their numbers. Example: trials 0 to 2 drew a temperature from 0.02 to 0.5 and got .03, .1, .4;
+the range is now 0.05 to 1. Trials 1 and 2 are carried over; trial 0 keeps its number and what it
+found as an attribute, and counts neither for the sampler nor for the champion.
+"""
+
+import re
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.distributions import distribution_to_json
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from rwood.config.base import digest
+from rwood.config.search import apply, knobs_of, setting
+from rwood.config.study import StudyConfig, is_minimized
+from rwood.errors import StudyError
+from rwood.search.journal import StudyStorage
+from rwood.search.pruner import build_pruner
+from rwood.search.space import Space, distributions, lies_inside
+
+ID, SIGNATURE, READY = "rwood.id", "rwood.space", "rwood.ready"
+"""Attributes of an Optuna study: whose trials, of which space and pruner, all of them carried."""
+OUTSIDE = "outside"
+"""Attribute of a trial whose settings are not in the present space: what it had been."""
+PRUNING = " pruning"
+"""Ends the name of the study of one objective that a pruner sees of a study of several."""
+
+
+def open_generation(
+    study: StudyConfig, store: StudyStorage, record_id: str, *, retry_failed: bool = False
+) -> optuna.Study:
+    """The Optuna study in which a search goes on.
+
+    Args:
+        study: with a search.
+        store: where its trials are.
+        record_id: of the study's record; another study of the same name has another.
+        retry_failed: take failed trials up again, as if they had been interrupted.
+
+    Raises:
+        StudyError: the storage holds another study of this name.
+        SpecError: the pruner cannot be made.
+    """
+    assert study.search is not None
+    space, pruner = distributions(study.run, study.search), build_pruner(study.run, study.search)
+    signature = _signature(study, space)
+    last = latest(store.optuna, study.name)
+    if last is not None and last.user_attrs[ID] != record_id:
+        raise StudyError(
+            f"{store.shown} holds another study named {study.name}: choose another name or storage"
+        )
+    if last is not None:
+        last.pruner = pruner
+        failed = any(t.state == TrialState.FAIL and OUTSIDE not in t.user_attrs
+                     for t in last.get_trials(deepcopy=False))  # fmt: skip
+        if last.user_attrs[SIGNATURE] == signature and not (retry_failed and failed):
+            return last
+    number = 1 if last is None else generation_of(last.study_name) + 1
+    name = study.name if number == 1 else f"{study.name} ({number})"
+    if name in optuna.get_all_study_names(store.optuna):
+        # A process was killed while it carried trials over, in a database.
+        optuna.delete_study(study_name=name, storage=store.optuna)
+    with store.batch():
+        made = _create(store, name, study.search.objectives)
+        made.pruner = pruner
+        for key, value in ((ID, record_id), (SIGNATURE, signature)):
+            made.set_user_attr(key, value)
+        for trial in last.get_trials(deepcopy=False) if last is not None else ():
+            made.add_trial(_carried(trial, study, space, retry_failed=retry_failed))
+        made.set_user_attr(READY, True)
+    return made
+
+
+def open_pruning_study(study: StudyConfig, store: StudyStorage, main: optuna.Study) -> optuna.Study:
+    """The study that the pruner sees: the main one, or of several objectives one beside it.
+
+    Optuna's pruners take one number. The study beside the main one has its trials, by number, with
+    the metric that `pruner.metric` names.
+    """
+    assert study.search is not None
+    if len(study.search.objectives) == 1:
+        return main
+    name = main.study_name + PRUNING
+    metric = study.search.pruning_metric
+    if name in optuna.get_all_study_names(store.optuna):
+        beside = optuna.load_study(study_name=name, storage=store.optuna)
+    else:
+        with store.batch():
+            beside = _create(store, name, (metric,))
+            for trial in main.get_trials(deepcopy=False):
+                beside.add_trial(_with_one_value(trial, study.search.objectives.index(metric)))
+    beside.pruner = main.pruner
+    return beside
+
+
+def latest(storage: BaseStorage, name: str) -> optuna.Study | None:
+    """A study's last generation that is whole."""
+    pattern = re.compile(re.escape(name) + r"(?: \((\d+)\))?")
+    names = [n for n in optuna.get_all_study_names(storage) if pattern.fullmatch(n)]
+    for found in sorted(names, key=generation_of, reverse=True):
+        study = optuna.load_study(study_name=found, storage=storage)
+        if study.user_attrs.get(READY):
+            return study
+    return None
+
+
+def generation_of(name: str) -> int:
+    """1 for `digits`, 2 for `digits (2)`."""
+    match = re.search(r" \((\d+)\)$", name)
+    return int(match[1]) if match else 1
+
+
+def _create(store: StudyStorage, name: str, objectives: tuple[str, ...]) -> optuna.Study:
+    made = optuna.create_study(
+        storage=store.optuna,
+        study_name=name,
+        directions=["minimize" if is_minimized(metric) else "maximize" for metric in objectives],
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Optuna calls names of metrics experimental.
+        made.set_metric_names(list(objectives))
+    return made
+
+
+def _signature(study: StudyConfig, space: Space) -> str:
+    assert study.search is not None
+    pruner = study.search.pruner.model_dump(mode="json") if study.search.pruner else {}
+    return digest({key: distribution_to_json(domain) for key, domain in space.items()}, pruner)
+
+
+def _carried(
+    trial: FrozenTrial, study: StudyConfig, space: Space, *, retry_failed: bool
+) -> FrozenTrial:
+    """A trial of an earlier generation in the present space, or marked as outside of it."""
+    attributes = dict(trial.user_attrs)
+    was = attributes.pop(OUTSIDE, None) or {
+        "state": trial.state.name,
+        "values": trial.values,
+        "curve": trial.intermediate_values,
+    }
+    state = TrialState[was["state"]]
+    if state == TrialState.FAIL and retry_failed:
+        state, attributes = TrialState.RUNNING, {}
+    params = present_params(trial.params, study, space)
+    if params is None:
+        attributes[OUTSIDE] = {**was, "state": state.name}
+        return _frozen(trial, TrialState.FAIL, attributes, trial.params, trial.distributions)
+    ended = state in (TrialState.COMPLETE, TrialState.PRUNED)
+    return _frozen(
+        trial,
+        state,
+        attributes,
+        params,
+        {key: space[key] for key in params},
+        values=was["values"] if ended else None,
+        curve={int(step): value for step, value in was["curve"].items()},
+    )
+
+
+def present_params(
+    params: Mapping[str, Any], study: StudyConfig, space: Space
+) -> dict[str, Any] | None:
+    """A trial's settings in the keys of the present space; None if they are outside of it.
+
+    A setting that is searched only now has the value of the trial's run; one that is no longer
+    searched must have the base run's.
+    """
+    try:
+        run = apply(study.run, dict(params))
+    except (KeyError, ValueError):
+        return None
+    found = {key: setting(run, key) for key in knobs_of(run, space)}
+    same = apply(study.run, found) == run
+    return found if same and lies_inside(found, space) else None
+
+
+def _frozen(
+    trial: FrozenTrial,
+    state: TrialState,
+    attributes: dict[str, Any],
+    params: Mapping[str, Any],
+    domains: Mapping[str, Any],
+    values: list[float] | None = None,
+    curve: Mapping[int, float] | None = None,
+) -> FrozenTrial:
+    return FrozenTrial(
+        number=trial.number,
+        trial_id=-1,
+        state=state,
+        value=None,
+        values=values,
+        datetime_start=trial.datetime_start,
+        datetime_complete=(trial.datetime_complete or trial.datetime_start)
+        if state.is_finished()
+        else None,
+        params=dict(params),
+        distributions=dict(domains),
+        user_attrs=attributes,
+        system_attrs={},
+        intermediate_values=dict(curve or {}),
+    )
+
+
+def _with_one_value(trial: FrozenTrial, index: int) -> FrozenTrial:
+    values = [trial.values[index]] if trial.values else None
+    return _frozen(trial, trial.state, {}, trial.params, trial.distributions, values)

@@ -1,0 +1,66 @@
+"""Ray Tune's searcher over Optuna's study: it hands out what `Trials` proposes."""
+
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from rwood.errors import StorageError
+from rwood.search.trials import Trials
+
+
+class OptunaSearcher(Searcher):  # type: ignore[misc]
+    """Asks Optuna for the next trial; interrupted trials come first.
+
+    Nothing is kept here: what was proposed and how it ended is in Optuna's study, so that Tune's
+    own snapshot of a searcher is not used.
+
+    Args:
+        trials: of the search.
+        max_concurrent: trials at a time.
+        max_failures: failed trials at which no new one is started.
+    """
+
+    def __init__(self, trials: Trials, max_concurrent: int, max_failures: int) -> None:
+        """Keep them."""
+        super().__init__()
+        self._trials = trials
+        self._max_concurrent, self._max_failures = max_concurrent, max_failures
+        self._numbers: dict[str, int] = {}
+
+    @property
+    def gave_up(self) -> bool:
+        """True once too many trials failed."""
+        return self._trials.failures >= self._max_failures
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next trial; None while as many run as may; finished when none is left."""
+        if self.gave_up or self._trials.halted is not None:
+            return str(self.FINISHED)
+        if len(self._numbers) >= self._max_concurrent:
+            return None
+        try:
+            number = self._trials.next()
+        except StorageError as error:
+            self._trials.halt(error)
+            number = None
+        if number is None:
+            return str(self.FINISHED)
+        self._numbers[trial_id] = number
+        return {"number": number, "params": self._trials.params(number)}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Make room for another trial; if this one has no end on record, it failed."""
+        number = self._numbers.pop(trial_id)
+        self._trials.fail(number, "its worker ended without a result", "environment")
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: Optuna's study is durable."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing, for the same reason."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its searcher at every start."""
+        return {}
