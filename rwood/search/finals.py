@@ -5,7 +5,7 @@ numbers decide nothing: all that is compared here comes from seeds that the sear
 Higher = better everywhere.
 
 The gate is the one-sided paired t-test, for every number of seeds. The exact sign-flip test was the
-alternative: with five seeds, at level 0.1, the t-test kept the level for every symmetric noise tried
+alternative: with five seeds, at level 0.1, the t-test kept the level for all symmetric noise tried
 (0.07 Cauchy, 0.09 Student t with 2 degrees of freedom, 0.10 normal), and a difference of one seed
 std was shown in 55 % of studies against 53 % (normal; Cauchy 20 against 25). The sign-flip test can
 promote nothing with three seeds and has no bound to report. Neither keeps the level where only the
