@@ -48,16 +48,31 @@ def paired_difference(
     mean, std = statistics.fmean(differences), statistics.pstdev(differences)
     if len(seeds) == 1:
         return PairedDifference(seeds, mean, std)
-    from scipy.special import stdtr, stdtrit
+    from scipy.special import stdtr
 
-    freedom = len(seeds) - 1
-    error = statistics.stdev(differences) / math.sqrt(len(seeds))
-    half = float(stdtrit(freedom, 0.975)) * error
+    sample_std = statistics.stdev(differences)
+    error = sample_std / math.sqrt(len(seeds))
+    half = half_width(sample_std, len(seeds), tail=0.025)
     if error > 0:
-        p = 2 * float(stdtr(freedom, -abs(mean) / error))
+        p = 2 * float(stdtr(len(seeds) - 1, -abs(mean) / error))
     else:
         p = 1.0 if mean == 0 else 0.0
     return PairedDifference(seeds, mean, std, p, (mean - half, mean + half))
+
+
+def half_width(std: float, count: int, tail: float) -> float:
+    """Distance from the mean of some values to its confidence bound, by the t distribution.
+
+    In the unit of `std`; negative where the tail is above 0.5.
+
+    Args:
+        std: sample standard deviation of the values (n - 1).
+        count: independent values, e.g. one difference per seed; at least 2.
+        tail: probability beyond the bound: 0.025 on each side of a 95 % interval.
+    """
+    from scipy.special import stdtrit
+
+    return float(stdtrit(count - 1, 1 - tail)) * std / math.sqrt(count)
 
 
 def p_value(p: float | None) -> str:

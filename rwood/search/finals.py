@@ -1,0 +1,213 @@
+"""Is the search's winner better than the base run? Race, gate, guard and verdict.
+
+The best of K noisy values is too high by about seed std x c_K (c_24 = 1.95), so the search's own
+numbers decide nothing: all that is compared here comes from seeds that the search has not used.
+Higher = better everywhere.
+
+The gate is the one-sided paired t-test, for every number of seeds. The exact sign-flip test was the
+alternative: with five seeds, at level 0.1, the t-test kept the level for all symmetric noise tried
+(0.07 Cauchy, 0.09 Student t with 2 degrees of freedom, 0.10 normal), and a difference of one seed
+std was shown in 55 % of studies against 53 % (normal; Cauchy 20 against 25). The sign-flip test can
+promote nothing with three seeds and has no bound to report. Neither keeps the level where only the
+finalist's runs collapse now and then (one in ten: 0.19 and 0.18).
+`python -m tests.search.finals_simulation` prints these figures.
+
+Example:
+    Trials 3 and 8 race on two fresh seeds; trial 8 meets the base run on five more.
+
+    >>> race({3: [1.0, 1.2], 8: [1.5, 1.1]})
+    8
+    >>> gated = gate([0.4, 0.7, 0.2, 0.6, 0.5], alpha=0.1)
+    >>> guarded = guard({"near": [1.0, 2.0, 0.5, 1.0, 1.5], "far": [-2.0, -3.0, -2.5, -2.0, -3.0]},
+    ...                 alpha=0.9)
+    >>> print(verdict(8, gated, guarded).sentence)
+    The base run stays, because over 5 paired seeds trial 8 loses more than 0.5 points on far \
+(mean -2.50, bound -2.16).
+"""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from rwood.errors import StudyError
+from rwood.report.paired import half_width
+from rwood.text import count_of
+
+
+@dataclass(frozen=True)
+class PairedBound:
+    """The finalist minus the base run over paired seeds, against a limit."""
+
+    mean: float
+    std: float
+    """Sample standard deviation of the differences (n - 1)."""
+    bound: float
+    """Lower bound of the mean difference at confidence 1 - alpha; the mean without variance."""
+    limit: float
+    """What the bound has to exceed."""
+    seeds: int
+    alpha: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the finalist is champion, and why."""
+
+    promoted: bool
+    finalist: int
+    """Number of the trial."""
+    gate: PairedBound
+    """Of the objective."""
+    guard: Mapping[str, PairedBound]
+    """Validation family -> its difference in points."""
+    sentence: str
+
+
+def race(values: Mapping[int, Sequence[float]]) -> int:
+    """Candidate with the best mean; of equal ones the lowest number.
+
+    Args:
+        values: trial number -> its objective on each fresh seed, the same seeds for all.
+
+    Raises:
+        StudyError: no candidate, a value that is not finite, or unequal numbers of seeds.
+    """
+    counts = {len(objectives) for objectives in values.values()}
+    if len(counts) != 1 or 0 in counts:
+        raise StudyError(
+            "The race takes at least one candidate and the same fresh seeds of each, but it got "
+            + (", ".join(f"{len(v)} of trial {k}" for k, v in sorted(values.items())) or "none")
+            + "."
+        )
+    for number, objectives in values.items():
+        _check_finite(objectives, f"trial {number} in the race")
+    return max(sorted(values), key=lambda number: statistics.fmean(values[number]))
+
+
+def gate(differences: Sequence[float], alpha: float) -> PairedBound:
+    """Lower bound of the objective's mean difference against 0: above it, the finalist is better.
+
+    A finalist that is no better passes with a probability of at most alpha, however many trials
+    the search had. Equal differences have no t-test: they pass where they are above 0 and the
+    sign-flip test, whose p is then 2 ** -n, shows it (four seeds at alpha 0.1).
+
+    Args:
+        differences: finalist minus base run, one per paired seed.
+        alpha: level of the one-sided test.
+
+    Raises:
+        StudyError: fewer than two differences, or one that is not finite.
+    """
+    compared = _compare(differences, alpha, 0.0, "the objective")
+    too_few = _all_equal(differences) and 0.5 ** len(differences) > alpha
+    return replace(compared, passed=compared.passed and not too_few)
+
+
+def guard(
+    differences: Mapping[str, Sequence[float]], alpha: float, delta: float = 0.5
+) -> dict[str, PairedBound]:
+    """Lower bound of every family's mean difference against -delta: none may be lost.
+
+    All families have to pass, so that the level needs no correction (intersection-union test).
+    alpha sets who carries the doubt. At 0.1 the finalist has to prove that it loses no more than
+    delta in any family, which five seeds can seldom do even for a better one; at 0.9 the lower
+    bound of confidence 0.1 is the upper bound of confidence 0.9, and only a loss that is proved
+    to exceed delta counts. A family whose differences are all equal, as a solved one, is compared
+    by its mean.
+
+    Args:
+        differences: family -> finalist minus base run in points (AUROC, accuracy), one per seed.
+        alpha: level of each one-sided test.
+        delta: points that may be lost.
+
+    Raises:
+        StudyError: fewer than two differences, or one that is not finite.
+    """
+    return {
+        family: _compare(points, alpha, -delta, f"the family {family}")
+        for family, points in differences.items()
+    }
+
+
+def verdict(finalist: int, gated: PairedBound, guarded: Mapping[str, PairedBound]) -> Verdict:
+    """The finalist if it passes the gate and every guard, else the base run, in one sentence.
+
+    Args:
+        finalist: number of the trial.
+        gated: of the objective, from `gate`.
+        guarded: of the families, from `guard`.
+    """
+    reasons = [] if gated.passed else [_gate_reason(gated)]
+    reasons += [_guard_reason(family, b) for family, b in guarded.items() if not b.passed]
+    promoted = not reasons
+    seeds = count_of(gated.seeds, "paired seed")
+    if promoted:
+        sentence = (
+            f"Trial {finalist} is promoted: over {seeds} its objective is {_interval(gated)}."
+        )
+    else:
+        because = " and ".join(reasons)
+        sentence = f"The base run stays, because over {seeds} trial {finalist} {because}."
+    return Verdict(promoted, finalist, gated, dict(guarded), sentence)
+
+
+def _compare(differences: Sequence[float], alpha: float, limit: float, whose: str) -> PairedBound:
+    if len(differences) < 2:
+        count = count_of(len(differences), "paired difference")
+        raise StudyError(f"The finals compare at least 2 paired seeds; {whose} has {count}.")
+    _check_finite(differences, whose)
+    mean, std = statistics.fmean(differences), statistics.stdev(differences)
+    half = 0.0 if _all_equal(differences) else half_width(std, len(differences), alpha)
+    return PairedBound(
+        mean=mean,
+        std=std,
+        bound=mean - half,
+        limit=limit,
+        seeds=len(differences),
+        alpha=alpha,
+        passed=mean - half > limit,
+    )
+
+
+def _check_finite(values: Sequence[float], whose: str) -> None:
+    for value in values:
+        if not math.isfinite(value):
+            raise StudyError(f"The finals compare finite values; {whose} has {value}.")
+
+
+def _all_equal(differences: Sequence[float]) -> bool:
+    # 0.3 - 0.2 and 0.2 - 0.1 differ in the last bit, which is no variance
+    return max(differences) - min(differences) <= 1e-9 * max(map(abs, differences))
+
+
+def _interval(gated: PairedBound) -> str:
+    """E.g. `0.48 above the base run's (80 % interval 0.35 to 0.61)`."""
+    confidence = 100 * (1 - 2 * gated.alpha)
+    upper = 2 * gated.mean - gated.bound
+    return (
+        f"{gated.mean:.2f} above the base run's "
+        f"({confidence:.0f} % interval {gated.bound:.2f} to {upper:.2f})"
+    )
+
+
+def _gate_reason(gated: PairedBound) -> str:
+    if gated.bound > gated.limit:  # equal differences, too few for the sign-flip test
+        needed = math.ceil(-math.log2(gated.alpha))
+        return (
+            f"differs from it by {gated.mean:+.2f} on every seed, which shows an advantage "
+            f"(alpha {gated.alpha:g}) from {needed} seeds on"
+        )
+    return (
+        f"is not shown to be better: mean difference of the objective {gated.mean:+.2f}, "
+        f"lower bound {gated.bound:+.2f} (alpha {gated.alpha:g})"
+    )
+
+
+def _guard_reason(family: str, lost: PairedBound) -> str:
+    loses = "loses" if lost.mean <= lost.limit else "may lose"
+    return (
+        f"{loses} more than {-lost.limit:g} points on {family} "
+        f"(mean {lost.mean:+.2f}, bound {lost.bound:+.2f})"
+    )
