@@ -252,12 +252,12 @@ def prose(page: str) -> str:
 
 def keep(left: Path) -> None:
     """Copy what `rwood run` left: records with the trials' histories, CSV files, the champion."""
-    from rwood.search.ledger import read_trials
+    from tests.stored_trials import trials_in
 
     names = [name for name in STUDIES if (left / name / "benchmark.csv").exists()]
     for name in names:
         record = load(StudyResult, left / name / "study.json")
-        record = record.model_copy(update={"trials": tuple(read_trials(left / name).values())})
+        record = record.model_copy(update={"trials": tuple(trials_in(left / name).values())})
         (RESULTS / name).mkdir(parents=True, exist_ok=True)
         text = record.model_dump_json() + "\n"
         (RESULTS / name / "study.json").write_text(text, encoding="utf-8")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.stored_trials import trials_in
 from tests.tiny import write_tiny
 
 
@@ -129,12 +130,11 @@ def test_ctrl_c_and_kill_9_lose_nothing(tmp_path: Path) -> None:
     second.wait()
     done = rwood("run", "tiny.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    trials = sorted((tmp_path / "results" / "tiny" / "trials").glob("*/trial.json"))
-    told = [json.loads(path.read_text()) for path in trials]
-    assert [t["number"] for t in told] == list(range(5))
-    assert all(t["state"] in ("complete", "stopped") for t in told)
-    assert all([r["epoch"] for r in t["history"]] == list(range(1, len(t["history"]) + 1))
-               for t in told)  # fmt: skip
+    trials = trials_in(tmp_path / "results" / "tiny")
+    assert sorted(trials) == list(range(5))
+    assert all(t.state in ("complete", "stopped") for t in trials.values())
+    assert all([r.epoch for r in t.history] == list(range(1, len(t.history) + 1))
+               for t in trials.values())  # fmt: skip
     again = rwood("run", "tiny.yaml", cwd=tmp_path)
     assert "nothing is left to do" in again.stdout
     from mlflow import MlflowClient

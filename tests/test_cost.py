@@ -38,7 +38,7 @@ def test_imagenet_data_memory_and_hours() -> None:
     gigabytes = (others * (224 * 224 * 3 + 8) + 11 * 4096) / 1e9
     assert f"{gigabytes:,.1f} GB of packs" in told["data"]
     assert "decoded when read: id.train (192.9 GB decoded)" in told["data"]
-    epochs = 12 * (3 + (9 - 3) / 3 + (27 - 9) / 9 + (30 - 27) / 27) + 6 * 30
+    epochs = 12 * (3 + (9 - 3) / 3 + (30 - 9) / 9) + 6 * 30
     trained = train * epochs
     assert f"about {trained:,.0f} training images" in told["cost"]
     validations = math.ceil((epochs - 180) / 3) + 6 * 10
@@ -51,11 +51,11 @@ def test_imagenet_data_memory_and_hours() -> None:
 
 def test_seeds_and_objectives_cost() -> None:
     told = lines(study("digits-front"))
-    assert told["search"].startswith("16 trials of 3 seeds, at most 960 of 960 epochs")
+    assert told["search"].startswith("16 trials of 3 seeds, about 299 of 960 epochs")
     assert told["search"].endswith("objectives val/mixed/auroc, val/jigsaw/auroc, val/nearest_mean")
-    epochs = 960 + 6 * 20
-    assert f"about {759 * epochs:,} training images" in told["cost"]
-    scored = epochs * (759 + 5 * 253) + 6 * (759 + 253 + 252 + 174 + 180 + 300 + 252)
+    epochs = 16 * 3 * (3 + (9 - 3) / 3 + (20 - 9) / 9) + 6 * 20
+    assert f"about {759 * epochs:,.0f} training images" in told["cost"]
+    scored = math.ceil(epochs) * (759 + 5 * 253) + 6 * (759 + 253 + 252 + 174 + 180 + 300 + 252)
     assert f"and {scored:,} to score" in told["cost"], "derived sets have as many images as id.val"
     one = study("digits-front", search__objective="val/auroc", search__seeds=())
     assert lines(one)["search"].startswith("16 trials, about 100 of 320 epochs")
@@ -97,7 +97,7 @@ def test_subsets_count_their_images() -> None:
     told = lines(small)
     assert told["data"].startswith("12,000 images; 37 MB of packs")
     assert "unknown" not in told["data"]
-    epochs = expected_epochs(small) * 4 + 2 * 2
+    epochs = expected_epochs(small) * 4 + 2 * 3
     assert f"about {5000 * epochs:,.0f} training images" in told["cost"]
 
 

@@ -55,7 +55,7 @@ def test_every_knob_of_the_loss_has_an_ablation() -> None:
 def test_ablations_change_one_knob_over_seeds(path: Path) -> None:
     study = load_study(path)
     assert study.search is not None
-    assert study.search.sampler == "grid"
+    assert study.search.is_grid
     (key,) = study.search.space
     assert study.search.trials == len(grid(study.run, study.search.space))
     assert study.run.loss == ReweightOODLoss()  # everything else as published

@@ -34,12 +34,9 @@ def build_sampler(run: RunConfig, search: SearchConfig, number: int) -> BaseSamp
         return RandomSampler(seed=search.seed)
     shift = 0 if search.sampler.name in _SEQUENCES else number
     seed = (search.seed * 1_000_003 + shift) % 2**32
-    defaults: dict[str, Any] = {
-        "seed": seed,
-        "warn_independent_sampling": False,
-        "warn_asynchronous_seeding": False,
-    }
+    defaults: dict[str, Any] = {"seed": seed, "warn_independent_sampling": False}
     if search.sampler.name != "tpe":
+        defaults["warn_asynchronous_seeding"] = False
         made: BaseSampler = make("sampler", search.sampler, defaults)
         return made
     defaults |= {"multivariate": True, "constant_liar": True, "n_startup_trials": 8}

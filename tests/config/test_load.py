@@ -84,7 +84,6 @@ BAD = [
     ("search/seeds", [0, 3], ["rerun.seeds: 3 is among search.seeds"]),
     ("search/seeds", [-1], ["search.seeds.0", "-1"]),
     ("search/sampler", "grid", ["search", "space.loss.between_scale", "a grid needs choices"]),
-    ("search/sampler", "cmaes", ["search.sampler", "cmaes", "grid"]),
     ("run/scorer", {"name": "knn", "k": [10, 0]}, ["run.scorer.k.1", "0", "greater than or"]),
     ("run/scorer", {"name": "knn", "k": []}, ["run.scorer.k", "at least 1 item"]),
     ("run/scorer", {"k": 0}, ["run.scorer.k", "greater than or equal to 1"]),

@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
-from rwood.search.ledger import read_trials
 from tests.conftest import REPOSITORY
+from tests.stored_trials import trials_in
 
 PATIENCE_S = 240
 SINGLE: dict[str, Any] = {"run__epochs": 8, "search__trials": 6}
@@ -98,7 +98,7 @@ def _words(process: psutil.Process) -> list[str]:
 
 def outcome(folder: Path) -> list[tuple[Any, ...]]:
     """What must not depend on what broke: everything but times and speeds."""
-    trials = read_trials(folder)
+    trials = trials_in(folder)
     return [
         (
             number,
@@ -129,7 +129,7 @@ def assert_logged_once(cluster: Any, folder: Path) -> None:
         assert {run.info.status for run in runs} <= {"FINISHED", "KILLED", "FAILED"}
         by_name = {run.info.run_name: run for run in runs}
         status = {"complete": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
-        for number, trial in read_trials(folder).items():
+        for number, trial in trials_in(folder).items():
             run = by_name.pop(f"trial-{number:04d}")
             assert run.info.status == status[trial.state]
             for name in {name for report in trial.history for name in report.metrics}:

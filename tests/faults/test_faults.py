@@ -31,7 +31,7 @@ from tests.tiny import write_tiny
 GROUP: dict[str, Any] = {
     "run__epochs": 6,
     "search__trials": 2,
-    "search__early_stopping": None,
+    "search__pruner": None,
     "cluster__workers": 2,
     "cluster__max_concurrent": 1,
 }
@@ -80,7 +80,7 @@ def test_a_node_that_is_preempted_loses_steps_only(
         "run__batch_size": batch_size,
         "run__epochs": 2,
         "search__trials": 1,
-        "search__early_stopping": None,
+        "search__pruner": None,
         "cluster__workers": workers,
         "cluster__max_concurrent": 1,
         "cluster__retries": 1,
@@ -186,7 +186,7 @@ def test_trials_that_fail_are_recorded_and_too_many_end_the_study(
         "search__trials": 3,
         "search__space": {"optimizer.lr": {"low": 0.05, "high": 1e30, "log": True}},
         "search__sampler": "random",
-        "search__early_stopping": None,
+        "search__pruner": None,
         "cluster__workers": workers,
         "cluster__max_concurrent": 1,
     }

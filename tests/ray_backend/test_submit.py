@@ -13,10 +13,10 @@ from rwood.errors import StudyError
 from rwood.progress import screen
 from rwood.ray_backend.parcel import entrypoint
 from rwood.results import TrialResult
-from rwood.search.ledger import read_trials
 from rwood.study.context import Context
 from rwood.study.stages import open_study
 from tests.ray_backend.a_cluster import Cluster, cluster
+from tests.stored_trials import trials_in
 from tests.tiny import write_tiny
 
 
@@ -94,7 +94,7 @@ def trials(folder: Path) -> list[tuple[object, ...]]:
         ]
         return trial.number, trial.params, trial.state, trial.objective, epochs
 
-    return [plain(trial) for trial in read_trials(folder).values()]
+    return [plain(trial) for trial in trials_in(folder).values()]
 
 
 def _quiet() -> object:

@@ -13,8 +13,9 @@ from tests.tiny import tiny
 
 @pytest.fixture
 def study(tmp_path: Path) -> StudyConfig:
-    stopping = {"grace_epochs": 1, "reduction": 3}
-    return tiny(tmp_path, run__epochs=9, search__early_stopping=stopping)
+    pruner = {"name": "asha", "min_resource": 1, "reduction_factor": 3}
+    schedule = {"warmup": "none"}
+    return tiny(tmp_path, run__epochs=9, run__schedule=schedule, search__pruner=pruner)
 
 
 def trial(number: int, epochs: int, **changes: Any) -> TrialResult:

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from rwood.results import StudyResult, load
-from rwood.search.ledger import read_trials
+from rwood.search.read_trials import read_trials
 from rwood.search.tuner import search
 from rwood.selection import select_champion
 from rwood.study.context import Context
 from rwood.study.stages import open_study
+from tests.stored_trials import trials_in
 from tests.study.test_study import Recorder, runs_of
 from tests.tiny import tiny
 
@@ -34,7 +35,7 @@ def test_a_study_of_everything(tmp_path: Path) -> None:
         opened.run()
     folder = tmp_path / "results" / "tiny"
     record = load(StudyResult, folder / "study.json")
-    trials = read_trials(folder)
+    trials = trials_in(folder)
     assert record.objectives == NAMES
     assert record.champion == select_champion(trials.values(), NAMES).number
     assert record.champion in record.front
@@ -72,10 +73,12 @@ def test_seeds_on_a_group_of_workers(tmp_path: Path) -> None:
         changes = {"search__trials": 1, "run__epochs": 2, "search__seeds": [0, 7]}
         (tmp_path / f"{workers}").mkdir()
         study = tiny(tmp_path / f"{workers}", cluster__workers=workers, **changes)
-        (trial,) = search(
-            study, folder=tmp_path / f"{workers}" / "results", data_root=tmp_path,
-            listener=lambda trial: None, on_note=print,
+        folder = tmp_path / f"{workers}" / "results"
+        search(
+            study, record_id="one", folder=folder, data_root=tmp_path,
+            on_change=lambda trial: None, on_note=print,
         )  # fmt: skip
+        (trial,) = read_trials(study, folder).values()
         assert trial.state == "complete", trial.error
         found.append(trial)
     one, two = (t.history[-1].metrics for t in found)

@@ -14,10 +14,12 @@ from rwood.config.study import StudyConfig
 from rwood.data import image_sets
 from rwood.errors import StudyError
 from rwood.progress import Lines
-from rwood.results import StudyResult, TrialResult, load, save
+from rwood.results import StudyResult, load
+from rwood.search.journal import OPTUNA_FILE
 from rwood.search.read_trials import HISTORY_FILE, trial_folder
 from rwood.study.context import Context
 from rwood.study.stages import open_study
+from tests.stored_trials import trials_in
 from tests.tiny import tiny
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -113,8 +115,8 @@ def test_mlflow_holds_every_number_once(finished: tuple[StudyConfig, Path, Any])
         assert run.data.tags["rwood.digest"] == trial.digest
         assert (run.data.tags.get("rwood.stopped_early") == "true") == (trial.state == "stopped")
         told = json.loads(
-            (results / "tiny" / "trials" / f"{trial.number:04d}" / "trial.json").read_text()
-        )["history"]
+            (results / "tiny" / "trials" / f"{trial.number:04d}" / HISTORY_FILE).read_text()
+        )
         for name in ("train/loss", "val/auroc", "val/digit7/fpr95", "val/flower/auroc"):
             logged = client.get_metric_history(run.info.run_id, name)
             assert [m.step for m in logged] == list(range(1, len(told) + 1))
@@ -210,12 +212,12 @@ def test_too_many_failed_trials_end_the_search_and_are_told(tmp_path: Path) -> N
         tmp_path,
         search__space={"optimizer.lr": {"low": 0.05, "high": 1e30, "log": True}},
         search__sampler="random",
-        search__early_stopping=None,
+        search__pruner=None,
         run__epochs=1,
         cluster__max_concurrent=1,
         cluster__max_failures=1,
     )
-    sentence = r"1 trial failed \(cluster.max_failures is 1; raise it to go on\)"
+    sentence = r"1 trial failed \(cluster.max_failures is 1\), the last one: NonFiniteLossError: "
     place = Context(tmp_path / "results", tmp_path)
     with (
         pytest.raises(StudyError, match=sentence),
@@ -234,15 +236,17 @@ def test_a_damaged_checkpoint_is_told_on_the_screen(tmp_path: Path) -> None:
     place = Context(tmp_path / "results", tmp_path)
     folder = trial_folder(place.results / study.name, 0)
     told = []
+    journal = place.results / study.name / OPTUNA_FILE
     for _ in range(2):
         view = Recorder(study)
         with open_study(study, place, view) as opened:
             opened.search()
         told.append([line for line in view.lines if "damaged" in line])
-        whole = load(TrialResult, folder / TRIAL_FILE)
-        assert whole.state == "complete"
-        # As a killed driver and a cut connection leave them.
-        save(whole.model_copy(update={"state": "running", "history": ()}), folder / TRIAL_FILE)
+        (trial,) = trials_in(place.results / study.name).values()
+        assert trial.state == "complete"
+        # As a driver that was killed before the trial ended, and a cut connection, leave them.
+        lines = journal.read_bytes().splitlines(keepends=True)
+        journal.write_bytes(b"".join(lines[:-1]))
         newest = folder / "epoch-0002.pt"
         newest.write_bytes(newest.read_bytes()[:1000])
     assert told == [[], [f"{newest} is damaged (RuntimeError); going on from the one before it"]]
