@@ -1,0 +1,196 @@
+"""The driver and the workers of a search on a private Ray are killed, by number, or hang."""
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.faults.driver import Driver, epochs, outcome, wait_until
+from tests.stored_trials import trials_in
+from tests.tiny import write_tiny
+
+STUDY: dict[str, Any] = {"run__epochs": 8, "search__trials": 8}
+
+
+def workers(driver: Driver) -> list[psutil.Process]:
+    """Processes of the actors that train for a driver."""
+    family = psutil.Process(driver.process.pid).children(recursive=True)
+    return [process for process in family if "ray::ImplicitFunc" in _title(process)]
+
+
+def _is_at_work(driver: Driver) -> bool:
+    return bool(workers(driver)) or driver.process.poll() == 0
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
+
+
+def killed_ten_times(file: Path, folder: Path, seed: int) -> None:
+    """Kill -9 at ten random moments of a search, then let it end."""
+    order = random.Random(seed)
+    decided: dict[int, Any] = {}
+    for _ in range(10):
+        driver = Driver("search", file)
+        driver.until("it works", partial(_is_at_work, driver))
+        time.sleep(order.uniform(0.0, 6.0))
+        family = psutil.Process(driver.process.pid).children(recursive=True)
+        driver.kill()
+        psutil.wait_procs(family, timeout=30)
+        trials = trials_in(folder)
+        for number, before in decided.items():
+            assert trials[number].params == before.params
+            assert before.state == "running" or trials[number] == before
+        decided = trials
+    Driver("search", file).ended()
+    trials = trials_in(folder)
+    assert sorted(trials) == list(range(8))
+    assert {trial.state for trial in trials.values()} <= {"complete", "stopped"}
+    for number, before in decided.items():
+        assert before.state == "running" or trials[number] == before
+
+
+def assert_each_epoch_once(results: Path, name: str, folder: Path) -> None:
+    """MLflow has every trial once, and each of its epochs once."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{results / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name(name)
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    assert max(Counter(run.info.run_name for run in runs).values()) == 1
+    by_name = {run.info.run_name: run for run in runs}
+    for number, trial in trials_in(folder).items():
+        run = by_name[f"trial-{number:04d}"]
+        assert run.info.status in ("FINISHED", "KILLED")
+        history = client.get_metric_history(run.info.run_id, "train/loss")
+        assert sorted(m.step for m in history) == [r.epoch for r in trial.history]
+
+
+def test_one_trial_at_a_time_killed_ten_times_equals_the_undisturbed_search(tmp_path: Path) -> None:
+    changes = {**STUDY, "cluster__max_concurrent": 1}
+    calm = tmp_path / "calm"
+    calm.mkdir()
+    Driver("search", write_tiny(calm, name="calm", **changes)).ended()
+    file = write_tiny(tmp_path, name="one", **changes)
+    folder = tmp_path / "results" / "one"
+    killed_ten_times(file, folder, seed=1)
+    assert outcome(folder) == outcome(calm / "results" / "calm")
+    assert_each_epoch_once(tmp_path / "results", "one", folder)
+
+
+def test_four_trials_at_a_time_killed_ten_times_forget_nothing(tmp_path: Path) -> None:
+    file = write_tiny(tmp_path, name="four", **STUDY, cluster__max_concurrent=4)
+    folder = tmp_path / "results" / "four"
+    killed_ten_times(file, folder, seed=2)
+    assert_each_epoch_once(tmp_path / "results", "four", folder)
+
+
+def test_a_trial_that_hangs_is_started_again_then_failed_and_the_others_go_on(
+    tmp_path: Path,
+) -> None:
+    """SIGSTOP: a worker that answers nothing, twice."""
+    file = write_tiny(
+        tmp_path, name="hang", run__epochs=40, run__model__width=32, search__trials=4,
+        search__pruner=None, cluster__max_concurrent=2, cluster__stall_minutes=0.25,
+    )  # fmt: skip
+    folder = tmp_path / "results" / "hang"
+    driver = Driver("search", file)
+    driver.until("epochs of two trials", lambda: epochs(folder, 0) >= 2 and epochs(folder, 1) >= 2)
+    stopped = workers(driver)[0]
+    os.kill(stopped.pid, signal.SIGSTOP)
+    driver.until("it is started again", lambda: "started again from its" in driver.said())
+    number = _hung(driver)
+    reached = epochs(folder, number)
+    driver.until("it goes on", lambda: epochs(folder, number) > reached)
+    young = max(workers(driver), key=lambda process: process.create_time())
+    os.kill(young.pid, signal.SIGSTOP)
+    driver.ended()
+    trials = trials_in(folder)
+    assert trials[number].state == "failed"
+    assert trials[number].failure == "environment"
+    assert trials[number].error == "no report for 15 seconds, for the second time"
+    others = {trial.state for n, trial in trials.items() if n != number}
+    assert others == {"complete"}
+    again = Driver("search", file, None, "--retry-failed")
+    again.ended()
+    assert {trial.state for trial in trials_in(folder).values()} == {"complete"}
+
+
+def _hung(driver: Driver) -> int:
+    """Number of the trial that was last said to hang."""
+    line = [line for line in driver.said().splitlines() if "started again from" in line][-1]
+    return int(line.partition("trial ")[2].partition(":")[0])
+
+
+def test_a_killed_worker_is_told_and_its_trial_goes_on(tmp_path: Path) -> None:
+    changes = {**STUDY, "cluster__max_concurrent": 1, "search__trials": 2, "run__epochs": 30}
+    file = write_tiny(tmp_path, name="worker", **changes)
+    folder = tmp_path / "results" / "worker"
+    driver = Driver("search", file)
+    driver.until("an epoch", lambda: epochs(folder, 0) >= 2)
+    workers(driver)[0].kill()
+    said = driver.ended()
+    assert "trial 0: its worker process was killed or crashed" in said
+    assert "it goes on from its checkpoint" in said
+    assert {trial.state for trial in trials_in(folder).values()} == {"complete"}
+
+
+def test_a_worker_that_dies_too_often_fails_its_trial_with_the_cause(tmp_path: Path) -> None:
+    file = write_tiny(
+        tmp_path, name="often", run__epochs=30, search__trials=2, search__pruner=None,
+        cluster__max_concurrent=1, cluster__retries=0,
+    )  # fmt: skip
+    folder = tmp_path / "results" / "often"
+    driver = Driver("search", file)
+    driver.until("an epoch", lambda: epochs(folder, 0) >= 2)
+    workers(driver)[0].kill()
+    driver.ended()
+    trials = trials_in(folder)
+    assert (trials[0].state, trials[1].state) == ("failed", "complete")
+    assert trials[0].failure == "environment"
+    assert "was killed or crashed" in (trials[0].error or "")
+
+
+def test_a_study_begun_with_two_at_a_time_goes_on_with_four(tmp_path: Path) -> None:
+    changes = {**STUDY, "run__epochs": 30, "search__pruner": None}
+    file = write_tiny(tmp_path, name="grown", **changes, cluster__max_concurrent=2)
+    folder = tmp_path / "results" / "grown"
+    driver = Driver("search", file)
+    driver.until("two trials", lambda: epochs(folder, 1) >= 2)
+    driver.process.send_signal(signal.SIGINT)
+    driver.ended(130)
+    before = trials_in(folder)
+    write_tiny(tmp_path, name="grown", **changes, cluster__max_concurrent=4)
+    Driver("search", file).ended()
+    after = trials_in(folder)
+    assert {n: t.params for n, t in after.items() if n in before} == {
+        n: t.params for n, t in before.items()
+    }
+    assert {trial.state for trial in after.values()} == {"complete"}
+
+
+def test_two_ctrl_c_leave_nothing_running(tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    file = write_tiny(tmp_path, name="twice", **{**STUDY, "run__epochs": 100})
+    driver = Driver("search", file)
+    driver.until("an epoch", lambda: epochs(tmp_path / "results" / "twice", 0) >= 2)
+    family = psutil.Process(driver.process.pid).children(recursive=True)
+    driver.process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    driver.process.send_signal(signal.SIGINT)
+    driver.ended(130)
+    wait_until("Ray's processes are gone", lambda: not any(p.is_running() for p in family))
+    client = MlflowClient(f"sqlite:///{tmp_path / 'results' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("twice")
+    statuses = {run.info.status for run in client.search_runs([experiment.experiment_id])}
+    assert "RUNNING" not in statuses
