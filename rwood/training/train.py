@@ -39,7 +39,8 @@ def train(
     Every epoch ends with a checkpoint and a report; while the worker is about to be taken away,
     there are checkpoints within an epoch. If the worker's folder holds checkpoints of
     this training, it goes on from the last one, after reporting again what was reported before, so
-    that whoever listens misses nothing. Trials see validation sets only.
+    that whoever listens misses nothing. Trials see validation sets only. The weights validated are
+    those that the run would return if it ended there (`run.checkpoint`).
 
     Args:
         run: what to train.
@@ -114,7 +115,8 @@ def training_epochs(
         done = epoch + 1
         if worker.rank == 0 and (done % run.validate_every == 0 or done == run.epochs):
             sets = open_validation(benchmark, data_root)
-            metrics |= validate(state.encoder, sets, benchmark, run.scorer, worker.device)
+            with state.kept_weights() as encoder:
+                metrics |= validate(encoder, sets, benchmark, run.scorer, worker.device)
         report = EpochReport(epoch=done, time=time.time(), metrics=metrics)
         state.history.append(report)
         if worker.rank == 0:
