@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import nn
 
 from rwood.config.benchmark import BenchmarkConfig
+from rwood.config.held_out import fold_of
 from rwood.config.run import RunConfig
 from rwood.config.study import run_digest
 from rwood.data import image_sets
@@ -44,7 +45,8 @@ def train(
 
     Args:
         run: what to train.
-        benchmark: ID train set, validation sets, pixel statistics.
+        benchmark: ID train set, validation sets, pixel statistics. With a held-out set, the fold
+            of the run's seed is left out of training and of every ID set.
         worker: rank, world size, device, folder, report, and whether it is about to be taken away.
         data_root: where image sets lie.
 
@@ -81,6 +83,7 @@ def training_epochs(
     Returns:
         The encoder to score.
     """
+    benchmark = fold_of(benchmark, run.seed)
     digest = run_digest(run, benchmark)
     train_set = image_sets.open_set(benchmark.id.train, benchmark, data_root)
     saved = checkpoint.load_latest(folder, digest, worker.note)
