@@ -4,7 +4,16 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rwood.config.benchmark import RAW_SCORERS, BenchmarkConfig, DerivedSet, ImageSetRef, SubsetSet
+from rwood.config.benchmark import (
+    RAW_SCORERS,
+    BenchmarkConfig,
+    ClassesSet,
+    DerivedSet,
+    HeldOutSet,
+    ImageSetRef,
+    SubsetSet,
+)
+from rwood.config.held_out import fold_of, without_held_out
 from rwood.config.search import HALVING, SearchConfig
 from rwood.config.study import StudyConfig
 from rwood.data import image_sets, packs
@@ -67,7 +76,8 @@ def estimate(study: StudyConfig, images_per_s: float | None = None) -> list[str]
             f"cost: about {count_of(round(expected + reruns * epochs), 'epoch')} of id.train; how "
             "many images it has, nobody says",
         ]
-    trained = images * (expected + reruns * epochs)
+    fold = fold_of(study.benchmark, study.run.seed)
+    trained = (_count(fold.id.train, fold) or 0) * expected + images * reruns * epochs
     scored = _scored(study, expected)
     lines.append(
         f"cost: about {trained:,.0f} training images of two views each, and {scored:,.0f} to score"
@@ -182,11 +192,18 @@ def _reruns(study: StudyConfig) -> int:
 def _scored(study: StudyConfig, expected: float) -> int:
     """Images embedded by all validations and by the benchmark of each rerun, as far as known."""
     reruns, every = _reruns(study), study.run.validate_every
-    validations = math.ceil(expected / every) + reruns * math.ceil(study.run.epochs / every)
     tested = ["id.", "near.", "far."] + ["shifted."] * study.rerun.fsood
-    benchmark = study.benchmark
-    seen = _total(benchmark, ["id.train", "id.val", "validation."])
-    return validations * seen + reruns * _total(benchmark, tested)
+    fold = fold_of(study.benchmark, study.run.seed)
+    searched = math.ceil(expected / every) * _validated(fold)
+    validated = math.ceil(study.run.epochs / every) * _validated(without_held_out(study.benchmark))
+    return searched + reruns * (validated + _total(study.benchmark, tested))
+
+
+def _validated(benchmark: BenchmarkConfig) -> int:
+    """Images that one validation embeds, as far as known."""
+    held_out = [ref for ref in benchmark.validation.values() if isinstance(ref, HeldOutSet)]
+    plain = _total(benchmark, ["id.train", "id.val", "validation."])
+    return plain + sum(_count(ref, benchmark) or 0 for ref in held_out)
 
 
 def _total(benchmark: BenchmarkConfig, prefixes: Iterable[str]) -> int:
@@ -200,6 +217,19 @@ def _count(ref: ImageSetRef, benchmark: BenchmarkConfig) -> int | None:
     """Images of a set; None where only its folder or list could tell."""
     if isinstance(ref, DerivedSet):
         return _count(benchmark.id.val, benchmark)
+    if isinstance(ref, HeldOutSet):
+        return _count_held_out(benchmark)
+    if isinstance(ref, ClassesSet):
+        whole = _count(ref.of, benchmark)
+        return None if whole is None else round(whole * len(ref.classes) / ref.among)
     if isinstance(ref, SubsetSet):
         return ref.images
     return NAMED[ref].count if isinstance(ref, str) else None
+
+
+def _count_held_out(fold: BenchmarkConfig) -> int | None:
+    """Images of the classes that a fold leaves out, if all classes have as many."""
+    train, val = fold.id.train, _count(fold.id.val, fold)
+    assert isinstance(train, ClassesSet)
+    whole, kept = _count(train.of, fold), _count(train, fold)
+    return None if whole is None or kept is None or val is None else min(whole - kept, val)

@@ -8,7 +8,7 @@ import pytest
 
 from rwood.config.benchmark import BenchmarkConfig, ImageSetRef
 from rwood.data import image_sets
-from rwood.data.image_sets import ImageSet
+from rwood.data.opened import ImageSet
 
 REPOSITORY = Path(__file__).parents[1]
 STUDIES = REPOSITORY / "studies"

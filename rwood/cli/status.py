@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from rwood.cli.options import RESULTS, AsJson, File, Results, StorageUrl
+from rwood.config.held_out import without_held_out
 from rwood.config.search import apply
 from rwood.config.study import StudyConfig, run_digest
 from rwood.progress import (
@@ -133,8 +134,9 @@ def rerun_folders(study: StudyConfig, record: StudyResult, folder: Path) -> list
         runs["base"] = study.run
     seeded = [(label, apply(run, {"seed": s})) for label, run in runs.items()
               for s in study.rerun.seeds]  # fmt: skip
+    benchmark = without_held_out(study.benchmark)
     return [
-        folder / "runs" / f"{label}-seed{run.seed}-{run_digest(run, study.benchmark)[:8]}"
+        folder / "runs" / f"{label}-seed{run.seed}-{run_digest(run, benchmark)[:8]}"
         for label, run in seeded
     ]
 

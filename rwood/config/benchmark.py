@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from rwood.config.base import Config, Number
+from rwood.config.folds import folds
 from rwood.text import count_of
 
 Metric = Literal["fpr95", "auroc", "aupr_in", "aupr_out"]
@@ -38,7 +39,12 @@ def _kind_of_set(value: Any) -> str:
     if isinstance(value, Config):
         return type(value).__name__
     if isinstance(value, dict):
-        keys = {"of": "SubsetSet", "list": "ListSet", "derived": "DerivedSet"}
+        keys = {
+            "of": "SubsetSet",
+            "list": "ListSet",
+            "derived": "DerivedSet",
+            "held_out": "HeldOutSet",
+        }
         return next((kind for key, kind in keys.items() if key in value), "FolderSet")
     return "named"
 
@@ -68,19 +74,50 @@ class DerivedSet(Config):
     """How they are changed: pixels permuted, laid out as blobs, cut into a jigsaw; two mixed."""
 
 
+class HeldOutSet(Config):
+    """A validation OOD set of ID classes that a trial does not train on: see `config/held_out`.
+
+    Its images are those of ID train, at most as many as ID val has. It needs no other images.
+    """
+
+    held_out: Annotated[Number, Field(gt=0, le=0.5)]
+    """Share of the ID classes that a trial leaves out; its seed says which."""
+
+
+class ClassesSet(Config):
+    """The images of some classes of an ID set; `fold_of` makes it, no file can name it."""
+
+    of: Annotated[
+        Annotated[str, Field(min_length=1), Tag("named")]
+        | Annotated[FolderSet, Tag("FolderSet")]
+        | Annotated[ListSet, Tag("ListSet")]
+        | Annotated[SubsetSet, Tag("SubsetSet")],
+        Discriminator(_kind_of_set),
+    ]
+    """The set they are taken from."""
+    classes: tuple[int, ...]
+    """Its labels, ascending; they become 0, 1, ... in this order."""
+    among: int
+    """Number of classes of `of`."""
+
+
 ImageSetRef = Annotated[
     Annotated[str, Field(min_length=1), Tag("named")]
     | Annotated[FolderSet, Tag("FolderSet")]
     | Annotated[ListSet, Tag("ListSet")]
     | Annotated[SubsetSet, Tag("SubsetSet")]
-    | Annotated[DerivedSet, Tag("DerivedSet")],
+    | Annotated[DerivedSet, Tag("DerivedSet")]
+    | Annotated[HeldOutSet, Tag("HeldOutSet")]
+    | Annotated[ClassesSet, Tag("ClassesSet")],
     Discriminator(_kind_of_set),
 ]
-"""A whole image set, a subset of one, or one derived from ID val."""
+"""A whole image set, a part of one, or a validation set made of ID images."""
 
 
-def whole_set(ref: ImageSetRef) -> WholeSetRef | DerivedSet:
-    """The set that a reference draws from: itself, unless it is a subset."""
+def whole_set(ref: ImageSetRef) -> WholeSetRef | DerivedSet | HeldOutSet:
+    """The set that a reference draws from: itself, unless it is a part of one."""
+    if isinstance(ref, ClassesSet):
+        return whole_set(ref.of)
     return ref.of if isinstance(ref, SubsetSet) else ref
 
 
@@ -145,6 +182,30 @@ class BenchmarkConfig(Config):
         both = self.near.keys() & self.far.keys()
         if both:
             raise ValueError(f"{sorted(both)[0]} is both a near and a far set")
+        return self
+
+    @model_validator(mode="after")
+    def _foldable(self) -> "BenchmarkConfig":
+        parts = {"near": self.near, "far": self.far, "shifted": self.shifted}
+        others = {f"{part}.{name}": r for part, sets in parts.items() for name, r in sets.items()}
+        others |= {f"id.{part}": getattr(self.id, part) for part in IDSets.model_fields}
+        for key, ref in others.items():
+            if isinstance(ref, HeldOutSet):
+                raise ValueError(
+                    f"{key}: held-out classes are ID images, which select; they belong under "
+                    "validation"
+                )
+        held_out = {n: r for n, r in self.validation.items() if isinstance(r, HeldOutSet)}
+        if len(held_out) > 1:
+            raise ValueError(
+                f"validation: {' and '.join(held_out)} are held out; a trial leaves out one fold "
+                "of classes, so keep one of them"
+            )
+        for name, ref in held_out.items():
+            try:
+                folds(self.classes, ref.held_out)
+            except ValueError as error:
+                raise ValueError(f"validation.{name}.held_out: {error}") from None
         return self
 
 

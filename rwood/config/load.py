@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from rwood.config.base import Config
-from rwood.config.benchmark import BenchmarkConfig
+from rwood.config.benchmark import BenchmarkConfig, ClassesSet
 from rwood.config.run import LOSSES, RunConfig
 from rwood.config.search import (
     LOSS,
@@ -142,7 +142,8 @@ def _most_telling(errors: list[ErrorDetails]) -> ErrorDetails:
 def _dotted(error: ErrorDetails) -> str:
     """Dotted key, without pydantic's names of union members."""
     tags = {"str", "int", "float", "bool", "Range", "Choices", *LOSSES}
-    tags |= {"FolderSet", "ListSet", "SubsetSet", "DerivedSet", "named", "one", "several"}
+    tags |= {"FolderSet", "ListSet", "SubsetSet", "DerivedSet", "HeldOutSet"}
+    tags |= {"named", "one", "several"}
     return ".".join(
         str(part)
         for part in error["loc"]
@@ -180,6 +181,8 @@ def _keys_at(kind: type[BaseModel], parents: list[str]) -> list[str]:
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if annotation is ClassesSet:  # which no file can name
+        return []
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for part in get_args(annotation) for model in _models_in(part)]

@@ -177,7 +177,7 @@ class RunConfig(Config):
     validate_every: int = Field(default=1, ge=1)
     """Epochs between validations; the last epoch is always validated."""
     checkpoint: Literal["last", "lowest_loss"] = "last"
-    """Weights to score: the last, or those of the lowest smoothed loss as the authors do."""
+    """Weights validated and scored: the last, or of the lowest smoothed loss as the authors do."""
     precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     """Arithmetic of the backbone; head, losses and scores are float32 or wider in any case.
 

@@ -12,6 +12,7 @@ from rwood.config.benchmark import (
     BenchmarkConfig,
     ScorerName,
 )
+from rwood.config.held_out import without_held_out
 from rwood.config.run import RunConfig, no_logits
 from rwood.config.search import LOSS, Choices, SearchConfig
 
@@ -89,6 +90,21 @@ class StudyConfig(Config):
             for loss in self._losses():
                 if loss != "cross_entropy":
                     raise ValueError(no_logits("rerun.scorers", name, loss))
+        return self
+
+    @model_validator(mode="after")
+    def _settles(self) -> "StudyConfig":
+        """A scorer's setting is chosen on validation sets, in reruns too, which hold out none."""
+        if without_held_out(self.benchmark).validation:
+            return self
+        for field in ("k", "shrinkage"):
+            value = getattr(self.run.scorer, field)
+            if isinstance(value, tuple) and len(value) > 1:
+                raise ValueError(
+                    f"run.scorer.{field}: reruns train on all classes and have no held-out set to "
+                    "choose among several values; name one value, or add another validation set, "
+                    "e.g. {derived: mixed}"
+                )
         return self
 
     def _losses(self) -> list[str]:

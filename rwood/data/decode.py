@@ -75,5 +75,9 @@ class FileImages:
             images = list(pool.map(self._decode, wanted))
         return np.stack(images) if images else np.empty((0, *self.shape[1:]), np.uint8)
 
+    def of(self, listing: Listing) -> "FileImages":
+        """The same for other files."""
+        return FileImages(listing, self._how, self._threads)
+
     def _decode(self, row: int) -> np.ndarray:
         return scored(self._listing, row, self._how)[0]

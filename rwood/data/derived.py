@@ -19,6 +19,7 @@ import numpy as np
 
 from rwood.config.benchmark import DERIVED, DerivedKind
 from rwood.data.decode import FileImages
+from rwood.data.rows import RowImages
 from rwood.errors import DataError
 
 SEED = 20240617
@@ -37,7 +38,10 @@ class DerivedImages:
     dtype = np.dtype(np.uint8)
 
     def __init__(
-        self, kind: DerivedKind, images_NHWC: np.ndarray | FileImages, labels_N: np.ndarray
+        self,
+        kind: DerivedKind,
+        images_NHWC: np.ndarray | FileImages | RowImages,
+        labels_N: np.ndarray,
     ) -> None:
         """Draw the pairs of `mixed`; make no image.
 
@@ -81,7 +85,7 @@ class DerivedImages:
 
 
 def derive(
-    kind: DerivedKind, images_NHWC: np.ndarray | FileImages, labels_N: np.ndarray
+    kind: DerivedKind, images_NHWC: np.ndarray | FileImages | RowImages, labels_N: np.ndarray
 ) -> np.ndarray | DerivedImages:
     """The images of a derived set, in memory where they are few.
 

@@ -11,8 +11,10 @@ import numpy as np
 
 from rwood.config.benchmark import (
     BenchmarkConfig,
+    ClassesSet,
     DerivedSet,
     FolderSet,
+    HeldOutSet,
     ImageSetRef,
     ListSet,
     SubsetSet,
@@ -23,8 +25,10 @@ from rwood.data import derived, digits, listing, openood, packs, processes, tran
 from rwood.data.decode import FileImages
 from rwood.data.derived import DerivedImages
 from rwood.data.listing import Listing
+from rwood.data.opened import ImageSet, as_ood, of_classes
 from rwood.data.transform import Transform
 from rwood.errors import SpecError
+from rwood.text import count_of
 
 PACK_LIMIT = 64 * 2**30
 """Largest pack that `open_set` writes, in bytes; larger sets are decoded when they are read."""
@@ -66,22 +70,6 @@ def _listed_rows() -> dict[str, NamedSet]:
 NAMED: dict[str, NamedSet] = _embedded_rows() | _listed_rows()
 
 
-@dataclass(frozen=True, eq=False)
-class ImageSet:
-    """An opened image set, as the encoder is to see it when it scores."""
-
-    name: str
-    """Its name, folder or list."""
-    images_NHWC: np.ndarray | FileImages | DerivedImages
-    """uint8, after the test transform's resize and crop, not normalised; may be a memory map."""
-    labels_N: np.ndarray
-    """int64: 0..classes-1, or -1 where OOD."""
-    digest: str
-    """Names pixels and labels (of a set that is never packed: paths, labels and sizes)."""
-    files: Listing | None = None
-    """The files that a random crop is cut from, where `images_NHWC` does not hold all of them."""
-
-
 def open_set(ref: ImageSetRef, benchmark: BenchmarkConfig, data_root: Path) -> ImageSet:
     """Open an image set: pixels after the test transform, and labels.
 
@@ -89,40 +77,43 @@ def open_set(ref: ImageSetRef, benchmark: BenchmarkConfig, data_root: Path) -> I
     whose pack would pass `PACK_LIMIT` is decoded when it is read. Opened once a process.
 
     Args:
-        ref: a named set, a folder, a list, a subset of one, or a set derived from ID val.
+        ref: a named set, a folder, a list, a part of one, or a set made of ID images.
         benchmark: channels and sizes; tells by its `id` and `shifted` sets which labels count.
         data_root: where image sets lie; embedded sets need none.
 
     Raises:
         DataError: the set is missing, short or corrupt.
-        SpecError: no set has this name.
+        SpecError: no set has this name, or classes are held out of a benchmark that is no fold.
     """
     if isinstance(ref, DerivedSet):
         return _derived(ref, open_set(benchmark.id.val, benchmark, data_root))
-    whole = whole_set(ref)
-    if isinstance(whole, str):
-        check_name(whole)
-    how = transform_of(ref, benchmark)
-    if not has_files(ref):
-        return _embedded(ref, how)
-    return _from_files(ref, *_roles(ref, benchmark), how, data_root)
+    if isinstance(ref, HeldOutSet):
+        return _held_out(benchmark, data_root)
+    if isinstance(ref, ClassesSet):
+        whole = _open(ref.of, ref.among, benchmark, data_root)
+        return of_classes(whole, ref.classes, name_of(ref))
+    return _open(ref, _classes_of(ref, benchmark), benchmark, data_root)
 
 
 def has_files(ref: ImageSetRef) -> bool:
     """Whether there are files to list and to pack: not if embedded in a dependency, or derived."""
     whole = whole_set(ref)
     embedded = isinstance(whole, str) and whole.startswith("digits/")
-    return not (embedded or isinstance(whole, DerivedSet))
+    return not (embedded or isinstance(whole, DerivedSet | HeldOutSet))
 
 
 def name_of(ref: ImageSetRef) -> str:
-    """What messages call a set: its name, folder or list, and a subset's number of images."""
+    """What messages call a set: its name, folder or list, and a part's images or classes."""
+    if isinstance(ref, ClassesSet):
+        return f"{name_of(ref.of)}, {len(ref.classes)} of {ref.among} classes"
     if isinstance(ref, SubsetSet):
         return f"{name_of(ref.of)}:{ref.images}"
     if isinstance(ref, str):
         return ref
     if isinstance(ref, DerivedSet):
         return f"id.val, {ref.derived}"
+    if isinstance(ref, HeldOutSet):
+        return "id.train, the classes held out"
     return ref.folder if isinstance(ref, FolderSet) else ref.list
 
 
@@ -132,7 +123,7 @@ def files_of(ref: ImageSetRef, benchmark: BenchmarkConfig, data_root: Path) -> L
     Raises:
         DataError: list or folder is missing, or is not what it should be.
     """
-    return _files(ref, *_roles(ref, benchmark), data_root)
+    return _files(ref, _classes_of(ref, benchmark), _whole_train(benchmark), data_root)
 
 
 def transform_of(ref: ImageSetRef, benchmark: BenchmarkConfig) -> Transform:
@@ -159,22 +150,59 @@ def check_name(name: str, where: str = "") -> None:
 
 
 def references(benchmark: BenchmarkConfig) -> Iterator[tuple[str, ImageSetRef]]:
-    """Every image set of a benchmark under its dotted key, e.g. `near.tin`."""
+    """Every image set of a benchmark under its dotted key, e.g. `near.tin`.
+
+    Held-out classes are not among them: their images are those of `id.train`.
+    """
     for part in ("train", "val", "test"):
         yield f"id.{part}", getattr(benchmark.id, part)
     for part in ("validation", "near", "far", "shifted"):
         for name, ref in getattr(benchmark, part).items():
-            yield f"{part}.{name}", ref
+            if not isinstance(ref, HeldOutSet):
+                yield f"{part}.{name}", ref
 
 
-def _roles(ref: ImageSetRef, benchmark: BenchmarkConfig) -> tuple[int | None, WholeSetRef]:
-    """Number of ID classes (None for an OOD set), and the whole ID train set."""
+def _classes_of(ref: ImageSetRef, benchmark: BenchmarkConfig) -> int | None:
+    """Number of ID classes; None for an OOD set."""
     labelled = any(
         ref == other and key.startswith(("id.", "shifted.")) for key, other in references(benchmark)
     )
+    return benchmark.classes if labelled else None
+
+
+def _whole_train(benchmark: BenchmarkConfig) -> WholeSetRef:
+    """The whole ID train set, whose folders number the classes."""
     train = whole_set(benchmark.id.train)
-    assert not isinstance(train, DerivedSet)
-    return (benchmark.classes if labelled else None), train
+    assert not isinstance(train, DerivedSet | HeldOutSet)
+    return train
+
+
+def _open(
+    ref: WholeSetRef | SubsetSet, classes: int | None, benchmark: BenchmarkConfig, data_root: Path
+) -> ImageSet:
+    """Open a whole set or a subset; `classes` None: an OOD set."""
+    whole = whole_set(ref)
+    if isinstance(whole, str):
+        check_name(whole)
+    how = transform_of(ref, benchmark)
+    if not has_files(ref):
+        return _embedded(ref, how)
+    return _from_files(ref, classes, _whole_train(benchmark), how, data_root)
+
+
+def _held_out(benchmark: BenchmarkConfig, data_root: Path) -> ImageSet:
+    """The classes that `id.train` of a fold lacks: at most as many images as its ID val has."""
+    train = benchmark.id.train
+    if not isinstance(train, ClassesSet):
+        raise SpecError(
+            f"benchmark {benchmark.name}: classes are held out of a trial only; open a fold of it "
+            "(`fold_of`)"
+        )
+    limit = len(open_set(benchmark.id.val, benchmark, data_root).labels_N)
+    whole = _open(train.of, train.among, benchmark, data_root)
+    left_out = tuple(label for label in range(train.among) if label not in train.classes)
+    name = f"{name_of(train.of)}, {count_of(len(left_out), 'class', 'classes')} held out"
+    return as_ood(of_classes(whole, left_out, name), limit)
 
 
 @functools.cache
@@ -194,7 +222,7 @@ def _files(ref: ImageSetRef, classes: int | None, train: WholeSetRef, data_root:
             name=ref.list,
             remedy=f"the list {path} names it",
         )
-    assert not isinstance(ref, DerivedSet)
+    assert isinstance(ref, FolderSet)
     names = None
     if classes is not None:
         first = train if isinstance(train, FolderSet) else ref

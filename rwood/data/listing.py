@@ -48,6 +48,12 @@ class Listing:
         kept = slice(rows.start, rows.stop)
         return replace(self, paths=self.paths[kept], labels_N=self.labels_N[kept])
 
+    def take(self, rows_n: np.ndarray, labels_n: np.ndarray) -> "Listing":
+        """Some files, under other labels."""
+        paths = [self.paths[row] for row in rows_n]
+        digest = digest_of([self.digest, *paths], labels_n)
+        return replace(self, paths=paths, labels_N=labels_n, digest=digest)
+
     def subset(self, count: int) -> "Listing":
         """`count` files drawn by `even_rows`, in the order of the set.
 
@@ -55,10 +61,7 @@ class Listing:
             DataError: the set has fewer.
         """
         rows = even_rows(self.labels_N, count, self.name)
-        paths, labels_N = [self.paths[row] for row in rows], self.labels_N[rows]
-        digest = digest_of([self.digest, *paths], labels_N)
-        name = f"{self.name}:{count}"
-        return replace(self, name=name, paths=paths, labels_N=labels_N, digest=digest)
+        return replace(self.take(rows, self.labels_N[rows]), name=f"{self.name}:{count}")
 
 
 def even_rows(labels_N: np.ndarray, count: int, name: str) -> np.ndarray:

@@ -25,7 +25,8 @@ from rwood.config.run import RunConfig
 from rwood.data import streaming, views
 from rwood.data.decode import FileImages
 from rwood.data.derived import DerivedImages
-from rwood.data.image_sets import ImageSet
+from rwood.data.opened import ImageSet
+from rwood.data.rows import RowImages
 from rwood.data.shares import Share, shares
 
 DEVICE_SHARE = 0.25
@@ -51,10 +52,12 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Resident:
-    """A whole image set in memory, on the device that trains if it fits."""
+    """An image set in memory, on the device that trains if it fits."""
 
-    images_NCHW: Tensor
+    images_MCHW: Tensor
     """uint8; on a CPU a view of the memory map, which processes share."""
+    rows_N: Tensor
+    """int64, where each image of the set lies in it; beside it."""
     labels_N: Tensor
     """int64, on the device that trains."""
 
@@ -137,23 +140,42 @@ def embedding_batches(
 
 
 _RESIDENT: dict[tuple[str, str], Resident] = {}
+_PIXELS: dict[tuple[str, str], Tensor] = {}
 
 
 def resident(image_set: ImageSet, device: torch.device) -> Resident:
-    """A set in memory, put there once a process: trials of an actor share it."""
+    """A set in memory, put there once a process: trials of an actor share it.
+
+    Parts of a set share its pixels, so that all folds of one take the memory of one.
+    """
     key = (image_set.digest, str(device))
     if key not in _RESIDENT:
-        assert isinstance(image_set.images_NHWC, np.ndarray)
+        images = image_set.images_NHWC
+        if isinstance(images, RowImages):
+            pixels = _pixels(images.whole_MHWC, images.digest, device)
+            rows = torch.from_numpy(images.rows_N)
+        else:
+            assert isinstance(images, np.ndarray)
+            pixels = _pixels(images, image_set.digest, device)
+            rows = torch.arange(len(images))
+        labels = torch.tensor(image_set.labels_N, device=device)
+        _RESIDENT[key] = Resident(pixels, rows.to(pixels.device), labels)
+    return _RESIDENT[key]
+
+
+def _pixels(images_NHWC: np.ndarray, digest: str, device: torch.device) -> Tensor:
+    """(N, C, H, W) uint8, on the device if it fits."""
+    key = (digest, str(device))
+    if key not in _PIXELS:
         with warnings.catch_warnings():  # the array is read-only, and so is the tensor's use
             warnings.simplefilter("ignore", UserWarning)
-            images = torch.from_numpy(image_set.images_NHWC).permute(0, 3, 1, 2)
+            images = torch.from_numpy(images_NHWC).permute(0, 3, 1, 2)
         if device.type == "cuda":
             memory = torch.cuda.get_device_properties(device).total_memory
             if images.numel() <= DEVICE_SHARE * memory:
                 images = images.to(device).contiguous()
-        labels = torch.tensor(image_set.labels_N, device=device)
-        _RESIDENT[key] = Resident(images, labels)
-    return _RESIDENT[key]
+        _PIXELS[key] = images
+    return _PIXELS[key]
 
 
 def _from_memory(
@@ -171,14 +193,15 @@ def _from_memory(
             seed=run.seed,
             epoch=share.epoch,
             step=share.step,
-            image_size=(held.images_NCHW.shape[2], held.images_NCHW.shape[3]),
+            image_size=(held.images_MCHW.shape[2], held.images_MCHW.shape[3]),
             channels=benchmark.channels,
         )
         rows_2n = share.rows_n.repeat(2)
         sent_2n = _sent(rows_2n, device)
-        resident_here = held.images_NCHW.device.type == device.type
+        resident_here = held.images_MCHW.device.type == device.type
+        pixels_2n = held.rows_N[sent_2n if resident_here else rows_2n]
         images = augment(
-            held.images_NCHW[sent_2n if resident_here else rows_2n].to(device, non_blocking=True),
+            held.images_MCHW[pixels_2n].to(device, non_blocking=True),
             drawn.rows(share.views_2n).to(device),
             mean=benchmark.mean,
             std=benchmark.std,
@@ -201,6 +224,6 @@ def _augment(compiled: bool) -> Callable[..., Tensor]:
 
 
 def _read(
-    images_NHWC: np.ndarray | FileImages | DerivedImages, batch: int, start: int
+    images_NHWC: np.ndarray | FileImages | DerivedImages | RowImages, batch: int, start: int
 ) -> np.ndarray:
     return np.array(images_NHWC[start : start + batch])

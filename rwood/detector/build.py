@@ -11,7 +11,7 @@ from rwood.config.benchmark import BenchmarkConfig, FolderSet, ScorerConfig, who
 from rwood.config.run import RunConfig
 from rwood.config.study import run_digest
 from rwood.data import image_sets, listing
-from rwood.data.image_sets import ImageSet
+from rwood.data.opened import ImageSet
 from rwood.detector.card import Card, Digests, preprocessing_of
 from rwood.detector.model import Detector, load_detector, save_detector
 from rwood.errors import DataError

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rwood.config.benchmark import METRICS, BenchmarkConfig, ScorerConfig
 from rwood.data import image_sets
-from rwood.data.image_sets import ImageSet
+from rwood.data.opened import ImageSet
 from rwood.evaluation.accuracy import accuracies, linear_probe_accuracy
 from rwood.evaluation.embed import embed, labels_of
 from rwood.evaluation.fitted import fit, sees_raw

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rwood.config.benchmark import BenchmarkConfig
-from rwood.data.image_sets import ImageSet
 from rwood.data.loaders import embedding_batches
+from rwood.data.opened import ImageSet
 from rwood.model.encoder import Encoder
 
 BATCH = 512

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rwood.config.benchmark import METRICS, BenchmarkConfig, ScorerConfig
 from rwood.data import image_sets
-from rwood.data.image_sets import ImageSet
+from rwood.data.opened import ImageSet
 from rwood.evaluation.accuracy import accuracies
 from rwood.evaluation.choice import Seen, choose, choose_all
 from rwood.evaluation.embed import embed, labels_of
@@ -60,7 +60,7 @@ def validate(
     `val/nearest_mean` is the accuracy, in percent, of the nearest class mean on ID val, and
     `val/classifier` that of a classifier's logits. The paper's geometry: `id/mes_radius` and
     `id/dispersion` (degrees) of ID val where it shows every class, `val/overlap`, the mean share of
-    mass that ID and OOD scores have in common.
+    mass that ID and OOD scores have in common. Without any OOD set, ID metrics only.
 
     A scorer of several settings is fitted with each on the same embeddings; all metrics are those
     of the best one, which `scorer/k` or `scorer/shrinkage` tells.
@@ -84,16 +84,18 @@ def validate(
         measured = ood_metrics(id_scores, ood_scores)
         for metric in METRICS:
             metrics[f"val/{name}/{metric}"] = float(getattr(measured, metric))
-    for metric in METRICS:
-        metrics[f"val/{metric}"] = statistics.fmean(
-            metrics[f"val/{name}/{metric}"] for name in sets.ood
-        )
+    if sets.ood:
+        for metric in METRICS:
+            metrics[f"val/{metric}"] = statistics.fmean(
+                metrics[f"val/{name}/{metric}"] for name in sets.ood
+            )
     val_labels_N = labels_of(sets.val, device)
     found = accuracies(
         encoder, seen.train, seen.labels_N, seen.val, val_labels_N, benchmark.classes
     )
     metrics |= {f"val/{name}": value for name, value in found.items()}
-    metrics["val/overlap"] = statistics.fmean(overlaps)
+    if sets.ood:
+        metrics["val/overlap"] = statistics.fmean(overlaps)
     return metrics | _geometry(seen.val.unit_ND, val_labels_N, benchmark.classes)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rwood import results
 from rwood.config.benchmark import BenchmarkConfig, ScorerConfig
+from rwood.config.held_out import without_held_out
 from rwood.config.run import RunConfig
 from rwood.config.search import Params, apply
 from rwood.config.study import StudyConfig, run_digest
@@ -21,17 +22,19 @@ CHAMPION, BASE = "champion", "base"
 def plan(study: StudyConfig, champion: Params, *, folder: Path, data_root: Path) -> list[Job]:
     """The reruns of a study: champion, then base, seed by seed.
 
-    Where the champion is the base run itself, the base is not trained twice.
+    Where the champion is the base run itself, the base is not trained twice. Reruns train on all
+    classes.
     """
+    benchmark = without_held_out(study.benchmark)
     runs = {CHAMPION: apply(study.run, champion)}
     if study.rerun.base and runs[CHAMPION] != study.run:
         runs[BASE] = study.run
     return [
         Job(
             run=_with_seed(run, seed),
-            benchmark=study.benchmark,
+            benchmark=benchmark,
             data_root=data_root.resolve(),
-            folder=run_folder(folder, label, _with_seed(run, seed), study.benchmark).resolve(),
+            folder=run_folder(folder, label, _with_seed(run, seed), benchmark).resolve(),
             threads=study.cluster.cpus_per_worker,
             label=label,
             scorers=_scorers(study, run),

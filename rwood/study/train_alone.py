@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from rwood.config.held_out import without_held_out
 from rwood.config.study import StudyConfig, run_digest
 from rwood.ray_backend.job import Job, work
 from rwood.ray_backend.launch import fit
@@ -24,18 +25,19 @@ def train_alone(
     on_report: Callable[[EpochReport], None],
     on_note: Callable[[str], None],
 ) -> tuple[EpochReport, Path]:
-    """Train the base run; in this process if it has one worker and no cluster is named.
+    """Train the base run on all classes; here if it has one worker and no cluster is named.
 
     Stopped and called again, it goes on from its last checkpoint.
 
     Returns:
         The last epoch's report, and the run's folder (`encoder.pt` are the weights).
     """
-    digest = run_digest(study.run, study.benchmark)
+    benchmark = without_held_out(study.benchmark)
+    digest = run_digest(study.run, benchmark)
     folder = (results / study.name / "runs" / f"train-seed{study.run.seed}-{digest[:8]}").resolve()
     job = Job(
         run=study.run,
-        benchmark=study.benchmark,
+        benchmark=benchmark,
         data_root=data_root.resolve(),
         folder=folder,
         threads=study.cluster.cpus_per_worker,

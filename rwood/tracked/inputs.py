@@ -3,22 +3,25 @@
 from collections.abc import Mapping
 
 from rwood.config.base import digest
-from rwood.config.benchmark import BenchmarkConfig, DerivedSet, ImageSetRef
+from rwood.config.benchmark import BenchmarkConfig, DerivedSet, HeldOutSet, ImageSetRef
+from rwood.config.held_out import without_held_out
 from rwood.tracked.run import Inputs, TrackedInput
 
 
 def search_inputs(benchmark: BenchmarkConfig, counts: Mapping[str, int | None]) -> Inputs:
-    """The image sets that a search may open.
+    """The image sets that a search may open; of held-out classes and derived sets, their source.
 
     Args:
         benchmark: whose sets.
         counts: images of named sets.
     """
     seen: dict[str, ImageSetRef] = {"train": benchmark.id.train, "val": benchmark.id.val}
-    derived = {n: r for n, r in benchmark.validation.items() if isinstance(r, DerivedSet)}
-    seen |= {f"val/{n}": ref for n, ref in benchmark.validation.items() if n not in derived}
+    sets = benchmark.validation
+    derived = {n: r for n, r in sets.items() if isinstance(r, DerivedSet)}
+    held_out = {n: r for n, r in sets.items() if isinstance(r, HeldOutSet)}
+    seen |= {f"val/{n}": ref for n, ref in sets.items() if n not in {*derived, *held_out}}
     given = _inputs(seen, counts)
-    val = given[1]
+    train, val = given[:2]
     made = (
         TrackedInput(
             f"{ref.derived} of {val.name}",
@@ -28,7 +31,16 @@ def search_inputs(benchmark: BenchmarkConfig, counts: Mapping[str, int | None]) 
         )
         for name, ref in derived.items()
     )
-    return (*given, *made)
+    unseen = (
+        TrackedInput(
+            f"{ref.held_out:.0%} of the classes of {train.name}",
+            digest({"held_out": ref.held_out, "of": train.digest}),
+            f"val/{name}",
+            None,  # as many as the fold's classes have
+        )
+        for name, ref in held_out.items()
+    )
+    return (*given, *made, *unseen)
 
 
 def benchmark_inputs(benchmark: BenchmarkConfig, counts: Mapping[str, int | None]) -> Inputs:
@@ -41,7 +53,7 @@ def benchmark_inputs(benchmark: BenchmarkConfig, counts: Mapping[str, int | None
     seen: dict[str, ImageSetRef] = {"test": benchmark.id.test}
     for part in ("near", "far", "shifted"):
         seen |= {f"{part}/{name}": ref for name, ref in getattr(benchmark, part).items()}
-    return search_inputs(benchmark, counts) + _inputs(seen, counts)
+    return search_inputs(without_held_out(benchmark), counts) + _inputs(seen, counts)
 
 
 def _inputs(seen: Mapping[str, ImageSetRef], counts: Mapping[str, int | None]) -> Inputs:

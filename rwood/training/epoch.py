@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.run import RunConfig
 from rwood.data import loaders
-from rwood.data.image_sets import ImageSet
+from rwood.data.opened import ImageSet
 from rwood.errors import NonFiniteLossError
 from rwood.method.schedule import learning_rate
 from rwood.training.loss import gradient_share, loss_of

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.run import RunConfig
-from rwood.data.image_sets import ImageSet
 from rwood.data.loaders import Batch, embedding_batches
+from rwood.data.opened import ImageSet
 from rwood.evaluation.embed import BATCH
 from rwood.method import losses
 from rwood.model.encoder import Encoder

@@ -26,6 +26,7 @@ def train_seeds(
     After epoch e every seed has trained e epochs, so trials are compared, and stopped, at equal
     training and on all their seeds. Each seed has checkpoints of its own in `seed-<n>` and is to
     the bit what `train` makes of it; killed at any moment, each goes on from its own last epoch.
+    Where the benchmark has a held-out set, each seed leaves out its own fold of classes.
 
     Args:
         run: what to train; its own seed does not count.

@@ -2,6 +2,8 @@
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -76,3 +78,19 @@ class RunState:
             key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
             for key, value in self.encoder.state_dict().items()
         }
+
+    @contextmanager
+    def kept_weights(self) -> Iterator[Encoder]:
+        """The encoder with the weights that the run would return now; training's weights after.
+
+        These are `best_weights` where there are some, batch-norm buffers included, else the last.
+        """
+        if self.best_weights is None:
+            yield self.encoder
+            return
+        training = self.weights()
+        self.encoder.load_state_dict(self.best_weights)
+        try:
+            yield self.encoder
+        finally:
+            self.encoder.load_state_dict(training)

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import nn
 
 from rwood.config.benchmark import BenchmarkConfig
+from rwood.config.held_out import fold_of
 from rwood.config.run import RunConfig
 from rwood.config.study import run_digest
 from rwood.data import image_sets
@@ -39,11 +40,13 @@ def train(
     Every epoch ends with a checkpoint and a report; while the worker is about to be taken away,
     there are checkpoints within an epoch. If the worker's folder holds checkpoints of
     this training, it goes on from the last one, after reporting again what was reported before, so
-    that whoever listens misses nothing. Trials see validation sets only.
+    that whoever listens misses nothing. Trials see validation sets only. The weights validated are
+    those that the run would return if it ended there (`run.checkpoint`).
 
     Args:
         run: what to train.
-        benchmark: ID train set, validation sets, pixel statistics.
+        benchmark: ID train set, validation sets, pixel statistics. With a held-out set, the fold
+            of the run's seed is left out of training and of every ID set.
         worker: rank, world size, device, folder, report, and whether it is about to be taken away.
         data_root: where image sets lie.
 
@@ -80,6 +83,7 @@ def training_epochs(
     Returns:
         The encoder to score.
     """
+    benchmark = fold_of(benchmark, run.seed)
     digest = run_digest(run, benchmark)
     train_set = image_sets.open_set(benchmark.id.train, benchmark, data_root)
     saved = checkpoint.load_latest(folder, digest, worker.note)
@@ -114,7 +118,8 @@ def training_epochs(
         done = epoch + 1
         if worker.rank == 0 and (done % run.validate_every == 0 or done == run.epochs):
             sets = open_validation(benchmark, data_root)
-            metrics |= validate(state.encoder, sets, benchmark, run.scorer, worker.device)
+            with state.kept_weights() as encoder:
+                metrics |= validate(encoder, sets, benchmark, run.scorer, worker.device)
         report = EpochReport(epoch=done, time=time.time(), metrics=metrics)
         state.history.append(report)
         if worker.rank == 0:

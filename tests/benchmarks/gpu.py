@@ -35,7 +35,7 @@ from rwood.config.load import load_study
 from rwood.config.run import ModelConfig, RunConfig
 from rwood.config.search import apply
 from rwood.data import loaders
-from rwood.data.image_sets import ImageSet
+from rwood.data.opened import ImageSet
 from rwood.evaluation.embed import embed
 from rwood.evaluation.fitted import fit
 from rwood.method.metrics import ood_metrics

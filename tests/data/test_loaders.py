@@ -8,8 +8,8 @@ from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.load import load_benchmark
 from rwood.config.run import ModelConfig, RunConfig, ViewsConfig
 from rwood.data import image_sets, loaders
-from rwood.data.image_sets import ImageSet
 from rwood.data.loaders import Batch, embedding_batches, training_batches
+from rwood.data.opened import ImageSet
 
 CPU = torch.device("cpu")
 
@@ -113,7 +113,7 @@ def test_a_resident_set_is_put_on_the_device_once(digits: ImageSet) -> None:
     held = loaders.resident(digits, CPU)
     same = ImageSet("other name", digits.images_NHWC, digits.labels_N, digits.digest)
     assert loaders.resident(same, CPU) is held
-    assert held.images_NCHW.dtype == torch.uint8
+    assert held.images_MCHW.dtype == torch.uint8
 
 
 def test_scored_images_come_in_order(digits: ImageSet, spec: BenchmarkConfig) -> None:

@@ -13,7 +13,10 @@ import torch.distributed as dist
 
 from rwood.config.benchmark import ImageSetRef
 from rwood.config.search import apply
+from rwood.config.study import StudyConfig, run_digest
 from rwood.errors import NonFiniteLossError, StudyError
+from rwood.evaluation.validation import open_validation, validate
+from rwood.model.encoder import Encoder
 from rwood.results import EpochReport
 from rwood.training import checkpoint
 from rwood.training import epoch as loop
@@ -164,9 +167,60 @@ def test_the_checkpoint_of_the_lowest_smoothed_loss(tmp_path: Path) -> None:
     assert equal(weights(tmp_path / "run"), copies[best])
 
 
-def _digest(study: Any) -> str:
-    from rwood.config.study import run_digest
+LOWEST = {"run__checkpoint": "lowest_loss", "run__optimizer": {"lr": 0.5}}
+"""A run whose lowest smoothed loss is not that of its last epoch."""
 
+
+def validated(study: StudyConfig, encoder: Encoder, folder: Path) -> dict[str, float]:
+    """Metrics of the validation sets, measured anew."""
+    sets = open_validation(study.benchmark, folder)
+    return validate(encoder, sets, study.benchmark, study.run.scorer, CPU)
+
+
+def test_the_weights_kept_are_the_weights_validated(tmp_path: Path) -> None:
+    study = tiny(tmp_path, **LOWEST, search=None)
+    last = apply(study.run, {"checkpoint": "last"})
+    reports: dict[str, list[EpochReport]] = {"last": [], "lowest_loss": []}
+    finals: dict[str, dict[str, torch.Tensor]] = {}
+    for run in (last, study.run):
+        worker = LocalWorker(tmp_path / run.checkpoint, CPU, reports[run.checkpoint].append)
+        encoder = train(run, study.benchmark, worker, data_root=tmp_path)
+        measured = validated(study, encoder, tmp_path)
+        assert measured.items() <= reports[run.checkpoint][-1].metrics.items()
+        state = checkpoint.load_latest(worker.folder, run_digest(run, study.benchmark), print)
+        assert state is not None
+        finals[run.checkpoint] = state["encoder"]
+    assert equal(finals["last"], finals["lowest_loss"]), "validating changes no training"
+    assert not equal(weights(tmp_path / "last"), weights(tmp_path / "lowest_loss"))
+    smoothed = [report.metrics["train/loss_smoothed"] for report in reports["lowest_loss"]]
+    kept = 0
+    for epoch, (plain, lowest) in enumerate(zip(*reports.values(), strict=True)):
+        kept = epoch if smoothed[epoch] <= smoothed[kept] else kept
+        assert lowest.metrics["val/auroc"] == reports["last"][kept].metrics["val/auroc"]
+        assert lowest.metrics["train/loss"] == plain.metrics["train/loss"]
+
+
+@pytest.mark.parametrize("stop_at", [1, 2, 3])
+def test_resumed_the_weights_kept_are_still_validated(tmp_path: Path, stop_at: int) -> None:
+    study = tiny(tmp_path, **LOWEST, search=None)
+    whole, again = [], []  # type: ignore[var-annotated]
+    straight = LocalWorker(tmp_path / "whole", CPU, whole.append)
+    train(study.run, study.benchmark, straight, data_root=tmp_path)
+
+    def stop(report: EpochReport) -> None:
+        if report.epoch == stop_at:
+            raise Stop
+
+    folder = tmp_path / "broken"
+    with pytest.raises(Stop):
+        train(study.run, study.benchmark, LocalWorker(folder, CPU, stop), data_root=tmp_path)
+    worker = LocalWorker(folder, CPU, again.append)
+    encoder = train(study.run, study.benchmark, worker, data_root=tmp_path)
+    assert [learned(report) for report in whole] == [learned(report) for report in again]
+    assert validated(study, encoder, tmp_path).items() <= again[-1].metrics.items()
+
+
+def _digest(study: Any) -> str:
     return run_digest(study.run, study.benchmark)
 
 
@@ -182,15 +236,21 @@ LOSSES = {
 def _one_run(folder: Path, case: str, rank: int = 0, world: int = 1) -> None:
     spec = folder / f"{case}-{world}-{rank}"
     spec.mkdir()
-    study = tiny(spec, run__epochs=2, run__loss=LOSSES[case], search=None)
-    worker = LocalWorker(folder / f"{case}-{world}", CPU, rank=rank, world_size=world)
-    train(study.run, study.benchmark, worker, data_root=folder)
+    changes = LOWEST if case == "lowest" else {"run__epochs": 2, "run__loss": LOSSES[case]}
+    study = tiny(spec, **changes, search=None)
+    reports: list[EpochReport] = []
+    worker = LocalWorker(
+        folder / f"{case}-{world}", CPU, reports.append, rank=rank, world_size=world
+    )
+    encoder = train(study.run, study.benchmark, worker, data_root=folder)
+    if rank == 0:
+        assert validated(study, encoder, folder).items() <= reports[-1].metrics.items()
 
 
 def _rank(rank: int, world: int, folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=world)
-    for case in LOSSES:
+    for case in (*LOSSES, "lowest"):
         _one_run(folder, case, rank, world)
     dist.destroy_process_group()
 
