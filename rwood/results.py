@@ -112,6 +112,60 @@ class TrialResult(Record):
     """The search space changed and holds it no longer: it counts for nothing."""
 
 
+class FinalsRun(Record):
+    """One training of the finals, measured on validation sets only."""
+
+    label: str
+    """`base`, or `trial-0007`."""
+    seed: int
+    digest: str
+    """Names the training by content."""
+    history: tuple[EpochReport, ...]
+    seconds: float
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Of the last epoch."""
+        return self.history[-1].metrics
+
+
+class Comparison(Record):
+    """Finalist minus base run over paired seeds, against a limit that a bound has to exceed."""
+
+    mean: float
+    std: float
+    """Sample standard deviation of the differences."""
+    bound: float
+    limit: float
+    seeds: int
+    alpha: float
+    passed: bool
+
+
+class FinalsResult(Record):
+    """The finals of a study so far."""
+
+    candidates: dict[int, Params]
+    """Trials that race, the best of the search first, with their settings."""
+    race: dict[int, tuple[float, ...]] = {}
+    """Trial -> its objective on each seed of the race."""
+    finalist: int | None = None
+    """The race's winner."""
+    confirmation: dict[str, tuple[float, ...]] = {}
+    """`finalist` and `base` -> the objective on each seed of the confirmation."""
+    objective: str = ""
+    """What the numbers of the race and the confirmation are, and that higher is better."""
+    promoted: bool | None = None
+    """None while it is open."""
+    sentence: str = ""
+    """The verdict."""
+    gate: Comparison | None = None
+    guard: dict[str, Comparison] = {}
+    """Family of validation sets -> its difference in points."""
+    notes: tuple[str, ...] = ()
+    """What else there is to say, e.g. of families that do not count."""
+
+
 class Change(Record):
     """A setting of the search or the cluster that is another than in the start before."""
 
@@ -149,6 +203,8 @@ class StudyResult(Record):
     front: tuple[int, ...] = ()
     """Numbers of the trials that no other trial dominates; the champion alone if one objective."""
     champion_params: Params = {}
+    finals: FinalsResult | None = None
+    """None before the finals or without them."""
     runs: tuple[RunResult, ...] = ()
     """Reruns: champion, then base."""
     wall_seconds: dict[str, float] = {}

@@ -1,5 +1,6 @@
 """Which trial is best: by one objective, or the Pareto front of several and its champion."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 from rwood.config.study import is_minimized
@@ -25,6 +26,23 @@ def select_champion(trials: Iterable[TrialResult], objectives: Sequence[str]) ->
         )
     distance = distances(front, objectives)
     return min(front, key=lambda t: (distance[t.number], _costs(t, objectives)[0], t.number))
+
+
+def rank_trials(trials: Iterable[TrialResult], objectives: Sequence[str]) -> list[TrialResult]:
+    """Complete trials of the present space, the best first.
+
+    By one objective: by its value. By several: the Pareto front as `select_champion` orders it,
+    then the others by the first objective.
+    """
+    complete = [t for t in trials if t.objective is not None and not t.outside]
+    distance = distances(pareto_front(complete, objectives), objectives)
+
+    def order(trial: TrialResult) -> tuple[float, float, int]:
+        cost = _costs(trial, objectives)[0]
+        behind = 0.0 if len(objectives) == 1 else distance.get(trial.number, math.inf)
+        return behind, cost, trial.number
+
+    return sorted(complete, key=order)
 
 
 def pareto_front(trials: Iterable[TrialResult], objectives: Sequence[str]) -> list[TrialResult]:

@@ -33,6 +33,7 @@ TINY: dict[str, Any] = {
         },
         "pruner": {"name": "asha", "min_resource": 2, "reduction_factor": 2},
     },
+    "finals": None,
     "rerun": {"seeds": [1], "base": False},
     "cluster": {"max_concurrent": 2},
 }

@@ -34,7 +34,8 @@ app = typer.Typer()
 STAGES = {
     "run": "Search, select, rerun, report; run again, it resumes what is unfinished.",
     "search": "Run the trials that are left.",
-    "select": "Choose the champion among complete trials, on validation sets only.",
+    "select": "Choose the best complete trial, on validation sets only.",
+    "finals": "Race the best trials on fresh seeds, and prove the winner against the base run.",
     "benchmark": "Rerun the champion, and the base run beside it, over seeds on the test sets.",
     "report": "Write tables, figures and the page from what is on disk.",
 }

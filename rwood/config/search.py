@@ -128,13 +128,20 @@ def last_judged(epochs: int) -> int:
     return epochs - 1 - epochs // 10
 
 
+def _whole_name(value: Any) -> Any:
+    """The metric that `families` is short for."""
+    return "val/families" if value == "families" else value
+
+
 class SearchConfig(Config):
     """The search of a study."""
 
     trials: int = Field(ge=1)
     """How many trials in all; raise it and run again to extend a study."""
-    objective: str | tuple[str, ...]
+    objective: Annotated[str | tuple[str, ...], BeforeValidator(_whole_name)]
     """Metric of the validation sets to optimise, e.g. `val/auroc`; FPR@95 is minimised.
+
+    `families`: the mean over families of sets, see `rwood/evaluation/families.py`.
 
     Of several, the champion is the trial of the Pareto front that is nearest to the best of each.
     """
@@ -215,7 +222,7 @@ def setting(run: RunConfig, key: str) -> Any:
 def settings(run: Config, prefix: str = "") -> dict[str, Any]:
     """Every dotted setting of a run with its value."""
     flat: dict[str, Any] = {}
-    for name in type(run).model_fields:
+    for name in [*type(run).model_fields, *(run.model_extra or {})]:
         value = getattr(run, name)
         if isinstance(value, Config):
             flat |= settings(value, f"{prefix}{name}.")

@@ -20,7 +20,7 @@ from rwood.config.search import LOSS, Choices, SearchConfig
 class RerunConfig(Config):
     """The benchmark stage: the champion, and beside it the base run, over several seeds."""
 
-    seeds: tuple[int, ...] = Field(default=(1, 2, 3), min_length=1)
+    seeds: tuple[int, ...] = Field(default=(1, 2, 3, 4, 5), min_length=1)
     """One training a seed."""
     base: bool = True
     """Rerun the base run too, so that the report can say what the search bought."""
@@ -28,6 +28,38 @@ class RerunConfig(Config):
     """Scorers to report beside the run's own."""
     fsood: bool = False
     """Report full-spectrum OOD detection too: shifted ID sets count as ID."""
+
+
+class FinalsConfig(Config):
+    """The finals: is the search's best setting better than the base run, on validation sets?
+
+    The best settings race on fresh seeds; the winner and the base run are trained with more, and
+    the winner becomes champion only if it is shown to be better and loses on no family of sets.
+    """
+
+    candidates: int = Field(default=3, ge=1)
+    """Settings that race: the best trials that are not the base run."""
+    race_seeds: int = Field(default=2, ge=1)
+    """Trainings of each candidate in the race."""
+    confirm_seeds: int = Field(default=5, ge=2)
+    """Trainings of the race's winner and of the base run, pair by pair."""
+    alpha: Annotated[Number, Field(gt=0, lt=0.5)] = 0.1
+    """Chance at which a setting that is no better than the base run is promoted."""
+    delta: Annotated[Number, Field(ge=0)] = 0.5
+    """Points that the winner may lose on a family of validation sets, on average."""
+    first_seed: int = Field(default=1000, ge=0)
+    """Of the race; the other seeds of the finals follow it."""
+
+    @property
+    def race(self) -> tuple[int, ...]:
+        """Seeds of the race."""
+        return tuple(range(self.first_seed, self.first_seed + self.race_seeds))
+
+    @property
+    def confirmation(self) -> tuple[int, ...]:
+        """Seeds of the confirmation."""
+        first = self.first_seed + self.race_seeds
+        return tuple(range(first, first + self.confirm_seeds))
 
 
 class ClusterConfig(Config):
@@ -65,6 +97,8 @@ class StudyConfig(Config):
     """The base run; it is also the first trial."""
     search: SearchConfig | None = None
     """null: no search, the base run is the champion."""
+    finals: FinalsConfig | None = FinalsConfig()
+    """Between search and benchmark; null: the champion is the best trial of the search."""
     rerun: RerunConfig = RerunConfig()
     """The benchmark stage."""
     cluster: ClusterConfig = ClusterConfig()
@@ -78,6 +112,25 @@ class StudyConfig(Config):
                 f"rerun.seeds: {min(both)} is among search.seeds: measure the champion on seeds "
                 "that had no part in choosing it"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _proved_afresh(self) -> "StudyConfig":
+        if self.finals is None or self.search is None:
+            return self
+        own = {*self.finals.race, *self.finals.confirmation}
+        others = {
+            "run.seed": {self.run.seed},
+            "search.seeds": set(self.search.seeds),
+            "rerun.seeds": set(self.rerun.seeds),
+        }
+        for key, seeds in others.items():
+            if own & seeds:
+                raise ValueError(
+                    f"finals.first_seed: the finals use seeds {min(own)} to {max(own)}, and "
+                    f"{min(own & seeds)} is {key}'s: prove the champion on seeds that had no part "
+                    "in choosing it and measure it on others"
+                )
         return self
 
     @model_validator(mode="after")
@@ -127,12 +180,17 @@ class StudyConfig(Config):
 
 ID_ACCURACY = "val/nearest_mean"
 """Accuracy of the nearest class mean on ID val, in percent."""
+FAMILIES = "val/families"
+"""AUROC over families of validation sets, in percent; `families` for short in a study file."""
 
 
 def objectives(benchmark: BenchmarkConfig) -> list[str]:
     """What a search may optimise: metrics of the validation sets, their means, ID accuracy."""
     sets = [""] + [f"{name}/" for name in benchmark.validation]
-    return [f"val/{s}{metric}" for s in sets for metric in METRICS] + [ID_ACCURACY]
+    return [f"val/{s}{metric}" for s in sets for metric in METRICS] + [
+        FAMILIES,
+        ID_ACCURACY,
+    ]
 
 
 def is_minimized(metric: str) -> bool:

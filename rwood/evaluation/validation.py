@@ -8,12 +8,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rwood.config.benchmark import METRICS, BenchmarkConfig, ScorerConfig
+from rwood.config.benchmark import METRICS, BenchmarkConfig, ScorerConfig, families_of
+from rwood.config.study import FAMILIES
 from rwood.data import image_sets
 from rwood.data.opened import ImageSet
 from rwood.evaluation.accuracy import accuracies
 from rwood.evaluation.choice import Seen, choose, choose_all
 from rwood.evaluation.embed import embed, labels_of
+from rwood.evaluation.families import families_auroc, family_values
 from rwood.evaluation.fitted import sees_raw
 from rwood.method.geometry import class_dispersion, enclosing_radii, score_overlap
 from rwood.method.metrics import ood_metrics
@@ -57,8 +59,9 @@ def validate(
 ) -> dict[str, float]:
     """Metrics of the validation sets: `val/<set>/<metric>`, their means `val/<metric>`.
 
-    `val/nearest_mean` is the accuracy, in percent, of the nearest class mean on ID val, and
-    `val/classifier` that of a classifier's logits. The paper's geometry: `id/mes_radius` and
+    `val/families` is the AUROC over families of sets (see `families_auroc`). `val/nearest_mean` is
+    the accuracy, in percent, of the nearest class mean on ID val, and `val/classifier` that of a
+    classifier's logits. The paper's geometry: `id/mes_radius` and
     `id/dispersion` (degrees) of ID val where it shows every class, `val/overlap`, the mean share of
     mass that ID and OOD scores have in common. Without any OOD set, ID metrics only.
 
@@ -96,6 +99,7 @@ def validate(
     metrics |= {f"val/{name}": value for name, value in found.items()}
     if sets.ood:
         metrics["val/overlap"] = statistics.fmean(overlaps)
+        metrics[FAMILIES] = families_auroc(family_values(metrics, families_of(benchmark)))
     return metrics | _geometry(seen.val.unit_ND, val_labels_N, benchmark.classes)
 
 

@@ -10,12 +10,13 @@ import torch
 
 from rwood import results
 from rwood.config.benchmark import BenchmarkConfig, ScorerConfig
+from rwood.config.held_out import fold_of
 from rwood.config.run import RunConfig
 from rwood.config.study import run_digest
 from rwood.detector import build_detector
 from rwood.evaluation.benchmark import run_benchmark
 from rwood.evaluation.validation import settle
-from rwood.results import RunResult
+from rwood.results import FinalsRun, RunResult
 from rwood.storage import replaced, written
 from rwood.training import checkpoint
 from rwood.training.seeds import train_seeds
@@ -40,7 +41,9 @@ class Job:
     threads: int
     """Torch threads of a worker."""
     label: str | None = None
-    """A rerun's label: the benchmark follows. None: a trial, which never sees a test set."""
+    """Of a rerun, which the benchmark follows, or of the finals. None: a trial of the search."""
+    validates: bool = False
+    """Of the finals: the last epoch's metrics are the result, and no test set is opened."""
     seeds: tuple[int, ...] = ()
     """Of a trial: train with each of these, side by side, instead of the run's own seed."""
     scorers: tuple[ScorerConfig, ...] = ()
@@ -64,6 +67,9 @@ def work(job: Job, worker: Worker) -> None:
         return
     encoder = train(job.run, job.benchmark, worker, data_root=job.data_root)
     if job.label is None or worker.rank != 0:
+        return
+    if job.validates:
+        _save_finals_run(job, worker, time.monotonic() - started)
         return
     scorers = settle(
         encoder, job.benchmark, job.scorers, data_root=job.data_root, device=worker.device
@@ -101,6 +107,20 @@ def work(job: Job, worker: Worker) -> None:
         scorers=scorers,
         id_metrics=outcome.id_metrics,
         seconds=time.monotonic() - started,
+    )
+    results.save(result, job.folder / RESULT_FILE)
+
+
+def _save_finals_run(job: Job, worker: Worker, seconds: float) -> None:
+    digest = run_digest(job.run, fold_of(job.benchmark, job.run.seed))
+    saved = checkpoint.load_latest(job.folder, digest, worker.note)
+    assert saved is not None
+    result = FinalsRun(
+        label=str(job.label),
+        seed=job.run.seed,
+        digest=job.digest,
+        history=json.loads(saved["history"]),
+        seconds=seconds,
     )
     results.save(result, job.folder / RESULT_FILE)
 

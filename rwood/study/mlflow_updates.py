@@ -1,7 +1,7 @@
 """A study's records as MLflow shows them: which run changes when a stage does something."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rwood.config.study import StudyConfig
@@ -9,7 +9,7 @@ from rwood.data import image_sets
 from rwood.detector import log_detector
 from rwood.ray_backend.job import DETECTOR_FOLDER, Job
 from rwood.report.champion import champion_tags, champion_words
-from rwood.results import EpochReport, RunResult, StudyResult, TrialResult
+from rwood.results import EpochReport, FinalsRun, RunResult, StudyResult, TrialResult
 from rwood.search.read_trials import trial_folder
 from rwood.storage import local_copy
 from rwood.tracked import (
@@ -17,6 +17,9 @@ from rwood.tracked import (
     benchmark_inputs,
     benchmark_run,
     experiment_tags,
+    finals_run,
+    finals_seed_run,
+    finals_setting_run,
     rerun_key,
     rerun_run,
     search_inputs,
@@ -71,6 +74,35 @@ class MlflowUpdates:
         )
         self.search(record, "complete", (*files, *weights))
         self.trial(record, trial)
+
+    def finals(self, record: StudyResult, state: str) -> None:
+        """The finals as a whole, with their verdict once there is one."""
+        seen = search_inputs(self._study.benchmark, self._counts)
+        self._tracker.update(finals_run(self._study, record, state=state, inputs=seen))
+
+    def finals_setting(self, record: StudyResult, job: Job, runs: Sequence[FinalsRun]) -> None:
+        """One setting of the finals over its seeds."""
+        self._tracker.update(finals_setting_run(record, str(job.label), job.run, runs))
+
+    def finals_seed(
+        self,
+        record: StudyResult,
+        job: Job,
+        history: tuple[EpochReport, ...],
+        result: FinalsRun | None = None,
+    ) -> None:
+        """One training of the finals, complete once it has a result."""
+        self._tracker.update(
+            finals_seed_run(
+                record,
+                label=str(job.label),
+                run=job.run,
+                digest=job.digest,
+                history=history,
+                result=result,
+                inputs=search_inputs(self._study.benchmark, self._counts),
+            )
+        )
 
     def benchmark(self, record: StudyResult, state: str, files: Iterable[Path] = ()) -> None:
         """The benchmark as a whole; `files` are tables, figures and pages."""

@@ -1,8 +1,5 @@
-"""The benchmark stage: champion and base run over seeds, each on Ray Train."""
+"""The reruns of the benchmark stage: champion and base run over seeds, and which are done."""
 
-import threading
-from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from rwood import results
@@ -11,10 +8,9 @@ from rwood.config.held_out import without_held_out
 from rwood.config.run import RunConfig
 from rwood.config.search import Params, apply
 from rwood.config.study import StudyConfig, run_digest
-from rwood.errors import StudyError
 from rwood.ray_backend.job import DETECTOR_FOLDER, RESULT_FILE, Job
-from rwood.ray_backend.launch import fit
-from rwood.results import EpochReport, RunResult
+from rwood.results import RunResult
+from rwood.study.trainings import with_seed
 
 CHAMPION, BASE = "champion", "base"
 
@@ -31,10 +27,10 @@ def plan(study: StudyConfig, champion: Params, *, folder: Path, data_root: Path)
         runs[BASE] = study.run
     return [
         Job(
-            run=_with_seed(run, seed),
+            run=with_seed(run, seed),
             benchmark=benchmark,
             data_root=data_root.resolve(),
-            folder=run_folder(folder, label, _with_seed(run, seed), benchmark).resolve(),
+            folder=run_folder(folder, label, with_seed(run, seed), benchmark).resolve(),
             threads=study.cluster.cpus_per_worker,
             label=label,
             scorers=_scorers(study, run),
@@ -60,65 +56,10 @@ def finished(job: Job) -> RunResult | None:
     return result if same else None
 
 
-def rerun(
-    study: StudyConfig,
-    jobs: list[Job],
-    *,
-    folder: Path,
-    on_report: Callable[[Job, EpochReport], None],
-    on_note: Callable[[str], None],
-) -> None:
-    """Run the jobs that are not finished, `cluster.max_concurrent` at a time.
-
-    Args:
-        study: whose reruns.
-        jobs: from `plan`.
-        folder: results folder of the study, visible from every node.
-        on_report: called for each epoch, from several threads.
-        on_note: called with what a worker has to say, likewise.
-
-    Raises:
-        RunError: a training failed; the others are finished first.
-    """
-    cancelled = threading.Event()
-
-    def one(job: Job) -> None:
-        name = f"{study.name}-{job.folder.name}"
-        fit(
-            job,
-            study.cluster,
-            name=name,
-            storage=(folder / "ray").resolve(),
-            on_report=lambda report: on_report(job, report),
-            on_note=on_note,
-            cancelled=cancelled.is_set,
-        )
-        if finished(job) is None:
-            raise StudyError(
-                f"{name} ended without a result in {job.folder}: can every node see the results "
-                "folder?"
-            )
-
-    with ThreadPoolExecutor(study.cluster.max_concurrent) as pool:
-        futures = [pool.submit(one, job) for job in jobs if finished(job) is None]
-        try:
-            wait(futures, return_when=FIRST_EXCEPTION)
-        except KeyboardInterrupt:
-            cancelled.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    for future in futures:
-        future.result()
-
-
 def run_folder(study_folder: Path, label: str, run: RunConfig, benchmark: BenchmarkConfig) -> Path:
     """Where a rerun keeps its checkpoints and result: another champion gets another folder."""
     digest = run_digest(run, benchmark)
     return study_folder / "runs" / f"{label}-seed{run.seed}-{digest[:8]}"
-
-
-def _with_seed(run: RunConfig, seed: int) -> RunConfig:
-    return apply(run, {"seed": seed})
 
 
 def _scorers(study: StudyConfig, run: RunConfig) -> tuple[ScorerConfig, ...]:

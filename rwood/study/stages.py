@@ -11,7 +11,7 @@ import yaml
 
 from rwood import results
 from rwood.config.base import digest
-from rwood.config.search import apply
+from rwood.config.search import Params, apply
 from rwood.config.study import StudyConfig
 from rwood.errors import StudyError
 from rwood.ray_backend.job import DETECTOR_FOLDER, EMBEDDINGS_FILE, SCORES_FILE, Job
@@ -26,9 +26,11 @@ from rwood.search.tuner import search
 from rwood.selection import pareto_front, select_champion, values_of
 from rwood.storage import grown, is_remote, local_copy, replaced
 from rwood.study.context import Context, Screen
+from rwood.study.finals import finals_run, run_finals
 from rwood.study.mlflow_updates import CHAMPION_FILE, SPEC_FILE, MlflowUpdates
 from rwood.study.record import open_record
-from rwood.study.rerun import BASE, CHAMPION, finished, plan, rerun
+from rwood.study.rerun import BASE, CHAMPION, finished, plan
+from rwood.study.trainings import run_trainings
 from rwood.text import count_of
 
 LOG_FILE = "rwood.log"
@@ -86,6 +88,8 @@ class Study:
         if self.spec.search is not None:
             self.search()
         self.select()
+        if self.spec.search is not None and self.spec.finals is not None:
+            self.finals()
         self.benchmark()
         self.report()
 
@@ -124,36 +128,92 @@ class Study:
         self._mlflow.search(self.record, "complete")
 
     def select(self) -> None:
-        """Choose the champion among complete trials, on validation sets only."""
+        """Choose the best complete trial, on validation sets only: the champion, or a finalist."""
         if self.spec.search is None:
             self.screen.stage("select", "no search: the base run is the champion")
-            params: dict[str, object] = {}
+            self._crown(None, {})
+            return
+        trials = self._trials()
+        names = self.spec.search.objectives
+        best, front = select_champion(trials, names), pareto_front(trials, names)
+        self._save(front=tuple(t.number for t in front))
+        knobs = ", ".join(f"{key} = {_short(value)}" for key, value in best.params.items())
+        among = f" of {len(front)} on the Pareto front" if len(names) > 1 else ""
+        goals = ", ".join(f"{n} {v:.2f}" for n, v in values_of(best, names).items())
+        self.screen.stage("select", f"trial {best.number}{among}, {goals}: {knobs}")
+        if self.spec.finals is None:
+            self._crown(best.number, best.params)
+
+    def finals(self) -> None:
+        """Race the best trials on fresh seeds, and prove the winner against the base run."""
+        if self.spec.search is None or self.spec.finals is None:
+            raise StudyError(
+                f"study {self.spec.name} has no finals: they need a `search:` section, and "
+                "`finals:` must not be null"
+            )
+        trials = self._trials()
+        select_champion(trials, self.spec.search.objectives)  # or there is nothing to prove
+        finals = run_finals(
+            self.spec,
+            trials,
+            folder=self.folder,
+            data_root=self.context.data_root,
+            train=self._train_finals,
+            on_change=lambda finals: self._save(finals=finals),
+        )
+        self.screen.stage("finals", finals.sentence)
+        for sentence in finals.notes:
+            self.screen.note(sentence)
+        if finals.promoted and finals.finalist is not None:
+            self._crown(finals.finalist, finals.candidates[finals.finalist])
         else:
-            trials = self._trials()
-            names = self.spec.search.objectives
-            best, front = select_champion(trials, names), pareto_front(trials, names)
-            params = dict(best.params)
-            self._save(champion=best.number, front=tuple(t.number for t in front))
-            knobs = ", ".join(f"{key} = {_short(value)}" for key, value in params.items())
-            among = f" of {len(front)} on the Pareto front" if len(names) > 1 else ""
-            goals = ", ".join(f"{n} {v:.2f}" for n, v in values_of(best, names).items())
-            self.screen.stage("select", f"trial {best.number}{among}, {goals}: {knobs}")
-        self._save(champion_params=params)
+            same = (t.number for t in trials if apply(self.spec.run, t.params) == self.spec.run)
+            self._crown(next(same, None), {})
+        self._mlflow.finals(self.record, "complete")
+
+    def _train_finals(self, jobs: list[Job], part: str) -> None:
+        """Run the trainings of a part of the finals that are not done."""
+        self._mlflow.finals(self.record, "running")
+        left = [job for job in jobs if finals_run(job) is None]
+        detail = f"{part}: {len(left)} of {count_of(len(jobs), 'training')} to run"
+        self.screen.stage("finals", detail)
+        self.screen.reruns(_name(job) for job in left)
+        if left:
+            self._connect()
+            with self._timed("finals"):
+                run_trainings(
+                    self.spec,
+                    left,
+                    lambda job: finals_run(job) is not None,
+                    folder=self.folder,
+                    on_report=self._on_epoch,
+                    on_note=self._on_note,
+                )
+        runs = [run for job in jobs if (run := finals_run(job)) is not None]
+        for job, run in zip(jobs, runs, strict=True):
+            self._mlflow.finals_seed(self.record, job, run.history, run)
+            own = [other for other in runs if other.label == run.label]
+            self._mlflow.finals_setting(self.record, job, own)
+
+    def _crown(self, champion: int | None, params: Params) -> None:
+        """Record the champion; None is the base run without a trial of its own."""
+        self._save(champion=champion, champion_params=dict(params))
         run = apply(self.spec.run, self.record.champion_params).model_dump(mode="json")
         plain = yaml.safe_dump({"run": run}, sort_keys=False)
         results.write_atomically(self.folder / CHAMPION_FILE, plain)
-        if self.record.champion is not None:
+        if champion is not None:
             found = {trial.number: trial for trial in self._trials()}
-            self._mlflow.champion(self.record, found[self.record.champion])
+            self._mlflow.champion(self.record, found[champion])
             for number in self.record.front:
                 self._mlflow.trial(self.record, found[number])
 
     def benchmark(self) -> None:
         """Rerun champion and base over seeds on the test sets."""
-        if self.spec.search is not None and self.record.champion is None:
+        if self.spec.search is not None and not self._has_champion():
+            stage = "select" if self.spec.finals is None else "finals"
             raise StudyError(
                 f"study {self.spec.name} has no champion yet: run `rwood search` and "
-                "`rwood select` first, or `rwood run`"
+                f"`rwood {stage}` first, or `rwood run`"
             )
         jobs = self._jobs()
         left = [job for job in jobs if finished(job) is None]
@@ -163,9 +223,10 @@ class Study:
         if left:
             self._connect()
             with self._timed("benchmark"):
-                rerun(
+                run_trainings(
                     self.spec,
                     jobs,
+                    lambda job: finished(job) is not None,
                     folder=self.folder,
                     on_report=self._on_epoch,
                     on_note=self._on_note,
@@ -234,6 +295,12 @@ class Study:
             else:
                 check_gpus(self.spec.cluster)
 
+    def _has_champion(self) -> bool:
+        """True once the champion is chosen, or proved where the study has finals."""
+        if self.spec.finals is None:
+            return self.record.champion is not None
+        return self.record.finals is not None and self.record.finals.promoted is not None
+
     def _trials(self) -> tuple[TrialResult, ...]:
         """Every trial so far, by number."""
         return tuple(read_trials(self.spec, self.folder, self.context.storage).values())
@@ -255,7 +322,8 @@ class Study:
         history = self._live.get(name, ())
         if len(history) < report.epoch:
             self._live[name] = (*history, report)
-            self._mlflow.rerun(self.record, job, self._live[name])
+            send = self._mlflow.finals_seed if job.validates else self._mlflow.rerun
+            send(self.record, job, self._live[name])
         self.screen.epoch(name, report, job.run.epochs)
 
     def _on_note(self, text: str) -> None:

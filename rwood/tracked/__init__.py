@@ -1,5 +1,6 @@
 """Records -> how they should look in MLflow. Pure: `tracking` sends what is stated here."""
 
+from rwood.tracked.finals import finals_run, finals_seed_run, finals_setting_run
 from rwood.tracked.inputs import benchmark_inputs, search_inputs
 from rwood.tracked.run import (
     Artifacts,
@@ -23,6 +24,9 @@ __all__ = [
     "benchmark_key",
     "benchmark_run",
     "experiment_tags",
+    "finals_run",
+    "finals_seed_run",
+    "finals_setting_run",
     "rerun_key",
     "rerun_run",
     "search_inputs",

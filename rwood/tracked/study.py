@@ -14,7 +14,7 @@ from rwood.tracked.run import (
     search_key,
     trial_key,
 )
-from rwood.tracked.words import said, search_params
+from rwood.tracked.text import said, search_params
 
 
 def search_run(
@@ -36,14 +36,15 @@ def search_run(
         tags["rwood.objectives"] = ", ".join(record.objectives)
     if record.champion is not None:
         tags["rwood.champion"] = str(record.champion)
-        metrics |= _goals(complete[record.champion])
+        if record.champion in complete:
+            metrics |= _goals(complete[record.champion])
         links["rwood.champion_run_id"] = trial_key(record, record.champion)
     return TrackedRun(
         key=search_key(record),
         name="search",
         state=state,
         params=_params(study, study.run) | search_params(study),
-        tags=_tags(record) | tags | {"rwood.digest": record.trial_digest},
+        tags=version_tags(record) | tags | {"rwood.digest": record.trial_digest},
         metrics=metrics if state == "complete" else {},
         artifacts=artifacts,
         inputs=inputs,
@@ -77,7 +78,7 @@ def trial_run(record: StudyResult, trial: TrialResult, *, inputs: Inputs = ()) -
         started=trial.started,
         finished=trial.finished,
         params=trial.params,
-        tags=_tags(record) | tags,
+        tags=version_tags(record) | tags,
         history=trial.history,
         metrics=metrics,
         inputs=inputs,
@@ -105,7 +106,7 @@ def benchmark_run(
         name="benchmark",
         state=state,
         params=_params(study, study.run),
-        tags=_tags(record) | {"rwood.kind": "benchmark"} | said(study, record),
+        tags=version_tags(record) | {"rwood.kind": "benchmark"} | said(study, record),
         metrics=metrics,
         artifacts=artifacts,
         inputs=inputs,
@@ -133,7 +134,8 @@ def rerun_run(
         state="running" if result is None else "complete",
         finished=history[-1].time if result and history else None,
         params=_params(study, run),
-        tags=_tags(record) | {"rwood.kind": "rerun", "rwood.label": label, "rwood.digest": digest},
+        tags=version_tags(record)
+        | {"rwood.kind": "rerun", "rwood.label": label, "rwood.digest": digest},
         history=history,
         metrics={}
         if result is None
@@ -169,7 +171,8 @@ def _params(study: StudyConfig, run: RunConfig) -> dict[str, object]:
     return settings(run) | {"benchmark": study.benchmark.name}
 
 
-def _tags(record: StudyResult) -> dict[str, str]:
+def version_tags(record: StudyResult) -> dict[str, str]:
+    """Versions of packages, and the commit, that a study ran with."""
     return {f"rwood.{name}": version for name, version in record.versions.items()}
 
 

@@ -9,9 +9,9 @@ from rwood.ray_backend.failures import cause_of_death, kind_of, one_line
 
 LOST = (
     "The actor died because its worker process has died. Worker exit type: SYSTEM_ERROR Worker "
-    "exit detail: Worker unexpectedly exits with a connection error code 2. End of file. There are some "
-    "potential root causes. (1) The process is killed by SIGKILL by OOM killer due to high memory "
-    "usage. (2) ray stop --force is called."
+    "exit detail: Worker unexpectedly exits with a connection error code 2. End of file. There are "
+    "some potential root causes. (1) The process is killed by SIGKILL by OOM killer due to high "
+    "memory usage. (2) ray stop --force is called."
 )
 MEMORY = (
     "Task was killed due to the node running low on memory. Memory on the node (IP: 10.0.0.1) was "

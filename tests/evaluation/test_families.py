@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from rwood.errors import StudyError
-from rwood.search import families
-from rwood.search.families import (
+from rwood.evaluation.families import (
     family_points,
     family_values,
     objective,
     reliability,
     reliability_weights,
 )
+from rwood.search import families
 
 TWO = {"near": ("mixed",), "far": ("jigsaw", "blobs")}
 METRICS = {

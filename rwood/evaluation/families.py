@@ -29,7 +29,7 @@ import statistics
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from scipy.special import logit
+from scipy.special import expit, logit
 
 from rwood.config.study import ID_ACCURACY
 from rwood.errors import StudyError
@@ -65,6 +65,15 @@ def family_values(
         family: statistics.fmean(_logit(auroc) for auroc in _aurocs(metrics, sets))
         for family, sets in families.items()
     }
+
+
+def families_auroc(values: Mapping[str, float]) -> float:
+    """The plain mean of the family values, in percent of AUROC: what a search optimises.
+
+    Args:
+        values: family -> value of one run.
+    """
+    return 100.0 * float(expit(statistics.fmean(values.values())))
 
 
 def family_points(

@@ -1,0 +1,95 @@
+"""Who races in the finals of a study, and which trainings that takes; from records alone."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rwood.config.run import RunConfig
+from rwood.config.search import Params, apply
+from rwood.config.study import FinalsConfig, StudyConfig, run_digest
+from rwood.results import FinalsResult, TrialResult
+from rwood.selection import rank_trials
+
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class FinalsTraining:
+    """One training of the finals."""
+
+    label: str
+    """`base`, or `trial-0007`."""
+    run: RunConfig
+    """With its seed."""
+
+    def folder(self, study: StudyConfig, study_folder: Path) -> Path:
+        """Where it keeps its checkpoints and result."""
+        digest = run_digest(self.run, study.benchmark)
+        return study_folder / "finals" / f"{self.label}-seed{self.run.seed}-{digest[:8]}"
+
+
+def finals_of(study: StudyConfig) -> FinalsConfig:
+    """The finals of a study that has some."""
+    assert study.finals is not None
+    return study.finals
+
+
+def label_of(number: int) -> str:
+    """What a trial's setting is called in the finals."""
+    return f"trial-{number:04d}"
+
+
+def select_candidates(study: StudyConfig, trials: Iterable[TrialResult]) -> tuple[int, ...]:
+    """Numbers of the trials that race: the best of the search that are not the base run.
+
+    Of trials with the same settings the first one stands for all.
+    """
+    assert study.search is not None
+    first: dict[str, int] = {}
+    for trial in rank_trials(trials, study.search.objectives):
+        if apply(study.run, trial.params) != study.run:
+            first.setdefault(trial.digest, trial.number)
+    return tuple(list(first.values())[: finals_of(study).candidates])
+
+
+def race_plan(study: StudyConfig, candidates: Mapping[int, Params]) -> list[FinalsTraining]:
+    """Trainings of the race; none for a single candidate, which has won."""
+    if len(candidates) < 2:
+        return []
+    return [
+        _training(study, label_of(number), params, seed)
+        for number, params in candidates.items()
+        for seed in finals_of(study).race
+    ]
+
+
+def confirm_plan(study: StudyConfig, finalist: int, params: Params) -> list[FinalsTraining]:
+    """Trainings of the finalist and of the base run, pair by pair."""
+    return [
+        _training(study, label, settings, seed)
+        for seed in finals_of(study).confirmation
+        for label, settings in ((label_of(finalist), params), (BASE, Params()))
+    ]
+
+
+def known_plan(study: StudyConfig, finals: FinalsResult) -> list[FinalsTraining]:
+    """Every training of the finals that is known so far: those to confirm once the race is over."""
+    plan = race_plan(study, finals.candidates)
+    if finals.finalist is not None:
+        plan += confirm_plan(study, finals.finalist, finals.candidates[finals.finalist])
+    return plan
+
+
+def count_trainings(finals: FinalsConfig) -> int:
+    """Trainings at most, as before a search nobody knows how many candidates there will be."""
+    raced = finals.candidates * finals.race_seeds if finals.candidates > 1 else 0
+    return raced + 2 * finals.confirm_seeds
+
+
+def _training(study: StudyConfig, label: str, params: Params, seed: int) -> FinalsTraining:
+    return FinalsTraining(label, apply(apply(study.run, params), {"seed": seed}))
+
+
+def seeds_of(trainings: Sequence[FinalsTraining], label: str) -> list[int]:
+    """Seeds with which a setting is trained."""
+    return [training.run.seed for training in trainings if training.label == label]

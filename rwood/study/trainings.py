@@ -1,0 +1,73 @@
+"""Several trainings of a study on Ray Train, each with a result on disk when it is done."""
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from pathlib import Path
+
+from rwood.config.run import RunConfig
+from rwood.config.search import apply
+from rwood.config.study import StudyConfig
+from rwood.errors import StudyError
+from rwood.ray_backend.job import Job
+from rwood.ray_backend.launch import fit
+from rwood.results import EpochReport
+
+
+def run_trainings(
+    study: StudyConfig,
+    jobs: Sequence[Job],
+    is_done: Callable[[Job], bool],
+    *,
+    folder: Path,
+    on_report: Callable[[Job, EpochReport], None],
+    on_note: Callable[[str], None],
+) -> None:
+    """Run the jobs that are not done, `cluster.max_concurrent` at a time.
+
+    Args:
+        study: whose trainings.
+        jobs: each with a folder of its own.
+        is_done: True if the result of a job is on disk.
+        folder: results folder of the study, visible from every node.
+        on_report: called for each epoch, from several threads.
+        on_note: called with what a worker has to say, likewise.
+
+    Raises:
+        RunError: a training failed; the others are finished first.
+        StudyError: a training left no result that can be seen here.
+    """
+    cancelled = threading.Event()
+
+    def one(job: Job) -> None:
+        name = f"{study.name}-{job.folder.name}"
+        fit(
+            job,
+            study.cluster,
+            name=name,
+            storage=(folder / "ray").resolve(),
+            on_report=lambda report: on_report(job, report),
+            on_note=on_note,
+            cancelled=cancelled.is_set,
+        )
+        if not is_done(job):
+            raise StudyError(
+                f"{name} ended without a result in {job.folder}: can every node see the results "
+                "folder?"
+            )
+
+    with ThreadPoolExecutor(study.cluster.max_concurrent) as pool:
+        futures = [pool.submit(one, job) for job in jobs if not is_done(job)]
+        try:
+            wait(futures, return_when=FIRST_EXCEPTION)
+        except KeyboardInterrupt:
+            cancelled.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    for future in futures:
+        future.result()
+
+
+def with_seed(run: RunConfig, seed: int) -> RunConfig:
+    """The run with another seed."""
+    return apply(run, {"seed": seed})
