@@ -209,23 +209,6 @@ class BenchmarkConfig(Config):
         return self
 
 
-def families_of(benchmark: BenchmarkConfig) -> dict[str, tuple[str, ...]]:
-    """Families of validation sets, each of which asks the same of a detector: family -> sets.
-
-    Derived sets are `near-like` (mixed images) or `far-like` (permuted, blobs, jigsaw), held-out
-    classes are `held-out`, and every real set is a family of its own, by its name.
-    """
-    families: dict[str, tuple[str, ...]] = {}
-    for name, ref in benchmark.validation.items():
-        family = name
-        if isinstance(ref, DerivedSet):
-            family = "near-like" if ref.derived == "mixed" else "far-like"
-        elif isinstance(ref, HeldOutSet):
-            family = "held-out"
-        families[family] = (*families.get(family, ()), name)
-    return families
-
-
 ScorerName = Literal[
     "mahalanobis",
     "mahalanobis_raw",
