@@ -111,13 +111,13 @@ def log_detector(tracking_uri: str, run_id: str, folder: Path, name: str) -> str
 
 def _signature() -> Any:
     from mlflow.models import ModelSignature
-    from mlflow.types import ColConfig, Schema
+    from mlflow.types import ColSpec, Schema
     from mlflow.types.schema import AnyType
 
     outputs = (("double", "score"), ("boolean", "ood"), ("long", "nearest_class"))
     return ModelSignature(
-        inputs=Schema([ColConfig(AnyType(), served.COLUMN)]),
-        outputs=Schema([ColConfig(kind, name) for kind, name in outputs]),
+        inputs=Schema([ColSpec(AnyType(), served.COLUMN)]),
+        outputs=Schema([ColSpec(kind, name) for kind, name in outputs]),
     )
 
 
