@@ -209,6 +209,37 @@ class BenchmarkConfig(Config):
         return self
 
 
+NEAR_LIKE, FAR_LIKE, HELD_OUT = "near-like", "far-like", "held-out"
+"""Families of the validation sets that are made of ID images."""
+
+
+def families_of(benchmark: BenchmarkConfig) -> dict[str, tuple[str, ...]]:
+    """Validation sets that ask the same of a detector, so that none counts for more by its number.
+
+    `mixed` images rank settings as near test sets do, the other derived sets as far ones do; a real
+    set is a family of its own under its own name.
+
+    Args:
+        benchmark: whose sets; of a rerun, without held-out classes.
+
+    Returns:
+        Family -> names of its sets, both in the order of the file.
+
+    Example:
+        `{mixed, digit7, jigsaw, blobs}` are `near-like: (mixed,)`, `digit7: (digit7,)` and
+        `far-like: (jigsaw, blobs)`.
+    """
+    families: dict[str, tuple[str, ...]] = {}
+    for name, ref in benchmark.validation.items():
+        family = name
+        if isinstance(ref, HeldOutSet):
+            family = HELD_OUT
+        elif isinstance(ref, DerivedSet):
+            family = NEAR_LIKE if ref.derived == "mixed" else FAR_LIKE
+        families[family] = (*families.get(family, ()), name)
+    return families
+
+
 ScorerName = Literal[
     "mahalanobis",
     "mahalanobis_raw",
