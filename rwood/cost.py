@@ -55,7 +55,7 @@ def estimate(study: StudyConfig, images_per_s: float | None = None) -> list[str]
         study: a resolved study.
         images_per_s: training images (of two views) that one worker does in a second.
     """
-    epochs, reruns, expected = study.run.epochs, _reruns(study), 0.0
+    epochs, reruns, expected, finals = study.run.epochs, _reruns(study), 0.0, 0
     lines = []
     if study.search is not None:
         trainings = study.search.trials * max(1, len(study.search.seeds))
@@ -66,19 +66,24 @@ def estimate(study: StudyConfig, images_per_s: float | None = None) -> list[str]
             f"{_bound(study.search)} {expected:,.0f} of {count_of(full, 'epoch')}, "
             f"{study.cluster.max_concurrent} at a time; {_goal(study.search)}"
         )
+        if study.finals is not None:
+            finals = study.finals.trainings
+            lines.append(
+                f"finals: at most {count_of(finals, 'training')} of {count_of(epochs, 'epoch')}"
+            )
     lines.append(f"benchmark: {count_of(reruns, 'rerun')} of {count_of(epochs, 'epoch')}")
     lines.append(f"data: {data_sentence(study.benchmark)}")
     lines.append(f"memory: {memory_sentence(study)}")
     images = _count(study.benchmark.id.train, study.benchmark)
     if images is None:
+        total = count_of(round(expected + (finals + reruns) * epochs), "epoch")
         return [
             *lines,
-            f"cost: about {count_of(round(expected + reruns * epochs), 'epoch')} of id.train; how "
-            "many images it has, nobody says",
+            f"cost: about {total} of id.train; how many images it has, nobody says",
         ]
     fold = fold_of(study.benchmark, study.run.seed)
     trained = (_count(fold.id.train, fold) or 0) * expected + images * reruns * epochs
-    scored = _scored(study, expected)
+    scored = _scored(study, expected + finals * epochs)
     lines.append(
         f"cost: about {trained:,.0f} training images of two views each, and {scored:,.0f} to score"
     )

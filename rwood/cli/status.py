@@ -17,6 +17,7 @@ from rwood.config.search import apply
 from rwood.config.study import StudyConfig, run_digest
 from rwood.progress import (
     LIVE_FILE,
+    TRAINS,
     Running,
     Status,
     duration,
@@ -28,6 +29,7 @@ from rwood.progress import (
 from rwood.results import STUDY_FILE, StudyResult, TrialResult, load
 from rwood.selection import select_champion, values_of
 from rwood.storage import exists, is_remote
+from rwood.study.finals_plan import known_plan
 
 app = typer.Typer()
 _FRESH_S = 60.0
@@ -68,14 +70,16 @@ def read_status(study: StudyConfig, folder: Path, storage: str | None = None) ->
         return Status(study.name, "not started", False, None)
     record = load(StudyResult, folder / STUDY_FILE)
     trials = list(read_trials(study, folder, storage).values()) if study.search else []
-    chosen = study.search is None or record.champion is not None
-    reruns = rerun_folders(study, record, folder) if chosen else []
-    done = [path for path in reruns if (path / "result.json").exists()]
-    stage = _stage(study, record, trials, len(reruns) - len(done), folder)
+    decided = _is_decided(study, record)
+    trainings = rerun_folders(study, record, folder) if decided else []
+    if not decided and record.finals is not None:
+        trainings = [t.folder(study, folder) for t in known_plan(study, record.finals)]
+    done = [path for path in trainings if (path / "result.json").exists()]
+    stage = _stage(study, record, trials, len(trainings) - len(done), folder)
     process, working = _leaser(folder) if is_remote(folder) else _process(folder / "lock")
     under_way = [t for t in trials if t.state == "running"]
     best = _best(study, trials)
-    left = [path for path in reruns if path not in done]
+    left = [path for path in trainings if path not in done]
     told = Status(
         study=study.name,
         stage=stage,
@@ -87,8 +91,9 @@ def read_status(study: StudyConfig, folder: Path, storage: str | None = None) ->
         best=values_of(best, study.search.objectives) if study.search and best else {},
         best_trial=best.number if best else None,
         best_params=best.params if best else {},
+        verdict=record.finals.sentence if record.finals is not None and decided else "",
         reruns=len(done),
-        reruns_wanted=len(reruns),
+        reruns_wanted=len(trainings),
         running=tuple(
             [_running(f"trial {t.number}", folder / "trials" / f"{t.number:04d}", study)
              for t in under_way]
@@ -117,8 +122,11 @@ def describe(told: Status, width: int, now: float | None = None) -> list[str]:
         lines.append(f"trials: {told.trial_words()}")
     if told.best:
         lines.append(f"{told.best_title()}: {told.best_words()}")
+    if told.verdict:
+        lines.append(f"finals: {told.verdict}")
     if told.reruns_wanted:
-        lines.append(f"reruns: {told.reruns}/{told.reruns_wanted} done")
+        what = "finals" if told.stage == "finals" else "reruns"
+        lines.append(f"{what}: {told.reruns}/{told.reruns_wanted} trainings done")
     lines += [f"  {line}" for line in running_lines(told.running, width - 2)]
     if told.speed_words():
         lines.append(told.speed_words())
@@ -141,14 +149,23 @@ def rerun_folders(study: StudyConfig, record: StudyResult, folder: Path) -> list
     ]
 
 
+def _is_decided(study: StudyConfig, record: StudyResult) -> bool:
+    """True once it is known what the benchmark reruns."""
+    if study.search is None:
+        return True
+    if study.finals is None:
+        return record.champion is not None
+    return record.finals is not None and record.finals.promoted is not None
+
+
 def _stage(
     study: StudyConfig, record: StudyResult, trials: list[TrialResult], left: int, folder: Path
 ) -> str:
     closed = sum(t.state != "running" and not t.outside for t in trials)
     if study.search is not None and closed < study.search.trials:
         return "search"
-    if study.search is not None and record.champion is None:
-        return "select"
+    if not _is_decided(study, record):
+        return "select" if study.finals is None else "finals"
     if left or not record.runs:
         return "benchmark"
     return "finished" if record.finished and (folder / "report.html").exists() else "report"
@@ -207,7 +224,7 @@ def _seconds_left(
     """From the records of trials that are over; what runs now is known to its process only."""
     if stage == "search":
         return trials_left(study, trials, begun=len(trials))
-    if stage == "benchmark":
+    if stage in TRAINS:
         return reruns_left(study, {path.name: () for path in left}, trials)
     return None
 

@@ -51,6 +51,12 @@ class FinalsConfig(Config):
     """Of the race; the other seeds of the finals follow it."""
 
     @property
+    def trainings(self) -> int:
+        """Trainings at most: a search may find fewer candidates."""
+        raced = self.candidates * self.race_seeds if self.candidates > 1 else 0
+        return raced + 2 * self.confirm_seeds
+
+    @property
     def race(self) -> tuple[int, ...]:
         """Seeds of the race."""
         return tuple(range(self.first_seed, self.first_seed + self.race_seeds))

@@ -11,10 +11,11 @@ screens  a live view on a terminal, plain lines elsewhere; both leave the status
 from rwood.progress.pace import reruns_left, trials_left
 from rwood.progress.screens import Lines, LiveView, screen
 from rwood.progress.status import LIVE_FILE, Running, Status, duration, read_live, running_lines
-from rwood.progress.tally import Tally
+from rwood.progress.tally import TRAINS, Tally
 
 __all__ = [
     "LIVE_FILE",
+    "TRAINS",
     "Lines",
     "LiveView",
     "Running",

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from rwood.config.study import StudyConfig
 from rwood.progress.status import LIVE_FILE, Status, duration, running_lines, save_live
-from rwood.progress.tally import Tally
+from rwood.progress.tally import TRAINS, Tally
 from rwood.results import EpochReport, TrialResult
 from rwood.selection import values_of
 from rwood.text import count_of
@@ -105,7 +105,9 @@ class Lines(_Screen):
         super().epoch(name, report, epochs)
         if report.epoch == epochs:
             tally, left = self._tally, self._tally.seconds_left()
-            text = f"[benchmark] {name}: {count_of(epochs, 'epoch')}, loss {_loss(report)}"
+            text = (
+                f"[{self._tally.stage}] {name}: {count_of(epochs, 'epoch')}, loss {_loss(report)}"
+            )
             text += f"; {tally.trained}/{len(tally.reruns)} trained"
             self.note(text + (f", about {duration(left)} left" if left else ""))
 
@@ -163,7 +165,7 @@ class LiveView(_Screen):
             waiting = [name for name, history in self._tally.reruns.items() if not history]
         if told.stage == "search":
             return _view(told, told.trial_words(), width)
-        if told.stage == "benchmark" and told.reruns_wanted:
+        if told.stage in TRAINS and told.reruns_wanted:
             words = f"{told.reruns}/{told.reruns_wanted} trained, {len(waiting)} to start"
             return _view(told, words, width)
         return Text("")
@@ -201,7 +203,7 @@ def describe(trial: TrialResult, tally: Tally) -> str:
     best = tally.best()
     if best is not None:
         reached = ", ".join(f"{v:.2f}" for v in values_of(best, search.objectives).values())
-        text += f"; champion so far: trial {best.number} ({reached})"
+        text += f"; best so far: trial {best.number} ({reached})"
     left = tally.seconds_left()
     text += f"; {tally.closed}/{search.trials} done"
     return text + (f", about {duration(left)} left" if left else "")

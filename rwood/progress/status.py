@@ -47,8 +47,10 @@ class Status:
     """Objective -> its value in the trial that would be the champion now; empty before one is."""
     best_trial: int | None = None
     best_params: Params = field(default_factory=dict)
+    verdict: str = ""
+    """Of the finals, once they are over."""
     reruns: int = 0
-    """Reruns that are done."""
+    """Trainings of the stage, finals or benchmark, that are done."""
     reruns_wanted: int = 0
     running: tuple[Running, ...] = ()
     images_per_s: float | None = None
@@ -70,10 +72,12 @@ class Status:
 
     def best_title(self) -> str:
         """What the best trial is: no more than that so far, as long as others are to come."""
-        return "champion so far" if self.stage == "search" else "champion"
+        if self.stage == "search":
+            return "best so far"
+        return "best of the search" if self.verdict or self.stage == "finals" else "champion"
 
     def best_words(self) -> str:
-        """The champion so far, its objectives and settings; empty before a trial is complete."""
+        """The best so far, its objectives and settings; empty before a trial is complete."""
         if not self.best:
             return ""
         reached = ", ".join(f"{name} {value:.2f}" for name, value in self.best.items())

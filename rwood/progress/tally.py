@@ -11,6 +11,8 @@ from rwood.progress.status import Running, Status
 from rwood.results import EpochReport, TrialResult
 from rwood.selection import pareto_front, select_champion, values_of
 
+TRAINS = ("finals", "benchmark")
+"""Stages that train settings over seeds."""
 _KEPT = 60
 """Values of a curve that are handed on at most."""
 _OVER = 64
@@ -83,7 +85,7 @@ class Tally:
         trials = [*self.over, *self.live.values()]
         if self.stage == "search" and self.study.search is not None:
             return trials_left(self.study, trials, begun=self.closed + len(self.live))
-        if self.stage == "benchmark" and self.reruns:
+        if self.stage in TRAINS and self.reruns:
             return reruns_left(self.study, self.reruns, trials)
         return None
 
@@ -114,13 +116,13 @@ class Tally:
 
     def _histories(self) -> dict[str, tuple[EpochReport, ...]]:
         """Trainings that run, by name."""
-        if self.stage == "benchmark":
+        if self.stage in TRAINS:
             return {n: h for n, h in self.reruns.items() if h and not self._trained(h)}
         return {f"trial {n}": trial.history for n, trial in sorted(self.live.items())}
 
     def _running(self) -> Iterable[Running]:
         search = self.study.search
-        searching = self.stage != "benchmark"
+        searching = self.stage not in TRAINS
         measures = search.objectives if search and searching else ("train/loss",)
         for name, history in self._histories().items():
             told = [r.metrics for r in history if measures[0] in r.metrics]

@@ -9,6 +9,7 @@ import yaml
 from rwood.report import figures_parallel, figures_scores, figures_search, interactive
 from rwood.report.document import Block, Code, Document, Folded, Picture, Section, Text
 from rwood.report.figures_scores import GEOMETRY, geometry_curves
+from rwood.report.finals import finals_blocks, power_sentence, search_sentences
 from rwood.report.finding import finding
 from rwood.report.front import draw_front, front_table
 from rwood.report.inputs import ReportInputs
@@ -41,8 +42,18 @@ def build_document(inputs: ReportInputs, figures: Path) -> Document:
         figures: folder that the figures are written to.
     """
     parts: tuple[Callable[[ReportInputs, Path], list[Block]], ...]
-    parts = (_chosen, _benchmark, _search, _scores, _embedding, _geometry, _cost, _reproduce)
-    titles = ("Settings", "Benchmark", "Search", "Scores", "Embedding", "Geometry", "Cost",
+    parts = (
+        _chosen,
+        _finals,
+        _benchmark,
+        _search,
+        _scores,
+        _embedding,
+        _geometry,
+        _cost,
+        _reproduce,
+    )
+    titles = ("Settings", "Finals", "Benchmark", "Search", "Scores", "Embedding", "Geometry", "Cost",
               "Reproduce")  # fmt: skip
     sections = (
         Section(title, tuple(part(inputs, figures)))
@@ -62,6 +73,10 @@ def _chosen(inputs: ReportInputs, _: Path) -> list[Block]:
     return [knob_table(inputs)]
 
 
+def _finals(inputs: ReportInputs, _: Path) -> list[Block]:
+    return finals_blocks(inputs)
+
+
 def _benchmark(inputs: ReportInputs, figures: Path) -> list[Block]:
     runs, base, id_set = inputs.runs, inputs.base_runs, inputs.spec.benchmark.published
     if not runs:
@@ -78,6 +93,7 @@ def _benchmark(inputs: ReportInputs, figures: Path) -> list[Block]:
             blocks.append(versus_table(runs, base, metrics, key, base_key))
         gained = gain_table(runs, base)
         blocks += [Text("What the search bought, seed by seed:"), gained] if gained else []
+        blocks += [Text(line) for line in [power_sentence(runs, base)] if line]
     how = (
         "mean with a bar of one population std, and each seed as a dot"
         if len(runs) > 1
@@ -111,7 +127,7 @@ def _search(inputs: ReportInputs, figures: Path) -> list[Block]:
             else f"{trials}, none stopped early: {ran} run."
         )
     ]
-    blocks += [Text(line) for line in failures(study)]
+    blocks += [Text(line) for line in [*failures(study), *search_sentences(inputs)]]
     if figures_search.valued(inputs, "complete") or figures_search.valued(inputs, "stopped"):
         blocks += _search_pictures(inputs, figures)
     if len(study.objectives) > 1 and figures_search.valued(inputs, "complete"):

@@ -18,6 +18,8 @@ def finding(inputs: ReportInputs) -> str:
     reach = f"a near-OOD AUROC of {near} % and a far-OOD AUROC of {far} % ({_seeds(inputs.runs)})"
     if inputs.spec.search is None:
         return f"The base run reaches {reach}; nothing was searched."
+    if study.finals is not None and study.finals.promoted is False:
+        return f"{study.finals.sentence} It reaches {reach}."
     if study.champion_params and all(
         study.champion_params.get(knob.key, knob.base) == knob.base for knob in knobs(inputs.spec)
     ):

@@ -1,6 +1,6 @@
 """Who races in the finals of a study, and which trainings that takes; from records alone."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,16 +80,5 @@ def known_plan(study: StudyConfig, finals: FinalsResult) -> list[FinalsTraining]
     return plan
 
 
-def count_trainings(finals: FinalsConfig) -> int:
-    """Trainings at most, as before a search nobody knows how many candidates there will be."""
-    raced = finals.candidates * finals.race_seeds if finals.candidates > 1 else 0
-    return raced + 2 * finals.confirm_seeds
-
-
 def _training(study: StudyConfig, label: str, params: Params, seed: int) -> FinalsTraining:
     return FinalsTraining(label, apply(apply(study.run, params), {"seed": seed}))
-
-
-def seeds_of(trainings: Sequence[FinalsTraining], label: str) -> list[int]:
-    """Seeds with which a setting is trained."""
-    return [training.run.seed for training in trainings if training.label == label]

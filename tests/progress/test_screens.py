@@ -89,7 +89,7 @@ def test_a_search_at_every_width(spec: StudyConfig, width: int) -> None:
     assert "1,500 images/s" in text
     assert "left in this stage" in text
     assert "GPU" not in text
-    assert "champion so far: trial " in text
+    assert "best so far: trial " in text
     assert ", val/auroc 9" in text
     assert "loss.temperature = 0." in text
     (curve,) = [line for line in lines if "trial 8" in line]
@@ -114,7 +114,7 @@ def test_all_objectives_and_the_champion_so_far(three: StudyConfig, width: int) 
     text = " ".join(" ".join(lines).split())
     assert max(map(len, lines)) <= width
     reached = ", ".join(f"{name} {champion.objectives[name]:.2f}" for name in THREE)
-    assert f"champion so far: trial {champion.number}, {reached}: loss.temperature" in text
+    assert f"best so far: trial {champion.number}, {reached}: loss.temperature" in text
     now = of_three(running(12, 7)).history[-1].metrics
     for short, name in zip(("mixed", "jigsaw", "nearest_mean"), THREE, strict=True):
         assert f"{short} {now[name]:.2f}" in text
@@ -133,10 +133,10 @@ def test_a_line_names_all_objectives_of_its_trial_and_of_the_champion(three: Stu
             view.trial(trial)
     last = printed(view._console).splitlines()[-1]
     reached = ", ".join(f"{name} {trials[-1].objectives[name]:.2f}" for name in THREE)
-    assert f"trial 11 complete after 20 epochs, {reached}; champion so far: trial " in last
+    assert f"trial 11 complete after 20 epochs, {reached}; best so far: trial " in last
     champion = select_champion(trials, THREE)
     values = ", ".join(f"{value:.2f}" for value in champion.objectives.values())
-    assert f"champion so far: trial {champion.number} ({values}); 12/12 done" in last
+    assert f"best so far: trial {champion.number} ({values}); 12/12 done" in last
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_a_search_under_way(study: tuple[StudyConfig, StudyResult, Path]) -> Non
     assert told.seconds_left == trials_left(spec, trials, begun=len(trials))
     text = "\n".join(describe(told, 80))
     assert "trials: 5/12 done; 1 running, 4 complete, 1 stopped early, 0 failed" in text
-    assert f"\nchampion so far: trial {best.number}, val/auroc {best.objective:.2f}: loss." in text
+    assert f"\nbest so far: trial {best.number}, val/auroc {best.objective:.2f}: loss." in text
     assert "  trial 5  epoch  4/20\n" in text
     assert text.endswith("left in this stage")
 

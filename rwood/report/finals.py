@@ -1,0 +1,194 @@
+"""The finals in a report: the verdict, the numbers behind it, and the champion stage by stage."""
+
+import statistics
+from collections.abc import Sequence
+
+from rwood.config.search import Choices
+from rwood.config.study import is_minimized
+from rwood.report.document import Block, Folded, Text
+from rwood.report.expected_best import expected_best
+from rwood.report.inputs import ReportInputs
+from rwood.report.knobs import knobs, metric_title
+from rwood.report.power import detectable_difference, paired_power
+from rwood.report.table import Table, plain_number, signed
+from rwood.report.tables import gain, own_key, row_values
+from rwood.results import Comparison, FinalsResult, RunResult, TrialResult
+from rwood.text import count_of
+
+_EDGE = 0.02
+"""A value within this share of its range counts as one at the end of it."""
+
+
+def finals_blocks(inputs: ReportInputs) -> list[Block]:
+    """The verdict and what it rests on; nothing without finals."""
+    finals = inputs.study.finals
+    if finals is None or not finals.sentence:
+        return []
+    blocks: list[Block] = [Text(finals.sentence), *(Text(note) for note in finals.notes)]
+    blocks.append(stage_table(inputs, finals))
+    if finals.guard:
+        blocks.append(_comparison_table(finals))
+    if finals.confirmation:
+        blocks.append(Folded("Confirmation, seed by seed", _seed_table(inputs, finals)))
+    if finals.race:
+        blocks.append(Folded("Race", _race_table(inputs, finals)))
+    return blocks
+
+
+def stage_table(inputs: ReportInputs, finals: FinalsResult) -> Table:
+    """What each stage saw of the finalist and the base run, and whose seeds those were."""
+    rows = [_search_row(inputs, finals)]
+    if finals.confirmation:
+        ours, base = (finals.confirmation[name] for name in ("finalist", "base"))
+        what = f"finals: {finals.objective}, {count_of(len(ours), 'fresh seed')}"
+        rows.append((what, *_three(statistics.fmean(ours), statistics.fmean(base))))
+    if finals.promoted and inputs.base_runs:
+        rows += [_test_row(inputs.runs, inputs.base_runs, part) for part in ("near", "far")]
+    caption = (
+        "The search's value is the best of many and one seed: too high by luck. The finals forget "
+        "it. The test sets decide nothing and are measured last."
+    )
+    return Table(("what was seen", "finalist", "base run", "difference"), tuple(rows), caption)
+
+
+def _search_row(inputs: ReportInputs, finals: FinalsResult) -> tuple[str, ...]:
+    by_number = {trial.number: trial for trial in inputs.study.trials}
+    finalist = by_number.get(finals.finalist if finals.finalist is not None else -1)
+    base = next((t for t in inputs.study.trials if _is_base(inputs, t)), None)
+    name = metric_title(inputs.study.objective or "")
+    values = [t.objective if t is not None else None for t in (finalist, base)]
+    if values[0] is None or values[1] is None:
+        return (f"search: {name}", plain_number(values[0]), plain_number(values[1]), "/")
+    return (f"search: {name}", *_three(values[0], values[1]))
+
+
+def _is_base(inputs: ReportInputs, trial: TrialResult) -> bool:
+    return all(knob.of(trial) == knob.base for knob in knobs(inputs.spec))
+
+
+def _test_row(
+    runs: Sequence[RunResult], base_runs: Sequence[RunResult], part: str
+) -> tuple[str, ...]:
+    means = [
+        statistics.fmean(row_values(r, own_key(r[0]))[f"{part}ood"]["auroc"].values())
+        for r in (runs, base_runs)
+    ]
+    seeds = count_of(len(runs), "further seed")
+    return (f"test: {part}-OOD AUROC (%), {seeds}", *_three(means[0], means[1]))
+
+
+def _three(ours: float, base: float) -> tuple[str, str, str]:
+    return (f"{ours:.2f}", f"{base:.2f}", signed(ours - base))
+
+
+def _comparison_table(finals: FinalsResult) -> Table:
+    compared: dict[str, Comparison] = {**finals.guard}
+    rows = [_comparison_row(name, bound) for name, bound in compared.items()]
+    if finals.gate is not None:
+        rows.insert(0, _comparison_row(f"objective: {finals.objective}", finals.gate))
+    seeds = next(iter(compared.values())).seeds
+    return Table(
+        ("compared", "mean difference", "std", "lower bound", "must exceed", "passed"),
+        tuple(rows),
+        f"Finalist minus base run over {count_of(seeds, 'paired seed')}, in points; the objective "
+        f"at level {finals.gate.alpha:g}." if finals.gate else "",
+    )  # fmt: skip
+
+
+def _comparison_row(name: str, found: Comparison) -> tuple[str, ...]:
+    return (
+        name,
+        signed(found.mean),
+        f"{found.std:.2f}",
+        signed(found.bound),
+        signed(found.limit),
+        "yes" if found.passed else "no",
+    )
+
+
+def _seed_table(inputs: ReportInputs, finals: FinalsResult) -> Table:
+    seeds = inputs.spec.finals.confirmation if inputs.spec.finals is not None else ()
+    pairs = zip(finals.confirmation["finalist"], finals.confirmation["base"], strict=True)
+    rows = tuple(
+        (str(seed), *_three(ours, base)) for seed, (ours, base) in zip(seeds, pairs, strict=False)
+    )
+    return Table(("seed", "finalist", "base run", "difference"), rows, finals.objective)
+
+
+def _race_table(inputs: ReportInputs, finals: FinalsResult) -> Table:
+    names = [knob.name for knob in knobs(inputs.spec)]
+    keys = [knob.key for knob in knobs(inputs.spec)]
+    rows = tuple(
+        (
+            f"trial {number}",
+            f"{statistics.fmean(values):.2f}",
+            *(plain_number(finals.candidates[number].get(key)) for key in keys),
+        )
+        for number, values in finals.race.items()
+    )
+    return Table(("candidate", "mean", *names), rows, finals.objective)
+
+
+def search_sentences(inputs: ReportInputs) -> list[str]:
+    """What a reader should know of the search: range ends, its worth in trials, changes."""
+    return [*_edges(inputs), *_worth(inputs), *_changes(inputs)]
+
+
+def _edges(inputs: ReportInputs) -> list[str]:
+    """Searched settings of which the champion has the least or largest value allowed."""
+    found = []
+    for knob in knobs(inputs.spec):
+        value = inputs.study.champion_params.get(knob.key)
+        if value is None or isinstance(knob.domain, Choices) or knob.domain.low == knob.domain.high:
+            continue
+        share = knob.share(value)
+        if min(share, 1 - share) <= _EDGE:
+            end = "lower" if share < 0.5 else "upper"
+            found.append(
+                f"The champion's {knob.word}, {plain_number(value)}, is at the {end} end of its "
+                f"range ({knob.range}): widen it and run again, earlier trials count."
+            )
+    return found
+
+
+def _worth(inputs: ReportInputs) -> list[str]:
+    """Expected best value of fewer trials, so that one sees what more of them would bring."""
+    study = inputs.study
+    if study.objective is None or len(study.objectives) > 1:
+        return []
+    values = [t.objective for t in study.trials if t.objective is not None and not t.outside]
+    if len(values) < 4:
+        return []
+    sign = -1.0 if is_minimized(study.objective) else 1.0
+    sizes = [k for k in (1, 2, 4, 8, 16, 32, 64, 128) if k < len(values)] + [len(values)]
+    best = [sign * expected_best([sign * v for v in values], k) for k in sizes]
+    told = ", ".join(f"{value:.2f} of {k}" for k, value in zip(sizes, best, strict=True))
+    return [
+        f"Expected best {metric_title(study.objective)} against complete trials: {told} (unbiased, "
+        "arXiv 2004.13705; one seed each, so all of it is too high by luck)."
+    ]
+
+
+def _changes(inputs: ReportInputs) -> list[str]:
+    def shown(value: object) -> str:
+        return "nothing" if value is None else str(value)
+
+    return [
+        f"After {count_of(change.trials, 'trial')} {change.key} was changed from "
+        f"{shown(change.before)} to {shown(change.after)}."
+        for change in inputs.study.changes
+    ]
+
+
+def power_sentence(runs: Sequence[RunResult], base_runs: Sequence[RunResult]) -> str:
+    """What the reruns can show at all; empty where nothing is paired."""
+    found = gain(runs, base_runs, "nearood", "auroc")
+    if found is None or len(found.seeds) < 2:
+        return ""
+    count = len(found.seeds)
+    chance = paired_power(1.0, 1.0, count, 0.025)
+    least = detectable_difference(1.0, count, 0.025)
+    return (
+        f"With {count_of(count, 'paired seed')} a true difference of one seed std is shown in "
+        f"{100 * chance:.0f} % of studies (two-sided, 5 %); one of {least:.1f} seed std in 80 %."
+    )
