@@ -41,24 +41,18 @@ def build_document(inputs: ReportInputs, figures: Path) -> Document:
         inputs: what to report.
         figures: folder that the figures are written to.
     """
-    parts: tuple[Callable[[ReportInputs, Path], list[Block]], ...]
-    parts = (
-        _chosen,
-        _finals,
-        _benchmark,
-        _search,
-        _scores,
-        _embedding,
-        _geometry,
-        _cost,
-        _reproduce,
-    )
-    titles = ("Settings", "Finals", "Benchmark", "Search", "Scores", "Embedding", "Geometry", "Cost",
-              "Reproduce")  # fmt: skip
-    sections = (
-        Section(title, tuple(part(inputs, figures)))
-        for title, part in zip(titles, parts, strict=True)
-    )
+    parts: dict[str, Callable[[ReportInputs, Path], list[Block]]] = {
+        "Settings": _chosen,
+        "Finals": _finals,
+        "Benchmark": _benchmark,
+        "Search": _search,
+        "Scores": _scores,
+        "Embedding": _embedding,
+        "Geometry": _geometry,
+        "Cost": _cost,
+        "Reproduce": _reproduce,
+    }
+    sections = (Section(title, tuple(part(inputs, figures))) for title, part in parts.items())
     return Document(
         title=f"Study {inputs.study.name}",
         question=inputs.spec.question,

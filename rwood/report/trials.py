@@ -51,7 +51,7 @@ def knob_table(inputs: ReportInputs) -> Table:
             knob.name,
             knob.range,
             plain_number(knob.base),
-            plain_number(chosen.get(knob.key)),
+            plain_number(chosen.get(knob.key) if chosen else knob.base),
         )
         for knob in knobs(inputs.spec)
     )

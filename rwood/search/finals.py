@@ -209,5 +209,5 @@ def _guard_reason(family: str, lost: PairedBound) -> str:
     loses = "loses" if lost.mean <= lost.limit else "may lose"
     return (
         f"{loses} more than {-lost.limit:g} points on {family} "
-        f"(mean {lost.mean:+.2f}, bound {lost.bound:+.2f})"
+        f"(mean {lost.mean:+.2f}{'' if lost.bound == lost.mean else f', bound {lost.bound:+.2f}'})"
     )

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from rwood.errors import StudyError
+from rwood.evaluation import families
 from rwood.evaluation.families import (
     family_points,
     family_values,
@@ -14,7 +15,6 @@ from rwood.evaluation.families import (
     reliability,
     reliability_weights,
 )
-from rwood.search import families
 
 TWO = {"near": ("mixed",), "far": ("jigsaw", "blobs")}
 METRICS = {
