@@ -89,12 +89,8 @@ class Journal(BaseJournalBackend):  # type: ignore[misc]
         """
         if self._pending is not None:
             self._pending += logs
-            return
-        try:
-            self._file.append_logs(logs)
-        except OSError as error:
-            raise storage.unwritable(self._path, error) from error
-        self._upload()
+        else:
+            self._write(logs)
 
     @contextmanager
     def batch(self) -> Iterator[None]:
@@ -114,12 +110,19 @@ class Journal(BaseJournalBackend):  # type: ignore[misc]
             yield
             pending, self._pending = self._pending, None
             if pending:
-                self.append_logs(pending)
+                self._write(pending)
                 for _ in self._file.read_logs(self._count or 0):
                     pass  # It remembers where lines begin, and later reads start there.
         finally:
             self._pending = None
             self._lock.release()
+
+    def _write(self, logs: list[dict[str, Any]]) -> None:
+        try:
+            self._file.append_logs(logs)
+        except OSError as error:
+            raise storage.unwritable(self._path, error) from error
+        self._upload()
 
     def _upload(self) -> None:
         """Bring the object store's last segment up to date."""

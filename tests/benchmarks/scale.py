@@ -1,6 +1,6 @@
 """What the driver of a large study costs: `python -m tests.benchmarks.scale [--trials N ...]`.
 
-Trainings are simulated, the driver is not: a real study folder, ledger, proposals, early stopping,
+Trainings are simulated, the driver is not: a real study folder, searcher, scheduler, Optuna's
 journal, screen, and a real MLflow store. With `--controller loop` a plain loop stands for Tune and
 holds `--concurrent` trials open; with `tune` Ray Tune itself runs them, in actors that report at
 once, on a private Ray that believes in a CPU for each. Every size runs in a process of its own.
@@ -56,24 +56,24 @@ class Plain:
         self.config = config
 
 
-def loop(study: Any, ledger: Any, proposals: Any, *_: Any) -> None:
+def loop(study: Any, trials: Any, *_: Any) -> None:
     """Tune's part, played by a loop: open trials up to the limit, one epoch of a random one."""
     from rwood.ray_backend.messages import REPORT
-    from rwood.search.early_stopping import Halving
+    from rwood.search.scheduler import PruningScheduler
+    from rwood.search.searcher import OptunaSearcher
+    from rwood.search.stalls import Progress
 
-    halving, order = Halving(ledger, print), random.Random(0)
+    cluster = study.cluster
+    searcher = OptunaSearcher(trials, cluster.max_concurrent, cluster.max_failures)
+    scheduler, order = PruningScheduler(trials, Progress(), print), random.Random(0)
     names: list[str] = []
     live: dict[str, tuple[dict[str, Any], int]] = {}
-    finished, count = False, 0
+    count = 0
     while True:
-        while len(live) < study.cluster.max_concurrent and not finished:
-            name = f"t{count}"
-            config = proposals.suggest(name)
-            if not isinstance(config, dict):
-                finished = isinstance(config, str)
-                break
-            live[name], count = (config, 0), count + 1
-            names.append(name)
+        while isinstance(config := searcher.suggest(f"t{count}"), dict):
+            live[f"t{count}"] = (config, 0)
+            names.append(f"t{count}")
+            count += 1
         if not live:
             return
         at = order.randrange(len(names))
@@ -81,9 +81,9 @@ def loop(study: Any, ledger: Any, proposals: Any, *_: Any) -> None:
         config, epoch = live[name]
         live[name] = (config, epoch + 1)
         result = {REPORT: report(config["params"], epoch + 1)}
-        decision = halving.on_trial_result(None, Plain(config), result)
+        decision = scheduler.on_trial_result(None, Plain(config), result)
         if decision == "STOP" or epoch + 1 == EPOCHS:
-            proposals.on_trial_complete(name, result)
+            searcher.on_trial_complete(name, result)
             del live[name]
             names[at] = names[-1]
             names.pop()
@@ -110,18 +110,16 @@ def one(trials: int, asked: argparse.Namespace) -> None:
     from rich.console import Console
 
     from rwood.progress import Lines
-    from rwood.search import journal, ledger, proposals, rungs, tuner
-    from rwood.study import mlflow_updates as mirror
-    from rwood.study import stages
+    from rwood.search import journal, tuner
+    from rwood.search.trials import Trials
+    from rwood.study import mlflow_updates, stages
     from rwood.tracking import sender
 
     clock = Clock()
-    clock.watch(proposals.Proposals, "_ask", "ask")
-    clock.watch(proposals.Proposals, "_tell", "tell")
-    clock.watch(journal.Journal, "add", "journal")
-    clock.watch(ledger.Ledger, "_put", "ledger")
-    clock.watch(rungs.Rung, "judge", "early stopping")
-    clock.watch(mirror.MlflowUpdates, "trial", "mirror")
+    clock.watch(Trials, "_propose", "ask")
+    clock.watch(Trials, "report", "report")
+    clock.watch(journal.Journal, "_write", "journal")
+    clock.watch(mlflow_updates.MlflowUpdates, "trial", "MLflow state")
     clock.watch(Lines, "trial", "screen")
     clock.watch(sender.Sender, "send", "MLflow")
     for method in ("create_run", "log_batch", "log_inputs", "get_run", "update_run",
@@ -141,7 +139,8 @@ def one(trials: int, asked: argparse.Namespace) -> None:
             run__epochs=EPOCHS,
             search__trials=trials,
             search__sampler=asked.sampler,
-            search__early_stopping={"grace_epochs": 1, "reduction": 3},
+            run__schedule={"warmup": "none"},
+            search__pruner={"name": "asha", "min_resource": 1, "reduction_factor": 3},
             cluster__max_concurrent=asked.concurrent,
         )
         place = stages.Context(folder / "results", folder, None, asked.tracking_uri)
@@ -176,28 +175,30 @@ def one(trials: int, asked: argparse.Namespace) -> None:
 def costs(clock: Clock, trials: int) -> dict[str, float]:
     """CPU milliseconds a trial of the driver's parts, each without the parts within it."""
     cpu = dict(clock.cpu)
-    cpu["ledger"] -= cpu["mirror"] + cpu["screen"]  # It tells them of every change.
-    cpu["tell"] -= cpu["journal"]
-    names = ("ask", "tell", "journal", "ledger", "early stopping", "screen")
+    cpu["report"] -= cpu["MLflow state"] + cpu["screen"]  # It tells them of every change.
+    names = ("ask", "report", "journal", "screen")
     writes = {"journal writes/s": clock.calls["journal"] / clock.wall["journal"]}
     return {name + COST: 1000 * cpu[name] / trials for name in names} | writes
 
 
 def restart(study: Any, folder: Path) -> dict[str, float]:
-    """CPU milliseconds a trial of a restart, which reads everything back."""
-    from rwood.search.ledger import Ledger
-    from rwood.search.proposals import OPTUNA_FILE, Proposals
+    """Seconds of a restart, which reads everything back and is ready to propose."""
+    from rwood.search.generations import open_generation, open_pruning_study
+    from rwood.search.journal import open_storage
+    from rwood.search.read_trials import read_trials
+    from rwood.search.trials import Trials
 
-    trials = study.search.trials
-    began = time.thread_time()
-    ledger = Ledger(study, folder, lambda trial: None)
-    read = time.thread_time() - began
-    Proposals(ledger, folder / OPTUNA_FILE)
-    replayed = time.thread_time() - began - read
-    assert len(ledger.trials) == trials
-    assert {trial.state for trial in ledger.trials.values()} == {"complete", "stopped"}
-    each = {"read": read, "replay": replayed}
-    return {f"restart: {name}{COST}": 1000 * spent / trials for name, spent in each.items()}
+    record = json.loads((folder / "study.json").read_text())["id"]
+    began = time.perf_counter()
+    known = read_trials(study, folder)
+    with open_storage(folder, None) as store:
+        main = open_generation(study, store, record)
+        pruning = open_pruning_study(study, store, main)
+        trials = Trials(study, folder, store, main, pruning, lambda trial: None)
+    spent = time.perf_counter() - began
+    assert not trials.are_left
+    assert {trial.state for trial in known.values()} == {"complete", "stopped"}
+    return {"restart, s": spent}
 
 
 def growth(name: str, sizes: list[int], row: list[float]) -> str:
