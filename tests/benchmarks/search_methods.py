@@ -150,7 +150,8 @@ class PlainOptuna:
             complete = trial.state == TrialState.COMPLETE
             return (99 if complete else rung), trial.intermediate_values.get(last, -math.inf)
 
-        return max(self._study.get_trials(deepcopy=False), key=merit).params
+        params: Params = max(self._study.get_trials(deepcopy=False), key=merit).params
+        return params
 
 
 METHODS: dict[str, Any] = {"tune": Tune, "optuna": PlainOptuna}

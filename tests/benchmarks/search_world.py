@@ -99,7 +99,8 @@ def mean_curve(world: Landscape, unit_NU: np.ndarray) -> np.ndarray:
     scale_N1 = (4 * 5**slowness_N)[:, None]  # 4 to 20 epochs until two thirds are learned
     power_N1 = (0.8 + 1.2 * lateness_N)[:, None]  # above 1: flat at first, then steep
     learned_NE = 1 - np.exp(-((np.arange(1, EPOCHS + 1) / scale_N1) ** power_N1))
-    return CHANCE + (worth_N[:, None] - CHANCE) * learned_NE
+    curves_NE: np.ndarray = CHANCE + (worth_N[:, None] - CHANCE) * learned_NE
+    return curves_NE
 
 
 def true_value(world: int, params: Params) -> float:
@@ -131,7 +132,8 @@ def observed_curve(world: int, params: Params, trial: int) -> np.ndarray:
     stays, changes_E = draw.normal(), draw.normal(size=EPOCHS)
     deviation_E = SEED_DEVIATION * (1 + 2 * np.exp(-np.arange(1, EPOCHS + 1) / 12))
     noise_E = deviation_E * (np.sqrt(0.7) * stays + np.sqrt(0.3) * changes_E)
-    return mean_curve(landscape(world), unit(params)[None])[0] + noise_E
+    curve_E: np.ndarray = mean_curve(landscape(world), unit(params)[None])[0] + noise_E
+    return curve_E
 
 
 def epoch_times(speeds: str, world: int, trial: int, worker: int) -> np.ndarray:
