@@ -10,7 +10,7 @@ from rwood.detector import log_detector
 from rwood.ray_backend.job import DETECTOR_FOLDER, Job
 from rwood.report.champion import champion_tags, champion_words
 from rwood.results import EpochReport, RunResult, StudyResult, TrialResult
-from rwood.search.ledger import trial_folder
+from rwood.search.ledger import read_trials, trial_folder
 from rwood.storage import local_copy
 from rwood.tracked import (
     Artifacts,
@@ -29,6 +29,8 @@ from rwood.training.train import ENCODER_FILE
 CHAMPION_FILE = "champion.yaml"
 """The champion's settings, as a study's `run:` takes them."""
 SPEC_FILE = "spec.yaml"
+MLFLOW_FILE = "mlflow.json"
+"""What the MLflow server acknowledged; without it a start compares every run again."""
 
 
 class MlflowUpdates:
@@ -46,7 +48,9 @@ class MlflowUpdates:
         self._study, self._folder = study, folder
         artifacts = results / "mlartifacts" if uri is None else None
         tags = experiment_tags(study)
-        self._tracker = Tracker(uri or local_uri(results), study.name, artifacts, tags)
+        self._tracker = Tracker(
+            uri or local_uri(results), study.name, artifacts, tags, folder / MLFLOW_FILE
+        )
         self._counts = {name: row.count for name, row in image_sets.NAMED.items()}
 
     def search(self, record: StudyResult, state: str, artifacts: Artifacts = ()) -> None:
@@ -62,7 +66,12 @@ class MlflowUpdates:
         self._tracker.update(trial_run(record, trial, inputs=seen))
 
     def champion(self, record: StudyResult, trial: TrialResult) -> None:
-        """The trial that was chosen: its weights and settings go to the search."""
+        """The trial that was chosen: it alone has the tag; weights and settings go to the search.
+
+        Args:
+            record: with the champion.
+            trial: the champion.
+        """
         folder = trial_folder(self._folder, trial.number)
         files = ((self._folder / SPEC_FILE, None), (self._folder / CHAMPION_FILE, None))
         weights = tuple(  # of several seeds, each in a folder of its own
@@ -70,6 +79,9 @@ class MlflowUpdates:
             for path in sorted(folder.rglob(ENCODER_FILE))
         )
         self.search(record, "complete", (*files, *weights))
+        for other in read_trials(self._folder).values():  # An earlier champion is none any more.
+            if other.number != trial.number:
+                self.trial(record, other)
         self.trial(record, trial)
 
     def benchmark(self, record: StudyResult, state: str, files: Iterable[Path] = ()) -> None:
