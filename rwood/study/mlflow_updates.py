@@ -32,6 +32,8 @@ from rwood.training.train import ENCODER_FILE
 CHAMPION_FILE = "champion.yaml"
 """The champion's settings, as a study's `run:` takes them."""
 SPEC_FILE = "spec.yaml"
+MLFLOW_FILE = "mlflow.json"
+"""What the MLflow server acknowledged; without it a start compares every run again."""
 
 
 class MlflowUpdates:
@@ -49,7 +51,9 @@ class MlflowUpdates:
         self._study, self._folder = study, folder
         artifacts = results / "mlartifacts" if uri is None else None
         tags = experiment_tags(study)
-        self._tracker = Tracker(uri or local_uri(results), study.name, artifacts, tags)
+        self._tracker = Tracker(
+            uri or local_uri(results), study.name, artifacts, tags, folder / MLFLOW_FILE
+        )
         self._counts = {name: row.count for name, row in image_sets.NAMED.items()}
 
     def search(self, record: StudyResult, state: str, artifacts: Artifacts = ()) -> None:
@@ -65,7 +69,12 @@ class MlflowUpdates:
         self._tracker.update(trial_run(record, trial, inputs=seen))
 
     def champion(self, record: StudyResult, trial: TrialResult) -> None:
-        """The trial that was chosen: its weights and settings go to the search."""
+        """The trial that was chosen: it alone has the tag; weights and settings go to the search.
+
+        Args:
+            record: with the champion.
+            trial: the champion.
+        """
         folder = trial_folder(self._folder, trial.number)
         files = ((self._folder / SPEC_FILE, None), (self._folder / CHAMPION_FILE, None))
         weights = tuple(  # of several seeds, each in a folder of its own
@@ -73,7 +82,8 @@ class MlflowUpdates:
             for path in sorted(folder.rglob(ENCODER_FILE))
         )
         self.search(record, "complete", (*files, *weights))
-        self.trial(record, trial)
+        for other in trials:
+            self.trial(record, other)
 
     def finals(self, record: StudyResult, state: str) -> None:
         """The finals as a whole, with their verdict once there is one."""

@@ -202,10 +202,8 @@ class Study:
         plain = yaml.safe_dump({"run": run}, sort_keys=False)
         results.write_atomically(self.folder / CHAMPION_FILE, plain)
         if champion is not None:
-            found = {trial.number: trial for trial in self._trials()}
-            self._mlflow.champion(self.record, found[champion])
-            for number in self.record.front:
-                self._mlflow.trial(self.record, found[number])
+            trials = {trial.number: trial for trial in self._trials()}
+            self._mlflow.champion(self.record, trials[champion], trials.values())
 
     def benchmark(self) -> None:
         """Rerun champion and base over seeds on the test sets."""

@@ -4,11 +4,16 @@ import os
 import shutil
 import tempfile
 import warnings
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from rwood.tracked.views import EXPERIMENT
+
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Makes MLflow's UI open its pages for training, not those for language models."""
 KEY_TAG = "rwood.key"
 """Tag that names a run within its experiment, for ever: `<study id>/search/<trial>`, ..."""
 
@@ -58,6 +63,21 @@ def connect(uri: str) -> Any:
         warnings.simplefilter("ignore")
         from mlflow.tracking import MlflowClient
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def open_experiment(client: Any, name: str, artifacts: Path | None, tags: Mapping[str, str]) -> str:
+    """Id of the experiment, made if it is not there, with its tags."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        location = artifacts.resolve().as_uri() if artifacts else None
+        made = str(client.create_experiment(name, location, _KIND))
+    else:
+        made = str(found.experiment_id)
+    for key, text in tags.items():
+        value = text.replace(EXPERIMENT, made)
+        if found is None or found.tags.get(key) != value:
+            client.set_experiment_tag(made, key, value)
+    return made
 
 
 def all_runs(client: Any, experiment_id: str) -> list[Any]:

@@ -1,31 +1,20 @@
 """Sends runs over one client; knows what the server has."""
 
-import hashlib
+import errno
 import json
+import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rwood.results import EpochReport
-from rwood.storage import local_copy
 from rwood.tracked import TrackedInput, TrackedRun
-from rwood.tracked.views import EXPERIMENT
-from rwood.tracking.client import KEY_TAG, all_runs, connect
+from rwood.tracking.acknowledged import digest
+from rwood.tracking.artifacts import ARTIFACTS_TAG, Marks, marks_of, upload
+from rwood.tracking.client import KEY_TAG, all_runs, connect, open_experiment
+from rwood.tracking.server_run import STATUS, Row, ServerRun, batches, listed
 
-_ARTIFACTS_TAG = "rwood.artifacts"
-"""JSON: artifact path -> digest of the file that was uploaded."""
-_KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Makes MLflow's UI open its pages for training, not those for language models."""
-_BATCH = 900
-"""Metrics a request; MLflow takes 1000."""
-_STATUS = {
-    "running": "RUNNING",
-    "complete": "FINISHED",
-    "stopped": "KILLED",
-    "failed": "FAILED",
-    "interrupted": "SCHEDULED",
-}
+_PARENT_TAG = "mlflow.parentRunId"
 
 
 class Sender:
@@ -36,151 +25,216 @@ class Sender:
         experiment: made if it is not there.
         artifacts: folder for the artifacts of a new experiment; None: the server's choice.
         tags: of the experiment; `{experiment}` in a text stands for its id.
+        acknowledged: run key -> digest of what the server acknowledged at an earlier start.
     """
 
     def __init__(
-        self, uri: str, experiment: str, artifacts: Path | None, tags: Mapping[str, str]
+        self,
+        uri: str,
+        experiment: str,
+        artifacts: Path | None,
+        tags: Mapping[str, str],
+        acknowledged: Mapping[str, str] | None = None,
     ) -> None:
         """Ask the server what it has."""
         self._client = connect(uri)
-        found = self._client.get_experiment_by_name(experiment)
-        if found is None:
-            location = artifacts.resolve().as_uri() if artifacts else None
-            self._experiment = self._client.create_experiment(experiment, location, _KIND)
-        else:
-            self._experiment = found.experiment_id
-        for key, text in tags.items():
-            value = text.replace(EXPERIMENT, str(self._experiment))
-            if found is None or found.tags.get(key) != value:
-                self._client.set_experiment_tag(self._experiment, key, value)
-        self._ids: dict[str, str] = {}
-        self._steps: dict[str, int] = {}
+        self._experiment = open_experiment(self._client, experiment, artifacts, tags)
+        self._acknowledged = dict(acknowledged or {})
         self._sent: dict[str, TrackedRun] = {}
-        self._seen: dict[tuple[str, Path], tuple[int, int]] = {}
-        self._unlinked: dict[tuple[str, str], str] = {}
-        for run in all_runs(self._client, self._experiment):
-            key = run.data.tags.get(KEY_TAG)
-            if key is not None:
-                self._ids[key] = run.info.run_id
+        self._marks: dict[str, Marks] = {}
+        self._unlinked: dict[str, set[tuple[str, str]]] = {}
+        self._server: dict[str, ServerRun] = {}
+        self.ask_all_again()
 
     def send(self, run: TrackedRun) -> str:
         """Make the server's run look like this one; its id on the server."""
-        before, known = self._sent.get(run.key), self._ids.get(run.key)
-        run_id = known or self._create(run)
-        # The server is asked once, of a run that an earlier start made; of others we know.
-        had = self._client.get_run(run_id) if known and before is None else None
-        if before is None:
-            self._log_settings(run_id, run, had)
-        elif before.tags != run.tags:
-            self._log(run_id, tags=run.tags)
-        if before is None or before.links != run.links:
-            self._unlinked |= {(run_id, tag): key for tag, key in run.links.items()}
-        self._link()
-        self._log_history(run_id, run)
-        metrics = had.data.metrics if had else before.metrics if before else {}
-        self._log_final(run_id, run, metrics)
-        self._log_artifacts(run_id, run)
-        status = had.info.status if had else _STATUS[before.state if before else "running"]
-        self._set_status(run_id, run, status)
-        self._sent[run.key] = run
-        return run_id
+        marks = marks_of(run)
+        server = self._server.get(run.key) or self._create(run)
+        if not self._is_acknowledged(run, server, marks):
+            self._update(run, server, marks)
+        self._remember_links(run)
+        missing = next((path for path, mark in marks.items() if mark is None), None)
+        if missing is not None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(missing))
+        self._sent[run.key], self._marks[run.key] = run, marks
+        return server.run_id
 
-    def _create(self, run: TrackedRun) -> str:
+    def ask_all_again(self) -> None:
+        """Ask the server what it has of every run; for use after an outage."""
+        runs = all_runs(self._client, self._experiment)
+        keyed = {run.data.tags.get(KEY_TAG): listed(run) for run in runs}
+        self._server = {key: run for key, run in keyed.items() if key is not None}
+        self._sent = {k: run for k, run in self._sent.items() if k in self._server}
+        self._acknowledged = {k: d for k, d in self._acknowledged.items() if k in self._server}
+
+    def ask_again(self, key: str) -> None:
+        """Ask the server what it has of one run; for use after a failure.
+
+        Raises:
+            Exception: no answer, or none that helps: then no run is to blame.
+        """
+        from mlflow.exceptions import MlflowException
+
+        found = self._client.get_experiment(self._experiment)
+        if found.lifecycle_stage != "active":
+            raise MlflowException(f"the experiment {found.name} was deleted")
+        self._sent.pop(key, None)
+        self._acknowledged.pop(key, None)
+        server = self._server.pop(key, None)
+        if server is None:
+            return
+        try:
+            run = self._client.get_run(server.run_id)
+        except MlflowException as error:
+            if error.get_http_status_code() != 404:
+                raise
+            return
+        if run.info.lifecycle_stage == "active":  # A deleted one is made anew.
+            self._server[key] = listed(run)
+
+    def acknowledged(self) -> dict[str, str]:
+        """Run key -> digest of what the server acknowledged last."""
+        for key, run in self._sent.items():
+            if key not in self._acknowledged:
+                self._acknowledged[key] = self._digest(run, self._marks[key])
+        return dict(self._acknowledged)
+
+    def _digest(self, run: TrackedRun, marks: Marks) -> str:
+        links = {tag: self._id(key) for tag, key in _links(run).items()}
+        return digest(run, self._server[run.key].run_id, links, marks)
+
+    def _is_acknowledged(self, run: TrackedRun, server: ServerRun, marks: Marks) -> bool:
+        """Whether an earlier start sent the same, and nothing was sent to this run since."""
+        if run.key in self._sent:
+            return False
+        told = self._acknowledged.get(run.key)
+        return (
+            told is not None
+            and server.status == STATUS[run.state]
+            and self._tags(run).items() <= server.tags.items()
+            and told == self._digest(run, marks)
+        )
+
+    def _id(self, key: str) -> str | None:
+        return self._server[key].run_id if key in self._server else None
+
+    def _create(self, run: TrackedRun) -> ServerRun:
         tags = {KEY_TAG: run.key, "mlflow.runName": run.name, "mlflow.source.name": "rwood"}
-        if run.parent is not None:
-            tags["mlflow.parentRunId"] = self._ids[run.parent]
+        tags |= self._link_tags(run)
         started = int((run.started or time.time()) * 1000)
         created = self._client.create_run(
             self._experiment, start_time=started, tags=tags, run_name=run.name
         )
-        self._ids[run.key] = str(created.info.run_id)
-        self._steps[run.key] = 0
-        return self._ids[run.key]
+        server = ServerRun(str(created.info.run_id), tags, step=0)
+        self._server[run.key] = server
+        self._link(run.key)
+        return server
 
-    def _log_settings(self, run_id: str, run: TrackedRun, had: Any) -> None:
-        there = had.data.params if had else {}
-        params = {k: str(v)[:6000] for k, v in run.params.items() if k not in there}
-        there = had.data.tags if had else {}
-        tags = {k: v for k, v in run.tags.items() if there.get(k) != v}
-        self._log(run_id, params=params, tags=tags)
-        inputs = had.inputs.dataset_inputs if had else ()
-        known = {(i.dataset.name, i.dataset.digest) for i in inputs}
-        missing = [i for i in run.inputs if (i.name, i.digest) not in known]
+    def _update(self, run: TrackedRun, server: ServerRun, marks: Marks) -> None:
+        self._acknowledged.pop(run.key, None)
+        self._log_inputs(run, server)
+        self._log(run, server)
+        try:
+            self._log_artifacts(run, server, marks)
+        finally:  # A file that cannot be sent leaves no finished run RUNNING.
+            self._set_status(run, server)
+
+    def _tags(self, run: TrackedRun) -> dict[str, str]:
+        return {**run.tags, **self._link_tags(run)}
+
+    def _link_tags(self, run: TrackedRun) -> dict[str, str]:
+        """Links whose run is on the server."""
+        ids = {tag: self._id(key) for tag, key in _links(run).items()}
+        return {tag: run_id for tag, run_id in ids.items() if run_id is not None}
+
+    def _remember_links(self, run: TrackedRun) -> None:
+        """Note the links whose run is not on the server yet."""
+        for tag, key in _links(run).items():
+            if key not in self._server:
+                self._unlinked.setdefault(key, set()).add((run.key, tag))
+
+    def _link(self, key: str) -> None:
+        """Set the tags that waited for a run."""
+        for source, tag in self._unlinked.pop(key, ()):
+            self._acknowledged.pop(source, None)
+            if source in self._server:
+                self._request(self._server[source], tags={tag: self._server[key].run_id})
+
+    def _log_inputs(self, run: TrackedRun, server: ServerRun) -> None:
+        missing = [i for i in run.inputs if (i.name, i.digest) not in server.inputs]
         if missing:
-            self._client.log_inputs(run_id, datasets=[_dataset(i) for i in missing])
+            self._client.log_inputs(server.run_id, datasets=[_dataset(i) for i in missing])
+            server.inputs |= {(i.name, i.digest) for i in missing}
 
-    def _link(self) -> None:
-        """Set the tags whose run is on the server by now."""
-        for (run_id, tag), key in list(self._unlinked.items()):
-            if key in self._ids:
-                self._log(run_id, tags={tag: self._ids[key]})
-                del self._unlinked[run_id, tag]
-
-    def _log_history(self, run_id: str, run: TrackedRun) -> None:
-        if not run.history:
-            return
-        if run.key not in self._steps:
-            name = next(iter(run.history[0].metrics))
-            had = self._client.get_metric_history(run_id, name)
-            self._steps[run.key] = max((metric.step for metric in had), default=0)
-        fresh = [report for report in run.history if report.epoch > self._steps[run.key]]
-        for reports in _batches(fresh):
-            rows = [(n, v, r.time, r.epoch) for r in reports for n, v in r.metrics.items()]
-            self._log(run_id, rows=rows)
-            self._steps[run.key] = reports[-1].epoch
-
-    def _log_final(self, run_id: str, run: TrackedRun, had: Mapping[str, float]) -> None:
+    def _log(self, run: TrackedRun, server: ServerRun) -> None:
+        """Parameters, tags, epochs and final metrics: what the server lacks of them."""
+        params = {k: str(v)[:6000] for k, v in run.params.items() if k not in server.params}
+        tags = {k: v for k, v in self._tags(run).items() if server.tags.get(k) != v}
+        step = self._step(run, server)
         at = run.finished or time.time()
-        rows = [(n, v, at, 0) for n, v in run.metrics.items() if had.get(n) != v]
-        self._log(run_id, rows=rows)
+        final = [(n, v, at, 0) for n, v in run.metrics.items() if server.metrics.get(n) != v]
+        fresh = [report for report in run.history if report.epoch > step]
+        for rows, epoch in batches(fresh, final):
+            self._request(server, rows, params, tags)
+            server.step = epoch or server.step
+            params, tags = {}, {}
+        self._request(server, (), params, tags)
 
-    def _log(
+    def _step(self, run: TrackedRun, server: ServerRun) -> int:
+        """The last epoch that the server has of a run."""
+        if server.step is None and run.history:
+            name = next(iter(run.history[0].metrics))
+            # Without a last value there is no history to ask for.
+            asked = name in server.metrics
+            history = self._client.get_metric_history(server.run_id, name) if asked else ()
+            server.step = max((metric.step for metric in history), default=0)
+        return server.step or 0
+
+    def _request(
         self,
-        run_id: str,
-        rows: list[tuple[str, float, float, int]] | None = None,
+        server: ServerRun,
+        rows: list[Row] | tuple[()] = (),
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
+        """Log in one request (MLflow's client splits what is too long for one)."""
         from mlflow.entities import Metric, Param, RunTag
 
-        metrics = [Metric(n, v, int(at * 1000), step) for n, v, at, step in rows or ()]
+        metrics = [Metric(n, v, int(at * 1000), step) for n, v, at, step in rows]
         pairs = [Param(k, v) for k, v in (params or {}).items()]
         marks = [RunTag(k, v) for k, v in (tags or {}).items()]
-        if pairs or marks:
-            self._client.log_batch(run_id, params=pairs, tags=marks, synchronous=True)
-        for start in range(0, len(metrics), 1000):
-            self._client.log_batch(run_id, metrics=metrics[start : start + 1000], synchronous=True)
-
-    def _log_artifacts(self, run_id: str, run: TrackedRun) -> None:
-        changed = []
-        for path, folder in run.artifacts:
-            stat = path.stat()
-            mark = (stat.st_mtime_ns, stat.st_size)
-            if self._seen.get((run.key, path)) != mark:
-                changed.append((path, folder, mark))
-        if not changed:
+        if not metrics and not pairs and not marks:
             return
-        told = self._client.get_run(run_id).data.tags.get(_ARTIFACTS_TAG, "{}")
-        uploaded: dict[str, str] = json.loads(told)
-        for path, folder, mark in changed:
-            name, content = f"{folder}/{path.name}" if folder else path.name, _digest(path)
-            if uploaded.get(name) != content:
-                with local_copy(path) as file:
-                    self._client.log_artifact(run_id, str(file), folder)
-                uploaded[name] = content
-            self._seen[run.key, path] = mark
-        if json.loads(told) != uploaded:
-            self._log(run_id, tags={_ARTIFACTS_TAG: json.dumps(uploaded)})
+        self._client.log_batch(server.run_id, metrics, pairs, marks, synchronous=True)
+        server.metrics |= {name: value for name, value, *_ in rows}
+        server.params |= set(params or {})
+        server.tags |= tags or {}
 
-    def _set_status(self, run_id: str, run: TrackedRun, had: str) -> None:
-        status = _STATUS[run.state]
-        if status == had:
+    def _log_artifacts(self, run: TrackedRun, server: ServerRun, marks: Marks) -> None:
+        """Upload files that changed; a missing one does not keep the others back."""
+        told = server.tags.get(ARTIFACTS_TAG, "{}")
+        uploaded: dict[str, str] = json.loads(told)
+        try:
+            upload(self._client, run, server.run_id, uploaded, marks, self._marks.get(run.key, {}))
+        finally:
+            if json.loads(told) != uploaded:
+                self._request(server, tags={ARTIFACTS_TAG: json.dumps(uploaded)})
+
+    def _set_status(self, run: TrackedRun, server: ServerRun) -> None:
+        status = STATUS[run.state]
+        if status == server.status:
             return
         if status in ("RUNNING", "SCHEDULED"):
-            self._client.update_run(run_id, status=status)
+            self._client.update_run(server.run_id, status=status)
         else:
             end = int(run.finished * 1000) if run.finished else None
-            self._client.set_terminated(run_id, status, end)
+            self._client.set_terminated(server.run_id, status, end)
+        server.status = status
+
+
+def _links(run: TrackedRun) -> dict[str, str]:
+    """Tag -> key of the run whose id it gets; the parent is one of them."""
+    return {**({} if run.parent is None else {_PARENT_TAG: run.parent}), **run.links}
 
 
 def _dataset(given: TrackedInput) -> Any:
@@ -195,22 +249,3 @@ def _dataset(given: TrackedInput) -> Any:
         profile=json.dumps(profile),
     )
     return DatasetInput(dataset=dataset, tags=[InputTag("mlflow.data.context", given.role)])
-
-
-def _batches(reports: Sequence[EpochReport]) -> Iterator[list[EpochReport]]:
-    """Whole epochs that fit a request: an epoch is on the server with all its metrics or none."""
-    batch: list[EpochReport] = []
-    size = 0
-    for report in reports:
-        if batch and size + len(report.metrics) > _BATCH:
-            yield batch
-            batch, size = [], 0
-        batch.append(report)
-        size += len(report.metrics)
-    if batch:
-        yield batch
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -1,21 +1,37 @@
 """Keeps an MLflow experiment equal to a study, from a thread of its own."""
 
+import atexit
 import logging
 import threading
+import time
 from collections.abc import Mapping
-from dataclasses import replace
+from contextlib import suppress
 from pathlib import Path
 
 from rwood.text import count_of
 from rwood.tracked import TrackedRun
+from rwood.tracking.acknowledged import read_acknowledged, write_acknowledged
 from rwood.tracking.client import make_store, reason, without_login, without_password
+from rwood.tracking.failures import cause, is_refusal, unsent_sentence
+from rwood.tracking.pending import Pending
 from rwood.tracking.sender import Sender
+from rwood.tracking.signals import signals_deferred
 
+_LOG = logging.getLogger(__name__)
 _RETRY_S = 2.0
+_INTERRUPTED_S, _LAST_S = 8.0, 4.0
+"""How long `close` waits after an interrupt, and for the run that is being sent when it gives up.
+"""
+_SAVE_S, _SAVE_CLOSING_S = 30.0, 5.0
+"""Between two writes of what the server acknowledged."""
 
 
 class Tracker:
     """Keeps one MLflow experiment equal to a study.
+
+    A run that cannot be sent (the server refuses it, one of its files is missing) is left out, said
+    once, and tried again when it changes or at the next start. While the server is away, all wait.
+    However the process ends, short of being killed, it leaves no run of its own RUNNING.
 
     Args:
         uri: tracking server or store.
@@ -23,6 +39,7 @@ class Tracker:
         artifacts: folder for artifacts where the store is a local file; None leaves the choice to
             the server.
         tags: of the experiment; `{experiment}` in a text stands for its id.
+        memory: file that keeps what the server acknowledged for the next start; None: no file.
     """
 
     def __init__(
@@ -31,106 +48,152 @@ class Tracker:
         experiment: str,
         artifacts: Path | None = None,
         tags: Mapping[str, str] | None = None,
+        memory: Path | None = None,
     ) -> None:
         """Start the sending thread; nothing is awaited here."""
         self.uri = without_login(uri)
         self._experiment = experiment
         self._tags = dict(tags or {})
         self._artifacts = artifacts
-        self._wanted: dict[str, TrackedRun] = {}
-        self._changed: dict[str, TrackedRun] = {}
-        self._ids: dict[str, str] = {}
-        self._wake = threading.Condition()
-        self._closing = False
+        self._memory = memory
+        self._server = f"{without_password(self.uri)} {experiment}"
+        self._pending = Pending()
+        self._sender: Sender | None = None
+        self._lost = False
+        self._saved = time.monotonic()
         self._error: str | None = None
-        self._failures = 0
+        self._warned = False
+        self._told: set[str] = set()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
+        atexit.register(self._leave)
 
     def update(self, run: TrackedRun) -> None:
         """State how a run looks now; returns at once."""
-        with self._wake:
-            self._wanted[run.key] = run
-            self._changed[run.key] = run
-            self._wake.notify_all()
+        self._pending.put(run)
 
     def interrupt(self) -> None:
         """Mark what is still running as interrupted, to be continued by a later start."""
-        for run in list(self._wanted.values()):
-            if run.state == "running":
-                self.update(replace(run, state="interrupted"))
+        self._pending.interrupt()
 
     def flush(self, timeout: float = 60.0) -> bool:
         """Wait until everything stated so far is sent.
 
         Returns:
-            False if it was not: the server is away, or slower than the timeout.
+            False if it was not: the server is away, or took nothing for `timeout` seconds.
         """
-        with self._wake:
-            failures = self._failures
-            self._wake.wait_for(lambda: not self._changed or self._failures > failures, timeout)
-            return not self._changed
+        return self._pending.wait(timeout)
 
     def run_id(self, key: str) -> str | None:
         """MLflow's id of a run; None before it was sent (see `flush`)."""
-        with self._wake:
-            return self._ids.get(key)
+        return self._pending.run_id(key)
 
     def close(self, timeout: float = 60.0) -> str | None:
-        """Send the rest; a sentence if something could not be sent, else None."""
-        with self._wake:
-            self._closing = True
-            self._wake.notify_all()
-        self._thread.join(timeout)
-        if not self._changed:
-            return None
-        runs = count_of(len(self._changed), "run")
-        return (
-            f"MLflow at {without_password(self.uri)} did not take {runs} "
-            f"({self._error or 'too slow'}); nothing is lost: the next rwood run sends them"
+        """Send the rest; a sentence if something could not be sent, else None.
+
+        Waits as long as runs go through; after an interrupt, or once Ctrl-C is pressed meanwhile,
+        12 seconds at most. Ctrl-C takes effect when the running ones are marked.
+
+        Args:
+            timeout: seconds without a run that went through, after which it gives up.
+        """
+        with signals_deferred() as signals:
+            self._pending.close()
+            self._drain(timeout, signals)
+            self._pending.stop()
+            self._thread.join(_LAST_S)
+            atexit.unregister(self._leave)
+        waiting, refused = self._pending.left()
+        why = "interrupted" if self._pending.interrupted else "too slow"
+        return unsent_sentence(
+            self.uri,
+            waiting=count_of(waiting, "run") if waiting else None,
+            why=self._error or why,
+            refused=refused,
         )
 
+    def _drain(self, timeout: float, signals: list[int]) -> None:
+        done, since = -1, time.monotonic()
+        limit = timeout
+        while self._thread.is_alive() and time.monotonic() - since < limit:
+            if signals:
+                self.interrupt()
+            if self._pending.interrupted:
+                if limit != _INTERRUPTED_S:
+                    limit, since = _INTERRUPTED_S, time.monotonic()
+            elif self._pending.done != done:
+                done, since = self._pending.done, time.monotonic()
+            self._thread.join(0.1)
+
+    def _leave(self) -> None:
+        """Close at the end of a process that was interrupted before it did."""
+        if self._thread.is_alive():
+            self.interrupt()
+            with suppress(KeyboardInterrupt):
+                self.close()
+
     def _work(self) -> None:
-        sender: Sender | None = None
-        while True:
-            with self._wake:
-                self._wake.wait_for(lambda: self._changed or self._closing)
-                batch = dict(self._changed)
-                closing = self._closing
-            if not batch and closing:
-                return
+        while (run := self._pending.next()) is not None:
             try:
-                if sender is None:
-                    make_store(self.uri)
-                    sender = Sender(self.uri, self._experiment, self._artifacts, self._tags)
-                self._send(sender, batch)
+                run_id = self._connected().send(run)
             except Exception as error:  # MLflow raises whatever its store or HTTP client raises.
-                self._warn_once(error)
-                sender = None  # The server may have more than was acknowledged: ask it again.
-                if closing:
-                    return
-                self._pause()
+                if not self._go_on(run, error):
+                    break
+            else:
+                self._error = None
+                self._pending.take(run, run_id)
+            self._save(_SAVE_CLOSING_S if self._pending.closing else _SAVE_S)
+        self._save(0.0)
 
-    def _send(self, sender: Sender, batch: dict[str, TrackedRun]) -> None:
-        for key, run in batch.items():
-            run_id = sender.send(run)
-            with self._wake:
-                self._ids[key] = run_id
-                if self._changed.get(key) is run:
-                    del self._changed[key]
-                self._wake.notify_all()
+    def _connected(self) -> Sender:
+        if self._sender is None:
+            make_store(self.uri)
+            told = read_acknowledged(self._memory, self._server) if self._memory else {}
+            self._sender = Sender(self.uri, self._experiment, self._artifacts, self._tags, told)
+        elif self._lost:  # The server may have more than was acknowledged.
+            self._sender.ask_all_again()
+        self._lost = False
+        return self._sender
 
-    def _pause(self) -> None:
-        """Leave the server alone for a while, or until the study ends."""
-        with self._wake:
-            self._wake.wait_for(lambda: self._closing, _RETRY_S)
+    def _go_on(self, run: TrackedRun, error: Exception) -> bool:
+        """Decide what a failure means; False if there is no point in going on."""
+        if self._sender is None or self._lost or not self._answers(self._sender, run):
+            return self._wait(error)
+        certain = is_refusal(error)
+        self._lost = not certain  # The run may have been made although the answer says otherwise.
+        text = cause(error, self.uri)
+        verdict = self._pending.fail(run, text, certain=certain)
+        if verdict == "stuck":
+            return self._wait(error)
+        if verdict == "refused" and run.key not in self._told:
+            self._told.add(run.key)
+            _LOG.warning("run %s could not be sent to MLflow: %s; it is tried again when it "
+                         "changes, or at the next start", run.name, text)  # fmt: skip
+        return True
 
-    def _warn_once(self, error: Exception) -> None:
-        text = reason(error, self.uri)
-        with self._wake:
-            first = self._error is None
-            self._error = text
-            self._failures += 1
-            self._wake.notify_all()
-        if first:
-            logging.getLogger(__name__).warning("MLflow does not answer: %s", text)
+    def _answers(self, sender: Sender, run: TrackedRun) -> bool:
+        try:
+            sender.ask_again(run.key)
+        except Exception:
+            return False
+        return True
+
+    def _wait(self, error: Exception) -> bool:
+        """Leave a server that is away alone for a while; False if the study ends."""
+        self._lost = True
+        self._error = reason(error, self.uri)
+        if not self._warned:
+            self._warned = True
+            _LOG.warning("MLflow does not answer: %s", self._error)
+        closing = self._pending.closing
+        self._pending.fail_all(_RETRY_S)
+        return not closing
+
+    def _save(self, every: float) -> None:
+        """Write what the server acknowledged, if that is due."""
+        if self._memory is None or self._sender is None:
+            return
+        if time.monotonic() - self._saved < every:
+            return
+        write_acknowledged(self._memory, self._server, self._sender.acknowledged())
+        self._saved = time.monotonic()

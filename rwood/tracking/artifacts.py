@@ -1,0 +1,60 @@
+"""A run's files, uploaded when their content changes."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rwood.storage import local_copy
+from rwood.tracked import TrackedRun
+
+ARTIFACTS_TAG = "rwood.artifacts"
+"""JSON: artifact path -> digest of the file that was uploaded."""
+Marks = Mapping[Path, tuple[int, int] | None]
+"""File -> its time of change (ns) and size (bytes); None if it is missing."""
+
+
+def marks_of(run: TrackedRun) -> Marks:
+    """Marks of a run's files: equal marks spare reading the files again."""
+    marks: dict[Path, tuple[int, int] | None] = {}
+    for path, _ in run.artifacts:
+        try:
+            stat = path.stat()
+            marks[path] = (stat.st_mtime_ns, stat.st_size)
+        except FileNotFoundError:
+            marks[path] = None
+    return marks
+
+
+def upload(
+    client: Any,
+    run: TrackedRun,
+    run_id: str,
+    uploaded: dict[str, str],
+    marks: Marks,
+    before: Marks,
+) -> None:
+    """Upload files that changed; a missing one does not keep the others back.
+
+    Args:
+        client: of MLflow.
+        run: whose files.
+        run_id: of the server's run.
+        uploaded: artifact path -> digest of what the server has; kept up to date here.
+        marks: of the files now.
+        before: of the files when the run was sent last.
+    """
+    for path, folder in run.artifacts:
+        name = f"{folder}/{path.name}" if folder else path.name
+        if marks[path] is None or (marks[path] == before.get(path) and name in uploaded):
+            continue
+        content = _digest(path)
+        if uploaded.get(name) != content:
+            with local_copy(path) as file:
+                client.log_artifact(run_id, str(file), folder)
+            uploaded[name] = content
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

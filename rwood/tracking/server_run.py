@@ -1,0 +1,70 @@
+"""What the server holds of a run, as far as it is known here."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rwood.results import EpochReport
+
+Row = tuple[str, float, float, int]
+"""Metric, value, Unix seconds, step."""
+STATUS = {
+    "running": "RUNNING",
+    "complete": "FINISHED",
+    "stopped": "KILLED",
+    "failed": "FAILED",
+    "interrupted": "SCHEDULED",
+}
+"""State of a run -> its status in MLflow."""
+_BATCH = 800
+"""Metrics a request: MLflow takes 1000 entries, of them 100 parameters and 100 tags."""
+
+
+@dataclass
+class ServerRun:
+    """What the server holds of a run: what it listed, and what it acknowledged since."""
+
+    run_id: str
+    tags: dict[str, str]
+    status: str = "RUNNING"
+    params: set[str] = field(default_factory=set)
+    inputs: set[tuple[str, str]] = field(default_factory=set)
+    """Name and digest of each."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """The last value of each."""
+    step: int | None = None
+    """Of the last epoch; None: the server must be asked."""
+
+
+def listed(run: Any) -> ServerRun:
+    """What MLflow's listing says of a run; the last epoch is not in it."""
+    inputs = {(i.dataset.name, i.dataset.digest) for i in run.inputs.dataset_inputs}
+    return ServerRun(
+        run_id=str(run.info.run_id),
+        tags=dict(run.data.tags),
+        status=str(run.info.status),
+        params=set(run.data.params),
+        inputs=inputs,
+        metrics=dict(run.data.metrics),
+    )
+
+
+def batches(
+    history: Sequence[EpochReport], final: Sequence[Row]
+) -> Iterator[tuple[list[Row], int]]:
+    """Rows that fit a request, each with the last epoch in it (0: none).
+
+    An epoch is on the server with all its metrics or none; final metrics come last.
+    """
+    groups = [([(n, v, r.time, r.epoch) for n, v in r.metrics.items()], r.epoch) for r in history]
+    groups += [([row], 0) for row in final]
+    batch: list[Row] = []
+    last = 0
+    for rows, epoch in groups:
+        if batch and len(batch) + len(rows) > _BATCH:
+            yield batch, last
+            batch, last = [], 0
+        batch.extend(rows)
+        last = epoch or last
+    if batch:
+        yield batch, last

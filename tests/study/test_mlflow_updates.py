@@ -1,0 +1,37 @@
+"""A study's updates on a real SQLite store."""
+
+from pathlib import Path
+
+from rwood.search.ledger import TRIAL_FILE, trial_folder
+
+from rwood import results
+from rwood.results import StudyResult
+from rwood.study.mlflow_updates import CHAMPION_FILE, SPEC_FILE, MlflowUpdates
+from rwood.tracking import local_uri
+from tests.report.a_study import make_spec, make_study
+from tests.test_tracking import store
+
+
+def test_a_study_that_grew_has_one_champion(tmp_path: Path) -> None:
+    """Chosen among 3 trials, then among 12 by `rwood select` alone, which reads a slim record."""
+    spec = make_spec(name="toy")
+    record = make_study(spec)
+    folder = tmp_path / "toy"
+    for file in (SPEC_FILE, CHAMPION_FILE):
+        results.write_atomically(folder / file, "run: {}\n")
+    for trial in record.trials:
+        results.save(trial, trial_folder(folder, trial.number) / TRIAL_FILE)
+    assert record.champion not in (0, None)
+    slim = tuple(t.model_copy(update={"history": ()}) for t in record.trials)
+    for champion, trials in ((0, record.trials[:3]), (record.champion, slim)):
+        chosen: StudyResult = record.model_copy(update={"champion": champion, "trials": trials})
+        updates = MlflowUpdates(spec, folder, tmp_path, None)
+        updates.champion(chosen, record.trials[champion])
+        assert updates.close(interrupted=False) is None
+        held = store(local_uri(tmp_path))
+        flags = {k: r["tags"].get("rwood.is_champion") for k, r in held.items()}
+        marked = [key for key, flag in flags.items() if flag == "true"]
+        assert marked == [f"{record.id}/search/{champion}"]
+        assert flags[f"{record.id}/search/1"] == "false"
+        epochs = held[f"{record.id}/search/{champion}"]["metrics"]["epochs"]
+        assert [value for *_, value in epochs] == [20.0]
