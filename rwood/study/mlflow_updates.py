@@ -68,12 +68,15 @@ class MlflowUpdates:
         seen = search_inputs(self._study.benchmark, self._counts)
         self._tracker.update(trial_run(record, trial, inputs=seen))
 
-    def champion(self, record: StudyResult, trial: TrialResult) -> None:
+    def champion(
+        self, record: StudyResult, trial: TrialResult, trials: Iterable[TrialResult]
+    ) -> None:
         """The trial that was chosen: it alone has the tag; weights and settings go to the search.
 
         Args:
             record: with the champion.
             trial: the champion.
+            trials: all of the search; an earlier champion among them is none any more.
         """
         folder = trial_folder(self._folder, trial.number)
         files = ((self._folder / SPEC_FILE, None), (self._folder / CHAMPION_FILE, None))

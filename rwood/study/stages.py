@@ -3,7 +3,7 @@
 import logging
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -24,44 +24,20 @@ from rwood.search.journal import without_password
 from rwood.search.read_trials import read_trials
 from rwood.search.tuner import search
 from rwood.selection import pareto_front, select_champion, values_of
-from rwood.storage import grown, is_remote, local_copy, replaced
+from rwood.storage import grown, local_copy, replaced
 from rwood.study.context import Context, Screen
 from rwood.study.finals import finals_run, run_finals
 from rwood.study.mlflow_updates import CHAMPION_FILE, SPEC_FILE, MlflowUpdates
-from rwood.study.record import open_record
 from rwood.study.rerun import BASE, CHAMPION, finished, plan
 from rwood.study.trainings import run_trainings
 from rwood.text import count_of
+from rwood.tracking import signals_deferred
 
 LOG_FILE = "rwood.log"
 
 
-@contextmanager
-def open_study(study: StudyConfig, context: Context, screen: Screen) -> Iterator["Study"]:
-    """Open a study's results folder, alone, and its MLflow experiment; leave both consistent.
-
-    Raises:
-        StudyError: the folder belongs to another study, or another process works on it.
-    """
-    if context.tracking_uri is None and is_remote(context.results):
-        raise StudyError(
-            f"results at {context.results} need an MLflow server: name it by --tracking-uri "
-            "(MLFLOW_TRACKING_URI); the store used without one is a file of this machine"
-        )
-    folder = context.results / study.name
-    with open_record(study, folder) as record:
-        _check_storage(record, context)
-        opened = Study(study, context, folder, record, screen)
-        try:
-            yield opened
-        except BaseException:
-            opened.close(interrupted=True)
-            raise
-        opened.close(interrupted=False)
-
-
 class Study:
-    """An opened study and its stages; see `open_study`."""
+    """An opened study and its stages; see `rwood.study.open_study`."""
 
     def __init__(
         self,
@@ -174,26 +150,33 @@ class Study:
     def _train_finals(self, jobs: list[Job], part: str) -> None:
         """Run the trainings of a part of the finals that are not done."""
         self._mlflow.finals(self.record, "running")
-        left = [job for job in jobs if finals_run(job) is None]
-        detail = f"{part}: {len(left)} of {count_of(len(jobs), 'training')} to run"
-        self.screen.stage("finals", detail)
-        self.screen.reruns(_name(job) for job in left)
-        if left:
-            self._connect()
-            with self._timed("finals"):
-                run_trainings(
-                    self.spec,
-                    left,
-                    lambda job: finals_run(job) is not None,
-                    folder=self.folder,
-                    on_report=self._on_epoch,
-                    on_note=self._on_note,
-                )
+        left = sum(finals_run(job) is None for job in jobs)
+        detail = f"{part}: {left} of {count_of(len(jobs), 'training')} to run"
+        self._train("finals", detail, jobs, lambda job: finals_run(job) is not None)
         runs = [run for job in jobs if (run := finals_run(job)) is not None]
         for job, run in zip(jobs, runs, strict=True):
             self._mlflow.finals_seed(self.record, job, run.history, run)
             own = [other for other in runs if other.label == run.label]
             self._mlflow.finals_setting(self.record, job, own)
+
+    def _train(
+        self, stage: str, detail: str, jobs: list[Job], is_done: Callable[[Job], bool]
+    ) -> None:
+        """Run the trainings of a stage that are not done."""
+        left = [job for job in jobs if not is_done(job)]
+        self.screen.stage(stage, detail)
+        self.screen.reruns(_name(job) for job in left)
+        if left:
+            self._connect()
+            with self._timed(stage):
+                run_trainings(
+                    self.spec,
+                    left,
+                    is_done,
+                    folder=self.folder,
+                    on_report=self._on_epoch,
+                    on_note=self._on_note,
+                )
 
     def _crown(self, champion: int | None, params: Params) -> None:
         """Record the champion; None is the base run without a trial of its own."""
@@ -214,21 +197,10 @@ class Study:
                 f"`rwood {stage}` first, or `rwood run`"
             )
         jobs = self._jobs()
-        left = [job for job in jobs if finished(job) is None]
-        self.screen.stage("benchmark", f"{len(left)} of {count_of(len(jobs), 'rerun')} to run")
-        self.screen.reruns(_name(job) for job in left)
+        left = sum(finished(job) is None for job in jobs)
+        detail = f"{left} of {count_of(len(jobs), 'rerun')} to run"
         self._mlflow.benchmark(self.record, "running")
-        if left:
-            self._connect()
-            with self._timed("benchmark"):
-                run_trainings(
-                    self.spec,
-                    jobs,
-                    lambda job: finished(job) is not None,
-                    folder=self.folder,
-                    on_report=self._on_epoch,
-                    on_note=self._on_note,
-                )
+        self._train("benchmark", detail, jobs, lambda job: finished(job) is not None)
         runs = [result for job in jobs if (result := finished(job)) is not None]
         for job, result in zip(jobs, runs, strict=True):
             self._mlflow.rerun(self.record, job, result.history, result)
@@ -270,8 +242,9 @@ class Study:
 
     def close(self, *, interrupted: bool) -> None:
         """Leave Ray, send what is left to MLflow; note on disk if nothing is left to do."""
-        self._open.close()
-        problem = self._mlflow.close(interrupted=interrupted)
+        with signals_deferred():  # A second Ctrl-C would leave runs as if they still ran.
+            self._open.close()
+            problem = self._mlflow.close(interrupted=interrupted)
         if problem:
             self.screen.note(problem)
         elif not interrupted and self.record.runs and (self.folder / "report.html").exists():
@@ -343,15 +316,6 @@ class Study:
         self.record = self.record.model_copy(update=changes)
         slim = tuple(t.model_copy(update={"history": ()}) for t in self.record.trials)
         results.save(self.record.model_copy(update={"trials": slim}), self.folder / STUDY_FILE)
-
-
-def _check_storage(record: results.StudyResult, context: Context) -> None:
-    """Refuse another storage than the one that holds the trials: they would seem to be lost."""
-    shown = without_password(context.storage) if context.storage else None
-    if record.trials and record.storage != shown:
-        where = record.storage or "the journal in the results folder"
-        how = "name it by --storage (RWOOD_STORAGE)" if record.storage else "leave --storage out"
-        raise StudyError(f"the trials of study {record.name} are in {where}: {how}")
 
 
 def _name(job: Job) -> str:

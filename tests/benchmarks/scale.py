@@ -113,6 +113,7 @@ def one(trials: int, asked: argparse.Namespace) -> None:
     from rwood.search import journal, tuner
     from rwood.search.trials import Trials
     from rwood.study import mlflow_updates, stages
+    from rwood.study.open_study import open_study
     from rwood.tracking import sender
 
     clock = Clock()
@@ -145,7 +146,7 @@ def one(trials: int, asked: argparse.Namespace) -> None:
         )
         place = stages.Context(folder / "results", folder, None, asked.tracking_uri)
         quiet = Lines(study, Console(file=(folder / "screen").open("w")))
-        with stages.open_study(study, place, quiet) as opened:
+        with open_study(study, place, quiet) as opened:
             opened._connect()
             began, cpu = time.perf_counter(), time.process_time()
             opened.search()

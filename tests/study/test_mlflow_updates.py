@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from rwood.search.ledger import TRIAL_FILE, trial_folder
-
 from rwood import results
 from rwood.results import StudyResult
 from rwood.study.mlflow_updates import CHAMPION_FILE, SPEC_FILE, MlflowUpdates
@@ -19,14 +17,13 @@ def test_a_study_that_grew_has_one_champion(tmp_path: Path) -> None:
     folder = tmp_path / "toy"
     for file in (SPEC_FILE, CHAMPION_FILE):
         results.write_atomically(folder / file, "run: {}\n")
-    for trial in record.trials:
-        results.save(trial, trial_folder(folder, trial.number) / TRIAL_FILE)
     assert record.champion not in (0, None)
     slim = tuple(t.model_copy(update={"history": ()}) for t in record.trials)
     for champion, trials in ((0, record.trials[:3]), (record.champion, slim)):
         chosen: StudyResult = record.model_copy(update={"champion": champion, "trials": trials})
         updates = MlflowUpdates(spec, folder, tmp_path, None)
-        updates.champion(chosen, record.trials[champion])
+        known = record.trials[: len(trials)]
+        updates.champion(chosen, record.trials[champion], known)
         assert updates.close(interrupted=False) is None
         held = store(local_uri(tmp_path))
         flags = {k: r["tags"].get("rwood.is_champion") for k, r in held.items()}

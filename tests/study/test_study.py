@@ -18,7 +18,7 @@ from rwood.results import StudyResult, load
 from rwood.search.journal import OPTUNA_FILE
 from rwood.search.read_trials import HISTORY_FILE, trial_folder
 from rwood.study.context import Context
-from rwood.study.stages import open_study
+from rwood.study.open_study import open_study
 from tests.stored_trials import trials_in
 from tests.tiny import tiny
 
