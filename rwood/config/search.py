@@ -90,8 +90,21 @@ class PrunerConfig(OptunaClass):
 
     metric: str | None = None
     """The objective it sees, one number; default: the first."""
-    smooth: int = Field(default=1, ge=1)
-    """It sees the mean of so many validations, the last ones."""
+    smooth: Annotated[int, Field(ge=1)] | None = None
+    """It sees the mean of so many validations, the last ones; default: 5 of `asha`, else 1."""
+
+    @property
+    def smoothed_over(self) -> int:
+        """Validations whose mean the pruner sees."""
+        return self.smooth or (5 if self.name == "asha" else 1)
+
+    def first_rung(self, warmup: int, epochs: int) -> int:
+        """Least resource of successive halving, unless it is named: after the warm-up.
+
+        Of `asha` a third of the budget: before that, curves cross too often (see
+        `tests/benchmarks/search_quality.py`).
+        """
+        return max(warmup + 1, -(-epochs // 3)) if self.name == "asha" else warmup + 1
 
     def rungs(self, warmup: int, epochs: int) -> list[int]:
         """Epochs at which successive halving compares trials; none for another pruner.
@@ -102,7 +115,7 @@ class PrunerConfig(OptunaClass):
         """
         if self.name not in HALVING:
             return []
-        rungs, epoch = [], self._first_rung(warmup)
+        rungs, epoch = [], self._least(warmup, epochs)
         while epoch <= last_judged(epochs):
             rungs.append(epoch)
             epoch *= self.reduction
@@ -113,9 +126,9 @@ class PrunerConfig(OptunaClass):
         """One in so many trials passes a rung of successive halving."""
         return int(self.arguments.get("reduction_factor", 3 if self.name == "asha" else 4))
 
-    def _first_rung(self, warmup: int) -> int:
-        least = self.arguments.get("min_resource", warmup + 1)
-        first = least if isinstance(least, int) else warmup + 1
+    def _least(self, warmup: int, epochs: int) -> int:
+        named = self.arguments.get("min_resource")
+        first = named if isinstance(named, int) else self.first_rung(warmup, epochs)
         return int(first * self.reduction ** self.arguments.get("min_early_stopping_rate", 0))
 
 

@@ -31,7 +31,8 @@ def build_pruner(run: RunConfig, search: SearchConfig) -> BasePruner:
             key="search.pruner.min_resource",
             got=first,
         )
-    defaults: dict[str, Any] = {"min_resource": run.warmup_ends + 1, "max_resource": run.epochs}
+    least = search.pruner.first_rung(run.warmup_ends, run.epochs)
+    defaults: dict[str, Any] = {"min_resource": least, "max_resource": run.epochs}
     if search.pruner.name == "asha":
         defaults["reduction_factor"] = search.pruner.reduction
     made: BasePruner = make("pruner", search.pruner, defaults)
@@ -53,7 +54,7 @@ def pruner_value(
     metric = search.pruning_metric
     if metric not in history[-1].metrics or history[-1].epoch <= run.warmup_ends:
         return None
-    count = search.pruner.smooth if search.pruner is not None else 1
+    count = search.pruner.smoothed_over if search.pruner is not None else 1
     seen = [
         report.metrics[metric]
         for report in history

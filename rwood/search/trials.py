@@ -12,7 +12,7 @@ from pathlib import Path
 
 import optuna
 from optuna.samplers import RandomSampler
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from rwood.config.run import RunConfig
 from rwood.config.search import LOSS, Params, apply, grid, knobs_of, setting
@@ -37,6 +37,8 @@ class _Running:
     """The same trial in the study that the pruner sees."""
     known: frozenset[int]
     """Epochs that the pruner saw in an earlier start."""
+    begun: TrialResult
+    """The trial as it began, without epochs."""
     history: list[EpochReport] = field(default_factory=list)
 
 
@@ -132,7 +134,8 @@ class Trials:
             self.halt(error)
             return False
         if number in self._running:
-            self._on_change(self._result(running))
+            history = tuple(running.history)
+            self._on_change(running.begun.model_copy(update={"history": history}))
             return False
         return report.epoch < running.run.epochs
 
@@ -188,7 +191,7 @@ class Trials:
 
     def _take_up(self, number: int) -> int:
         """Go on with a trial that an earlier start left running; nothing is drawn anew."""
-        frozen = self._main.get_trials(deepcopy=False)[number]
+        frozen = self._frozen(number)
         with self._store.batch():
             trial = _trial_of(self._main, number)
             for key, domain in knobs_of(apply(self.study.run, frozen.params), self._space).items():
@@ -199,9 +202,10 @@ class Trials:
         return number
 
     def _start(self, trial: Trial, judged: Trial, known: frozenset[int]) -> None:
-        running = _Running(apply(self.study.run, trial.params), trial, judged, known)
-        self._running[trial.number] = running
-        self._on_change(self._result(running))
+        run = apply(self.study.run, trial.params)
+        begun = result_of(self._frozen(trial.number), self.study, ())
+        self._running[trial.number] = _Running(run, trial, judged, known, begun)
+        self._on_change(begun)
 
     def _judge(self, number: int, running: _Running, report: EpochReport) -> None:
         """Tell Optuna what it does not know yet; end the trial if it is weak or done."""
@@ -240,11 +244,12 @@ class Trials:
             self._pruning.tell(running.judged, values[index] if values else None, state=state)
         self._main.tell(running.trial, values, state=state)
         del self._running[number]
-        self._on_change(self._result(running))
+        self._on_change(result_of(self._frozen(number), self.study, running.history))
 
-    def _result(self, running: _Running) -> TrialResult:
-        frozen = self._main.get_trials(deepcopy=False)[running.trial.number]
-        return result_of(frozen, self.study, running.history)
+    def _frozen(self, number: int) -> FrozenTrial:
+        """A trial as Optuna has it now."""
+        trial: FrozenTrial = self._main.get_trials(deepcopy=False)[number]
+        return trial
 
 
 def _trial_of(study: optuna.Study, number: int) -> Trial:

@@ -1,24 +1,43 @@
-"""Ways to search, behind one interface: Tune's own, plain Optuna, and (later) rwood.
+"""Ways to search, behind one interface: Tune's own and rwood's.
 
 Each is the real thing, driven event by event; only the trainings are simulated.
 """
 
-import math
-import warnings
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any, Protocol
 
 import optuna
 from optuna.distributions import FloatDistribution
-from optuna.pruners import BasePruner, SuccessiveHalvingPruner
-from optuna.samplers import TPESampler
-from optuna.trial import TrialState
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
+from rwood.config.load import load_study
+from rwood.config.study import StudyConfig
+from rwood.ray_backend.messages import REPORT
+from rwood.results import EpochReport, TrialResult
+from rwood.search.generations import open_generation
+from rwood.search.journal import open_storage
+from rwood.search.scheduler import PruningScheduler
+from rwood.search.searcher import OptunaSearcher
+from rwood.search.stalls import Progress
+from rwood.search.trials import Trials
+from rwood.selection import select_champion
 from tests.benchmarks.search_world import EPOCHS, SPACE, Params
+from tests.conftest import STUDIES
 
 GRACE, REDUCTION = 11, 3
+BASE = {
+    "loss.temperature": 0.1,
+    "loss.within_scale": 2.0,
+    "loss.within_shift": 1.0,
+    "loss.between_scale": 5.0,
+    "loss.between_shift": 4.0,
+}
+"""The authors' settings, which rwood tries first: the baseline gets them too."""
 DISTRIBUTIONS = {
     key: FloatDistribution(low, high, log=log) for key, (low, high, log) in SPACE.items()
 }
@@ -53,7 +72,9 @@ class Tune:
     """
 
     def __init__(self, seed: int) -> None:
-        self._search = OptunaSearch(DISTRIBUTIONS, metric="auroc", mode="max", seed=seed)
+        self._search = OptunaSearch(
+            DISTRIBUTIONS, metric="auroc", mode="max", seed=seed, points_to_evaluate=[BASE]
+        )
         self._scheduler = ASHAScheduler(
             time_attr="training_iteration", metric="auroc", mode="max",
             max_t=EPOCHS, grace_period=GRACE, reduction_factor=REDUCTION,
@@ -95,64 +116,75 @@ class Tune:
         return config
 
 
-class PlainOptuna:
-    """An Optuna study that is asked, told and asked whether to prune, as reports arrive.
+class Rwood:
+    """rwood's searcher and scheduler over Optuna's journal, called as Tune's controller calls them.
 
     Args:
-        seed: of the sampler; each trial adds its number, as a study that is continued must.
-        sampler: arguments of TPESampler beyond its seed.
-        pruner: the pruner; successive halving with the baseline's rungs if None.
+        seed: of the sampler.
+        pruner: `search.pruner` of the study; the short form `asha` if None.
+        sampler: `search.sampler` of the study; the short form `tpe` if None.
     """
 
     def __init__(
-        self, seed: int, sampler: dict[str, Any] | None = None, pruner: BasePruner | None = None
+        self, seed: int, pruner: dict[str, Any] | None = None, sampler: dict[str, Any] | None = None
     ) -> None:
-        self._seed, self._sampler = seed, sampler or {}
-        self._study = optuna.create_study(
-            direction="maximize",
-            pruner=pruner
-            or SuccessiveHalvingPruner(min_resource=GRACE, reduction_factor=REDUCTION),
-        )
-        self._open: dict[int, optuna.Trial] = {}
+        self._opened = ExitStack()
+        folder = Path(self._opened.enter_context(TemporaryDirectory()))
+        self._study = _study(seed, pruner or {"name": "asha"}, sampler or {"name": "tpe"})
+        store = self._opened.enter_context(open_storage(folder, None))
+        main = open_generation(self._study, store, "benchmark")
+        self._results: dict[int, TrialResult] = {}
+        trials = Trials(self._study, folder, store, main, main, self._keep)
+        self._searcher = OptunaSearcher(trials, max_concurrent=10**6, max_failures=1)
+        self._scheduler = PruningScheduler(trials, Progress(), print)
+        self._configs: dict[int, Any] = {}
 
     def propose(self) -> tuple[int, Params] | None:
-        number = len(self._study.get_trials(deepcopy=False))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # group is called experimental
-            self._study.sampler = TPESampler(seed=self._seed * 1_000_003 + number, **self._sampler)
-        trial = self._study.ask(DISTRIBUTIONS)
-        self._open[trial.number] = trial
-        return trial.number, trial.params
+        config = self._searcher.suggest(f"t{len(self._configs)}")
+        assert isinstance(config, dict)
+        self._configs[config["number"]] = SimpleNamespace(config=config)
+        return config["number"], config["params"]
 
     def report(self, trial: int, epoch: int, value: float) -> bool:
-        """True if pruned; not asked when fewer than 10 % of the epochs are left."""
-        self._open[trial].report(value, epoch)
-        if EPOCHS - epoch < 0.1 * EPOCHS or not self._open[trial].should_prune():
-            return False
-        self._study.tell(self._open.pop(trial), state=TrialState.PRUNED)
-        return True
+        metrics = {"val/auroc": value}
+        report = EpochReport(epoch=epoch, time=0.0, metrics=metrics).model_dump_json()
+        config = self._configs[trial]
+        stop = self._scheduler.on_trial_result(None, config, {REPORT: report})
+        if stop == TrialScheduler.STOP or epoch == EPOCHS:
+            self._searcher.on_trial_complete(f"t{trial}")
+        return bool(stop == TrialScheduler.STOP)
 
     def complete(self, trial: int) -> None:
-        stored = self._open.pop(trial)
-        last = self._study.get_trials(deepcopy=False)[trial].intermediate_values[EPOCHS]
-        self._study.tell(stored, last)
+        """Nothing: the scheduler has recorded the last epoch."""
 
     def completed(self) -> set[int]:
-        trials = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        return {trial.number for trial in trials}
+        return {n for n, trial in self._results.items() if trial.state == "complete"}
 
     def best(self) -> Params:
-        """The best complete trial; before there is one, the best of those that got furthest."""
+        """The best complete trial, as `rwood select` chooses it; before one, the last proposal."""
+        if not self.completed():
+            params: Params = self._configs[max(self._configs)].config["params"]
+            return params
+        return dict(select_champion(self._results.values(), ["val/auroc"]).params)
 
-        def merit(trial: optuna.trial.FrozenTrial) -> tuple[int, float]:
-            last = trial.last_step or 0
-            rung = math.floor(math.log(last / GRACE, REDUCTION)) if last >= GRACE else -1
-            complete = trial.state == TrialState.COMPLETE
-            return (99 if complete else rung), trial.intermediate_values.get(last, -math.inf)
-
-        params: Params = max(self._study.get_trials(deepcopy=False), key=merit).params
-        return params
+    def _keep(self, trial: TrialResult) -> None:
+        self._results[trial.number] = trial.model_copy(update={"history": ()})
 
 
-METHODS: dict[str, Any] = {"tune": Tune, "optuna": PlainOptuna}
-"""By name, each built from a seed. The place for rwood's own searcher and scheduler."""
+def _study(seed: int, pruner: dict[str, Any], sampler: dict[str, Any]) -> StudyConfig:
+    """The study of a world: its space, 100 epochs, a warm-up of 10, trials without end."""
+    plain = load_study(STUDIES / "digits.yaml").model_dump(mode="json")
+    plain["run"] |= {"epochs": EPOCHS, "schedule": {"warmup_epochs": 10}}
+    plain["search"] = {
+        "trials": 10**6,
+        "objective": "val/auroc",
+        "space": {k: {"low": a, "high": b, "log": log} for k, (a, b, log) in SPACE.items()},
+        "seed": seed,
+        "pruner": pruner,
+        "sampler": sampler,
+    }
+    return StudyConfig.model_validate_json(json.dumps(plain))
+
+
+METHODS: dict[str, Any] = {"tune": Tune, "rwood": Rwood}
+"""By name, each built from a seed."""
