@@ -72,6 +72,7 @@ class Pending:
         """Note that the server has a run."""
         with self._wake:
             self._ids[run.key] = run_id
+            self._refused.pop(run.key, None)
             self._finish(run)
 
     def fail(self, run: TrackedRun, cause: str, *, certain: bool) -> Verdict:

@@ -132,11 +132,11 @@ class Sender:
 
     def _update(self, run: TrackedRun, server: ServerRun, marks: Marks) -> None:
         self._acknowledged.pop(run.key, None)
-        self._log_inputs(run, server)
-        self._log(run, server)
         try:
+            self._log_inputs(run, server)
+            self._log(run, server)
             self._log_artifacts(run, server, marks)
-        finally:  # A file that cannot be sent leaves no finished run RUNNING.
+        finally:  # What cannot be sent leaves no finished run RUNNING.
             self._set_status(run, server)
 
     def _tags(self, run: TrackedRun) -> dict[str, str]:

@@ -161,7 +161,7 @@ def one(trials: int, asked: argparse.Namespace) -> None:
             row["MLflow states/s"] = states / clock.wall["MLflow"]
             row["MLflow requests/s"] = clock.calls["requests"] / clock.wall["MLflow"]
             row["MLflow states in all"] = states
-            row["MLflow runs unsent"] = len(opened._mlflow._tracker._changed)
+            row["MLflow runs unsent"] = opened._mlflow._tracker._pending.left()[0]
             row[MEMORY] = psutil.Process().memory_info().rss / 2**20
             row |= restart(study, folder / "results" / study.name)
             print("ROW" + json.dumps(row), flush=True)

@@ -70,7 +70,7 @@ def test_a_restart_asks_for_no_run_that_was_acknowledged(
     assert not requests
     page.write_text("second")
     assert a_tracker(uri, *runs).close() is None
-    assert requests == {"log_artifact": 1, "log_batch": 1}
+    assert requests == {"get_metric_history": 1, "log_artifact": 1, "log_batch": 1}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"x": 3}', None])

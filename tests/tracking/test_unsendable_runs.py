@@ -54,7 +54,7 @@ def test_a_refused_parameter_is_tried_again_when_the_run_changes(
     tracker = a_tracker(uri, SEARCH, refused, a_trial(1))
     assert tracker.flush()
     assert tries.count(refused.key) == 2
-    assert store(uri)["id/search/1"]["status"] == "FINISHED"
+    assert [store(uri)[f"id/search/{n}"]["status"] for n in (0, 1)] == ["FINISHED"] * 2
     tracker.update(refused)
     assert tracker.flush()
     assert tries.count(refused.key) == 2
