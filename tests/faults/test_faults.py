@@ -193,7 +193,7 @@ def test_trials_that_fail_are_recorded_and_too_many_end_the_study(
     file = write_tiny(tmp_path, **changes, cluster__max_failures=1)
     folder = tmp_path / "results" / changes["name"]
     said = Driver("search", file, cluster).ended(2)
-    assert "1 trial failed (cluster.max_failures is 1; raise it to go on)" in said
+    assert "1 trial failed (cluster.max_failures is 1), the last one: " in said
     assert "NonFiniteLossError: the loss became" in said
     assert [trial[2] for trial in outcome(folder)] == ["complete", "failed"]
     if workers == 1:
