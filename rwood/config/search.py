@@ -142,7 +142,9 @@ def last_judged(epochs: int) -> int:
 
 
 def _whole_name(value: Any) -> Any:
-    """The metric that `families` is short for."""
+    """The metric that `families` is short for; several as a tuple, as a file's list is none."""
+    if isinstance(value, list):
+        return tuple(map(_whole_name, value))
     return "val/families" if value == "families" else value
 
 

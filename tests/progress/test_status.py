@@ -11,10 +11,10 @@ import pytest
 
 from rwood import results
 from rwood.cli.status import describe, read_status, rerun_folders
-from rwood.config.study import StudyConfig
+from rwood.config.study import FinalsConfig, StudyConfig
 from rwood.progress import LIVE_FILE, Running, Tally, trials_left
 from rwood.progress.status import save_live
-from rwood.results import StudyResult
+from rwood.results import FinalsResult, StudyResult
 from tests.report.a_study import make_spec, make_study
 from tests.stored_trials import store_trials
 
@@ -166,3 +166,26 @@ def test_status_loads_nothing_heavy_and_takes_no_lock(tmp_path: Path, digits_fil
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["stage"] == "not started"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_finals_are_a_stage_with_its_trainings_and_a_verdict(
+    study: tuple[StudyConfig, StudyResult, Path],
+) -> None:
+    spec, record, folder = study
+    finals = spec.model_copy(update={"finals": FinalsConfig(candidates=2, race_seeds=1)})
+    params = {t.number: t.params for t in record.trials}
+    race = FinalsResult(candidates={3: params[3], 4: params[4]})
+    write(finals, folder, record.model_copy(update={"runs": (), "champion": None, "finals": race}))
+    told = read_status(finals, folder)
+    assert (told.stage, told.reruns, told.reruns_wanted) == ("finals", 0, 2)
+    over = race.model_copy(
+        update={"finalist": 3, "promoted": False, "sentence": "The base run stays, because."}
+    )
+    done = record.model_copy(update={"runs": (), "champion": 0, "finals": over})
+    slim = tuple(t.model_copy(update={"history": ()}) for t in done.trials)
+    results.save(done.model_copy(update={"trials": slim}), folder / "study.json")
+    told = read_status(finals, folder)
+    assert told.stage == "benchmark"
+    lines = describe(told, 80)
+    assert "finals: The base run stays, because." in lines
+    assert any(line.startswith("best of the search: trial ") for line in lines)
