@@ -23,7 +23,7 @@ SINGLE: dict[str, Any] = {
     "search__pruner": {"name": "asha", "min_resource": 4, "reduction_factor": 2},
     "cluster__max_concurrent": 1,
 }
-"""Changes of the tiny study: one trial at a time, some of which are stopped early. With several at a
+"""Changes of the tiny study: one trial at a time, some of them stopped early. With several at a
 time the verdicts depend on who reports first, so that two searches need not be equal."""
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 
+from rwood.results import StudyResult, load
 from tests.faults.driver import Driver, epochs, outcome, wait_until
 from tests.stored_trials import trials_in
 from tests.tiny import write_tiny
@@ -194,3 +195,31 @@ def test_two_ctrl_c_leave_nothing_running(tmp_path: Path) -> None:
     experiment = client.get_experiment_by_name("twice")
     statuses = {run.info.status for run in client.search_runs([experiment.experiment_id])}
     assert "RUNNING" not in statuses
+
+
+def test_a_driver_killed_in_the_finals_loses_nothing(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {
+        "run__epochs": 6, "search__trials": 3, "search__pruner": None, "cluster__max_concurrent": 1,
+        "finals": {"candidates": 2, "race_seeds": 1, "confirm_seeds": 2},
+    }  # fmt: skip
+    calm = tmp_path / "calm"
+    calm.mkdir()
+    Driver("run", write_tiny(calm, name="calm", **changes)).ended()
+    file = write_tiny(tmp_path, name="finals", **changes)
+    folder = tmp_path / "results" / "finals"
+    for pattern in ("finals/trial-*/epoch-*.pt", "finals/base-*/epoch-*.pt"):
+        driver = Driver("run", file)
+        driver.until("a training of the finals", partial(_any_file, folder, pattern))
+        family = psutil.Process(driver.process.pid).children(recursive=True)
+        driver.kill()
+        psutil.wait_procs(family, timeout=30)
+    Driver("run", file).ended()
+    undisturbed = load(StudyResult, calm / "results" / "calm" / "study.json")
+    record = load(StudyResult, folder / "study.json")
+    assert record.finals == undisturbed.finals
+    assert record.champion == undisturbed.champion
+    assert "nothing is left to do" in Driver("run", file).ended()
+
+
+def _any_file(folder: Path, pattern: str) -> bool:
+    return any(folder.glob(pattern))
