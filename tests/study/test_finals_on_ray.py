@@ -17,7 +17,8 @@ pytestmark = pytest.mark.usefixtures("ray_session")
 
 def test_a_study_with_finals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = tiny(
-        tmp_path, run__epochs=2, search__trials=3, search__pruner=None, search__objective="families",
+        tmp_path, run__epochs=2, search__trials=3, search__pruner=None,
+        search__objective="families",
         finals={"candidates": 2, "race_seeds": 1, "confirm_seeds": 2},
         rerun={"seeds": [1], "base": True},
     )  # fmt: skip
