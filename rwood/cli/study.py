@@ -144,7 +144,7 @@ def _load(file: Path) -> StudyConfig:
 
     study = load_study(file)
     check_known(study.benchmark)
-    if study.search is not None:
+    if study.search is not None and not study.search.is_short:
         from rwood.search.check import check_search
 
         with naming(file):

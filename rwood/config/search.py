@@ -63,6 +63,15 @@ def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+SHORT_FORMS = {
+    "tpe": "TPESampler",
+    "random": "RandomSampler",
+    "grid": "GridSampler",
+    "asha": "SuccessiveHalvingPruner",
+}
+"""Short form -> the class that it stands for, with rwood's own defaults."""
+
+
 class OptunaClass(Config):
     """A class of Optuna by its name, or by a short form; all other keys are its arguments."""
 
@@ -70,6 +79,11 @@ class OptunaClass(Config):
 
     name: str = Field(min_length=1)
     """E.g. `TPESampler`, with Optuna's own defaults, or a short form, with those of rwood."""
+
+    @property
+    def is_short(self) -> bool:
+        """True for a short form alone, which cannot be wrong."""
+        return self.name in SHORT_FORMS and not self.arguments
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -187,6 +201,11 @@ class SearchConfig(Config):
     def primary(self) -> str:
         """The first objective: the one to show where there is room for one."""
         return self.objectives[0]
+
+    @property
+    def is_short(self) -> bool:
+        """True if Optuna need not be asked whether its classes take the arguments."""
+        return self.sampler.is_short and (self.pruner is None or self.pruner.is_short)
 
     @property
     def is_grid(self) -> bool:

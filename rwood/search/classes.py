@@ -8,16 +8,9 @@ from typing import Any
 
 import optuna
 
-from rwood.config.search import OptunaClass
+from rwood.config.search import SHORT_FORMS, OptunaClass
 from rwood.errors import SpecError
 
-SHORT = {
-    "tpe": "TPESampler",
-    "random": "RandomSampler",
-    "grid": "GridSampler",
-    "asha": "SuccessiveHalvingPruner",
-}
-"""Short form -> the class that it stands for, with rwood's own defaults."""
 _MODULES = {"sampler": optuna.samplers, "pruner": optuna.pruners}
 _BASES = {"sampler": optuna.samplers.BaseSampler, "pruner": optuna.pruners.BasePruner}
 _HUB = {"AutoSampler": "samplers/auto_sampler"}
@@ -37,7 +30,7 @@ def find_class(kind: str, wanted: OptunaClass) -> Any:
     Raises:
         SpecError: no such class, or no such argument; with the nearest right one.
     """
-    name = SHORT.get(wanted.name, wanted.name)
+    name = SHORT_FORMS.get(wanted.name, wanted.name)
     found = _from_hub(kind, name) if name in _HUB else getattr(_MODULES[kind], name, None)
     if not _is_usable(kind, found):
         names = class_names(kind)
@@ -96,7 +89,7 @@ def class_names(kind: str) -> list[str]:
     """Every name that may stand for a sampler or pruner, short forms first."""
     module = _MODULES[kind]
     found = [n for n in dir(module) if _is_usable(kind, getattr(module, n))]
-    short = [n for n, name in SHORT.items() if name in found]
+    short = [n for n, name in SHORT_FORMS.items() if name in found]
     return short + found + (list(_HUB) if kind == "sampler" else [])
 
 
