@@ -243,8 +243,10 @@ class Study:
     def close(self, *, interrupted: bool) -> None:
         """Leave Ray, send what is left to MLflow; note on disk if nothing is left to do."""
         with signals_deferred():  # A second Ctrl-C would leave runs as if they still ran.
-            self._open.close()
-            problem = self._mlflow.close(interrupted=interrupted)
+            try:
+                self._open.close()
+            finally:
+                problem = self._mlflow.close(interrupted=interrupted)
         if problem:
             self.screen.note(problem)
         elif not interrupted and self.record.runs and (self.folder / "report.html").exists():
