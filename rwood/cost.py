@@ -82,8 +82,9 @@ def estimate(study: StudyConfig, images_per_s: float | None = None) -> list[str]
             f"cost: about {total} of id.train; how many images it has, nobody says",
         ]
     fold = fold_of(study.benchmark, study.run.seed)
-    trained = (_count(fold.id.train, fold) or 0) * expected + images * reruns * epochs
-    scored = _scored(study, expected + finals * epochs)
+    trials = expected + finals * epochs
+    trained = (_count(fold.id.train, fold) or 0) * trials + images * reruns * epochs
+    scored = _scored(study, trials)
     lines.append(
         f"cost: about {trained:,.0f} training images of two views each, and {scored:,.0f} to score"
     )

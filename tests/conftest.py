@@ -16,7 +16,8 @@ STUDIES = REPOSITORY / "studies"
 
 @pytest.fixture(scope="session")
 def digits_file() -> Path:
-    return STUDIES / "digits.yaml"
+    """The study of the loss's five settings."""
+    return STUDIES / "digits-margins.yaml"
 
 
 @pytest.fixture(scope="session")

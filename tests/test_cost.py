@@ -50,7 +50,7 @@ def test_imagenet_data_memory_and_hours() -> None:
 
 
 def test_seeds_and_objectives_cost() -> None:
-    told = lines(study("digits-front"))
+    told = lines(study("digits-front", finals=None))
     assert told["search"].startswith("16 trials of 3 seeds, about 299 of 960 epochs")
     assert told["search"].endswith("objectives val/mixed/auroc, val/jigsaw/auroc, val/nearest_mean")
     epochs = 16 * 3 * (3 + (9 - 3) / 3 + (20 - 9) / 9) + 6 * 20
@@ -102,7 +102,7 @@ def test_subsets_count_their_images() -> None:
 
 
 def test_embedded_sets_need_no_pack() -> None:
-    told = lines(study("digits"), None)
+    told = lines(study("digits-margins"), None)
     assert told["data"] == "2,649 images"
     assert "time" not in told
 
@@ -112,7 +112,7 @@ def test_sets_of_unknown_size_are_said_to_be_unknown() -> None:
     assert "and 1 set of unknown size" in told["data"]
     assert "epochs of id.train; how many images it has, nobody says" in told["cost"]
     assert "time" not in told
-    plain = study("digits").benchmark.model_dump()
+    plain = study("digits-margins").benchmark.model_dump()
     plain["near"] = {"mine": {"folder": "mine"}, "some": {"of": {"folder": "mine"}, "images": 9}}
     words = data_sentence(BenchmarkConfig.model_validate(plain))
     assert words.startswith(f"{2649 - 174 - 180 + 9:,} images, and 1 set of unknown size")

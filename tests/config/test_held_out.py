@@ -74,7 +74,7 @@ def test_consecutive_seeds_hold_out_all_classes(tmp_path: Path) -> None:
 
 
 def test_a_fold_is_another_training_and_other_benchmarks_keep_their_digest(tmp_path: Path) -> None:
-    study = load_study(STUDIES / "digits.yaml")
+    study = load_study(STUDIES / "digits-margins.yaml")
     assert run_digest(study.run, study.benchmark) == "654b9ec808711804"
     assert fold_of(study.benchmark, 3) is study.benchmark
     benchmark = held_out(tmp_path, digit7="digits/7")

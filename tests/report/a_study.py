@@ -37,7 +37,7 @@ SETS = {"near": ("digit8", "digit9"), "far": ("china", "permuted")}
 
 def make_spec(**changes: object) -> StudyConfig:
     """The digits study with the search that the trials below belong to."""
-    plain = load_study(STUDIES / "digits.yaml").model_dump(mode="json")
+    plain = load_study(STUDIES / "digits-margins.yaml").model_dump(mode="json")
     space = {key: {"low": low, "high": high} for key, (low, high) in SPACE.items()}
     space["loss.temperature"]["log"] = True
     plain["search"] = {"trials": 12, "objective": "val/auroc", "space": space}
