@@ -1,6 +1,6 @@
 import numpy as np
 
-from tests.benchmarks.search_methods import METHODS, PlainOptuna, Tune
+from tests.benchmarks.search_methods import METHODS, Rwood, Tune
 from tests.benchmarks.search_quality import Cell, play
 from tests.benchmarks.search_world import (
     EPOCHS,
@@ -64,22 +64,22 @@ def test_a_search_is_repeatable_and_its_workers_are_busy() -> None:
         assert first.busy > 0.98
 
 
-def test_plain_optuna_discards_no_full_training_and_tune_does() -> None:
+def test_rwood_discards_no_full_training_and_tune_does() -> None:
     cell = Cell(8, "equal")
-    assert play(PlainOptuna(0), cell, seed=0).discarded == 0
+    assert play(Rwood(0), cell, seed=0).discarded == 0
     assert play(Tune(0), cell, seed=0).discarded > 0
 
 
 def test_a_trial_is_judged_when_its_report_arrives() -> None:
-    method = PlainOptuna(0)
+    method = Rwood(0)
     trials = [method.propose()[0] for _ in range(4)]
     verdicts = []
     for trial in trials:
-        for epoch in range(1, 11):
+        for epoch in range(1, 34):
             assert not method.report(trial, epoch, 50.0)
-        verdicts.append(method.report(trial, 11, 90.0 - trial))
+        verdicts.append(method.report(trial, 34, 90.0 - trial))
     assert verdicts == [False, True, True, True]
-    for epoch in range(12, EPOCHS + 1):
+    for epoch in range(35, EPOCHS + 1):
         assert not method.report(trials[0], epoch, 90.0)
     method.complete(trials[0])
     assert method.completed() == {0}

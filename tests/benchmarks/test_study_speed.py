@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from rwood.config.load import load_study
-from rwood.config.search import apply
+from rwood.config.search import SamplerConfig, apply
 from rwood.ray_backend.session import session
+from rwood.search.read_trials import read_trials
 from rwood.search.tuner import search
 from rwood.selection import select_champion
 from rwood.training.train import train
@@ -33,7 +34,8 @@ def environment():
 def digits(digits_file, *, trials, concurrent, run=None, **search_changes):
     study = load_study(digits_file)
     assert study.search is not None
-    changes = {"sampler": "random", "early_stopping": None, "trials": trials} | search_changes
+    changes = {"sampler": SamplerConfig(name="random"), "pruner": None, "trials": trials}
+    changes |= search_changes
     return study.model_copy(
         update={
             "run": apply(study.run, run or {}),
@@ -44,7 +46,11 @@ def digits(digits_file, *, trials, concurrent, run=None, **search_changes):
 
 
 def searched(study, folder):
-    trials = search(study, folder=folder, data_root=folder, listener=lambda trial: None)
+    search(
+        study, record_id="speed", folder=folder, data_root=folder,
+        on_change=lambda trial: None, on_note=print,
+    )  # fmt: skip
+    trials = list(read_trials(study, folder).values())
     assert {trial.state for trial in trials} <= {"complete", "stopped"}
     return trials
 
@@ -147,13 +153,13 @@ def test_throughput_of_two_trials_at_once(tmp_path, digits_file):
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_early_stopping_saves_epochs_and_keeps_the_choice(tmp_path, digits_file, seed):
+def test_pruning_saves_epochs_and_keeps_the_choice(tmp_path, digits_file, seed):
     """The digits study's own run and rule, random proposals, with and without the rule."""
-    rule = load_study(digits_file).search.early_stopping
+    rule = load_study(digits_file).search.pruner
     found = {}
     with session(None, log=tmp_path / "log", cpus=2):
         for name, stopping in (("full", None), ("stopped", rule)):
-            study = digits(digits_file, trials=27, concurrent=2, early_stopping=stopping, seed=seed)
+            study = digits(digits_file, trials=27, concurrent=2, pruner=stopping, seed=seed)
             found[name] = searched(study, tmp_path / name)
     full, early = found["full"], found["stopped"]
     assert [t.params for t in full] == [t.params for t in early]
