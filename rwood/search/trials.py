@@ -216,9 +216,9 @@ class Trials:
         if value is None or report.epoch in running.known:
             return
         running.judged.report(value, report.epoch)
-        # The base run is never pruned: it is what everything is compared with.
-        judged = is_judged(report.epoch, running.run) and running.run != self.study.run
-        if judged and running.judged.should_prune():
+        weak = is_judged(report.epoch, running.run) and running.judged.should_prune()
+        # The base run is judged, so that others are compared with it, and is never pruned.
+        if weak and running.run != self.study.run:
             self._end(number, running, TrialState.PRUNED)
 
     def _complete(self, number: int, running: _Running, metrics: Mapping[str, float]) -> None:
