@@ -5,11 +5,13 @@ import random
 import signal
 import time
 from collections import Counter
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from rwood.results import StudyResult, load
 from tests.faults.driver import Driver, epochs, outcome, wait_until
@@ -23,6 +25,16 @@ def workers(driver: Driver) -> list[psutil.Process]:
     """Processes of the actors that train for a driver."""
     family = psutil.Process(driver.process.pid).children(recursive=True)
     return [process for process in family if "ray::ImplicitFunc" in _title(process)]
+
+
+def kill_all(driver: Driver) -> None:
+    """Kill -9 the driver, then the Ray that it started, which would end by itself in a while."""
+    family = psutil.Process(driver.process.pid).children(recursive=True)
+    driver.kill()
+    for process in family:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(family, timeout=30)
 
 
 def _is_at_work(driver: Driver) -> bool:
@@ -44,9 +56,7 @@ def killed_ten_times(file: Path, folder: Path, seed: int) -> None:
         driver = Driver("search", file)
         driver.until("it works", partial(_is_at_work, driver))
         time.sleep(order.uniform(0.0, 6.0))
-        family = psutil.Process(driver.process.pid).children(recursive=True)
-        driver.kill()
-        psutil.wait_procs(family, timeout=30)
+        kill_all(driver)
         trials = trials_in(folder)
         for number, before in decided.items():
             assert trials[number].params == before.params
@@ -76,6 +86,7 @@ def assert_each_epoch_once(results: Path, name: str, folder: Path) -> None:
         assert sorted(m.step for m in history) == [r.epoch for r in trial.history]
 
 
+@pytest.mark.timeout(1200)
 def test_one_trial_at_a_time_killed_ten_times_equals_the_undisturbed_search(tmp_path: Path) -> None:
     changes = {**STUDY, "cluster__max_concurrent": 1}
     calm = tmp_path / "calm"
@@ -88,6 +99,7 @@ def test_one_trial_at_a_time_killed_ten_times_equals_the_undisturbed_search(tmp_
     assert_each_epoch_once(tmp_path / "results", "one", folder)
 
 
+@pytest.mark.timeout(1200)
 def test_four_trials_at_a_time_killed_ten_times_forget_nothing(tmp_path: Path) -> None:
     file = write_tiny(tmp_path, name="four", **STUDY, cluster__max_concurrent=4)
     folder = tmp_path / "results" / "four"
@@ -210,9 +222,7 @@ def test_a_driver_killed_in_the_finals_loses_nothing(tmp_path: Path) -> None:
     for pattern in ("finals/trial-*/epoch-*.pt", "finals/base-*/epoch-*.pt"):
         driver = Driver("run", file)
         driver.until("a training of the finals", partial(_any_file, folder, pattern))
-        family = psutil.Process(driver.process.pid).children(recursive=True)
-        driver.kill()
-        psutil.wait_procs(family, timeout=30)
+        kill_all(driver)
     Driver("run", file).ended()
     undisturbed = load(StudyResult, calm / "results" / "calm" / "study.json")
     record = load(StudyResult, folder / "study.json")
