@@ -34,7 +34,7 @@ def rank_trials(trials: Iterable[TrialResult], objectives: Sequence[str]) -> lis
     By one objective: by its value. By several: the Pareto front as `select_champion` orders it,
     then the others by the first objective.
     """
-    complete = [t for t in trials if t.objective is not None and not t.outside]
+    complete = [trial for trial in trials if _counts(trial)]
     distance = distances(pareto_front(complete, objectives), objectives)
 
     def order(trial: TrialResult) -> tuple[float, float, int]:
@@ -50,7 +50,7 @@ def pareto_front(trials: Iterable[TrialResult], objectives: Sequence[str]) -> li
 
     By one objective: the best trial, and those that equal it.
     """
-    complete = [t for t in trials if t.objective is not None and not t.outside]
+    complete = [trial for trial in trials if _counts(trial)]
     front: list[tuple[list[float], TrialResult]] = []
     for trial in sorted(complete, key=lambda t: (_costs(t, objectives), t.number)):
         # Sorted so, only trials already on the front can dominate one.
@@ -82,6 +82,11 @@ def values_of(trial: TrialResult, objectives: Sequence[str]) -> dict[str, float]
     """Every objective of a complete trial."""
     assert trial.objective is not None
     return {objectives[0]: trial.objective} | {n: trial.objectives[n] for n in objectives[1:]}
+
+
+def _counts(trial: TrialResult) -> bool:
+    """True of a complete trial of the present space."""
+    return trial.state == "complete" and trial.objective is not None and not trial.outside
 
 
 def _costs(trial: TrialResult, objectives: Sequence[str]) -> list[float]:

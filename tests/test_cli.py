@@ -24,8 +24,8 @@ def rwood(*words: object, cwd: Path, timeout: float = 300) -> subprocess.Complet
 def test_check_prints_the_study_and_its_cost(digits_file: Path, tmp_path: Path) -> None:
     done = rwood("check", digits_file, "--images-per-s", 1000, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "search: 24 trials, about 102 of 480 epochs" in done.stdout
-    assert "benchmark: 6 reruns of 20 epochs" in done.stdout
+    assert "search: 24 trials, about 138 of 480 epochs" in done.stdout
+    assert "benchmark: 10 reruns of 20 epochs" in done.stdout
     assert "worker hours at 1,000 images/s" in done.stdout
     assert "temperature: 0.1" in done.stdout
     assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,6 @@ Ray's versions in `pyproject.toml` is the one that they passed with. Nothing her
 
 import logging
 import os
-import pickle
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -114,14 +113,16 @@ def own_errors(error: BaseException) -> list[BaseException]:
     return [f._base_exc for f in failures if isinstance(f, UserExceptionWithTraceback)]
 
 
-def trial_error(trial: Any) -> BaseException | None:
-    """What ended the worker of a Tune trial last; None if Ray left nothing."""
-    path = Path(trial.pickled_error_file or "")
+def trial_error(trial: Any) -> str | None:
+    """What Ray says of the last end of a Tune trial's worker; None if it left nothing.
+
+    The text that Tune writes beside the trial; the exception itself is a pickle.
+    """
+    path = Path(trial.error_file or "")
     if not path.is_file():
         return None
-    with path.open("rb") as file:
-        error = pickle.load(file)
-    return error if isinstance(error, BaseException) else None
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return text.rpartition("Failure # ")[2].partition("\n")[2].strip() or None
 
 
 def kill_worker(trial: Any) -> None:

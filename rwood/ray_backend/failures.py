@@ -6,8 +6,10 @@ answers nothing any more, a missing file) may not happen again, in another proce
 not used for another training, and the training is continued from its checkpoint.
 """
 
+import re
+
 import torch
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayError
 
 from rwood.errors import DataError, RwoodError
 from rwood.results import FailureKind
@@ -41,26 +43,23 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def cause_of_death(error: BaseException | None) -> str:
+def cause_of_death(text: str | None) -> str:
     """Why a worker is gone, in a line.
 
     Args:
-        error: what Ray raised; None if it left nothing.
+        text: what Ray says of it; None if it left nothing.
     """
-    if error is None:
+    if not text:
         return "its worker died, and Ray does not say why"
-    if isinstance(error, RayTaskError):
-        return one_line(error.cause if isinstance(error.cause, BaseException) else error)
-    text = " ".join(str(error).split())
-    if isinstance(error, RayActorError) and error.preempted:
-        return "its node was preempted"
     for marks, cause in _CAUSES:
         if any(mark in text for mark in marks):
             return cause
-    return f"its worker died: {text}"
+    raised = re.search(r"^[\w.]*(?:Error|Exception)\b: .+$", text, re.MULTILINE)
+    return raised[0] if raised else f"its worker died: {' '.join(text.split())[:300]}"
 
 
 _CAUSES = (
+    (("preempted",), "its node was preempted"),
     (("low on memory", "OutOfMemoryError", "memory usage threshold"),
      "its worker was killed by Ray's memory monitor: the node ran out of memory"),
     (("node died", "node was terminated", "Node died", "node failure", "node is dead"),

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -115,18 +114,19 @@ def test_a_trials_worker_can_be_killed_and_its_error_read(
     """Else a stalled trial holds its resources for ever, and nobody says why a worker died."""
     from ray.tune.experiment import Trial
 
-    assert isinstance(Trial.pickled_error_file, property)
+    assert isinstance(Trial.error_file, property)
     actor = Sleeper.remote()
     ray.get(actor.pid.remote())
     trial = type("Trial", (), {"temporary_state": State(actor)})()
     compat.kill_worker(trial)
     with pytest.raises(ray.exceptions.RayActorError) as died:
         ray.get(actor.pid.remote(), timeout=30)
-    path = tmp_path / "error.pkl"
-    path.write_bytes(pickle.dumps(died.value))
-    trial.pickled_error_file = str(path)
-    assert isinstance(compat.trial_error(trial), ray.exceptions.RayActorError)
-    trial.pickled_error_file = None
+    path = tmp_path / "error.txt"
+    first, last = (f"Failure # {n} (occurred at noon)\n{died.value}\n" for n in (1, 2))
+    path.write_text(first + last)
+    trial.error_file = str(path)
+    assert compat.trial_error(trial) == str(died.value).strip()
+    trial.error_file = None
     assert compat.trial_error(trial) is None
 
 

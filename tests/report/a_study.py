@@ -42,7 +42,7 @@ def make_spec(**changes: object) -> StudyConfig:
     space["loss.temperature"]["log"] = True
     plain["search"] = {"trials": 12, "objective": "val/auroc", "space": space}
     plain["run"]["epochs"] = EPOCHS
-    plain["finals"] = None
+    plain |= {"name": "digits", "finals": None}
     return StudyConfig.model_validate_json(json.dumps(plain | changes))
 
 
