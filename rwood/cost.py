@@ -14,7 +14,8 @@ from rwood.config.benchmark import (
     SubsetSet,
 )
 from rwood.config.held_out import fold_of, without_held_out
-from rwood.config.search import HALVING, SearchConfig
+from rwood.config.optuna_classes import HALVING
+from rwood.config.search import SearchConfig
 from rwood.config.study import StudyConfig
 from rwood.data import image_sets, packs
 from rwood.data.image_sets import NAMED, references

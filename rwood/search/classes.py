@@ -8,7 +8,7 @@ from typing import Any
 
 import optuna
 
-from rwood.config.search import SHORT_FORMS, OptunaClass
+from rwood.config.optuna_classes import SHORT_FORMS, OptunaClass
 from rwood.errors import SpecError
 
 _MODULES = {"sampler": optuna.samplers, "pruner": optuna.pruners}

@@ -5,8 +5,9 @@ from typing import Any
 
 from optuna.pruners import BasePruner, NopPruner
 
+from rwood.config.optuna_classes import last_judged
 from rwood.config.run import RunConfig
-from rwood.config.search import SearchConfig, last_judged
+from rwood.config.search import SearchConfig
 from rwood.errors import SpecError
 from rwood.results import EpochReport
 from rwood.search.classes import make

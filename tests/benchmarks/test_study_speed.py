@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from rwood.config.load import load_study
-from rwood.config.search import SamplerConfig, apply
+from rwood.config.optuna_classes import SamplerConfig
+from rwood.config.search import apply
 from rwood.ray_backend.session import session
 from rwood.search.read_trials import read_trials
 from rwood.search.tuner import search
