@@ -134,8 +134,9 @@ class Comparison(Record):
 
     mean: float
     std: float
-    """Sample standard deviation of the differences."""
+    """Sample standard deviation of the differences (n - 1)."""
     bound: float
+    """Lower bound of the mean difference at confidence 1 - alpha; the mean without variance."""
     limit: float
     seeds: int
     alpha: float

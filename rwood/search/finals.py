@@ -28,27 +28,12 @@ Example:
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from rwood.errors import StudyError
 from rwood.report.paired import half_width
+from rwood.results import Comparison
 from rwood.text import count_of
-
-
-@dataclass(frozen=True)
-class PairedBound:
-    """The finalist minus the base run over paired seeds, against a limit."""
-
-    mean: float
-    std: float
-    """Sample standard deviation of the differences (n - 1)."""
-    bound: float
-    """Lower bound of the mean difference at confidence 1 - alpha; the mean without variance."""
-    limit: float
-    """What the bound has to exceed."""
-    seeds: int
-    alpha: float
-    passed: bool
 
 
 @dataclass(frozen=True)
@@ -58,9 +43,9 @@ class Verdict:
     promoted: bool
     finalist: int
     """Number of the trial."""
-    gate: PairedBound
+    gate: Comparison
     """Of the objective."""
-    guard: Mapping[str, PairedBound]
+    guard: Mapping[str, Comparison]
     """Validation family -> its difference in points."""
     sentence: str
 
@@ -86,7 +71,7 @@ def race(values: Mapping[int, Sequence[float]]) -> int:
     return max(sorted(values), key=lambda number: statistics.fmean(values[number]))
 
 
-def gate(differences: Sequence[float], alpha: float) -> PairedBound:
+def gate(differences: Sequence[float], alpha: float) -> Comparison:
     """Lower bound of the objective's mean difference against 0: above it, the finalist is better.
 
     A finalist that is no better passes with a probability of at most alpha, however many trials
@@ -102,12 +87,12 @@ def gate(differences: Sequence[float], alpha: float) -> PairedBound:
     """
     compared = _compare(differences, alpha, 0.0, "the objective")
     too_few = _all_equal(differences) and 0.5 ** len(differences) > alpha
-    return replace(compared, passed=compared.passed and not too_few)
+    return compared.model_copy(update={"passed": compared.passed and not too_few})
 
 
 def guard(
     differences: Mapping[str, Sequence[float]], alpha: float, delta: float = 0.5
-) -> dict[str, PairedBound]:
+) -> dict[str, Comparison]:
     """Lower bound of every family's mean difference against -delta: none may be lost.
 
     All families have to pass, so that the level needs no correction (intersection-union test).
@@ -131,7 +116,7 @@ def guard(
     }
 
 
-def verdict(finalist: int, gated: PairedBound, guarded: Mapping[str, PairedBound]) -> Verdict:
+def verdict(finalist: int, gated: Comparison, guarded: Mapping[str, Comparison]) -> Verdict:
     """The finalist if it passes the gate and every guard, else the base run, in one sentence.
 
     Args:
@@ -153,14 +138,14 @@ def verdict(finalist: int, gated: PairedBound, guarded: Mapping[str, PairedBound
     return Verdict(promoted, finalist, gated, dict(guarded), sentence)
 
 
-def _compare(differences: Sequence[float], alpha: float, limit: float, whose: str) -> PairedBound:
+def _compare(differences: Sequence[float], alpha: float, limit: float, whose: str) -> Comparison:
     if len(differences) < 2:
         count = count_of(len(differences), "paired difference")
         raise StudyError(f"The finals compare at least 2 paired seeds; {whose} has {count}.")
     _check_finite(differences, whose)
     mean, std = statistics.fmean(differences), statistics.stdev(differences)
     half = 0.0 if _all_equal(differences) else half_width(std, len(differences), alpha)
-    return PairedBound(
+    return Comparison(
         mean=mean,
         std=std,
         bound=mean - half,
@@ -182,7 +167,7 @@ def _all_equal(differences: Sequence[float]) -> bool:
     return max(differences) - min(differences) <= 1e-9 * max(map(abs, differences))
 
 
-def _interval(gated: PairedBound) -> str:
+def _interval(gated: Comparison) -> str:
     """E.g. `0.48 above the base run's (80 % interval 0.35 to 0.61)`."""
     confidence = 100 * (1 - 2 * gated.alpha)
     upper = 2 * gated.mean - gated.bound
@@ -192,7 +177,7 @@ def _interval(gated: PairedBound) -> str:
     )
 
 
-def _gate_reason(gated: PairedBound) -> str:
+def _gate_reason(gated: Comparison) -> str:
     if gated.bound > gated.limit:  # equal differences, too few for the sign-flip test
         needed = math.ceil(-math.log2(gated.alpha))
         return (
@@ -205,7 +190,7 @@ def _gate_reason(gated: PairedBound) -> str:
     )
 
 
-def _guard_reason(family: str, lost: PairedBound) -> str:
+def _guard_reason(family: str, lost: Comparison) -> str:
     loses = "loses" if lost.mean <= lost.limit else "may lose"
     return (
         f"{loses} more than {-lost.limit:g} points on {family} "

@@ -5,7 +5,6 @@ On validation sets only, with seeds that neither the search nor the reruns use. 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from rwood import results
@@ -19,7 +18,7 @@ from rwood.evaluation.families import (
     reliability_weights,
 )
 from rwood.ray_backend.job import RESULT_FILE, Job
-from rwood.results import Comparison, FinalsResult, FinalsRun, TrialResult
+from rwood.results import FinalsResult, FinalsRun, TrialResult
 from rwood.search.finals import gate, guard, race, verdict
 from rwood.study.finals_plan import (
     BASE,
@@ -211,7 +210,7 @@ def decide(
             "confirmation": {name: tuple(row) for name, row in values.items()},
             "promoted": found.promoted,
             "sentence": found.sentence,
-            "gate": Comparison(**asdict(found.gate)),
-            "guard": {n: Comparison(**asdict(bound)) for n, bound in found.guard.items()},
+            "gate": found.gate,
+            "guard": dict(found.guard),
         }
     )
