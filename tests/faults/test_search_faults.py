@@ -145,7 +145,8 @@ def _hung(driver: Driver) -> int:
 
 
 def test_a_killed_worker_is_told_and_its_trial_goes_on(tmp_path: Path) -> None:
-    changes = {**STUDY, "cluster__max_concurrent": 1, "search__trials": 2, "run__epochs": 30}
+    changes = {**STUDY, "cluster__max_concurrent": 1, "search__trials": 2, "search__pruner": None,
+               "run__epochs": 30}  # fmt: skip
     file = write_tiny(tmp_path, name="worker", **changes)
     folder = tmp_path / "results" / "worker"
     driver = Driver("search", file)
