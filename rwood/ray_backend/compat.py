@@ -15,8 +15,8 @@ from typing import Any
 import ray
 from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
-from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
+from ray.train.v2.api.exceptions import RayTrainError
 
 __all__ = ["ControllerCallback", "WorkerGroupCallback"]
 
@@ -110,7 +110,7 @@ def needed_callbacks(callbacks: list[Any], *, with_dashboard: bool) -> list[Any]
 def own_errors(error: BaseException) -> list[BaseException]:
     """What the training code itself raised on the ranks of a Ray Train run that failed."""
     failures = getattr(error, "worker_failures", {}).values()
-    return [f._base_exc for f in failures if isinstance(f, UserExceptionWithTraceback)]
+    return [f for f in failures if not isinstance(f, RayTrainError | ray.exceptions.RayError)]
 
 
 def trial_error(trial: Any) -> str | None:

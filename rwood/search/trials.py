@@ -137,6 +137,7 @@ class Trials:
             history = tuple(running.history)
             self._on_change(running.begun.model_copy(update={"history": history}))
             return False
+        self._tell_end(number, running)
         return report.epoch < running.run.epochs
 
     def fail(self, number: int, error: str, kind: FailureKind) -> None:
@@ -144,15 +145,13 @@ class Trials:
         running = self._running.get(number)
         if running is None or self.halted is not None:
             return
-        self.failures += 1
-        self.last_error = error
         try:
             with self._store.batch():
-                running.trial.set_user_attr(ERROR, error)
-                running.trial.set_user_attr(KIND, kind)
-                self._end(number, running, TrialState.FAIL)
+                self._fail(number, running, error, kind)
         except StorageError as unwritable:
             self.halt(unwritable)
+        else:
+            self._tell_end(number, running)
 
     def halt(self, error: StorageError) -> None:
         """Record nothing more: the next start goes on from what is on disk."""
@@ -226,9 +225,17 @@ class Trials:
         unusable = [n for n, v in zip(self.search.objectives, values, strict=True)
                     if not math.isfinite(v)]  # fmt: skip
         if unusable:
-            self.fail(number, f"its last epoch reported no finite {unusable[0]}", "setting")
+            error = f"its last epoch reported no finite {unusable[0]}"
+            self._fail(number, running, error, "setting")
             return
         self._end(number, running, TrialState.COMPLETE, values)
+
+    def _fail(self, number: int, running: _Running, error: str, kind: FailureKind) -> None:
+        self.failures += 1
+        self.last_error = error
+        running.trial.set_user_attr(ERROR, error)
+        running.trial.set_user_attr(KIND, kind)
+        self._end(number, running, TrialState.FAIL)
 
     def _end(
         self,
@@ -244,6 +251,9 @@ class Trials:
             self._pruning.tell(running.judged, values[index] if values else None, state=state)
         self._main.tell(running.trial, values, state=state)
         del self._running[number]
+
+    def _tell_end(self, number: int, running: _Running) -> None:
+        """Say that a trial has ended, once the storage has it."""
         self._on_change(result_of(self._frozen(number), self.study, running.history))
 
     def _frozen(self, number: int) -> FrozenTrial:

@@ -89,11 +89,11 @@ def test_ray_trains_callbacks_are_those_that_are_left_out(ray_session: None) -> 
 
 def test_the_codes_own_errors_are_taken_out_of_ray_trains() -> None:
     """Else a failed group says `worker failed` in place of why."""
-    from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
+    from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
-    wrapped = UserExceptionWithTraceback(ValueError("boom"), "Traceback ...")
-    failed = RuntimeError("training failed")
-    failed.worker_failures = {0: wrapped, 1: RuntimeError("peer")}  # type: ignore[attr-defined]
+    lost = WorkerHealthCheckFailedError("no answer", failure=OSError("gone"))
+    failures = {0: ValueError("boom"), 1: lost, 2: ray.exceptions.ActorDiedError()}
+    failed = ray.train.WorkerGroupError("training failed", failures)
     assert [str(error) for error in compat.own_errors(failed)] == ["boom"]
 
 

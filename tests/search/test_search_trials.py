@@ -10,9 +10,9 @@ import pytest
 
 from rwood.config.study import StudyConfig
 from rwood.errors import StorageError
-from rwood.results import EpochReport
+from rwood.results import EpochReport, TrialResult
 from rwood.search.journal import Journal, read_storage
-from rwood.search.read_trials import HISTORY_FILE, trial_folder
+from rwood.search.read_trials import HISTORY_FILE, read_trials, trial_folder
 from tests.search.a_search import Search, objective, outcome
 from tests.tiny import tiny
 
@@ -132,6 +132,23 @@ def test_a_report_its_verdict_and_the_end_are_one_write(
     for logs in ends:
         assert "intermediate_value" in logs[0]
         assert logs[-1]["op_code"] == 6
+
+
+def test_an_end_is_told_once_it_is_on_disk(study: StudyConfig, tmp_path: Path) -> None:
+    """Else a driver that is killed after it said so has forgotten it."""
+    unknown = []
+
+    class Told(list[TrialResult]):
+        def append(self, trial: TrialResult) -> None:
+            super().append(trial)
+            kept = read_trials(study, tmp_path / "s")[trial.number]
+            if trial.state != kept.state:
+                unknown.append((trial.number, trial.state, kept.state))
+
+    search = Search(study, tmp_path / "s", changes=Told(), fails=lambda number: number == 3)
+    search.run()
+    assert {trial.state for trial in search.changes} == {"running", "complete", "stopped", "failed"}
+    assert unknown == []
 
 
 def test_what_a_dashboard_writes_meanwhile_is_kept(alone: StudyConfig, tmp_path: Path) -> None:
