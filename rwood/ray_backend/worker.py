@@ -1,15 +1,16 @@
-"""The Worker of the training loop on Ray: inside a Tune trial, or a rank of a Ray Train group."""
+"""The Worker of the training loop on Ray: an actor alone, or a rank of a Ray Train group."""
 
 import functools
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import ray
 import ray.train
 import ray.train.torch
 import torch
-from ray import tune
 from ray.util.queue import Queue
 
 from rwood.ray_backend import compat
@@ -19,21 +20,23 @@ from rwood.training.worker import best_device
 
 
 @dataclass(frozen=True)
-class TuneWorker:
-    """The only process of a one-worker trial: a Tune actor."""
+class SoloWorker:
+    """The only process of a training: an actor of Tune's or of a pool."""
 
     folder: Path
+    send: Callable[[dict[str, Any]], None]
+    """Takes messages to the driver; does not return if the training is stopped."""
     device: torch.device = field(default_factory=best_device)
     rank: int = 0
     world_size: int = 1
 
     def report(self, report: EpochReport) -> None:
-        """Report to Tune; does not return if the scheduler stops the trial."""
-        tune.report({REPORT: report.model_dump_json()})
+        """Send the epoch up."""
+        self.send({REPORT: report.model_dump_json()})
 
     def note(self, text: str) -> None:
-        """Report the sentence to Tune."""
-        tune.report({NOTE: text})
+        """Send the sentence up."""
+        self.send({NOTE: text})
 
     def leaving(self) -> bool:
         """Whether Ray is draining this node: it was sent SIGTERM, or is about to be reclaimed."""

@@ -11,8 +11,8 @@ from rwood.errors import StorageError
 from rwood.ray_backend import compat
 from rwood.ray_backend.failures import cause_of_death
 from rwood.ray_backend.messages import FAILURE, KIND, NOTE, REPORT, STARTED, STORAGE
+from rwood.ray_backend.stalls import Progress
 from rwood.results import EpochReport
-from rwood.search.stalls import Progress
 from rwood.search.trials import Trials
 
 

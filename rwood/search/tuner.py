@@ -16,14 +16,15 @@ from rwood.ray_backend.failures import kind_of, one_line
 from rwood.ray_backend.group_trial import GroupTrial
 from rwood.ray_backend.job import Job, work
 from rwood.ray_backend.messages import FAILURE, KIND, STARTED, STORAGE
-from rwood.ray_backend.worker import TuneWorker
+from rwood.ray_backend.stalls import Progress
+from rwood.ray_backend.worker import SoloWorker
 from rwood.results import TrialResult
 from rwood.search.generations import open_generation, open_pruning_study
 from rwood.search.journal import open_storage
 from rwood.search.read_trials import trial_folder
 from rwood.search.scheduler import Halt, PruningScheduler
 from rwood.search.searcher import OptunaSearcher
-from rwood.search.stalls import Progress, StallWatch
+from rwood.search.stalls import StallWatch
 from rwood.search.trials import Trials
 from rwood.text import count_of
 
@@ -142,7 +143,7 @@ def _trial(config: dict[str, Any], *, study: StudyConfig, folder: Path, data_roo
     )
     tune.report({STARTED: True})
     try:
-        work(job, TuneWorker(job.folder))
+        work(job, SoloWorker(job.folder, tune.report))
     except StorageError as error:
         tune.report({STORAGE: str(error)})
     except Exception as error:

@@ -16,6 +16,7 @@ from rwood.config.study import StudyConfig
 from rwood.errors import StudyError
 from rwood.ray_backend.job import DETECTOR_FOLDER, EMBEDDINGS_FILE, SCORES_FILE, Job
 from rwood.ray_backend.nodes import check_gpus, check_nodes
+from rwood.ray_backend.pool import TrainingPool
 from rwood.ray_backend.session import session
 from rwood.report import ReportInputs, load_scores, project_embeddings, render_report
 from rwood.results import STUDY_FILE, EpochReport, TrialResult
@@ -55,6 +56,7 @@ class Study:
         self._mlflow = MlflowUpdates(study, folder, context.results, context.tracking_uri)
         self._open = ExitStack()
         self._connected = False
+        self._pool = TrainingPool(study.cluster, (folder / "ray").resolve())
         self._live: dict[str, tuple[EpochReport, ...]] = {}
         plain = yaml.safe_dump(self.record.spec, sort_keys=False)
         results.write_atomically(folder / SPEC_FILE, plain)
@@ -173,7 +175,7 @@ class Study:
                     self.spec,
                     left,
                     is_done,
-                    folder=self.folder,
+                    pool=self._pool,
                     on_report=self._on_epoch,
                     on_note=self._on_note,
                 )
@@ -262,6 +264,7 @@ class Study:
         if not self._connected:
             log = self._open.enter_context(grown(self.folder / LOG_FILE))
             self._open.enter_context(session(self.context.address, log=log))
+            self._open.callback(self._pool.close)
             self._connected = True
             if self.context.address is not None:
                 check_nodes(self.spec.benchmark, self.folder, self.context.data_root)

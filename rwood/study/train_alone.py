@@ -1,6 +1,7 @@
 """The base run of a study alone, without a search."""
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -8,8 +9,8 @@ import torch
 from rwood.config.held_out import without_held_out
 from rwood.config.study import StudyConfig, run_digest
 from rwood.ray_backend.job import Job, work
-from rwood.ray_backend.launch import fit
 from rwood.ray_backend.nodes import check_nodes
+from rwood.ray_backend.pool import TrainingPool
 from rwood.ray_backend.session import session
 from rwood.results import EpochReport
 from rwood.storage import grown
@@ -59,12 +60,6 @@ def train_alone(
         with grown(results / study.name / "rwood.log") as log, session(address, log=log):
             if address is not None:
                 check_nodes(study.benchmark, folder, data_root)
-            fit(
-                job,
-                study.cluster,
-                name=name,
-                storage=folder / "ray",
-                on_report=keep,
-                on_note=on_note,
-            )
+            with closing(TrainingPool(study.cluster, folder / "ray")) as pool:
+                pool.fit(job, name=name, on_report=keep, on_note=on_note)
     return last[-1], folder

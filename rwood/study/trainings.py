@@ -1,16 +1,15 @@
-"""Several trainings of a study on Ray Train, each with a result on disk when it is done."""
+"""Several trainings of a study, each with a result on disk when it is done."""
 
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from pathlib import Path
 
 from rwood.config.run import RunConfig
 from rwood.config.search import apply
 from rwood.config.study import StudyConfig
 from rwood.errors import StudyError
 from rwood.ray_backend.job import Job
-from rwood.ray_backend.launch import fit
+from rwood.ray_backend.pool import TrainingPool
 from rwood.results import EpochReport
 
 
@@ -19,7 +18,7 @@ def run_trainings(
     jobs: Sequence[Job],
     is_done: Callable[[Job], bool],
     *,
-    folder: Path,
+    pool: TrainingPool,
     on_report: Callable[[Job, EpochReport], None],
     on_note: Callable[[str], None],
 ) -> None:
@@ -29,7 +28,7 @@ def run_trainings(
         study: whose trainings.
         jobs: each with a folder of its own.
         is_done: True if the result of a job is on disk.
-        folder: results folder of the study, visible from every node.
+        pool: what trains them.
         on_report: called for each epoch, from several threads.
         on_note: called with what a worker has to say, likewise.
 
@@ -41,11 +40,9 @@ def run_trainings(
 
     def one(job: Job) -> None:
         name = f"{study.name}-{job.folder.name}"
-        fit(
+        pool.fit(
             job,
-            study.cluster,
             name=name,
-            storage=(folder / "ray").resolve(),
             on_report=lambda report: on_report(job, report),
             on_note=on_note,
             cancelled=cancelled.is_set,
@@ -56,13 +53,13 @@ def run_trainings(
                 "folder?"
             )
 
-    with ThreadPoolExecutor(study.cluster.max_concurrent) as pool:
-        futures = [pool.submit(one, job) for job in jobs if not is_done(job)]
+    with ThreadPoolExecutor(study.cluster.max_concurrent) as threads:
+        futures = [threads.submit(one, job) for job in jobs if not is_done(job)]
         try:
             wait(futures, return_when=FIRST_EXCEPTION)
         except KeyboardInterrupt:
             cancelled.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+            threads.shutdown(wait=False, cancel_futures=True)
             raise
     for future in futures:
         future.result()

@@ -59,9 +59,9 @@ class Plain:
 def loop(study: Any, trials: Any, *_: Any) -> None:
     """Tune's part, played by a loop: open trials up to the limit, one epoch of a random one."""
     from rwood.ray_backend.messages import REPORT
+    from rwood.ray_backend.stalls import Progress
     from rwood.search.scheduler import PruningScheduler
     from rwood.search.searcher import OptunaSearcher
-    from rwood.search.stalls import Progress
 
     cluster = study.cluster
     searcher = OptunaSearcher(trials, cluster.max_concurrent, cluster.max_failures)

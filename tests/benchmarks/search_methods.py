@@ -18,12 +18,12 @@ from ray.tune.search.optuna import OptunaSearch
 from rwood.config.load import load_study
 from rwood.config.study import StudyConfig
 from rwood.ray_backend.messages import REPORT
+from rwood.ray_backend.stalls import Progress
 from rwood.results import EpochReport, TrialResult
 from rwood.search.generations import open_generation
 from rwood.search.journal import open_storage
 from rwood.search.scheduler import PruningScheduler
 from rwood.search.searcher import OptunaSearcher
-from rwood.search.stalls import Progress
 from rwood.search.trials import Trials
 from rwood.selection import select_champion
 from tests.benchmarks.search_world import EPOCHS, SPACE, Params

@@ -8,13 +8,13 @@ from typing import Any
 
 from rwood.config.study import StudyConfig
 from rwood.ray_backend.messages import FAILURE, KIND, REPORT
+from rwood.ray_backend.stalls import Progress
 from rwood.results import EpochReport, TrialResult
 from rwood.search.generations import open_generation, open_pruning_study
 from rwood.search.journal import open_storage
 from rwood.search.read_trials import read_trials
 from rwood.search.scheduler import PruningScheduler
 from rwood.search.searcher import OptunaSearcher
-from rwood.search.stalls import Progress
 from rwood.search.trials import Trials
 
 RECORD_ID = "0123456789ab"

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from rwood.search.stalls import Progress, StallWatch
+from rwood.ray_backend.stalls import Progress
+from rwood.search.stalls import StallWatch
 from tests.search.a_search import TuneTrial
 
 

@@ -63,12 +63,15 @@ def _await(url: str, server: subprocess.Popen[bytes]) -> None:
 
 @pytest.fixture(scope="module")
 def page(site: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Page:
-    """Opens a page of the UI until all words are on it; the page as it then stands."""
-    profile = tmp_path_factory.mktemp("chromium")
+    """Opens a page of the UI until all words are on it; the page as it then stands.
+
+    A busy machine draws a page late or, now and then, not at all: each try is a new browser.
+    """
 
     def opened(route: str, *words: str) -> str:
         text = ""
-        for budget in (15_000, 40_000, 90_000):
+        for budget in (15_000, 40_000, 90_000, 90_000):
+            profile = tmp_path_factory.mktemp("chromium")
             done = subprocess.run(
                 [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
                  "--disable-background-networking", f"--user-data-dir={profile}",
@@ -79,7 +82,8 @@ def page(site: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Pag
             text = done.stdout
             if all(word in text for word in words):
                 return text
-        pytest.fail(f"not on the page: {[word for word in words if word not in text]}")
+        missing = [word for word in words if word not in text]
+        pytest.fail(f"not on the page: {missing}; it ends in {text[-500:]!r}")
 
     return opened
 

@@ -1,0 +1,210 @@
+"""Trainings beside each other: each of one worker on a process that the next training reuses."""
+
+import contextlib
+import queue
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from rwood.config.study import ClusterConfig
+from rwood.errors import RunError, StorageError
+from rwood.ray_backend import launch
+from rwood.ray_backend.failures import cause_of_death, kind_of, one_line
+from rwood.ray_backend.job import Job, work
+from rwood.ray_backend.messages import FAILURE, NOTE, REPORT, STARTED, STORAGE
+from rwood.ray_backend.stalls import Progress
+from rwood.ray_backend.worker import SoloWorker
+from rwood.results import EpochReport
+from rwood.text import count_of
+
+_POLL_S = 0.2
+_ENDED = "ended"
+"""Key of the last message of a training, however it ended."""
+
+
+class TrainingPool:
+    """Trains jobs, several at a time, from as many threads.
+
+    Ray Train puts up four processes for every run. A worker alone has nobody to be put together
+    with, so its process is kept, with torch loaded, for the training after it. Trainings of several
+    workers are runs of Ray Train.
+
+    Args:
+        cluster: workers, resources, retries.
+        storage: folder for Ray Train's own state, visible from every node.
+    """
+
+    def __init__(self, cluster: ClusterConfig, storage: Path) -> None:
+        """Start nothing yet."""
+        self._cluster, self._storage = cluster, storage
+        self._idle: list[Any] = []
+        limit = cluster.stall_minutes
+        self._progress = Progress(None if limit is None else 60 * limit)
+
+    def fit(
+        self,
+        job: Job,
+        *,
+        name: str,
+        on_report: Callable[[EpochReport], None],
+        on_note: Callable[[str], None],
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Train a job and return when it is done.
+
+        A worker that dies, or reports nothing for too long, is replaced, and the training goes on
+        from its last checkpoint.
+
+        Args:
+            job: what to train.
+            name: stable name of the training.
+            on_report: called here, in order, for each epoch.
+            on_note: called here with what a worker has to say, a sentence.
+            cancelled: asked several times a second; True ends the training.
+
+        Raises:
+            RunError: the training failed, or its workers died more often than `cluster.retries`.
+            StorageError: a worker could not write its results.
+        """
+        if self._cluster.workers > 1:
+            launch.fit(
+                job,
+                self._cluster,
+                name=name,
+                storage=self._storage,
+                on_report=on_report,
+                on_note=on_note,
+                cancelled=cancelled,
+            )
+            return
+        for left in reversed(range(self._cluster.retries + 1)):
+            try:
+                self._fit_alone(job, name, on_report, on_note, cancelled)
+                return
+            except _Lost as lost:
+                if left == 0:
+                    tries = count_of(self._cluster.retries + 1, "attempt")
+                    raise RunError(
+                        f"{name}: {lost}; given up after {tries}", name=name, kind="environment"
+                    ) from lost
+                on_note(f"{name}: {lost}; it goes on from its checkpoint")
+
+    def close(self) -> None:
+        """End the processes that are kept."""
+        while self._idle:
+            _end(self._idle.pop())
+
+    def _fit_alone(
+        self,
+        job: Job,
+        name: str,
+        on_report: Callable[[EpochReport], None],
+        on_note: Callable[[str], None],
+        cancelled: Callable[[], bool],
+    ) -> None:
+        actor = self._take()
+        reusable = False
+        try:
+            for item in self._messages(actor, job, name, cancelled):
+                if REPORT in item:
+                    report = EpochReport.model_validate_json(item[REPORT])
+                    if report.epoch == job.run.epochs:
+                        self._progress.end(name)  # A benchmark may follow, which takes its time.
+                    on_report(report)
+                if NOTE in item:
+                    on_note(item[NOTE])
+                if STORAGE in item:
+                    raise StorageError(item[STORAGE])
+                if FAILURE in item:
+                    raise RunError(f"{name}: {item[FAILURE]}", name=name, kind="setting")
+            reusable = not cancelled()
+        except RayTaskError as error:
+            raise _Lost(one_line(error.cause)) from error
+        except RayActorError as error:
+            raise _Lost(cause_of_death(str(error))) from error
+        finally:
+            self._progress.end(name)
+            if reusable:
+                self._idle.append(actor)
+            else:
+                _end(actor)
+
+    def _messages(
+        self, actor: Any, job: Job, name: str, cancelled: Callable[[], bool]
+    ) -> Iterator[dict[str, Any]]:
+        """What the worker says, until it is done.
+
+        Raises:
+            RayTaskError: the training ended badly by what surrounds it.
+            RayActorError: the worker died.
+        """
+        done = actor.train.remote(job)
+        while not cancelled():
+            said = actor.messages.remote()
+            while not ray.wait([said], timeout=_POLL_S)[0]:
+                if cancelled():
+                    return
+                if name in self._progress.stalled(time.monotonic()):
+                    raise _Lost(self._progress.silence)
+            for item in ray.get(said):
+                if STARTED in item:
+                    self._progress.start(name, time.monotonic())
+                if REPORT in item:
+                    self._progress.report(name, time.monotonic())
+                if _ENDED in item:
+                    ray.get(done)
+                    return
+                yield item
+
+    def _take(self) -> Any:
+        with contextlib.suppress(IndexError):
+            return self._idle.pop()
+        return _Actor.options(
+            num_cpus=self._cluster.cpus_per_worker, num_gpus=self._cluster.gpus_per_worker
+        ).remote()
+
+
+class _Lost(Exception):
+    """A worker is gone, or is given up; its training may go on in another."""
+
+
+class TrainingWorker:
+    """A process that trains one job after another; one thread trains, another hands out."""
+
+    def __init__(self) -> None:
+        """Have nothing to say."""
+        self._said: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+
+    def train(self, job: Job) -> None:
+        """Do a job; what its setting does to it is said, what its surroundings do is raised."""
+        self._said.put({STARTED: True})
+        try:
+            work(job, SoloWorker(job.folder, self._said.put))
+        except StorageError as error:
+            self._said.put({STORAGE: str(error)})
+        except Exception as error:
+            if kind_of(error) == "environment":
+                raise
+            self._said.put({FAILURE: one_line(error)})
+        finally:
+            self._said.put({_ENDED: True})
+
+    def messages(self) -> list[dict[str, Any]]:
+        """What was said since the last time; waits for something."""
+        said = [self._said.get()]
+        with contextlib.suppress(queue.Empty):
+            while True:
+                said.append(self._said.get_nowait())
+        return said
+
+
+_Actor = ray.remote(max_concurrency=2)(TrainingWorker)
+
+
+def _end(actor: Any) -> None:
+    with contextlib.suppress(Exception):
+        ray.kill(actor)
