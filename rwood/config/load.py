@@ -13,7 +13,8 @@ from pydantic_core import ErrorDetails
 
 from rwood.config.base import Config
 from rwood.config.benchmark import BenchmarkConfig, ClassesSet
-from rwood.config.run import LOSSES, RunConfig
+from rwood.config.losses import LOSSES, LossConfig, load_loss, loss_defaults, loss_kind
+from rwood.config.run import RunConfig
 from rwood.config.search import (
     LOSS,
     Params,
@@ -78,7 +79,7 @@ def set_values(study: StudyConfig, assignments: Sequence[str]) -> StudyConfig:
         return StudyConfig.model_validate_json(json.dumps(plain))
     except KeyError as error:
         key = error.args[0]
-        loss = LOSSES.get(str(params.get(LOSS, study.run.loss.name)), type(study.run.loss))()
+        loss = load_loss(loss_defaults(str(params[LOSS]))) if LOSS in params else study.run.loss
         under = study.run.model_copy(update={"loss": loss})
         raise SpecError(f"--set {key}: {_no_such_setting(key, under)}", key=key) from None
     except ValidationError as error:
@@ -127,7 +128,7 @@ def _validate(kind: type[S], data: dict[str, Any], path: Path) -> S:
     except ValidationError as error:
         first = _most_telling(error.errors())
         raise SpecError(
-            f"{path}: {_sentence(first, kind)}",
+            f"{path}: {_sentence(first, kind, data)}",
             file=str(path),
             key=_dotted(first),
             got=first["input"],
@@ -141,7 +142,7 @@ def _most_telling(errors: list[ErrorDetails]) -> ErrorDetails:
 
 def _dotted(error: ErrorDetails) -> str:
     """Dotted key, without pydantic's names of union members."""
-    tags = {"str", "int", "float", "bool", "Range", "Choices", *LOSSES}
+    tags = {"str", "int", "float", "bool", "Range", "Choices"}
     tags |= {"FolderSet", "ListSet", "SubsetSet", "DerivedSet", "HeldOutSet"}
     tags |= {"named", "one", "several"}
     return ".".join(
@@ -151,11 +152,11 @@ def _dotted(error: ErrorDetails) -> str:
     )
 
 
-def _sentence(error: ErrorDetails, kind: type[Config]) -> str:
+def _sentence(error: ErrorDetails, kind: type[Config], data: Any = None) -> str:
     key, got = _dotted(error), error["input"]
     if error["type"] == "extra_forbidden":
         *parents, leaf = key.split(".")
-        allowed = _keys_at(kind, parents)
+        allowed = _keys_at(kind, parents, data)
         near = difflib.get_close_matches(leaf, allowed, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else f"allowed here: {', '.join(allowed)}"
         return f"{key}: unknown setting; {hint}"
@@ -167,15 +168,18 @@ def _sentence(error: ErrorDetails, kind: type[Config]) -> str:
     return f"{key}: got {got!r}, {message[0].lower()}{message[1:]}"
 
 
-def _keys_at(kind: type[BaseModel], parents: list[str]) -> list[str]:
+def _keys_at(kind: type[BaseModel], parents: list[str], data: Any) -> list[str]:
     """Settings allowed below dotted parents, of every member of a union."""
     models = [kind]
     for part in parents:
+        data = data.get(part) if isinstance(data, dict) else None
         found: list[type[BaseModel]] = []
         for model in models:
             field = model.model_fields.get(part)
             if field is not None:
                 found += _models_in(field.annotation)
+        if LossConfig in found and isinstance(data, dict):
+            found = [loss_kind(data.get("name", "reweightood"))]
         models = found or models
     return sorted({name for model in models for name in model.model_fields})
 

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from rwood.config.base import Config, Number
 from rwood.config.benchmark import CLASSIFIER_SCORERS, ScorerConfig
+from rwood.config.losses import AnyLoss, ReweightOODLoss
 
 Probability = Annotated[Number, Field(ge=0, le=1)]
 Positive = Annotated[Number, Field(gt=0)]
@@ -29,75 +30,6 @@ class ModelConfig(Config):
     def dim(self) -> int:
         """Length of an embedding."""
         return self.width * {"small_cnn": 2, "resnet50": 32}.get(self.backbone, 8)
-
-
-class ReweightOODLoss(Config):
-    """ReweightOOD (Regmi et al., CVPRW 2024); the defaults are the authors' settings."""
-
-    name: Literal["reweightood"] = "reweightood"
-    temperature: Annotated[Number, Field(ge=0.005, le=10)] = 0.1
-    """tau, divides every weighted cosine."""
-    within_scale: Annotated[Number, Field(ge=0, le=100)] = 2.0
-    """m_w, slope of the weight of same-class pairs."""
-    within_shift: Annotated[Number, Field(ge=-100, le=100)] = 1.0
-    """c_w, shift of the weight of same-class pairs."""
-    between_scale: Annotated[Number, Field(ge=0, le=100)] = 5.0
-    """m_b, slope of the weight of different-class pairs."""
-    between_shift: Annotated[Number, Field(ge=-100, le=100)] = 4.0
-    """c_b, shift of the weight of different-class pairs."""
-    scope: Literal["global", "local"] = "global"
-    """`global`: all pairs of the batch; `local`: pairs inside one worker, as the authors train."""
-
-
-class SupConLoss(Config):
-    """Supervised contrastive learning (Khosla et al., NeurIPS 2020)."""
-
-    name: Literal["supcon"] = "supcon"
-    temperature: Annotated[Number, Field(ge=0.005, le=10)] = 0.1
-    """tau, divides every cosine."""
-    base_temperature: Positive = 0.07
-    """The loss is multiplied by temperature / base_temperature."""
-    scope: Literal["global", "local"] = "global"
-    """`global`: all pairs of the batch; `local`: pairs inside one worker."""
-
-
-class CiderLoss(Config):
-    """CIDER (Ming et al., ICLR 2023); the defaults are the authors' settings for CIFAR-10.
-
-    Its prototypes follow the rows of the global batch, so that it has no local scope.
-    """
-
-    name: Literal["cider"] = "cider"
-    temperature: Annotated[Number, Field(ge=0.005, le=10)] = 0.1
-    """tau, divides every cosine to a prototype."""
-    momentum: Probability = 0.95
-    """alpha, the share of a prototype that every row of its class keeps; 0.5 for CIFAR-100."""
-    compactness_weight: Annotated[Number, Field(ge=0)] = 2.0
-    """w, weight of rows near their prototype against prototypes far from each other."""
-
-
-class CrossEntropyLoss(Config):
-    """A classifier on the same backbone, trained by cross-entropy.
-
-    It sees the two views of every image as the other losses do, as two rows of one batch: the same
-    pixels, passes and steps. An epoch is thus two epochs of the usual recipe with one view.
-    """
-
-    name: Literal["cross_entropy"] = "cross_entropy"
-    label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0
-    """Share of a target spread evenly over all classes."""
-
-
-LossConfig = Annotated[
-    ReweightOODLoss | SupConLoss | CiderLoss | CrossEntropyLoss, Field(discriminator="name")
-]
-LOSSES: dict[str, type[ReweightOODLoss | SupConLoss | CiderLoss | CrossEntropyLoss]] = {
-    "reweightood": ReweightOODLoss,
-    "supcon": SupConLoss,
-    "cider": CiderLoss,
-    "cross_entropy": CrossEntropyLoss,
-}
-"""Every loss by its name."""
 
 
 class OptimizerConfig(Config):
@@ -163,7 +95,7 @@ class RunConfig(Config):
     """One training run and how its embedding is scored."""
 
     model: ModelConfig
-    loss: LossConfig = ReweightOODLoss()
+    loss: AnyLoss = ReweightOODLoss()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     views: ViewsConfig = ViewsConfig()
@@ -197,7 +129,7 @@ class RunConfig(Config):
     @property
     def is_classifier(self) -> bool:
         """Whether the run trains a classifier, which has logits."""
-        return self.loss.name == "cross_entropy"
+        return self.loss.is_classifier
 
     @model_validator(mode="after")
     def _scorable(self) -> "RunConfig":

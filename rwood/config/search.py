@@ -8,8 +8,9 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from rwood.config.base import Config, number_from_text
+from rwood.config.losses import loss_defaults
 from rwood.config.optuna_classes import PrunerConfig, SamplerConfig, named_alone
-from rwood.config.run import LOSSES, RunConfig
+from rwood.config.run import RunConfig
 
 Value = float | int | str | bool
 Params = dict[str, Value]
@@ -182,8 +183,11 @@ def apply(run: RunConfig, params: Params) -> RunConfig:
     plain: dict[str, Any] = run.model_dump(mode="json")
     name = params.get(LOSS, run.loss.name)
     if name != run.loss.name:
-        kind = LOSSES.get(str(name))
-        plain["loss"] = kind().model_dump(mode="json") if kind else {"name": name}
+        try:
+            plain["loss"] = loss_defaults(str(name))
+        except ValueError:
+            RunConfig.model_validate_json(json.dumps({**plain, "loss": {"name": name}}))
+            raise
     for key, value in params.items():
         *parents, leaf = key.split(".")
         node: Any = plain

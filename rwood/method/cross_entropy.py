@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .batch import count_rows, sum_over_ranks
+from .loss import WHOLE, Loss, Rows
 
 
 def cross_entropy_loss(
@@ -60,3 +61,15 @@ def cross_entropy_loss(
         ) / max(sum(counts), 1)
         # The other ranks' share of the value, as a constant: their rows' gradient is theirs.
         return own + (sum_over_ranks(own.detach().clone(), group) - own.detach())
+
+
+class CrossEntropy(Loss):
+    """Cross-entropy of a training: `label_smoothing` is its setting."""
+
+    is_classifier = True
+
+    def forward(self, outputs_MC: Tensor, labels_M: Tensor, rows: Rows = WHOLE) -> Tensor:
+        """See `cross_entropy_loss`."""
+        return cross_entropy_loss(
+            outputs_MC, labels_M, group=rows.group, rows_per_rank=rows.per_rank, **self.settings
+        )

@@ -23,6 +23,7 @@ from .batch import (
     sum_over_ranks,
     unit_rows,
 )
+from .loss import WHOLE, Loss, Rows
 
 # The temperatures at which the authors' code leaves the two terms unscaled.
 COMPACTNESS_BASE_TEMPERATURE = 0.07
@@ -154,6 +155,44 @@ def update_prototypes(
         kept_TC.view(longest_class, classes, 1),
     )
     return moved
+
+
+class Cider(Loss):
+    """CIDER of a training, which carries its prototypes from step to step."""
+
+    prototypes_CD: Tensor
+
+    def __init__(self, *, classes: int, dims: int, **settings: float) -> None:
+        """Start from zeros: `start` sets the prototypes.
+
+        Args:
+            classes: C.
+            dims: D.
+            settings: `temperature`, `momentum` and `compactness_weight` of `cider_loss`.
+        """
+        super().__init__(**settings)
+        self.register_buffer("prototypes_CD", torch.zeros(classes, dims))
+
+    def start(self, means_CD: Tensor) -> None:
+        """Begin with the direction of each class's mean projection, as in the authors' code.
+
+        OpenOOD takes the ID validation set. A class without an image has a zero row.
+        """
+        self.prototypes_CD.copy_(F.normalize(means_CD, dim=1))
+
+    def forward(self, outputs_MD: Tensor, labels_M: Tensor, rows: Rows = WHOLE) -> Tensor:
+        """See `cider_loss`; the prototypes follow the batch."""
+        loss, self.prototypes_CD = cider_loss(
+            outputs_MD,
+            labels_M,
+            self.prototypes_CD,
+            longest_class=rows.largest_class,
+            order_N=rows.order_N,
+            group=rows.group,
+            rows_per_rank=rows.per_rank,
+            **self.settings,
+        )
+        return loss
 
 
 class _FollowRows(torch.autograd.Function):

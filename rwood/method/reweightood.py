@@ -30,6 +30,7 @@ from .batch import (
     sum_over_ranks,
     unit_rows,
 )
+from .loss import WHOLE, Loss, Rows
 
 # Below every exponent of a real pair, yet finite, so that no difference is NaN.
 _FAR = 1e30
@@ -106,6 +107,16 @@ def reweightood_loss(
     with torch.autocast(unit_nD.device.type, enabled=False):
         loss: Tensor = _ReweightOOD.apply(unit_nD, labels_N, *weighting, group, rows_per_rank)
     return loss
+
+
+class ReweightOOD(Loss):
+    """ReweightOOD of a training: the five numbers are its settings."""
+
+    def forward(self, outputs_MD: Tensor, labels_M: Tensor, rows: Rows = WHOLE) -> Tensor:
+        """See `reweightood_loss`."""
+        return reweightood_loss(
+            outputs_MD, labels_M, group=rows.group, rows_per_rank=rows.per_rank, **self.settings
+        )
 
 
 class _ReweightOOD(torch.autograd.Function):

@@ -22,6 +22,7 @@ from .batch import (
     sum_over_ranks,
     unit_rows,
 )
+from .loss import WHOLE, Loss, Rows
 
 # Below every logit, yet finite, so that no difference is NaN.
 _FAR = 1e30
@@ -72,6 +73,16 @@ def supcon_loss(
     with torch.autocast(unit_nD.device.type, enabled=False):
         loss: Tensor = _SupCon.apply(unit_nD, labels_N, temperature, group, rows_per_rank)
     return scale * loss
+
+
+class SupCon(Loss):
+    """SupCon of a training: `temperature` and `base_temperature` are its settings."""
+
+    def forward(self, outputs_MD: Tensor, labels_M: Tensor, rows: Rows = WHOLE) -> Tensor:
+        """See `supcon_loss`."""
+        return supcon_loss(
+            outputs_MD, labels_M, group=rows.group, rows_per_rank=rows.per_rank, **self.settings
+        )
 
 
 class _SupCon(torch.autograd.Function):

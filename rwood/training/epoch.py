@@ -12,7 +12,7 @@ from rwood.data import loaders
 from rwood.data.opened import ImageSet
 from rwood.errors import NonFiniteLossError
 from rwood.method.schedule import learning_rate
-from rwood.training.loss import gradient_share, loss_of
+from rwood.training.loss import average_gradients, gradient_share, loss_of
 from rwood.training.state import RunState
 from rwood.training.worker import Worker
 
@@ -64,10 +64,12 @@ def train_epoch(
         state.optimizer.zero_grad(set_to_none=True)
         with state.arithmetic.autocast():
             outputs_MD = network(state.arithmetic.lay_out(batch.images))
-        loss = loss_of(run, outputs_MD, batch, worker, state)
+        loss = loss_of(state.loss, run, outputs_MD, batch, worker)
         if worker.device.type == "cpu":
             _check_finite([loss.item()], run, epoch, step, rate)
-        state.scaler.scale(loss * gradient_share(run, worker)).backward()  # type: ignore[no-untyped-call]
+        share = gradient_share(state.loss, run, worker)
+        state.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
+        average_gradients(state.loss, worker)
         state.scaler.step(state.optimizer)
         state.scaler.update()
         seen.append(loss.detach())

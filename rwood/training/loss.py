@@ -1,109 +1,133 @@
-"""The loss of a run: which of the method's it is, over whose rows, and what it remembers.
+"""The loss of a run: which module it is, over whose rows, and what its first step starts from.
 
 Legend of shape suffixes: M rows (views) of this worker, N rows of all workers, D dims, C classes.
 """
 
+import inspect
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from rwood.config.benchmark import BenchmarkConfig
+from rwood.config.losses import GIVEN, LOSSES
+from rwood.config.registry import find
 from rwood.config.run import RunConfig
 from rwood.data.loaders import Batch, embedding_batches
 from rwood.data.opened import ImageSet
 from rwood.evaluation.embed import BATCH
-from rwood.method import losses
+from rwood.method.losses import Loss, Rows
 from rwood.model.encoder import Encoder
-from rwood.training.state import RunState
 from rwood.training.worker import Worker
 
 
+def build_loss(run: RunConfig, classes: int, device: torch.device) -> nn.Module:
+    """The loss of a run, before its first step.
+
+    Args:
+        run: which loss, and its settings.
+        classes: number of ID classes.
+        device: where its buffers are.
+
+    Raises:
+        ValueError: other people's loss cannot be imported.
+    """
+    part = find("losses", run.loss.part or run.loss.name, tuple(LOSSES))
+    settings = run.loss.model_dump(exclude={"name", "scope"})
+    given: dict[str, Any] = {"classes": classes, "dims": row_length(run, classes)}
+    for key in GIVEN & inspect.signature(part).parameters.keys():
+        settings[key] = given[key]
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(run.seed)
+        loss: nn.Module = part(**settings)
+    return loss.to(device)
+
+
 def loss_of(
-    run: RunConfig, outputs_MD: Tensor, batch: Batch, worker: Worker, state: RunState
+    loss: nn.Module, run: RunConfig, outputs_MD: Tensor, batch: Batch, worker: Worker
 ) -> Tensor:
     """The loss of one step, over the rows of all workers unless it is local.
 
     Args:
-        run: which loss, and its settings.
+        loss: of `build_loss`.
+        run: whose loss.
         outputs_MD: what the encoder's last part made of the batch.
         batch: labels and row counts.
         worker: rank, world size.
-        state: CIDER's prototypes are read from it and replaced.
     """
-    knobs: dict[str, Any] = run.loss.model_dump(exclude={"name", "scope"})
+    if not isinstance(loss, Loss):
+        return loss(outputs_MD, batch.labels)  # type: ignore[no-any-return]
     edges = _edges(batch.count, worker.world_size)
-    if worker.world_size > 1 and is_global(run):
+    several = worker.world_size > 1 and is_global(loss, run)
+    rows = Rows(
+        group=dist.group.WORLD if several else None,
         # Told how many rows each rank has, no rank needs to ask.
-        knobs["rows_per_rank"] = [2 * (b - a) for a, b in pairwise(edges)]
-        knobs["group"] = dist.group.WORLD
-    match run.loss.name:
-        case "reweightood":
-            return losses.reweightood_loss(outputs_MD, batch.labels, **knobs)
-        case "supcon":
-            return losses.supcon_loss(outputs_MD, batch.labels, **knobs)
-        case "cross_entropy":
-            return losses.cross_entropy_loss(outputs_MD, batch.labels, **knobs)
-        case "cider":
-            assert state.prototypes_CD is not None
-            loss, state.prototypes_CD = losses.cider_loss(
-                outputs_MD,
-                batch.labels,
-                state.prototypes_CD,
-                longest_class=batch.largest_class,
-                order_N=_one_workers_order(edges, outputs_MD.device),
-                **knobs,
-            )
-            return loss
+        per_rank=[2 * (b - a) for a, b in pairwise(edges)] if several else None,
+        order_N=_one_workers_order(edges, outputs_MD.device) if several else None,
+        largest_class=batch.largest_class,
+    )
+    return loss(outputs_MD, batch.labels, rows)  # type: ignore[no-any-return]
 
 
-def is_global(run: RunConfig) -> bool:
+def is_global(loss: nn.Module, run: RunConfig) -> bool:
     """Whether the loss is over the rows of all workers."""
-    return getattr(run.loss, "scope", "global") == "global"
+    return isinstance(loss, Loss) and getattr(run.loss, "scope", "global") == "global"
 
 
-def gradient_share(run: RunConfig, worker: Worker) -> int:
+def gradient_share(loss: nn.Module, run: RunConfig, worker: Worker) -> int:
     """Data-parallel averaging divides by the world size; a global loss needs the sum."""
-    return worker.world_size if is_global(run) else 1
+    return worker.world_size if is_global(loss, run) else 1
 
 
-def first_prototypes(
+def average_gradients(loss: nn.Module, worker: Worker) -> None:
+    """What data-parallel training does to the network's gradients, for those of the loss itself."""
+    if worker.world_size > 1:
+        for parameter in loss.parameters():
+            if parameter.grad is not None:
+                dist.all_reduce(parameter.grad)
+                parameter.grad /= worker.world_size
+
+
+def start_loss(
+    loss: nn.Module,
     run: RunConfig,
     encoder: Encoder,
     train_set: ImageSet,
     benchmark: BenchmarkConfig,
     worker: Worker,
-) -> Tensor | None:
-    """CIDER's prototypes before the first step; None for other losses.
+) -> None:
+    """Hand a loss that asks for it the classes' mean projections, before the first step.
 
-    The direction of every class's mean projection over the ID train set, in evaluation mode and
-    without augmentation, as in the authors' code (OpenOOD takes the ID validation set). Rank 0
-    computes them for all.
-
-    Returns:
-        (C, D) unit rows; a class without an image has a zero row.
+    Rank 0 computes them for all.
     """
-    if run.loss.name != "cider":
-        return None
-    like = next(encoder.parameters())
-    prototypes_CD = like.new_zeros(benchmark.classes, run.model.projection_dim)
+    start: Callable[[Tensor], None] | None = getattr(loss, "start", None)
+    if start is None:
+        return
+    device = next(encoder.parameters()).device
+    means_CD = torch.zeros(
+        benchmark.classes, row_length(run, benchmark.classes), dtype=torch.float64, device=device
+    )
     if worker.rank == 0:
-        sums_CD = prototypes_CD.double()
-        labels_N = torch.tensor(train_set.labels_N, device=like.device)
+        labels_N = torch.tensor(train_set.labels_N, device=device)
         encoder.eval()
         with torch.no_grad():
-            batches = embedding_batches(train_set, benchmark, device=like.device, batch=BATCH)
+            batches = embedding_batches(train_set, benchmark, device=device, batch=BATCH)
             for i, images in enumerate(batches):
                 rows = slice(i * BATCH, i * BATCH + len(images))
-                sums_CD.index_add_(0, labels_N[rows], encoder.project(images).double())
+                means_CD.index_add_(0, labels_N[rows], encoder.project(images).double())
         encoder.train()
-        prototypes_CD = F.normalize(sums_CD, dim=1).to(like.dtype)
+        means_CD /= labels_N.bincount(minlength=benchmark.classes).clamp_min(1)[:, None]
     if worker.world_size > 1:
-        dist.broadcast(prototypes_CD, 0)
-    return prototypes_CD
+        dist.broadcast(means_CD, 0)
+    start(means_CD)
+
+
+def row_length(run: RunConfig, classes: int) -> int:
+    """Values in a row that the loss sees: of a projection, or a classifier's logits."""
+    return classes if run.is_classifier else run.model.projection_dim
 
 
 def _edges(count: int, world_size: int) -> list[int]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rwood.model.encoder import Encoder
 from rwood.results import EpochReport
@@ -20,14 +20,14 @@ class RunState:
     """What a checkpoint holds."""
 
     encoder: Encoder
+    loss: nn.Module
+    """With what it carries from step to step."""
     optimizer: torch.optim.SGD
     scaler: torch.amp.GradScaler
     arithmetic: Arithmetic
     history: list[EpochReport]
     best_loss: float = math.inf
     best_weights: dict[str, Tensor] | None = None
-    prototypes_CD: Tensor | None = None
-    """CIDER's, as of the last step."""
     losses: list[float] = field(default_factory=list)
     """Of an epoch that is not at its end, a step each."""
     seconds: float = 0.0
@@ -45,7 +45,7 @@ class RunState:
             "history": json.dumps([report.model_dump() for report in self.history]),
             "best_loss": self.best_loss,
             "best_weights": self.best_weights,
-            "prototypes": self.prototypes_CD,
+            "loss": self.loss.state_dict(),
             "losses": self.losses,
             "seconds": self.seconds,
         }
@@ -68,8 +68,7 @@ class RunState:
         self.history = [EpochReport.model_validate(r) for r in json.loads(state["history"])]
         self.best_loss = state["best_loss"]
         self.best_weights = state["best_weights"]
-        if state["prototypes"] is not None:
-            self.prototypes_CD = state["prototypes"].to(self.arithmetic.device)
+        self.loss.load_state_dict(state["loss"])
         self.losses, self.seconds = state["losses"], state["seconds"]
 
     def weights(self) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from rwood.results import EpochReport
 from rwood.training import checkpoint
 from rwood.training.arithmetic import Precision, arithmetic
 from rwood.training.epoch import train_epoch
-from rwood.training.loss import first_prototypes
+from rwood.training.loss import build_loss, start_loss
 from rwood.training.state import RunState
 from rwood.training.worker import Worker
 
@@ -92,7 +92,7 @@ def training_epochs(
         state.unpack(saved)
         yield from list(state.history)
     else:
-        state.prototypes_CD = first_prototypes(run, state.encoder, train_set, benchmark, worker)
+        start_loss(state.loss, run, state.encoder, train_set, benchmark, worker)
     network = _wrap(state.encoder, run, worker)
     for epoch in range(len(state.history), run.epochs):
         started = time.monotonic() - state.seconds
@@ -167,7 +167,8 @@ def _begin(
         # loss and of the scorers.
         torch.backends.cudnn.allow_tf32 = True
         torch.backends.cuda.matmul.allow_tf32 = False
-    trained = list(trainable_parameters(encoder, run.model))
+    loss = build_loss(run, benchmark.classes, worker.device)
+    trained = [*trainable_parameters(encoder, run.model), *loss.parameters()]
     kind = arithmetic(run, benchmark, encoder, worker, precision)
     kind.place(encoder)
     optimizer = torch.optim.SGD(
@@ -178,7 +179,7 @@ def _begin(
         nesterov=run.optimizer.nesterov,
         fused=True,
     )
-    return RunState(encoder, optimizer, kind.scaler(), kind, [])
+    return RunState(encoder, loss, optimizer, kind.scaler(), kind, [])
 
 
 def _wrap(encoder: Encoder, run: RunConfig, worker: Worker) -> nn.Module:

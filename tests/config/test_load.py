@@ -90,7 +90,7 @@ BAD = [
     ("run/scorer", {"shrinkage": "some"}, ["run.scorer.shrinkage", "some", "number"]),
     ("run/scorer", {"name": "msp"}, ["run: scorer.name: msp", "logits", "cross_entropy"]),
     ("rerun/scorers", ["knn", "energy"], ["rerun.scorers: energy", "loss.name reweightood"]),
-    ("run/loss/name", "cidre", ["run.loss", "cidre", "'cider'"]),
+    ("run/loss/name", "cidre", ["run.loss", "cidre", "did you mean cider?"]),
     (
         "search/space/loss.momentum",
         {"low": 0.5, "high": 0.9},
@@ -99,7 +99,7 @@ BAD = [
     (
         "search/space/loss.name",
         {"choices": ["reweightood", "supcn"]},
-        ["search.space: loss", "supcn", "'supcon'"],
+        ["search.space: loss", "supcn", "did you mean supcon?"],
     ),
     (
         "search/space/loss.name",

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from rwood.config.load import load_study
-from rwood.config.run import CiderLoss, SupConLoss
+from rwood.config.losses import CiderLoss, SupConLoss
 from rwood.config.search import (
     Choices,
     Range,

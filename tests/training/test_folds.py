@@ -49,7 +49,7 @@ def test_a_fold_is_trained_and_measured(
     saved = checkpoint.load_latest(worker.folder, run_digest(spec.run, fold), print)
     assert saved is not None
     if loss == "cider":
-        assert len(saved["prototypes"]) == 5
+        assert len(saved["loss"]["prototypes_CD"]) == 5
     if loss == "cross_entropy":
         assert encoder.classifier is not None
         assert len(encoder.classifier[1]) == 5

@@ -12,7 +12,7 @@ from rwood.data import image_sets, loaders
 from rwood.data.shares import shares
 from rwood.model.encoder import build_encoder
 from rwood.training import checkpoint
-from rwood.training.loss import _edges, _one_workers_order, first_prototypes
+from rwood.training.loss import _edges, _one_workers_order, build_loss, start_loss
 from rwood.training.train import train
 from rwood.training.worker import LocalWorker
 from tests.tiny import tiny
@@ -49,19 +49,17 @@ def test_prototypes_start_at_the_mean_projection_of_their_class(tmp_path: Path) 
     digits = image_sets.open_set("digits/train", study.benchmark, tmp_path)
     encoder = build_encoder(study.run.model, channels=1, seed=0).train()
     worker = LocalWorker(tmp_path, CPU)
-    found = first_prototypes(study.run, encoder, digits, study.benchmark, worker)
-    assert found is not None
+    loss = build_loss(study.run, study.benchmark.classes, CPU)
+    start_loss(loss, study.run, encoder, digits, study.benchmark, worker)
     assert encoder.training
     pixels = torch.from_numpy(digits.images_NHWC[:]).permute(0, 3, 1, 2) / 255
     images = (pixels - study.benchmark.mean[0]) / study.benchmark.std[0]
     encoder.eval()
     with torch.no_grad():
         projections = encoder.project(images).double()
-    for label, prototype in enumerate(found):
+    for label, prototype in enumerate(loss.prototypes_CD):
         mean = projections[torch.from_numpy(digits.labels_N == label)].mean(0)
         torch.testing.assert_close(prototype.double(), mean / mean.norm(), rtol=0, atol=1e-6)
-    other = tiny(tmp_path, run__loss={"name": "supcon"}, search=None).run
-    assert first_prototypes(other, encoder, digits, study.benchmark, worker) is None
 
 
 def test_prototypes_are_kept_in_checkpoints_and_move(tmp_path: Path) -> None:
@@ -69,7 +67,9 @@ def test_prototypes_are_kept_in_checkpoints_and_move(tmp_path: Path) -> None:
     train(study.run, study.benchmark, LocalWorker(tmp_path / "run", CPU), data_root=tmp_path)
     digest = run_digest(study.run, study.benchmark)
     first, last = (
-        torch.load(tmp_path / "run" / f"epoch-000{epoch}.pt", weights_only=True)["prototypes"]
+        torch.load(tmp_path / "run" / f"epoch-000{epoch}.pt", weights_only=True)["loss"][
+            "prototypes_CD"
+        ]
         for epoch in (1, 2)
     )
     assert last.shape == (7, 16)
@@ -77,4 +77,4 @@ def test_prototypes_are_kept_in_checkpoints_and_move(tmp_path: Path) -> None:
     assert (F.cosine_similarity(first, last) < 0.9999).any()
     state = checkpoint.load_latest(tmp_path / "run", digest, print)
     assert state is not None
-    assert torch.equal(state["prototypes"], last)
+    assert torch.equal(state["loss"]["prototypes_CD"], last)

@@ -11,14 +11,12 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-import torch.nn.functional as F
 from torch import Tensor
 
 from rwood.data.loaders import Batch
+from rwood.method.losses import Cider
 from rwood.model.encoder import build_encoder
-from rwood.training.arithmetic import arithmetic_on
-from rwood.training.loss import gradient_share, loss_of
-from rwood.training.state import RunState
+from rwood.training.loss import build_loss, gradient_share, loss_of
 from rwood.training.train import _wrap
 from rwood.training.worker import LocalWorker
 from tests.tiny import tiny
@@ -49,12 +47,12 @@ def step(folder: Path, loss: str, rank: int, world: int) -> dict[str, Tensor]:
     worker = LocalWorker(folder, torch.device("cpu"), rank=rank, world_size=world)
     network = _wrap(encoder, run, worker)
     batch = share(rank, world)
-    kind = arithmetic_on("float32", worker.device, channels=1)
-    state = RunState(encoder, torch.optim.SGD(encoder.parameters()), kind.scaler(), kind, [])
-    state.prototypes_CD = F.normalize(torch.eye(4, 16, dtype=torch.float64) + 0.1, dim=1)
-    value = loss_of(run, network(batch.images), batch, worker, state)
-    (value * gradient_share(run, worker)).backward()
-    found = {"loss": value.detach(), "prototypes": state.prototypes_CD}
+    module = build_loss(run, 4, worker.device).double()
+    if isinstance(module, Cider):
+        module.start(torch.eye(4, 16, dtype=torch.float64) + 0.1)
+    value = loss_of(module, run, network(batch.images), batch, worker)
+    (value * gradient_share(module, run, worker)).backward()
+    found = {"loss": value.detach(), **module.state_dict()}
     found |= {name: p.grad for name, p in encoder.named_parameters() if p.grad is not None}
     return found | {name: b for name, b in encoder.named_buffers() if b.is_floating_point()}
 

@@ -1,0 +1,147 @@
+"""What a run minimises: the settings of each loss, and losses of other people by name."""
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, SerializeAsAny
+
+from rwood.config.base import Config, Number
+from rwood.config.registry import find, settings_of
+
+GIVEN = frozenset({"classes", "dims"})
+"""Parameters of a loss that rwood fills in: the number of ID classes, the length of a row."""
+_Temperature = Annotated[Number, Field(ge=0.005, le=10)]
+_Scope = Literal["global", "local"]
+
+
+class LossConfig(Config):
+    """A loss by name, and its settings."""
+
+    name: str
+    """Which loss: one of ours, of an entry point `rwood.losses`, or `package.module:Class`."""
+    part: ClassVar[str] = ""
+    """Its class, as `package.module:Class`."""
+    is_classifier: ClassVar[bool] = False
+    """Whether it sees logits of a classifier, and not projections."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By name and values: the settings of other people's losses are made when they are read."""
+        return (load_loss, (self.model_dump(mode="json"),))
+
+
+class ReweightOODLoss(LossConfig):
+    """ReweightOOD (Regmi et al., CVPRW 2024); the defaults are the authors' settings."""
+
+    part: ClassVar[str] = "rwood.method.losses:ReweightOOD"
+    name: Literal["reweightood"] = "reweightood"
+    temperature: _Temperature = 0.1
+    """tau, divides every weighted cosine."""
+    within_scale: Annotated[Number, Field(ge=0, le=100)] = 2.0
+    """m_w, slope of the weight of same-class pairs."""
+    within_shift: Annotated[Number, Field(ge=-100, le=100)] = 1.0
+    """c_w, shift of the weight of same-class pairs."""
+    between_scale: Annotated[Number, Field(ge=0, le=100)] = 5.0
+    """m_b, slope of the weight of different-class pairs."""
+    between_shift: Annotated[Number, Field(ge=-100, le=100)] = 4.0
+    """c_b, shift of the weight of different-class pairs."""
+    scope: _Scope = "global"
+    """`global`: all pairs of the batch; `local`: pairs inside one worker, as the authors train."""
+
+
+class SupConLoss(LossConfig):
+    """Supervised contrastive learning (Khosla et al., NeurIPS 2020)."""
+
+    part: ClassVar[str] = "rwood.method.losses:SupCon"
+    name: Literal["supcon"] = "supcon"
+    temperature: _Temperature = 0.1
+    """tau, divides every cosine."""
+    base_temperature: Annotated[Number, Field(gt=0)] = 0.07
+    """The loss is multiplied by temperature / base_temperature."""
+    scope: _Scope = "global"
+    """`global`: all pairs of the batch; `local`: pairs inside one worker."""
+
+
+class CiderLoss(LossConfig):
+    """CIDER (Ming et al., ICLR 2023); the defaults are the authors' settings for CIFAR-10.
+
+    Its prototypes follow the rows of the global batch, so that it has no local scope.
+    """
+
+    part: ClassVar[str] = "rwood.method.losses:Cider"
+    name: Literal["cider"] = "cider"
+    temperature: _Temperature = 0.1
+    """tau, divides every cosine to a prototype."""
+    momentum: Annotated[Number, Field(ge=0, le=1)] = 0.95
+    """alpha, the share of a prototype that every row of its class keeps; 0.5 for CIFAR-100."""
+    compactness_weight: Annotated[Number, Field(ge=0)] = 2.0
+    """w, weight of rows near their prototype against prototypes far from each other."""
+
+
+class CrossEntropyLoss(LossConfig):
+    """A classifier on the same backbone, trained by cross-entropy.
+
+    It sees the two views of every image as the other losses do, as two rows of one batch: the same
+    pixels, passes and steps. An epoch is thus two epochs of the usual recipe with one view.
+    """
+
+    part: ClassVar[str] = "rwood.method.losses:CrossEntropy"
+    is_classifier: ClassVar[bool] = True
+    name: Literal["cross_entropy"] = "cross_entropy"
+    label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    """Share of a target spread evenly over all classes."""
+
+
+LOSSES: Mapping[str, type[LossConfig]] = {
+    "reweightood": ReweightOODLoss,
+    "supcon": SupConLoss,
+    "cider": CiderLoss,
+    "cross_entropy": CrossEntropyLoss,
+}
+"""Our losses by name."""
+
+
+@lru_cache
+def loss_kind(name: str) -> type[LossConfig]:
+    """The settings of a loss.
+
+    Raises:
+        ValueError: there is no loss of this name, or it cannot be imported.
+    """
+    if name in LOSSES:
+        return LOSSES[name]
+    part = find("losses", name, tuple(LOSSES))
+    kind = settings_of(part, name, LossConfig, GIVEN)
+    kind.part = f"{part.__module__}:{part.__qualname__}"
+    kind.is_classifier = bool(getattr(part, "is_classifier", False))
+    return kind
+
+
+def loss_defaults(name: str) -> dict[str, Any]:
+    """What a study file may leave out of a loss.
+
+    Raises:
+        ValueError: there is no loss of this name, or it cannot be imported.
+    """
+    fields = loss_kind(name).model_fields
+    return {key: field.default for key, field in fields.items() if not field.is_required()}
+
+
+def load_loss(plain: Any) -> Any:
+    """A loss from plain settings; what is no mapping is left for the model to refuse.
+
+    Raises:
+        ValueError: there is no loss of this name.
+        pydantic.ValidationError: a setting cannot be.
+    """
+    if not isinstance(plain, Mapping):
+        return plain
+    name = plain.get("name", "reweightood")
+    if not isinstance(name, str):
+        raise ValueError(f"name: got {name!r}, it must be the name of a loss")
+    return loss_kind(name).model_validate_json(json.dumps(dict(plain), default=str))
+
+
+AnyLoss = Annotated[SerializeAsAny[LossConfig], BeforeValidator(load_loss)]
+"""A loss in a run."""

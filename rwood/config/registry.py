@@ -1,0 +1,100 @@
+"""Losses, scorers and backbones of other people: by entry point, or by `package.module:Name`.
+
+A part is a class or a function whose keyword parameters are its settings. They stand in a study
+file beside its name, are checked like any other setting, and can be searched.
+"""
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Collection
+from functools import lru_cache
+from importlib.metadata import entry_points
+from typing import Any, Literal, TypeVar, get_type_hints
+
+from pydantic import create_model
+
+from rwood.config.base import Config, Number
+
+C = TypeVar("C", bound=Config)
+Kind = Literal["losses", "scorers", "backbones"]
+TIMM = "timm:"
+"""What the name of a backbone of timm begins with."""
+
+
+@lru_cache
+def find(kind: Kind, name: str, ours: tuple[str, ...]) -> Any:
+    """The class or function that a name stands for.
+
+    Args:
+        kind: what is looked for; entry points are those of the group `rwood.<kind>`.
+        name: of an entry point, or `package.module:Name`.
+        ours: names that rwood itself has, for the error.
+
+    Raises:
+        ValueError: there is none, or it cannot be imported.
+    """
+    one = {"losses": "loss", "scorers": "scorer", "backbones": "backbone"}[kind]
+    module, colon, attribute = name.partition(":")
+    if colon:
+        try:
+            part = importlib.import_module(module)
+            for step in attribute.split("."):
+                part = getattr(part, step)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ValueError(f"{one} {name} cannot be imported: {error}") from error
+    else:
+        found = {point.name: point for point in entry_points(group=f"rwood.{kind}")}
+        if name not in found:
+            raise ValueError(unknown(one, name, [*ours, *found]))
+        part = found[name].load()
+    if not callable(part):
+        raise ValueError(f"{one} {name} is {type(part).__name__}, not a class or function")
+    return part
+
+
+def unknown(what: str, name: str, names: Collection[str]) -> str:
+    """That there is no such name, and the nearest ones."""
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
+    return f"no {what} is called {name}; {hint} (one of your own is package.module:Name)"
+
+
+def settings_of(
+    part: Callable[..., Any], name: str, base: type[C], given: Collection[str]
+) -> type[C]:
+    """The settings of a part as a model: what its parameters are called, their types and defaults.
+
+    Args:
+        part: a class or function.
+        name: what a study file calls it.
+        base: the model that they are added to.
+        given: parameters that are no settings: rwood fills them in.
+
+    Raises:
+        ValueError: a parameter can only be given by position, or clashes with a field of the base.
+    """
+    hints = _hints(part)
+    fields: dict[str, Any] = {"name": (Literal[name], name)}
+    for parameter in inspect.signature(part).parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        if parameter.name in given:
+            continue
+        if parameter.kind is parameter.POSITIONAL_ONLY or parameter.name == "name":
+            raise ValueError(f"{name}: its parameter {parameter.name} cannot be a setting")
+        default = ... if parameter.default is parameter.empty else parameter.default
+        kind = hints.get(parameter.name, type(default) if isinstance(default, _PLAIN) else Any)
+        fields[parameter.name] = (Number if kind is float else kind, default)
+    return create_model(name.rpartition(":")[2], __base__=base, __module__=__name__, **fields)
+
+
+_PLAIN = (bool, int, float, str)
+
+
+def _hints(part: Callable[..., Any]) -> dict[str, Any]:
+    """Types of the parameters; those that cannot be read are left out."""
+    try:
+        return get_type_hints(vars(part).get("__init__", part))
+    except (NameError, TypeError):
+        return {}
