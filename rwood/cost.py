@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rwood.config.benchmark import (
-    RAW_SCORERS,
     BenchmarkConfig,
     ClassesSet,
     DerivedSet,
@@ -15,6 +14,7 @@ from rwood.config.benchmark import (
 )
 from rwood.config.held_out import fold_of, without_held_out
 from rwood.config.optuna_classes import HALVING
+from rwood.config.scorers import scorer_kind
 from rwood.config.search import SearchConfig
 from rwood.config.study import StudyConfig
 from rwood.data import image_sets, packs
@@ -155,7 +155,9 @@ def data_sentence(benchmark: BenchmarkConfig) -> str:
 def memory_sentence(study: StudyConfig) -> str:
     """Device memory of a worker: to train, and to score with the ID train set's embeddings."""
     model, benchmark = study.run.model, study.benchmark
-    network = NETWORKS[model.backbone]
+    network = NETWORKS.get(model.backbone)
+    if network is None or model.dim is None:
+        return f"backbone {model.backbone} is not in the table, so only a run can tell"
     scale, frozen = model.width / network.width, model.trainable == "layer4"
     learns = network.last_stage if frozen else network.parameters
     weights = 4 * scale**2 * (network.parameters + 2 * learns)  # gradient and momentum
@@ -169,7 +171,7 @@ def memory_sentence(study: StudyConfig) -> str:
     images = _count(benchmark.id.train, benchmark)
     if images is None:
         return sentence
-    raw = RAW_SCORERS & {study.run.scorer.name, *study.rerun.scorers}
+    raw = study.run.scorer.is_raw or any(scorer_kind(n)(name=n).is_raw for n in study.rerun.scorers)
     embeddings = 4 * images * model.dim * (2 if raw else 1)
     return f"{sentence} to train, {_size(weights + embeddings)} on the first's to score"
 

@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rwood.config.benchmark import ScorerConfig
+from rwood.config.scorers import AnyScorer
 from rwood.config.search import Params
 from rwood.errors import StudyError
 from rwood.storage import written
@@ -54,7 +54,7 @@ class RunResult(Record):
     history: tuple[EpochReport, ...]
     tables: dict[str, "BenchmarkTable"]
     """`<protocol>/<scorer>` -> the OOD sets' metrics."""
-    scorers: tuple[ScorerConfig, ...] = ()
+    scorers: tuple[AnyScorer, ...] = ()
     """The scorers of the tables, with the settings used, the run's own first."""
     id_metrics: dict[str, float]
     """Accuracy of the embedding on the ID test set, in percent: `linear_probe`, `nearest_mean`."""

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from rwood.config.backbones import ModelConfig
 from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.load import load_study
-from rwood.config.run import ModelConfig
 from rwood.config.study import StudyConfig
 from rwood.cost import NETWORKS, data_sentence, estimate, expected_epochs, memory_sentence
 from rwood.model.encoder import build_encoder, trainable_parameters

@@ -15,9 +15,10 @@ from PIL import Image
 from sklearn import metrics
 from torch import Tensor
 
-from rwood.config.benchmark import BenchmarkConfig, ScorerConfig
+from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.load import load_study, set_values
 from rwood.config.run import RunConfig
+from rwood.config.scorers import ScorerConfig
 from rwood.data import image_sets, openood
 from rwood.data.decode import FileImages
 from rwood.data.verify import verify

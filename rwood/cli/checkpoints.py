@@ -2,13 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
 
 from rwood.cli.options import DATA, AsJson, DataRoot
-from rwood.config.benchmark import ScorerConfig, ScorerName
 from rwood.config.load import load_benchmark
+from rwood.config.scorers import SCORERS, ScorerConfig, load_scorer
 from rwood.errors import SpecError
 
 app = typer.Typer()
@@ -21,7 +21,8 @@ def evaluate(
     ],
     benchmark: Annotated[Path | None, typer.Option(help="A benchmark file.")] = None,
     scorer: Annotated[
-        list[str] | None, typer.Option(help=f"One of {', '.join(get_args(ScorerName))}; repeat.")
+        list[str] | None,
+        typer.Option(help=f"One of {', '.join(SCORERS)} or one of yours."),
     ] = None,
     k: Annotated[int, typer.Option(min=1, help="Neighbour counted by knn.")] = 50,
     protocol: Annotated[str, typer.Option(help="ood, or fsood for both.")] = "ood",
@@ -85,8 +86,7 @@ def _export(checkpoints: list[Path], target: Path) -> None:
 
 
 def _scorers(names: list[str], k: int) -> list[ScorerConfig]:
-    known = get_args(ScorerName)
-    for name in names:
-        if name not in known:
-            raise SpecError(f"--scorer {name}: allowed are {', '.join(known)}")
-    return [ScorerConfig.model_validate({"name": name, "k": k}) for name in names]
+    try:
+        return [load_scorer({"name": name, "k": k}) for name in names]
+    except ValueError as error:
+        raise SpecError(f"--scorer: {error}") from error

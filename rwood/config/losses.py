@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from rwood.config.base import Config, Number
-from rwood.config.registry import find, settings_of
+from rwood.config.registry import find, refused, settings_of
 
 GIVEN = frozenset({"classes", "dims"})
 """Parameters of a loss that rwood fills in: the number of ID classes, the length of a row."""
@@ -27,7 +27,7 @@ class LossConfig(Config):
     """Whether it sees logits of a classifier, and not projections."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """By name and values: the settings of other people's losses are made when they are read."""
+        """By name and values: other people's settings are made when they are read."""
         return (load_loss, (self.model_dump(mode="json"),))
 
 
@@ -138,9 +138,11 @@ def load_loss(plain: Any) -> Any:
     if not isinstance(plain, Mapping):
         return plain
     name = plain.get("name", "reweightood")
-    if not isinstance(name, str):
-        raise ValueError(f"name: got {name!r}, it must be the name of a loss")
-    return loss_kind(name).model_validate_json(json.dumps(dict(plain), default=str))
+    try:
+        kind = loss_kind(str(name))
+    except ValueError as error:
+        raise refused("name", name, error) from error
+    return kind.model_validate_json(json.dumps(dict(plain), default=str))
 
 
 AnyLoss = Annotated[SerializeAsAny[LossConfig], BeforeValidator(load_loss)]

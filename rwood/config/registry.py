@@ -12,14 +12,13 @@ from functools import lru_cache
 from importlib.metadata import entry_points
 from typing import Any, Literal, TypeVar, get_type_hints
 
-from pydantic import create_model
+from pydantic import ValidationError, create_model
+from pydantic_core import PydanticCustomError
 
 from rwood.config.base import Config, Number
 
 C = TypeVar("C", bound=Config)
 Kind = Literal["losses", "scorers", "backbones"]
-TIMM = "timm:"
-"""What the name of a backbone of timm begins with."""
 
 
 @lru_cache
@@ -56,12 +55,21 @@ def find(kind: Kind, name: str, ours: tuple[str, ...]) -> Any:
 def unknown(what: str, name: str, names: Collection[str]) -> str:
     """That there is no such name, and the nearest ones."""
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
-    return f"no {what} is called {name}; {hint} (one of your own is package.module:Name)"
+    hint = f"; did you mean {near[0]}?" if near else "."
+    return (
+        f"no {what} is called {name}{hint} There are {', '.join(names)}; "
+        "one of your own is package.module:Name"
+    )
+
+
+def refused(key: str, got: Any, error: ValueError) -> ValidationError:
+    """An error as a model reports it that refuses one of its settings."""
+    told = PydanticCustomError("value_error", "{error}", {"error": str(error)})
+    return ValidationError.from_exception_data(key, [{"type": told, "loc": (key,), "input": got}])
 
 
 def settings_of(
-    part: Callable[..., Any], name: str, base: type[C], given: Collection[str]
+    part: Callable[..., Any], name: str, base: type[C], given: Collection[str], key: str = "name"
 ) -> type[C]:
     """The settings of a part as a model: what its parameters are called, their types and defaults.
 
@@ -70,18 +78,19 @@ def settings_of(
         name: what a study file calls it.
         base: the model that they are added to.
         given: parameters that are no settings: rwood fills them in.
+        key: the setting that holds the name.
 
     Raises:
         ValueError: a parameter can only be given by position, or clashes with a field of the base.
     """
     hints = _hints(part)
-    fields: dict[str, Any] = {"name": (Literal[name], name)}
+    fields: dict[str, Any] = {key: (Literal[name], name)}
     for parameter in inspect.signature(part).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         if parameter.name in given:
             continue
-        if parameter.kind is parameter.POSITIONAL_ONLY or parameter.name == "name":
+        if parameter.kind is parameter.POSITIONAL_ONLY or parameter.name == key:
             raise ValueError(f"{name}: its parameter {parameter.name} cannot be a setting")
         default = ... if parameter.default is parameter.empty else parameter.default
         kind = hints.get(parameter.name, type(default) if isinstance(default, _PLAIN) else Any)

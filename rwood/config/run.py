@@ -4,32 +4,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from rwood.config.backbones import AnyModel
 from rwood.config.base import Config, Number
-from rwood.config.benchmark import CLASSIFIER_SCORERS, ScorerConfig
 from rwood.config.losses import AnyLoss, ReweightOODLoss
+from rwood.config.scorers import CLASSIFIER_SCORERS, AnyScorer, ScorerConfig
 
 Probability = Annotated[Number, Field(ge=0, le=1)]
 Positive = Annotated[Number, Field(gt=0)]
-
-
-class ModelConfig(Config):
-    """The encoder: a backbone whose output is scored and a head that only the loss sees."""
-
-    backbone: Literal["small_cnn", "resnet18_32x32", "resnet18_224x224", "resnet50"]
-    """`small_cnn` is for 8x8 digits; the others carry OpenOOD's names."""
-    width: int = Field(default=64, ge=4, le=256)
-    """Channels of the first stage; 64 is the published ResNet."""
-    projection_dim: int = Field(default=128, ge=2)
-    """Length of the projection seen by the loss; a classifier has logits instead."""
-    weights: str | None = None
-    """File with backbone weights to start from (a plain state_dict), below the data root."""
-    trainable: Literal["all", "layer4"] = "all"
-    """`layer4`: only the last stage and the head are trained."""
-
-    @property
-    def dim(self) -> int:
-        """Length of an embedding."""
-        return self.width * {"small_cnn": 2, "resnet50": 32}.get(self.backbone, 8)
 
 
 class OptimizerConfig(Config):
@@ -94,12 +75,12 @@ class ViewsConfig(Config):
 class RunConfig(Config):
     """One training run and how its embedding is scored."""
 
-    model: ModelConfig
+    model: AnyModel
     loss: AnyLoss = ReweightOODLoss()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     views: ViewsConfig = ViewsConfig()
-    scorer: ScorerConfig = ScorerConfig()
+    scorer: AnyScorer = ScorerConfig()
     seed: int = Field(default=0, ge=0)
     """Seeds weights, order and views."""
     epochs: int = Field(ge=1)
@@ -135,7 +116,8 @@ class RunConfig(Config):
     def _scorable(self) -> "RunConfig":
         if self.scorer.name in CLASSIFIER_SCORERS and not self.is_classifier:
             raise ValueError(no_logits("scorer.name", self.scorer.name, self.loss.name))
-        if self.scorer.name == "vim" and (self.scorer.dims or 1) >= self.model.dim:
+        dim = self.model.dim
+        if self.scorer.name == "vim" and dim is not None and (self.scorer.dims or 1) >= dim:
             raise ValueError(
                 f"scorer.dims: {self.scorer.dims} leaves vim no residual, since an embedding of "
                 f"model.backbone {self.model.backbone} has {self.model.dim} dims"

@@ -5,15 +5,11 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from rwood.config.base import Config, Number, digest
-from rwood.config.benchmark import (
-    CLASSIFIER_SCORERS,
-    METRICS,
-    MINIMIZED,
-    BenchmarkConfig,
-    ScorerName,
-)
+from rwood.config.benchmark import METRICS, MINIMIZED, BenchmarkConfig
 from rwood.config.held_out import without_held_out
+from rwood.config.losses import loss_kind
 from rwood.config.run import RunConfig, no_logits
+from rwood.config.scorers import CLASSIFIER_SCORERS, AnyScorerName
 from rwood.config.search import LOSS, Choices, SearchConfig
 
 
@@ -24,7 +20,7 @@ class RerunConfig(Config):
     """One training a seed."""
     base: bool = True
     """Rerun the base run too, so that the report can say what the search bought."""
-    scorers: tuple[ScorerName, ...] = ()
+    scorers: tuple[AnyScorerName, ...] = ()
     """Scorers to report beside the run's own."""
     fsood: bool = False
     """Report full-spectrum OOD detection too: shifted ID sets count as ID."""
@@ -147,7 +143,7 @@ class StudyConfig(Config):
             )
         for name in CLASSIFIER_SCORERS.intersection(self.rerun.scorers):
             for loss in self._losses():
-                if loss != "cross_entropy":
+                if not loss_kind(loss).is_classifier:
                     raise ValueError(no_logits("rerun.scorers", name, loss))
         return self
 

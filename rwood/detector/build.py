@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 import rwood
-from rwood.config.benchmark import BenchmarkConfig, FolderSet, ScorerConfig, whole_set
+from rwood.config.benchmark import BenchmarkConfig, FolderSet, whole_set
 from rwood.config.run import RunConfig
+from rwood.config.scorers import ScorerConfig
 from rwood.config.study import run_digest
 from rwood.data import image_sets, listing
 from rwood.data.opened import ImageSet

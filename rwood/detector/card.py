@@ -5,9 +5,10 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from rwood.config.backbones import AnyModel
 from rwood.config.base import Config, Number
-from rwood.config.benchmark import BenchmarkConfig, ScorerConfig
-from rwood.config.run import ModelConfig
+from rwood.config.benchmark import BenchmarkConfig
+from rwood.config.scorers import AnyScorer
 from rwood.data import transform
 from rwood.data.transform import Transform
 from rwood.errors import DataError
@@ -57,11 +58,11 @@ class Card(Config):
     """Version that built the detector."""
     benchmark: str
     """Name of the benchmark whose ID set it knows."""
-    model: ModelConfig
+    model: AnyModel
     """The encoder; its weights are among the tensors."""
     preprocessing: Preprocessing
     """From an image to the encoder's input."""
-    scorer: ScorerConfig
+    scorer: AnyScorer
     """How an embedding becomes a score (higher = more OOD)."""
     threshold: Number
     """A score above it means OOD."""

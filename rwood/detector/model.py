@@ -114,7 +114,7 @@ def load_detector(folder: Path, *, device: torch.device = CPU) -> Detector:
     )
     load_into(encoder, weights)
     encoder.to(device).eval().requires_grad_(False)
-    return Detector(card, encoder, fitted.from_tensors(card.scorer.name, tensors), device)
+    return Detector(card, encoder, fitted.from_tensors(card.scorer, tensors), device)
 
 
 def save_detector(card: Card, encoder: Encoder, learned: Fitted, folder: Path) -> None:

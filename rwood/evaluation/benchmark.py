@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rwood.config.benchmark import METRICS, BenchmarkConfig, ScorerConfig
+from rwood.config.benchmark import METRICS, BenchmarkConfig
+from rwood.config.scorers import ScorerConfig
 from rwood.data import image_sets
 from rwood.data.opened import ImageSet
 from rwood.evaluation.accuracy import accuracies, linear_probe_accuracy

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 
-from rwood.config.benchmark import CLASSIFIER_SCORERS, BenchmarkConfig, ScorerConfig
-from rwood.config.run import ModelConfig
+from rwood.config.backbones import ModelConfig
+from rwood.config.benchmark import BenchmarkConfig
+from rwood.config.scorers import CLASSIFIER_SCORERS, ScorerConfig
 from rwood.errors import DataError
 from rwood.evaluation.benchmark import run_benchmark
 from rwood.model.checkpoint_keys import load_into, load_openood_state, save_openood_state

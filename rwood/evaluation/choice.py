@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rwood.config.benchmark import ScorerConfig
+from rwood.config.scorers import ScorerConfig
 from rwood.evaluation.embed import Embedded
 from rwood.evaluation.fitted import Fitted, fit
 from rwood.method.metrics import ood_metrics

@@ -3,21 +3,39 @@
 Legend of shape suffixes: N training rows, Q query rows, D dims, C classes.
 """
 
+import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from rwood.config.benchmark import RAW_SCORERS, ScorerConfig, ScorerName
+from rwood.config.registry import find
+from rwood.config.scorers import SCORERS, ScorerConfig
 from rwood.errors import DataError
 from rwood.evaluation.accuracy import class_means
 from rwood.evaluation.embed import Embedded
 from rwood.method import scorers
 from rwood.method.scorers import Cosine, Knn, LastLayer, Mahalanobis, Rmds, Ssd, Vim
 
+
+class Scorer(Protocol):
+    """Other people's scorer: a class whose keyword parameters are its settings.
+
+    `classes` is filled in if it asks for it. What it learns are tensors among its attributes: they
+    are what a detector keeps. `sees_raw = True` asks for the backbone's output as it is.
+    """
+
+    def fit(self, embeddings_ND: Tensor, labels_N: Tensor) -> None:
+        """Learn from the embeddings of the ID train set and their classes."""
+
+    def score(self, embeddings_QD: Tensor) -> Tensor:
+        """(Q,) scores, **higher = more OOD**."""
+
+
 State = Mahalanobis | Rmds | Ssd | Cosine | Knn | LastLayer | Vim
-STATES: dict[ScorerName, type[State]] = {
+STATES: dict[str, type[State]] = {
     "mahalanobis": Mahalanobis,
     "mahalanobis_raw": Mahalanobis,
     "knn": Knn,
@@ -39,8 +57,8 @@ otherwise: with this, a lone image gets the very score that it gets among many."
 class Fitted:
     """A fitted scorer and the class means."""
 
-    name: ScorerName
-    state: State
+    scorer: ScorerConfig
+    state: State | Scorer
     means_CD: Tensor
     """Mean unit embedding of each class, float64."""
 
@@ -50,7 +68,7 @@ class Fitted:
         Distances in whitened space and logits are summed in float64, which costs little beside an
         embedding: in float32 they would be off by some millionths, more than the formula allows.
         """
-        rows_QD = self._rows(embedded)
+        rows_QD = rows_for(self.scorer, embedded)
         queries_QD = _padded(rows_QD)
         match self.state:
             case Mahalanobis():
@@ -67,8 +85,10 @@ class Fitted:
                 scores_Q = scorers.score_vim(self.state, queries_QD.double())
             case LastLayer():
                 logits_QC = scorers.classify(self.state, queries_QD.double())
-                how = scorers.score_msp if self.name == "msp" else scorers.score_energy
+                how = scorers.score_msp if self.scorer.name == "msp" else scorers.score_energy
                 scores_Q = how(logits_QC)
+            case _:
+                scores_Q = self.state.score(queries_QD)
         return scores_Q[: len(rows_QD)].to(rows_QD.dtype)
 
     def nearest(self, embedded: Embedded) -> Tensor:
@@ -77,7 +97,7 @@ class Fitted:
         By Mahalanobis distance for the Mahalanobis scorers, by the largest logit for those that see
         logits, by Euclidean distance to the mean unit embedding of the class for the others.
         """
-        rows_QD = self._rows(embedded)
+        rows_QD = rows_for(self.scorer, embedded)
         queries_QD = _padded(rows_QD).double()
         match self.state:
             case Mahalanobis():
@@ -92,23 +112,24 @@ class Fitted:
 
     def tensors(self) -> dict[str, Tensor]:
         """What was learned, by name."""
-        learned = {f"{_PREFIX}{f.name}": getattr(self.state, f.name) for f in fields(self.state)}
-        return learned | {_MEANS: self.means_CD}
-
-    def _rows(self, embedded: Embedded) -> Tensor:
-        return rows_for(self.name, embedded)
+        found = (
+            {field.name: getattr(self.state, field.name) for field in fields(self.state)}
+            if isinstance(self.state, State)
+            else {key: v for key, v in vars(self.state).items() if isinstance(v, Tensor)}
+        )
+        return {f"{_PREFIX}{key}": value for key, value in found.items()} | {_MEANS: self.means_CD}
 
 
 def sees_raw(scorers: Iterable[ScorerConfig]) -> bool:
     """Whether one of the scorers asks for rows before the normalisation."""
-    return any(scorer.name in RAW_SCORERS for scorer in scorers)
+    return any(scorer.is_raw for scorer in scorers)
 
 
-def rows_for(name: ScorerName, embedded: Embedded) -> Tensor:
+def rows_for(scorer: ScorerConfig, embedded: Embedded) -> Tensor:
     """The rows that a scorer sees."""
-    if name not in RAW_SCORERS:
+    if not scorer.is_raw:
         return embedded.unit_ND
-    assert embedded.raw_ND is not None, f"embed with raw=True for {name}"
+    assert embedded.raw_ND is not None, f"embed with raw=True for {scorer.name}"
     return embedded.raw_ND
 
 
@@ -135,9 +156,9 @@ def fit(
     """
     if isinstance(spec.k, tuple) or isinstance(spec.shrinkage, tuple):
         raise ValueError("several values of its setting are left: choose one on validation sets")
-    rows_ND = rows_for(spec.name, embedded)
+    rows_ND = rows_for(spec, embedded)
     shrinkage, rtol = spec.shrinkage, spec.rtol
-    state: State
+    state: State | Scorer
     match spec.name:
         case "mahalanobis" | "mahalanobis_raw":
             state = scorers.fit_mahalanobis(
@@ -159,7 +180,10 @@ def fit(
         case "vim":
             dims = spec.dims or vim_dims(rows_ND.shape[1])
             state = scorers.fit_vim(rows_ND, *_layer(spec.name, classifier), dims=dims)
-    return Fitted(spec.name, state, class_means(embedded.unit_ND, labels_N, classes))
+        case _:
+            state = _build(spec, classes)
+            state.fit(rows_ND, labels_N)
+    return Fitted(spec, state, class_means(embedded.unit_ND, labels_N, classes))
 
 
 def vim_dims(dim: int) -> int:
@@ -171,19 +195,34 @@ def vim_dims(dim: int) -> int:
     return 1000 if dim >= 2048 else dim // 2
 
 
-def from_tensors(name: ScorerName, tensors: Mapping[str, Tensor]) -> Fitted:
+def from_tensors(spec: ScorerConfig, tensors: Mapping[str, Tensor]) -> Fitted:
     """The same from what `tensors()` gave.
 
     Raises:
         DataError: names a tensor that is missing.
     """
-    kind = STATES[name]
-    wanted = [f.name for f in fields(kind)]
+    kind = STATES.get(spec.name)
+    wanted = [field.name for field in fields(kind)] if kind else []
     for key in [*(f"{_PREFIX}{field}" for field in wanted), _MEANS]:
         if key not in tensors:
-            raise DataError(f"the detector lacks {key}, which scorer {name} needs", key=key)
-    state = kind(**{field: tensors[f"{_PREFIX}{field}"] for field in wanted})
-    return Fitted(name, state, tensors[_MEANS])
+            raise DataError(f"the detector lacks {key}, which scorer {spec.name} needs", key=key)
+    if kind:
+        learned = kind(**{field: tensors[f"{_PREFIX}{field}"] for field in wanted})
+        return Fitted(spec, learned, tensors[_MEANS])
+    state = _build(spec, len(tensors[_MEANS]))
+    for key, value in tensors.items():
+        if key.startswith(_PREFIX):
+            setattr(state, key.removeprefix(_PREFIX), value)
+    return Fitted(spec, state, tensors[_MEANS])
+
+
+def _build(spec: ScorerConfig, classes: int) -> Scorer:
+    """Other people's scorer, before it has learned."""
+    part = find("scorers", spec.part, SCORERS)
+    parameters = inspect.signature(part).parameters
+    settings = {key: v for key, v in spec.model_dump().items() if key in parameters}
+    scorer: Scorer = part(**settings, **({"classes": classes} if "classes" in parameters else {}))
+    return scorer
 
 
 def _layer(name: str, classifier: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:

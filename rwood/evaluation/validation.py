@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rwood.config.benchmark import METRICS, BenchmarkConfig, ScorerConfig, families_of
+from rwood.config.benchmark import METRICS, BenchmarkConfig, families_of
+from rwood.config.scorers import ScorerConfig
 from rwood.config.study import FAMILIES
 from rwood.data import image_sets
 from rwood.data.opened import ImageSet

@@ -5,13 +5,16 @@ stages `layer1` to `layer4`, and no classifier. Shapes and state-dict keys of th
 those of OpenOOD's checkpoints: `shortcut` in the 32x32 network, `downsample` at 224.
 """
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from rwood.config.run import ModelConfig
+from rwood.config.backbones import BACKBONES, TIMM, ModelConfig
+from rwood.config.registry import find
+from rwood.errors import SpecError
 
 
 class Backbone(nn.Module):
@@ -37,6 +40,44 @@ def build_backbone(spec: ModelConfig, channels: int) -> Backbone:
             return ResNet(BasicBlock, (2, 2, 2, 2), spec.width, channels, stem="7x7")
         case "resnet50":
             return ResNet(Bottleneck, (3, 4, 6, 3), spec.width, channels, stem="7x7")
+        case _:
+            return OtherBackbone(_build_other(spec, channels))
+
+
+def _build_other(spec: ModelConfig, channels: int) -> nn.Module:
+    """Other people's network."""
+    part = find("backbones", spec.part, tuple(BACKBONES))
+    parameters = inspect.signature(part).parameters
+    settings = {key: v for key, v in spec.model_dump().items() if key in parameters}
+    given = {"channels": channels, "timm_name": spec.backbone.removeprefix(TIMM)}
+    given = {key: value for key, value in given.items() if key in parameters}
+    network: nn.Module = part(**settings, **given)
+    return network
+
+
+class OtherBackbone(Backbone):
+    """Any network that maps images to (N, dim) features, and has `dim` or `num_features`."""
+
+    def __init__(self, network: nn.Module) -> None:
+        """Wrap it.
+
+        Raises:
+            SpecError: it does not say how long its features are.
+        """
+        super().__init__()
+        self.network = network
+        dim = getattr(network, "dim", None) or getattr(network, "num_features", None)
+        if not isinstance(dim, int):
+            raise SpecError(
+                f"model.backbone: {type(network).__name__} has neither `dim` nor `num_features`: "
+                "one of them must say how long its features are"
+            )
+        self.dim = dim
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, dim), float32 or wider."""
+        features = self.network(images)
+        return features.to(torch.promote_types(features.dtype, torch.float32))  # type: ignore[no-any-return]
 
 
 class SmallCNN(Backbone):

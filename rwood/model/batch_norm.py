@@ -11,6 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from rwood.errors import SpecError
+
 
 class GlobalBatchNorm2d(nn.BatchNorm2d):
     """`nn.BatchNorm2d` whose training statistics cover the rows of every worker.
@@ -53,6 +55,11 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
             running_C.lerp_(batch_C.to(running_C.dtype), self.momentum)
 
 
+_PLAIN = (
+    nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, GlobalBatchNorm2d
+)  # fmt: skip
+
+
 def convert_global_batch_norm(module: nn.Module, group: dist.ProcessGroup | None = None) -> None:
     """Make every batch norm of a module cover all workers, in place; no-op for one worker.
 
@@ -62,9 +69,18 @@ def convert_global_batch_norm(module: nn.Module, group: dist.ProcessGroup | None
     Args:
         module: the network, on its device.
         group: the workers; default all of them.
+
+    Raises:
+        SpecError: the network has a batch norm that does more than torch's.
     """
     if not dist.is_initialized() or dist.get_world_size(group) == 1:
         return
+    for child in module.modules():
+        if isinstance(child, nn.modules.batchnorm._BatchNorm) and type(child) not in _PLAIN:
+            raise SpecError(
+                f"model.backbone: {type(child).__name__} is a batch norm of its own kind, which "
+                "cannot cover several workers; set cluster.workers to 1"
+            )
     if any(p.is_cuda for p in module.parameters()):
         nn.SyncBatchNorm.convert_sync_batchnorm(module, group)  # type: ignore[no-untyped-call]
         return

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rwood.config.run import ModelConfig
+from rwood.config.backbones import ModelConfig
+from rwood.errors import SpecError
 from rwood.model.backbone import Backbone, build_backbone
 
 
@@ -123,8 +124,15 @@ def trainable_parameters(encoder: Encoder, spec: ModelConfig) -> Iterator[nn.Par
     Under `trainable: layer4` only the last stage and what follows it learn. Frozen stages stay in
     train mode as in the authors' code: their batch norm uses batch statistics and updates its
     running ones. To be called before a data-parallel wrapper looks for gradients.
+
+    Raises:
+        SpecError: other people's backbone has no `layer4`.
     """
     if spec.trainable == "layer4":
+        named = dict(encoder.backbone.named_modules())
+        last = named.get("layer4") or named.get("network.layer4")
+        if last is None:
+            raise SpecError(f"model.trainable: {spec.backbone} has no layer4; train all of it")
         encoder.backbone.requires_grad_(False)
-        encoder.backbone.get_submodule("layer4").requires_grad_(True)
+        last.requires_grad_(True)
     return (p for p in encoder.parameters() if p.requires_grad)

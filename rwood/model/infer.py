@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from rwood.config.run import ModelConfig
+from rwood.config.backbones import ModelConfig
 from rwood.errors import DataError
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from rwood import results
-from rwood.config.benchmark import BenchmarkConfig, ScorerConfig
+from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.held_out import fold_of
 from rwood.config.run import RunConfig
+from rwood.config.scorers import ScorerConfig
 from rwood.config.study import run_digest
 from rwood.detector import build_detector
 from rwood.evaluation.benchmark import run_benchmark

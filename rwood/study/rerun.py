@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from rwood import results
-from rwood.config.benchmark import BenchmarkConfig, ScorerConfig
+from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.held_out import without_held_out
 from rwood.config.run import RunConfig
+from rwood.config.scorers import ScorerConfig, load_scorer
 from rwood.config.search import Params, apply
 from rwood.config.study import StudyConfig, run_digest
 from rwood.ray_backend.job import DETECTOR_FOLDER, RESULT_FILE, Job
@@ -63,5 +64,7 @@ def run_folder(study_folder: Path, label: str, run: RunConfig, benchmark: Benchm
 
 
 def _scorers(study: StudyConfig, run: RunConfig) -> tuple[ScorerConfig, ...]:
+    """The run's own scorer, then the others, which share its settings where they have them."""
     others = (name for name in study.rerun.scorers if name != run.scorer.name)
-    return (run.scorer, *(run.scorer.model_copy(update={"name": name}) for name in others))
+    plain = run.scorer.model_dump(mode="json", include=set(ScorerConfig.model_fields))
+    return (run.scorer, *(load_scorer({**plain, "name": name}) for name in others))

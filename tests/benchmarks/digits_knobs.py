@@ -16,9 +16,10 @@ from pathlib import Path
 
 import torch
 
-from rwood.config.benchmark import BenchmarkConfig, ScorerConfig
+from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.load import load_benchmark, load_study
 from rwood.config.run import RunConfig
+from rwood.config.scorers import ScorerConfig
 from rwood.config.search import Params, apply
 from rwood.evaluation.benchmark import run_benchmark
 from rwood.evaluation.validation import open_validation, validate

@@ -30,9 +30,11 @@ from gpu_step import (
 from PIL import Image
 from torchvision import transforms
 
-from rwood.config.benchmark import BenchmarkConfig, ScorerConfig
+from rwood.config.backbones import ModelConfig
+from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.load import load_study
-from rwood.config.run import ModelConfig, RunConfig
+from rwood.config.run import RunConfig
+from rwood.config.scorers import ScorerConfig
 from rwood.config.search import apply
 from rwood.data import loaders
 from rwood.data.opened import ImageSet

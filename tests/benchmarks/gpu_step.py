@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rwood.config.run import ModelConfig
+from rwood.config.backbones import ModelConfig
 from rwood.method.losses import reweightood_loss
 from rwood.model.encoder import build_encoder
 from rwood.training.arithmetic import Arithmetic, arithmetic_on

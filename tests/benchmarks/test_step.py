@@ -9,7 +9,7 @@ import torch
 from pairs import compare
 from test_loss import NUMBERS, boolean_mask_loss
 
-from rwood.config.run import ModelConfig
+from rwood.config.backbones import ModelConfig
 from rwood.method.losses import cider_loss, reweightood_loss, supcon_loss
 from rwood.model.encoder import build_encoder
 from rwood.training.arithmetic import Arithmetic, cpu_has_bfloat16

@@ -90,7 +90,7 @@ BAD = [
     ("run/scorer", {"shrinkage": "some"}, ["run.scorer.shrinkage", "some", "number"]),
     ("run/scorer", {"name": "msp"}, ["run: scorer.name: msp", "logits", "cross_entropy"]),
     ("rerun/scorers", ["knn", "energy"], ["rerun.scorers: energy", "loss.name reweightood"]),
-    ("run/loss/name", "cidre", ["run.loss", "cidre", "did you mean cider?"]),
+    ("run/loss/name", "cidre", ["run.loss.name", "cidre", "did you mean cider?"]),
     (
         "search/space/loss.momentum",
         {"low": 0.5, "high": 0.9},

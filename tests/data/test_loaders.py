@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from rwood.config.backbones import ModelConfig
 from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.load import load_benchmark
-from rwood.config.run import ModelConfig, RunConfig, ViewsConfig
+from rwood.config.run import RunConfig, ViewsConfig
 from rwood.data import image_sets, loaders
 from rwood.data.loaders import Batch, embedding_batches, training_batches
 from rwood.data.opened import ImageSet

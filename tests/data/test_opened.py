@@ -8,10 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
+from rwood.config.backbones import ModelConfig
 from rwood.config.benchmark import BenchmarkConfig, ClassesSet, DerivedSet, HeldOutSet
 from rwood.config.held_out import fold_of
 from rwood.config.load import load_benchmark
-from rwood.config.run import ModelConfig, RunConfig
+from rwood.config.run import RunConfig
 from rwood.data import image_sets, loaders, packs
 from rwood.data.decode import FileImages
 from rwood.data.loaders import embedding_batches, training_batches

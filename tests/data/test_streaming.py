@@ -7,8 +7,9 @@ import torch
 import torchvision.transforms.functional as TF
 from PIL import Image
 
+from rwood.config.backbones import ModelConfig
 from rwood.config.benchmark import BenchmarkConfig
-from rwood.config.run import ModelConfig, RunConfig, ViewsConfig
+from rwood.config.run import RunConfig, ViewsConfig
 from rwood.data import image_sets, streaming, views
 from rwood.data.crops import CROP_DRAWS, crop_boxes
 from rwood.data.loaders import Batch, embedding_batches, training_batches

@@ -15,7 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
-from rwood.config.benchmark import CLASSIFIER_SCORERS, FolderSet, ImageSetRef, ScorerName
+from rwood.config.benchmark import FolderSet, ImageSetRef
+from rwood.config.scorers import CLASSIFIER_SCORERS, ScorerName
 from rwood.data import image_sets, transform
 from rwood.data.transform import Transform
 from rwood.detector import (

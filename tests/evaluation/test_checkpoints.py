@@ -14,7 +14,8 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from rwood.cli import app
-from rwood.config.benchmark import BenchmarkConfig, ScorerConfig
+from rwood.config.benchmark import BenchmarkConfig
+from rwood.config.scorers import ScorerConfig
 from rwood.data.image_sets import open_set
 from rwood.errors import DataError
 from rwood.evaluation.checkpoints import (

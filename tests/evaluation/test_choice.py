@@ -9,9 +9,10 @@ import torch
 from pydantic import ValidationError
 from sklearn import metrics as sk
 
-from rwood.config.benchmark import BenchmarkConfig, ImageSetRef, ScorerConfig
+from rwood.config.backbones import ModelConfig
+from rwood.config.benchmark import BenchmarkConfig, ImageSetRef
 from rwood.config.load import load_benchmark
-from rwood.config.run import ModelConfig
+from rwood.config.scorers import ScorerConfig
 from rwood.evaluation import validation
 from rwood.evaluation.benchmark import run_benchmark
 from rwood.evaluation.choice import Seen, choose

@@ -11,8 +11,9 @@ import torch
 from scipy.linalg import pinvh
 from sklearn import metrics
 
-from rwood.config.benchmark import BenchmarkConfig, ScorerConfig, ScorerName
-from rwood.config.run import ModelConfig
+from rwood.config.backbones import ModelConfig
+from rwood.config.benchmark import BenchmarkConfig
+from rwood.config.scorers import ScorerConfig, ScorerName
 from rwood.data.image_sets import open_set, references
 from rwood.evaluation import accuracy
 from rwood.evaluation.benchmark import BenchmarkOutcome, run_benchmark

@@ -11,7 +11,7 @@ import torch
 import torchvision
 from torch import nn
 
-from rwood.config.run import ModelConfig
+from rwood.config.backbones import ModelConfig
 from rwood.model.encoder import Encoder, build_encoder, trainable_parameters
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden.json").read_text())["networks"]["nets"]

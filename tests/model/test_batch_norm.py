@@ -9,7 +9,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
 
-from rwood.config.run import ModelConfig
+from rwood.config.backbones import ModelConfig
 from rwood.model.batch_norm import GlobalBatchNorm2d, convert_global_batch_norm
 from rwood.model.encoder import build_encoder
 

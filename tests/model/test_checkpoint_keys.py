@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rwood.config.run import ModelConfig
+from rwood.config.backbones import ModelConfig
 from rwood.errors import DataError
 from rwood.model.checkpoint_keys import (
     load_backbone_weights,

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rwood.config.run import ModelConfig
+from rwood.config.backbones import ModelConfig
 from rwood.model.encoder import build_encoder, trainable_parameters
 
 SMALL = ModelConfig(backbone="small_cnn", width=8, projection_dim=6)

@@ -7,7 +7,7 @@ import pytest
 from a_study import SPACE, make_spec, make_study
 from test_figures import check
 
-from rwood.config.benchmark import ScorerConfig
+from rwood.config.scorers import ScorerConfig
 from rwood.report import ReportInputs, render_report
 from rwood.report import figures_search as search
 from rwood.report.content import build_document

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
 
-from rwood.config.run import ModelConfig
+from rwood.config.backbones import ModelConfig
 from rwood.model.encoder import Encoder, build_encoder
 from rwood.results import EpochReport
 from rwood.training import arithmetic as module

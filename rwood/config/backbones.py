@@ -1,0 +1,105 @@
+"""Which network a run trains: our backbones, timm's, and those of other people by name."""
+
+import difflib
+import importlib
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, SerializeAsAny
+
+from rwood.config.base import Config
+from rwood.config.registry import find, refused, settings_of
+
+GIVEN = frozenset({"channels", "timm_name"})
+"""Parameters of a backbone that rwood fills in: channels of the images, 1 or 3."""
+BACKBONES = {"small_cnn": 2, "resnet18_32x32": 8, "resnet18_224x224": 8, "resnet50": 32}
+"""Our backbones -> length of an embedding, in widths."""
+TIMM = "timm:"
+"""What the name of a backbone of timm begins with."""
+TIMM_PART = "rwood.model.timm_backbone:timm_backbone"
+
+
+class ModelConfig(Config):
+    """The encoder: a backbone whose output is scored and a head that only the loss sees."""
+
+    part: ClassVar[str] = ""
+    """What makes other people's backbone, as `package.module:Name`."""
+    backbone: str
+    """One of ours, of an entry point `rwood.backbones`, `package.module:Name`, or `timm:NAME`.
+
+    `small_cnn` is for 8x8 digits; the others of ours carry OpenOOD's names.
+    """
+    width: int = Field(default=64, ge=4, le=256)
+    """Channels of the first stage; 64 is the published ResNet."""
+    projection_dim: int = Field(default=128, ge=2)
+    """Length of the projection seen by the loss; a classifier has logits instead."""
+    weights: str | None = None
+    """File with backbone weights to start from (a plain state_dict), below the data root."""
+    trainable: Literal["all", "layer4"] = "all"
+    """`layer4`: only the last stage and the head are trained."""
+
+    @property
+    def dim(self) -> int | None:
+        """Length of an embedding; None if only the network itself can tell."""
+        factor = BACKBONES.get(self.backbone)
+        return None if factor is None else self.width * factor
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By name and values: other people's settings are made when they are read."""
+        return (load_model, (self.model_dump(mode="json"),))
+
+
+@lru_cache
+def model_kind(backbone: str) -> type[ModelConfig]:
+    """The settings of an encoder with some backbone.
+
+    Raises:
+        ValueError: there is no backbone of this name, or it cannot be imported.
+    """
+    if backbone in BACKBONES:
+        return ModelConfig
+    found = backbone
+    if backbone.startswith(TIMM):
+        _check_timm(backbone.removeprefix(TIMM))
+        found = TIMM_PART
+    part = find("backbones", found, (*BACKBONES, f"{TIMM}NAME"))
+    kind = settings_of(part, backbone, ModelConfig, GIVEN, key="backbone")
+    kind.part = f"{part.__module__}:{part.__qualname__}"
+    return kind
+
+
+def _check_timm(name: str) -> None:
+    """Refuse a name that timm does not have."""
+    try:
+        names = importlib.import_module("timm").list_models()
+    except ImportError as error:
+        raise ValueError(
+            f"backbone {TIMM}{name} needs timm ({error}): pip install 'rwood[timm]'"
+        ) from error
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"; did you mean {TIMM}{near[0]}?" if near else ""
+        raise ValueError(f"timm has no network called {name}{hint}")
+
+
+def load_model(plain: Any) -> Any:
+    """An encoder's settings from plain ones; what is no mapping is left for the model to refuse.
+
+    Raises:
+        ValueError: there is no backbone of this name.
+        pydantic.ValidationError: a setting cannot be.
+    """
+    if not isinstance(plain, Mapping):
+        return plain
+    name = plain.get("backbone")
+    try:
+        kind = ModelConfig if name is None else model_kind(str(name))
+    except ValueError as error:
+        raise refused("backbone", name, error) from error
+    return kind.model_validate_json(json.dumps(dict(plain), default=str))
+
+
+AnyModel = Annotated[SerializeAsAny[ModelConfig], BeforeValidator(load_model)]
+"""An encoder in a run or a detector."""

@@ -1,0 +1,163 @@
+"""How an embedding becomes a score: our scorers' settings, and scorers of other people by name."""
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, SerializeAsAny, Tag
+
+from rwood.config.base import Config, Number
+from rwood.config.benchmark import Metric
+from rwood.config.registry import find, refused, settings_of
+
+GIVEN = frozenset({"classes"})
+"""Parameters of a scorer that rwood fills in: the number of ID classes."""
+ScorerName = Literal[
+    "mahalanobis",
+    "mahalanobis_raw",
+    "knn",
+    "rmds",
+    "ssd",
+    "cosine",
+    "msp",
+    "energy",
+    "vim",
+]
+SCORERS: tuple[str, ...] = get_args(ScorerName)
+"""Our scorers by name."""
+CLASSIFIER_SCORERS: frozenset[str] = frozenset({"msp", "energy", "vim"})
+"""Scorers that need a classifier's last layer."""
+RAW_SCORERS: frozenset[str] = CLASSIFIER_SCORERS | {"mahalanobis_raw", "rmds"}
+"""Scorers that see the backbone's output as it is, as OpenOOD has them; the others unit rows."""
+
+
+SETTING_OF: dict[str, str] = {
+    "knn": "k",
+    "mahalanobis": "shrinkage",
+    "mahalanobis_raw": "shrinkage",
+    "rmds": "shrinkage",
+}
+"""The setting of a scorer that validation sets may choose."""
+
+
+def _one_or_several(value: Any) -> str:
+    return "several" if isinstance(value, list | tuple) else "one"
+
+
+_Neighbour = Annotated[int, Field(ge=1)]
+_Share = Annotated[Number, Field(ge=0, le=1)]
+
+
+class ScorerConfig(Config):
+    """How an embedding becomes a score (higher = more OOD)."""
+
+    part: ClassVar[str] = ""
+    """The class of other people's scorer, as `package.module:Class`."""
+    sees_raw: ClassVar[bool] = False
+    """Whether other people's scorer sees the backbone's output as it is, and not unit rows."""
+    name: str = "mahalanobis"
+    """Which scorer: one of ours, of an entry point `rwood.scorers`, or `package.module:Class`.
+
+    `mahalanobis`, `knn`, `ssd` and `cosine` see unit rows; `mahalanobis_raw` (OpenOOD's mds) and
+    `rmds` see the backbone's output as it is; `msp`, `energy` and `vim` need a classifier.
+    """
+    k: Annotated[
+        Annotated[_Neighbour, Tag("one")]
+        | Annotated[tuple[_Neighbour, ...], Field(min_length=1), Tag("several")],
+        Discriminator(_one_or_several),
+    ] = 50
+    """Neighbour counted by `knn`; of several the validation sets choose one."""
+    shrinkage: Annotated[
+        Annotated[_Share, Tag("one")]
+        | Annotated[tuple[_Share, ...], Field(min_length=1), Tag("several")],
+        Discriminator(_one_or_several),
+    ] = 0.0
+    """Share of the covariance of `mahalanobis*` and `rmds` that becomes a multiple of the identity.
+
+    Of several the validation sets choose one.
+    """
+    select_by: Metric = "auroc"
+    """Mean over the validation sets that chooses among several."""
+    rtol: Annotated[Number, Field(ge=0)] | None = None
+    """Eigenvalues up to rtol x the largest are dropped; default d x 2.2e-16 as in OpenOOD."""
+    dims: int | None = Field(default=None, ge=1)
+    """Principal directions left out of `vim`'s residual; default: 1000 of 2048 or more as in
+    OpenOOD, else half."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By name and values: other people's settings are made when they are read."""
+        return (load_scorer, (self.model_dump(mode="json"),))
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether it sees the backbone's output as it is, and not unit rows."""
+        return self.sees_raw or self.name in RAW_SCORERS
+
+    def candidates(self) -> list["ScorerConfig"]:
+        """The scorer with each value of its setting; of a setting that it has no use for, one."""
+        lists = {
+            field: value if isinstance(value, tuple) else (value,)
+            for field in ("k", "shrinkage")
+            for value in [getattr(self, field)]
+        }
+        used = SETTING_OF.get(self.name)
+        settled = self.model_copy(update={field: values[0] for field, values in lists.items()})
+        if used is None:
+            return [settled]
+        return [settled.model_copy(update={used: value}) for value in lists[used]]
+
+    @property
+    def chosen(self) -> dict[str, float]:
+        """The settings that validation sets choose, settled: name -> value."""
+        used = SETTING_OF.get(self.name)
+        return {used: float(getattr(self, used))} if used else {}
+
+
+@lru_cache
+def scorer_kind(name: str) -> type[ScorerConfig]:
+    """The settings of a scorer.
+
+    Raises:
+        ValueError: there is no scorer of this name, or it cannot be imported.
+    """
+    if name in SCORERS:
+        return ScorerConfig
+    part = find("scorers", name, SCORERS)
+    kind = settings_of(part, name, ScorerConfig, GIVEN)
+    kind.part = f"{part.__module__}:{part.__qualname__}"
+    kind.sees_raw = bool(getattr(part, "sees_raw", False))
+    return kind
+
+
+def load_scorer(plain: Any) -> Any:
+    """A scorer from plain settings; what is no mapping is left for the model to refuse.
+
+    Raises:
+        ValueError: there is no scorer of this name.
+        pydantic.ValidationError: a setting cannot be.
+    """
+    if not isinstance(plain, Mapping):
+        return plain
+    name = plain.get("name", "mahalanobis")
+    try:
+        kind = scorer_kind(str(name))
+    except ValueError as error:
+        raise refused("name", name, error) from error
+    return kind.model_validate_json(json.dumps(dict(plain), default=str))
+
+
+def known_scorer(name: str) -> str:
+    """The name, if there is such a scorer.
+
+    Raises:
+        ValueError: there is none, or it has a setting without a default.
+    """
+    load_scorer({"name": name})
+    return name
+
+
+AnyScorer = Annotated[SerializeAsAny[ScorerConfig], BeforeValidator(load_scorer)]
+"""A scorer in a run or a result."""
+AnyScorerName = Annotated[str, AfterValidator(known_scorer)]
+"""The name of a scorer with its own settings' defaults."""
