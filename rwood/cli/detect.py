@@ -31,6 +31,9 @@ def detect(
     ],
     images: Annotated[list[Path], typer.Argument(help="Image files or folders.")],
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Run the packages that the detector names.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Score images; exit code 1 if one could not be read, the rest go on."""
@@ -41,7 +44,7 @@ def detect(
     if csv and as_json:
         raise SpecError("rwood detect takes --csv or --json, not both")
     with local_copy(detector) as folder:
-        loaded = load_detector(folder, device=best_device())
+        loaded = load_detector(folder, device=best_device(), trust=trust)
     verdicts: list[Verdict] = []
 
     def counted() -> Iterator["Verdict"]:

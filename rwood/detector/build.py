@@ -83,7 +83,7 @@ def build_detector(
         ),
     )
     save_detector(card, encoder, learned, folder)
-    return load_detector(folder, device=device)
+    return load_detector(folder, device=device, trust=True)
 
 
 def _fit(

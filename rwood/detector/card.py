@@ -1,5 +1,6 @@
 """What `detector.json` says: everything about a detector that is not a tensor."""
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -85,15 +86,22 @@ def preprocessing_of(benchmark: BenchmarkConfig) -> Preprocessing:
     )
 
 
-def read_card(folder: Path) -> Card:
+def read_card(folder: Path, *, trust: bool = False) -> Card:
     """Read `detector.json`.
 
+    Args:
+        folder: of the detector.
+        trust: import the packages that it names, if its scorer or backbone is another's.
+
     Raises:
-        DataError: it is missing or not such a file.
+        DataError: it is missing or not such a file, or names code that is not trusted.
     """
     path = folder / CARD_FILE
     try:
-        return Card.model_validate_json(path.read_bytes())
+        text = path.read_bytes()
+        if not trust:
+            _check_trust(text, path)
+        return Card.model_validate_json(text)
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{folder} holds no detector: {CARD_FILE} is missing") from None
     except OSError as error:
@@ -107,3 +115,19 @@ def read_card(folder: Path) -> Card:
             "again",
             file=str(path),
         ) from error
+
+
+def _check_trust(text: bytes, path: Path) -> None:
+    """Refuse a card that names a class by its module, before anything of that is imported."""
+    named = _NAME.findall(text)
+    if named:
+        names = ", ".join(sorted({name.decode() for name in named}))
+        raise DataError(
+            f"{path} names code of another package ({names}), which would be run; if you trust "
+            "it, load it with trust=True (rwood detect --trust)",
+            file=str(path),
+        )
+
+
+_NAME = re.compile(rb'"(?:name|backbone)"\s*:\s*"(?!timm:)([^"]*:[^"]*)"')
+"""A scorer or backbone as `package.module:Name`."""

@@ -93,17 +93,19 @@ class Detector:
             return self.encoder.features(views.normalize(images, how.mean, how.std))[:count]
 
 
-def load_detector(folder: Path, *, device: torch.device = CPU) -> Detector:
+def load_detector(folder: Path, *, device: torch.device = CPU, trust: bool = False) -> Detector:
     """Open a detector; no code in the files is run.
 
     Args:
         folder: with `detector.safetensors` and `detector.json`.
         device: where it shall compute.
+        trust: import and run the packages whose scorer or backbone it names.
 
     Raises:
-        DataError: a file is missing or damaged, or they belong to different detectors.
+        DataError: a file is missing or damaged, they belong to different detectors, or they name
+            code that is not trusted.
     """
-    card = read_card(folder)
+    card = read_card(folder, trust=trust)
     tensors = {k: t.to(device) for k, t in _read_tensors(folder / TENSORS_FILE, card).items()}
     weights = {k.removeprefix(_ENCODER): t for k, t in tensors.items() if k.startswith(_ENCODER)}
     encoder = build_encoder(

@@ -69,7 +69,7 @@ class ServedDetector:
 
 def _load_pyfunc(data_path: str) -> ServedDetector:
     """What MLflow calls to load the model: a fixed name."""
-    return ServedDetector(load_detector(Path(data_path)))
+    return ServedDetector(load_detector(Path(data_path), trust=True))
 
 
 def _images(cell: Any) -> Iterator[Any]:

@@ -1,5 +1,6 @@
 """What travels with a submitted study: its command and its folder. Nothing secret."""
 
+import importlib.util
 import shlex
 import shutil
 from pathlib import Path, PurePosixPath
@@ -7,6 +8,8 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 import rwood
+from rwood.config.scorers import scorer_kind
+from rwood.config.search import branches
 from rwood.config.study import StudyConfig
 from rwood.errors import StudyError
 from rwood.storage import is_remote
@@ -42,10 +45,32 @@ def entrypoint(results: Path, data_root: Path | None, tracking_uri: str | None) 
 
 
 def fill(folder: Path, study: StudyConfig, *, code: bool) -> None:
-    """The job's working directory: the study, and rwood itself if it is to be sent."""
+    """The job's working directory: the study, rwood itself if it is to be sent, and its parts.
+
+    Losses, scorers and backbones that are no installed package go along; an installed one has to be
+    installed on the cluster too.
+    """
     plain = yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False)
     (folder / STUDY_YAML).write_text(plain, encoding="utf-8")
     if code:
         source = Path(rwood.__file__).parent
         shutil.copytree(source, folder / "rwood", ignore=shutil.ignore_patterns("__pycache__"))
         rwood.write_metadata(folder)
+    for name in sorted({part.partition(":")[0].partition(".")[0] for part in _parts(study)}):
+        spec = importlib.util.find_spec(name)
+        origin = Path(spec.origin) if spec is not None and spec.origin else None
+        if name == "rwood" or origin is None or "site-packages" in origin.parts:
+            continue
+        if origin.name == "__init__.py":
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(origin.parent, folder / name, ignore=ignored)
+        else:
+            shutil.copy(origin, folder / origin.name)
+
+
+def _parts(study: StudyConfig) -> list[str]:
+    """Classes and functions that a run of the study is made of, as `package.module:Name`."""
+    runs = branches(study.run, study.search.space if study.search else {})
+    scorers = [scorer_kind(name).part for name in study.rerun.scorers]
+    found = [part for run in runs for part in (run.loss.part, run.scorer.part, run.model.part)]
+    return [part for part in [*found, *scorers] if part]

@@ -1,0 +1,225 @@
+"""Losses, scorers and backbones that rwood has never heard of, named by their module."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from rwood.config.load import load_study
+from rwood.config.losses import LossConfig, loss_kind
+from rwood.config.run import RunConfig
+from rwood.config.search import apply
+from rwood.detector import load_detector
+from rwood.errors import DataError, SpecError
+from rwood.model.encoder import build_encoder
+from rwood.ray_backend.parcel import fill
+from rwood.results import StudyResult, load
+from rwood.search.read_trials import read_trials
+from tests.tiny import tiny, write_tiny
+
+PARTS = '''
+import torch
+from torch import Tensor, nn
+
+
+class Proxies(nn.Module):
+    """Cross-entropy against learned unit proxies, one a class."""
+
+    def __init__(self, classes: int, dims: int, *, scale: float = 10.0, margin: float = 0.0):
+        super().__init__()
+        self.scale, self.margin = scale, margin
+        self.proxies = nn.Parameter(torch.randn(classes, dims))
+
+    def forward(self, rows: Tensor, labels: Tensor) -> Tensor:
+        cosines = rows @ nn.functional.normalize(self.proxies, dim=1).T
+        target = nn.functional.one_hot(labels, cosines.shape[1])
+        return nn.functional.cross_entropy(self.scale * (cosines - self.margin * target), labels)
+
+
+class Norm:
+    """Distance to the mean of all training rows, times a factor."""
+
+    sees_raw = True
+
+    def __init__(self, *, factor: float = 1.0):
+        self.factor = factor
+
+    def fit(self, embeddings: Tensor, labels: Tensor) -> None:
+        self.mean = embeddings.mean(0)
+
+    def score(self, embeddings: Tensor) -> Tensor:
+        return self.factor * (embeddings - self.mean).norm(dim=1)
+
+
+class Flat(nn.Module):
+    """One linear layer on the pixels."""
+
+    def __init__(self, channels: int, *, features: int = 24):
+        super().__init__()
+        self.dim = features
+        self.layer = nn.LazyLinear(features)
+        self.layer(torch.zeros(1, channels * 64))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.relu(self.layer(images.flatten(1)))
+
+
+not_callable = 3
+'''
+
+
+@pytest.fixture
+def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    name = f"parts_{tmp_path.name}".replace("-", "_")
+    (tmp_path / f"{name}.py").write_text(PARTS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield name
+    sys.modules.pop(name, None)
+
+
+def run_settings(parts: str) -> dict[str, Any]:
+    return {
+        "run__loss": {"name": f"{parts}:Proxies", "scale": 12},
+        "run__scorer": {"name": f"{parts}:Norm", "factor": 2.0},
+        "run__model": {"backbone": f"{parts}:Flat", "features": 32, "projection_dim": 16},
+        "search__space": {
+            "loss.margin": {"low": 0.0, "high": 0.3},
+            "loss.scale": {"low": 2.0, "high": 30.0, "log": True},
+            "scorer.factor": {"choices": [1.0, 2.0]},
+        },
+    }
+
+
+def test_a_study_of_parts_from_outside_runs_and_its_detector_serves(
+    tmp_path: Path, parts: str
+) -> None:
+    settings = run_settings(parts)
+    file = write_tiny(tmp_path, **settings, search__trials=3, run__epochs=2)
+    done = subprocess.run(
+        [sys.executable, "-m", "rwood", "run", file.name],
+        cwd=tmp_path, capture_output=True, text=True, timeout=600,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = tmp_path / "results" / "tiny"
+    trials = list(read_trials(load_study(file), folder).values())
+    assert trials[0].params == {"loss.margin": 0.0, "loss.scale": 12.0, "scorer.factor": 2.0}
+    assert len({trial.params["loss.margin"] for trial in trials}) == 3
+    record = load(StudyResult, folder / "study.json")
+    assert record.runs
+    assert all(f"ood/{parts}:Norm" in run.tables for run in record.runs)
+    with pytest.raises(
+        DataError, match=rf"names code of another package \({parts}:Flat, .*--trust"
+    ):
+        load_detector(folder / "detector")
+    detector = load_detector(folder / "detector", trust=True)
+    images = np.random.default_rng(0).integers(0, 255, (5, 8, 8, 1), dtype=np.uint8)
+    said = detector.predict(images)
+    assert said.score.shape == (5,)
+    assert detector.encoder.dim == 32
+    state = torch.load(next((folder / "trials" / "0000").glob("epoch-*.pt")), weights_only=True)
+    assert state["loss"]["proxies"].shape == (7, 16)
+    again = subprocess.run(
+        [sys.executable, "-m", "rwood", "run", file.name],
+        cwd=tmp_path, capture_output=True, text=True, timeout=600,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert "nothing is left to do" in again.stdout
+
+
+def test_parameters_of_the_loss_are_trained_and_restored(tmp_path: Path, parts: str) -> None:
+    from rwood.training.train import train
+    from rwood.training.worker import LocalWorker
+
+    study = tiny(tmp_path, **run_settings(parts), run__epochs=3)
+    cpu = torch.device("cpu")
+    train(study.run, study.benchmark, LocalWorker(tmp_path / "a", cpu), data_root=tmp_path)
+    states = [torch.load(path, weights_only=True)["loss"]["proxies"]
+              for path in sorted((tmp_path / "a").glob("epoch-*.pt"))]  # fmt: skip
+    assert not torch.equal(states[0], states[-1])
+    (tmp_path / "b").mkdir()
+    first = sorted((tmp_path / "a").glob("epoch-*.pt"))[0]
+    (tmp_path / "b" / first.name).write_bytes(first.read_bytes())
+    train(study.run, study.benchmark, LocalWorker(tmp_path / "b", cpu), data_root=tmp_path)
+    last = torch.load(sorted((tmp_path / "b").glob("epoch-*.pt"))[-1], weights_only=True)
+    assert torch.equal(last["loss"]["proxies"], states[-1])
+
+
+def test_settings_of_a_part_are_checked_like_ours(tmp_path: Path, parts: str) -> None:
+    loss = f"{parts}:Proxies"
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"run__loss": {"name": loss, "margn": 1}},
+         "run.loss.margn: unknown setting; did you mean margin?"),
+        ({"run__loss": {"name": loss, "scale": "x"}}, "run.loss.scale: got 'x'"),
+        ({"run__loss": {"name": f"{parts}:Proxis"}},
+         "run.loss.name: loss .*Proxis cannot be imported: module .* has no attribute"),
+        ({"run__loss": {"name": "no_such_package:X"}}, "No module named 'no_such_package'"),
+        ({"run__loss": {"name": f"{parts}:not_callable"}}, "is int, not a class or function"),
+        ({"run__scorer": {"name": "mahalanobi"}},
+         "run.scorer.name: no scorer is called mahalanobi; did you mean mahalanobis?"),
+        ({"run__model": {"backbone": "timm:resnet1888"}},
+         "timm has no network called resnet1888; did you mean timm:"),
+        ({"rerun__scorers": ["knnn"]}, "rerun.scorers.0.name: no scorer is called knnn"),
+        ({"run__loss": {"name": loss}, "search__space": {"loss.mrgin": {"low": 0, "high": 1}}},
+         "loss.mrgin is not a setting of a run; did you mean loss.margin?"),
+    ]  # fmt: skip
+    for changes, sentence in wrong:
+        with pytest.raises(SpecError, match=sentence):
+            tiny(tmp_path, **changes)
+
+
+def test_a_setting_travels_between_processes(tmp_path: Path, parts: str) -> None:
+    run = tiny(tmp_path, **run_settings(parts)).run
+    assert pickle.loads(pickle.dumps(run)) == run
+    assert RunConfig.model_validate_json(run.model_dump_json()) == run
+    assert json.loads(run.model_dump_json())["loss"] == {
+        "name": f"{parts}:Proxies", "scale": 12.0, "margin": 0.0}  # fmt: skip
+    assert isinstance(run.loss, LossConfig)
+    assert type(run.loss) is loss_kind(f"{parts}:Proxies")
+    changed = apply(run, {"loss.name": "supcon"})
+    assert changed.loss.name == "supcon"
+    assert apply(changed, {"loss.name": f"{parts}:Proxies"}).loss.scale == 10.0  # type: ignore[attr-defined]
+
+
+def test_a_part_may_be_an_entry_point(
+    tmp_path: Path, parts: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "someones-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: someones\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[rwood.losses]\nproxies_{parts} = {parts}:Proxies\n")
+    study = tiny(tmp_path, run__loss={"name": f"proxies_{parts}"}, search=None)
+    assert study.run.loss.part == f"{parts}:Proxies"
+    assert study.run.loss.name == f"proxies_{parts}"
+
+
+def test_a_submitted_study_takes_its_parts_along(tmp_path: Path, parts: str) -> None:
+    study = tiny(tmp_path, **run_settings(parts))
+    folder = tmp_path / "job"
+    folder.mkdir()
+    fill(folder, study, code=False)
+    assert {path.name for path in folder.iterdir()} == {"study.yaml", f"{parts}.py"}
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    fill(plain, tiny(tmp_path), code=False)
+    assert {path.name for path in plain.iterdir()} == {"study.yaml"}
+
+
+def test_a_network_of_timm_is_a_backbone(tmp_path: Path) -> None:
+    pytest.importorskip("timm", reason="needs the extra timm")
+    model = {"backbone": "timm:resnet18", "drop_path_rate": 0.1, "projection_dim": 8}
+    run = tiny(tmp_path, run__model=model, search=None).run
+    encoder = build_encoder(run.model, channels=1, seed=0)
+    same = build_encoder(run.model, channels=1, seed=0)
+    assert encoder.dim == 512
+    assert encoder.project(torch.zeros(2, 1, 32, 32)).shape == (2, 8)
+    for one, other in zip(encoder.parameters(), same.parameters(), strict=True):
+        assert torch.equal(one, other)
