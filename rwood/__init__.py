@@ -1,28 +1,132 @@
 """rwood: which temperature and margins should ReweightOOD train with, and how good is it then?
 
-A study file goes in; out come a champion, its reruns, a report and a detector. The rooms, from the
-top: a room may import those below it, never the reverse (`tests/test_layers.py`).
+A study file goes in; out come a champion that is proved, its reruns, a report and a detector. What
+the command line does, a notebook does with four functions:
 
+```python
+study = rwood.load_study("studies/digits.yaml")
+found = rwood.run(study)                    # goes on where it stopped; reads what is finished
+found.verdict, found.champion               # the finals' sentence; the champion's settings
+found.trials, found.epochs                  # pandas frames: a row a trial, a row an epoch
+found.reruns, found.scores                  # a row a rerun; a row a test image
+detector = rwood.load_detector(found.detector)
 ```
-cli          the verbs
-cluster      Ray and Optuna: launch one run, search, rerun, submit
-training     the only training loop, checkpoints, the Worker protocol
-tracking     the only mlflow import (but for the detector's flavour); tracked: how runs should look
-report       results -> tables, figures, page
-detector     champion -> something that can be deployed
-evaluation   embed once, score, measure
-data model method      images in; networks; the paper as pure tensors
-results      what comes out, JSON both ways
-spec         what we ask for
-storage      where it lies: a folder, or a prefix of an object store
-errors       what can go wrong
-```
+
+`rwood.method` has losses, scorers, metrics and geometry as functions of tensors, for a training
+loop of one's own. The rooms below this one are drawn in README.md and `tests/test_layers.py`.
 """
 
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rwood.config.study import StudyConfig
+    from rwood.detector import Detector
+    from rwood.study.frames import StudyResults
 
 __version__ = version("rwood")
+__all__ = ["load_detector", "load_study", "read_results", "run"]
+
+
+def load_study(file: str | Path) -> "StudyConfig":
+    """Read a study file and the benchmark file that it names.
+
+    Args:
+        file: YAML.
+
+    Raises:
+        SpecError: file missing, not a mapping, or a setting that cannot be; the sentence names
+            file, key, value and the nearest right key.
+    """
+    from rwood.config.load import load_study
+    from rwood.data.known import check_known
+
+    study = load_study(Path(file))
+    check_known(study.benchmark)
+    return study
+
+
+def run(
+    study: "StudyConfig",
+    *,
+    results: str | Path = "results",
+    data_root: str | Path = "data",
+    address: str | None = None,
+    tracking_uri: str | None = None,
+    storage: str | None = None,
+    retry_failed: bool = False,
+) -> "StudyResults":
+    """Run what is left of a study, with the progress that `rwood run` shows.
+
+    Interrupted and called again it goes on where it stopped.
+
+    Args:
+        study: from `load_study`.
+        results: folder, or a prefix of an object store; the study has its own folder below.
+        data_root: where image sets lie.
+        address: a running Ray cluster; None starts a private Ray.
+        tracking_uri: an MLflow server; None keeps a SQLite store in the results folder.
+        storage: URL of Optuna's storage; None keeps a journal in the results folder.
+        retry_failed: take failed trials up again.
+
+    Raises:
+        RwoodError: something that its sentence says how to mend.
+    """
+    from rich.console import Console
+
+    from rwood.progress import screen
+    from rwood.results import is_finished
+    from rwood.storage import place
+    from rwood.study.context import Context
+    from rwood.study.open_study import open_study
+
+    where = place(str(results))
+    context = Context(where, Path(data_root), address, tracking_uri, storage, retry_failed)
+    if not is_finished(study, where / study.name):
+        with (
+            screen(study, Console(highlight=False), where / study.name) as view,
+            open_study(study, context, view) as opened,
+        ):
+            opened.run()
+    return read_results(study, results=results, storage=storage)
+
+
+def read_results(
+    study: "StudyConfig", *, results: str | Path = "results", storage: str | None = None
+) -> "StudyResults":
+    """What a study found so far, as pandas frames; whoever works on it is not disturbed.
+
+    Args:
+        study: from `load_study`.
+        results: as `run` was told.
+        storage: likewise.
+
+    Raises:
+        StudyError: the study was never started there.
+    """
+    from rwood.storage import place
+    from rwood.study.frames import read_results
+
+    return read_results(study, folder=place(str(results)) / study.name, storage=storage)
+
+
+def load_detector(folder: str | Path, *, device: str = "cpu", trust: bool = False) -> "Detector":
+    """Open a detector: `predict` takes raw images, and gives score, verdict and nearest class.
+
+    Args:
+        folder: a study's `detector/`.
+        device: where it shall compute, e.g. `cuda`.
+        trust: import and run the packages whose scorer or backbone it names.
+
+    Raises:
+        DataError: a file is missing or damaged, or names code that is not trusted.
+    """
+    import torch
+
+    from rwood.detector import load_detector
+
+    return load_detector(Path(folder), device=torch.device(device), trust=trust)
 
 
 def write_metadata(folder: Path) -> Path:

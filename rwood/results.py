@@ -11,10 +11,12 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from rwood.config.base import digest
 from rwood.config.scorers import AnyScorer
 from rwood.config.search import Params
+from rwood.config.study import StudyConfig
 from rwood.errors import StudyError
-from rwood.storage import written
+from rwood.storage import exists, written
 
 STUDY_FILE = "study.json"
 """Record of a study in its results folder."""
@@ -246,6 +248,12 @@ class StudySummary:
 
 
 R = TypeVar("R", bound=Record)
+
+
+def is_finished(study: StudyConfig, folder: Path) -> bool:
+    """True if nothing is left to do for a study in its results folder."""
+    path = folder / STUDY_FILE
+    return exists(path) and load(StudyResult, path).finished == digest(study)
 
 
 def mean_of(rows: Iterable[SetMetrics]) -> SetMetrics:

@@ -53,9 +53,11 @@ def _stage_verb(verb: str) -> Callable[..., None]:
         retry_failed: RetryFailed = False,
         as_json: AsJson = False,
     ) -> None:
+        from rwood.results import is_finished
+
         study = _load(file)
         folder = results / study.name
-        if verb == "run" and _nothing_left(study, folder):
+        if verb == "run" and is_finished(study, folder):
             page = folder / "report.html"
             typer.echo(
                 f"study {study.name} is finished, nothing is left to do: {page}", err=as_json
@@ -180,12 +182,3 @@ def _work(study: StudyConfig, verb: str, context: Context, quiet: bool) -> None:
         )
         raise typer.Exit(code) from None
     console.print(f"log: {folder / LOG_FILE}", soft_wrap=True)
-
-
-def _nothing_left(study: StudyConfig, folder: Path) -> bool:
-    from rwood.config.base import digest
-    from rwood.results import STUDY_FILE, StudyResult, load
-    from rwood.storage import exists
-
-    path = folder / STUDY_FILE
-    return exists(path) and load(StudyResult, path).finished == digest(study)

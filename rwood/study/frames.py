@@ -1,0 +1,148 @@
+"""What a study found, as pandas frames."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rwood import results
+from rwood.config.study import StudyConfig
+from rwood.errors import StudyError
+from rwood.ray_backend.job import SCORES_FILE
+from rwood.results import STUDY_FILE, EpochReport, RunResult, StudyResult, TrialResult
+from rwood.search.read_trials import read_trials
+from rwood.storage import exists
+from rwood.study.rerun import CHAMPION, plan
+from rwood.tracked.measures import flat
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """A study so far; each frame is read when it is asked for."""
+
+    study: StudyConfig
+    record: StudyResult
+    """All but the epochs of trials."""
+    folder: Path
+    """The study's results folder."""
+    all_trials: tuple[TrialResult, ...]
+    """Of the search, by number, with their epochs."""
+
+    @property
+    def verdict(self) -> str:
+        """What the finals say, in a sentence; empty before them or without any."""
+        return self.record.finals.sentence if self.record.finals else ""
+
+    @property
+    def champion(self) -> dict[str, Any]:
+        """Settings of the champion that the search chose; empty: the base run's."""
+        return dict(self.record.champion_params)
+
+    @property
+    def detector(self) -> Path:
+        """Folder of the champion's detector; see `rwood.load_detector`."""
+        return self.folder / "detector"
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """One row a trial, by number: `state`, `epochs`, objectives, settings, `error`.
+
+        Objectives are NaN unless the trial is complete; a setting that a trial's loss does not have
+        is NaN.
+        """
+        rows: list[dict[str, Any]] = [
+            {"number": trial.number, "state": trial.state, "epochs": len(trial.history)}
+            | dict.fromkeys(self.record.objectives, np.nan)
+            | trial.objectives
+            | trial.params
+            | {"error": trial.error}
+            for trial in self.all_trials
+        ]
+        return _frame(rows, ["number"])
+
+    @cached_property
+    def epochs(self) -> pd.DataFrame:
+        """One row an epoch of a trial or rerun: every metric, e.g. `train/loss`, `val/auroc`.
+
+        The index is `training` (`trial-0003`, `champion-seed1`, `base-seed1`) and `epoch`, from 1.
+        """
+        rows = [row for t in self.all_trials for row in _epochs(f"trial-{t.number:04d}", t.history)]
+        rows += [row for run in self.record.runs for row in _epochs(_name(run), run.history)]
+        return _frame(rows, ["training", "epoch"])
+
+    @cached_property
+    def reruns(self) -> pd.DataFrame:
+        """One row a rerun, by `label` (`champion`, `base`) and `seed`: test metrics in percent.
+
+        `near/auroc` and its like are of the run's own scorer under the OOD protocol, those of
+        others begin with `<protocol>/<scorer>/`; `id/...` are accuracies; `seconds` of the rerun.
+        """
+        rows = [
+            {"label": run.label, "seed": run.seed, "seconds": run.seconds} | flat(run)
+            for run in self.record.runs
+        ]
+        return _frame(rows, ["label", "seed"])
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """One row a test image of a rerun: `label`, `seed`, `part`, `set`, `score`.
+
+        `part` is `id`, `near` or `far`; the score is that of the run's own scorer, **higher = more
+        OOD**. Where the champion is the base run, its scores stand once, as the champion's.
+
+        Raises:
+            StudyError: the scores of a rerun cannot be read.
+        """
+        jobs = plan(self.study, self.record.champion_params, folder=self.folder, data_root=Path())
+        frames = []
+        for job in jobs if self.record.runs else ():
+            for name, values in _arrays(job.folder / SCORES_FILE).items():
+                part, _, subset = name.partition("/")
+                frames.append(
+                    pd.DataFrame({"label": job.label or CHAMPION, "seed": job.run.seed,
+                                  "part": part, "set": subset, "score": values})
+                )  # fmt: skip
+        columns = ["label", "seed", "part", "set", "score"]
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+
+
+def read_results(study: StudyConfig, *, folder: Path, storage: str | None = None) -> StudyResults:
+    """What a study found so far; whoever works on it is not disturbed.
+
+    Args:
+        study: as its file says.
+        folder: its results folder.
+        storage: URL of Optuna's storage, if it has one.
+
+    Raises:
+        StudyError: the study was never started there.
+    """
+    path = folder / STUDY_FILE
+    if not exists(path):
+        raise StudyError(f"{folder} holds no results: run study {study.name} first")
+    trials = tuple(read_trials(study, folder, storage).values()) if study.search else ()
+    return StudyResults(study, results.load(StudyResult, path), folder, trials)
+
+
+def _frame(rows: list[dict[str, Any]], index: list[str]) -> pd.DataFrame:
+    return pd.DataFrame(rows).set_index(index) if rows else pd.DataFrame()
+
+
+def _epochs(training: str, history: Iterable[EpochReport]) -> list[dict[str, Any]]:
+    return [{"training": training, "epoch": r.epoch} | r.metrics for r in history]
+
+
+def _name(run: RunResult) -> str:
+    return f"{run.label}-seed{run.seed}"
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{path} cannot be read: {error}", file=str(path)) from error

@@ -1,0 +1,110 @@
+"""The examples of the Python API, run as they stand."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import rwood
+from rwood.errors import SpecError, StudyError
+from rwood.study.frames import StudyResults
+from tests.tiny import write_tiny
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+FINALS = {"candidates": 2, "race_seeds": 1, "confirm_seeds": 2}
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> StudyResults:
+    folder = tmp_path_factory.mktemp("api")
+    file = write_tiny(folder, run__epochs=2, search__trials=4, finals=FINALS)
+    study = rwood.load_study(file)
+    return rwood.run(study, results=folder / "results", data_root=folder)
+
+
+def test_a_study_in_frames(found: StudyResults) -> None:
+    assert found.verdict.startswith(("Trial ", "The base run stays"))
+    trials = found.trials
+    assert list(trials.index) == [0, 1, 2, 3]
+    assert {"state", "epochs", "val/auroc", "loss.temperature", "error"} <= set(trials.columns)
+    assert trials.loc[0, "loss.temperature"] == found.study.run.loss.model_dump()["temperature"]
+    complete = trials[trials["state"] == "complete"]
+    last = found.epochs.loc[f"trial-{complete.index[0]:04d}"]
+    assert last.loc[2, "val/auroc"] == complete["val/auroc"].iloc[0]
+    assert found.epochs.index.names == ["training", "epoch"]
+
+
+def test_reruns_and_scores_agree(found: StudyResults) -> None:
+    from sklearn.metrics import roc_auc_score
+
+    reruns, scores = found.reruns, found.scores
+    assert set(scores["part"]) == {"id", "near", "far"}
+    label, seed = reruns.index[0]
+    mine = scores[(scores["label"] == label) & (scores["seed"] == seed)]
+    id_scores = mine[(mine["part"] == "id") & (mine["set"] == "test")]["score"]
+    for (part, name), rows in mine[mine["part"] != "id"].groupby(["part", "set"]):
+        truth = np.r_[np.zeros(len(id_scores)), np.ones(len(rows))]
+        area = 100 * roc_auc_score(truth, np.r_[id_scores, rows["score"]])
+        assert reruns.loc[(label, seed), f"{part}/{name}/auroc"] == pytest.approx(area, abs=1e-6)
+
+
+def test_the_detector_of_a_study(found: StudyResults) -> None:
+    detector = rwood.load_detector(found.detector)
+    images = np.random.default_rng(0).integers(0, 255, (3, 8, 8, 1), dtype=np.uint8)
+    said = detector.predict(images)
+    assert said.score.shape == said.ood.shape == said.nearest_class.shape == (3,)
+
+
+def test_a_finished_study_is_read_and_not_run(found: StudyResults) -> None:
+    again = rwood.run(found.study, results=found.folder.parent, data_root=found.folder)
+    assert again.record.runs == found.record.runs
+    assert again.trials.equals(found.trials)
+
+
+def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+    study = rwood.load_study(write_tiny(tmp_path))
+    with pytest.raises(StudyError, match="holds no results: run study tiny first"):
+        rwood.read_results(study, results=tmp_path)
+    with pytest.raises(SpecError, match="no such file"):
+        rwood.load_study(tmp_path / "nothing.yaml")
+
+
+def test_a_loop_of_ones_own(tmp_path: Path) -> None:
+    """The example of `rwood.method`."""
+    import torch
+
+    from rwood.method import losses, metrics, scorers
+
+    torch.manual_seed(0)
+    network = torch.nn.Linear(8, 4)
+    images, labels = torch.randn(64, 8), torch.arange(64) % 3
+    images += 3 * torch.nn.functional.one_hot(labels, 8)
+    loss = losses.ReweightOOD(temperature=0.1, within_scale=2.0, within_shift=1.0,
+                              between_scale=5.0, between_shift=4.0)  # fmt: skip
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    values = []
+    for _ in range(20):
+        value = loss(network(images), labels)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        values.append(value.item())
+    assert values[-1] < values[0]
+    with torch.no_grad():
+        state = scorers.fit_mahalanobis(network(images), labels, classes=3)
+        found = metrics.ood_metrics(
+            scorers.score_mahalanobis(state, network(images)),
+            scorers.score_mahalanobis(state, network(5 * torch.randn(64, 8))),
+        )
+    assert found.auroc > 50
+
+
+def test_importing_rwood_is_quick() -> None:
+    heavy = "{'torch', 'ray', 'mlflow', 'optuna', 'pandas'} & set(sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys, rwood; print({heavy})"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == "set()"
