@@ -17,7 +17,7 @@ from rwood.config.optuna_classes import HALVING
 from rwood.config.scorers import scorer_kind
 from rwood.config.search import SearchConfig
 from rwood.config.study import StudyConfig
-from rwood.data import image_sets, packs
+from rwood.data import image_sets, pixel_cache
 from rwood.data.image_sets import NAMED, references
 from rwood.text import count_of
 
@@ -138,7 +138,7 @@ def data_sentence(benchmark: BenchmarkConfig) -> str:
             unknown += 1
             continue
         known += count
-        size = packs.pack_bytes(count, image_sets.transform_of(ref, benchmark))
+        size = pixel_cache.pack_bytes(count, image_sets.transform_of(ref, benchmark))
         if size > image_sets.PACK_LIMIT:
             streamed.append(f"{key} ({_size(size)} decoded)")
         elif image_sets.has_files(ref):

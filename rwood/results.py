@@ -16,12 +16,10 @@ from rwood.config.scorers import AnyScorer
 from rwood.config.search import Params
 from rwood.config.study import StudyConfig
 from rwood.errors import StudyError
+from rwood.paths import StudyPaths
 from rwood.storage import exists, written
 
-STUDY_FILE = "study.json"
-"""Record of a study in its results folder."""
-
-TrialState = Literal["running", "complete", "stopped", "failed"]
+TrialState = Literal["running", "complete", "pruned", "failed"]
 FailureKind = Literal["setting", "environment"]
 """Whose fault a failure is: the trial's own settings, or the machine, the data or the network."""
 
@@ -252,7 +250,7 @@ R = TypeVar("R", bound=Record)
 
 def is_finished(study: StudyConfig, folder: Path) -> bool:
     """True if nothing is left to do for a study in its results folder."""
-    path = folder / STUDY_FILE
+    path = StudyPaths(folder).record
     return exists(path) and load(StudyResult, path).finished == digest(study)
 
 

@@ -185,7 +185,7 @@ def _trials() -> str:
     inputs = ReportInputs(record_of(SEARCHED), spec_of(SEARCHED), {}, {})
     spared = saving(inputs.study, inputs.spec)
     words = (
-        f"{spared.stopped} of {len(inputs.study.trials)} trials were stopped early: "
+        f"{spared.pruned} of {len(inputs.study.trials)} trials were pruned: "
         f"{spared.epochs_run} epochs of {spared.epochs_full}."
     )
     return f"{trial_table(inputs).markdown()}\n\n{words}"

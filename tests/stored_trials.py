@@ -8,16 +8,17 @@ from pathlib import Path
 from optuna.trial import FrozenTrial, TrialState
 
 from rwood.config.study import StudyConfig
-from rwood.results import STUDY_FILE, StudyResult, TrialResult, load
+from rwood.paths import StudyPaths
+from rwood.results import StudyResult, TrialResult, load
 from rwood.search.generations import open_generation
 from rwood.search.journal import open_storage
-from rwood.search.read_trials import ERROR, read_trials, save_history, trial_folder
+from rwood.search.read_trials import ERROR, read_trials, save_history
 from rwood.search.space import distributions
 
 STATES = {
     "running": TrialState.RUNNING,
     "complete": TrialState.COMPLETE,
-    "stopped": TrialState.PRUNED,
+    "pruned": TrialState.PRUNED,
     "failed": TrialState.FAIL,
 }
 
@@ -49,7 +50,7 @@ def store_trials(
                 )
             )
             if trial.state != "running":
-                save_history(trial_folder(folder, trial.number), trial.history)
+                save_history(StudyPaths(folder).trial(trial.number).folder, trial.history)
 
 
 def _values(trial: TrialResult) -> list[float] | None:
@@ -60,5 +61,5 @@ def _values(trial: TrialResult) -> list[float] | None:
 
 def trials_in(folder: Path) -> dict[int, TrialResult]:
     """Every trial of a results folder, whose record knows the study."""
-    record = load(StudyResult, folder / STUDY_FILE)
+    record = load(StudyResult, StudyPaths(folder).record)
     return read_trials(StudyConfig.model_validate_json(json.dumps(record.spec)), folder)

@@ -132,7 +132,7 @@ def test_ctrl_c_and_kill_9_lose_nothing(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     trials = trials_in(tmp_path / "results" / "tiny")
     assert sorted(trials) == list(range(5))
-    assert all(t.state in ("complete", "stopped") for t in trials.values())
+    assert all(t.state in ("complete", "pruned") for t in trials.values())
     assert all([r.epoch for r in t.history] == list(range(1, len(t.history) + 1))
                for t in trials.values())  # fmt: skip
     again = rwood("run", "tiny.yaml", cwd=tmp_path)

@@ -20,7 +20,7 @@ from rwood.config.search import apply
 from rwood.detector import load_detector
 from rwood.errors import DataError, SpecError
 from rwood.model.encoder import build_encoder
-from rwood.ray_backend.parcel import fill
+from rwood.ray_backend.job_folder import fill
 from rwood.results import StudyResult, load
 from rwood.search.read_trials import read_trials
 from tests.tiny import tiny, write_tiny

@@ -24,8 +24,9 @@ from rwood.data.decode import FileImages
 from rwood.data.verify import verify
 from rwood.evaluation.benchmark import BenchmarkOutcome, run_benchmark
 from rwood.model.encoder import Encoder, build_encoder
+from rwood.paths import RunPaths
 from rwood.results import EpochReport
-from rwood.training.train import ENCODER_FILE, train
+from rwood.training.train import train
 from rwood.training.worker import LocalWorker
 from tests.conftest import STUDIES
 
@@ -130,7 +131,7 @@ def test_the_train_set_is_streamed_and_the_others_are_packed(trained: Trained) -
 
 
 def test_all_but_the_last_stage_is_frozen_but_for_batch_statistics(trained: Trained) -> None:
-    weights = torch.load(trained.folder / ENCODER_FILE, weights_only=True)
+    weights = torch.load(RunPaths(trained.folder).encoder, weights_only=True)
     moved = {
         key.removeprefix("backbone."): not torch.equal(value, trained.start[key[9:]])
         for key, value in weights.items()

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1] / "rwood"
 LAYERS = [
     {"errors", "text"},
-    {"config", "storage"},
+    {"config", "storage", "paths"},
     {"results"},
     {"selection"},
     {"data", "model", "method"},
@@ -37,7 +37,7 @@ ONLY_IN = {
     "rich": {"cli", "progress"},
 }
 NO_TORCH = {"cli", "config", "results", "storage", "selection", "report", "tracking", "tracked",
-            "errors", "progress", "cost", "text"}  # fmt: skip
+            "errors", "progress", "cost", "text", "paths"}  # fmt: skip
 
 
 def room_of(path: Path) -> str:

@@ -35,7 +35,7 @@ def test_the_tree_is_the_tree() -> None:
     named = set(re.findall(r"^  ([a-z_]+(?:/|\.py))", tree, re.M))
     named |= set(re.findall(r"; ([a-z_]+\.py):", tree))
     there = {p.name + ("/" if p.is_dir() else "") for p in (ROOT / "rwood").iterdir()}
-    there -= {"__init__.py", "__main__.py", "__pycache__/", "py.typed"}
+    there -= {"__main__.py", "__pycache__/", "py.typed"}
     assert named == there
 
 

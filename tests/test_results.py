@@ -28,14 +28,14 @@ def trial(number: int, objective: float | None, state: TrialState = "complete") 
 
 def test_the_champion_is_complete_and_best_and_ties_go_to_the_lower_number() -> None:
     trials = [trial(3, 98.0), trial(0, 97.0), trial(2, 99.0), trial(1, 99.0),
-              trial(4, None, "stopped"), trial(5, None, "failed")]  # fmt: skip
+              trial(4, None, "pruned"), trial(5, None, "failed")]  # fmt: skip
     assert select_champion(trials, ["val/auroc"]).number == 1
     assert select_champion(trials, ["val/fpr95"]).number == 0
 
 
 def test_without_a_complete_trial_there_is_no_champion() -> None:
     with pytest.raises(StudyError, match="no complete trial"):
-        select_champion([trial(0, None, "failed"), trial(1, None, "stopped")], ["val/auroc"])
+        select_champion([trial(0, None, "failed"), trial(1, None, "pruned")], ["val/auroc"])
 
 
 def test_means_and_standard_deviations_are_openoods() -> None:

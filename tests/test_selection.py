@@ -41,7 +41,7 @@ def test_the_front_is_what_nothing_dominates() -> None:
 def test_the_champion_of_several_objectives_is_a_compromise() -> None:
     names = NAMES[:2]  # the second one is minimised
     trials = [trial(0, 90.0, 10.0), trial(1, 99.0, 60.0), trial(2, 98.0, 20.0),
-              trial(3, 97.9, 21.0), trial(4, 100.0, 5.0, state="stopped")]  # fmt: skip
+              trial(3, 97.9, 21.0), trial(4, 100.0, 5.0, state="pruned")]  # fmt: skip
     assert [t.number for t in pareto_front(trials, names)] == [0, 1, 2]
     found = distances(pareto_front(trials, names), names)
     assert found[0] == found[1] == 1.0

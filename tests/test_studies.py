@@ -43,11 +43,11 @@ def test_benchmarks_load_and_keep_test_sets_apart(path: Path) -> None:
 
 
 def test_every_knob_of_the_loss_has_an_ablation() -> None:
-    knobs = set(ReweightOODLoss.model_fields) - {"name", "scope"}
+    hyperparameters = set(ReweightOODLoss.model_fields) - {"name", "scope"}
     for id_set in ("digits", "cifar10"):
         asked = [load_study(p) for p in ABLATIONS if p.stem.startswith(f"{id_set}-")]
         assert {next(iter(s.search.space)) for s in asked if s.search} == {
-            f"loss.{knob}" for knob in knobs
+            f"loss.{parameter}" for parameter in hyperparameters
         }
 
 

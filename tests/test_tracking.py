@@ -249,7 +249,7 @@ def test_a_server_that_is_away_costs_a_sentence(
     [
         ("running", "RUNNING"),
         ("complete", "FINISHED"),
-        ("stopped", "KILLED"),
+        ("pruned", "KILLED"),
         ("failed", "FAILED"),
         ("interrupted", "SCHEDULED"),
     ],

@@ -82,7 +82,7 @@ def fetch(
 @app.command()
 def pack(benchmark: Benchmark, data_root: DataRoot = DATA, workers: Workers = None) -> None:
     """Decode and resize every set of a benchmark once; interrupted, it goes on where it stopped."""
-    from rwood.data import image_sets, packs
+    from rwood.data import image_sets, pixel_cache
     from rwood.data.processes import processors
 
     spec = _load(benchmark)
@@ -94,7 +94,7 @@ def pack(benchmark: Benchmark, data_root: DataRoot = DATA, workers: Workers = No
             def progress(done: int, total: int, key: str = key) -> None:
                 step(key, done, total)
 
-            packs.pack(
+            pixel_cache.pack(
                 image_sets.files_of(ref, spec, data_root),
                 image_sets.transform_of(ref, spec),
                 data_root,

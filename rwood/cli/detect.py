@@ -14,7 +14,7 @@ from rwood.storage import local_copy, place
 from rwood.text import count_of
 
 if TYPE_CHECKING:
-    from rwood.detector import Card, Verdict
+    from rwood.detector import Metadata, Verdict
 
 app = typer.Typer()
 
@@ -56,7 +56,7 @@ def detect(
         rows = [asdict(v) | {"path": str(v.path)} for v in counted()]
         typer.echo(json.dumps(rows, indent=1))
     else:
-        for line in verdicts_csv(counted()) if csv else _table(counted(), loaded.card):
+        for line in verdicts_csv(counted()) if csv else _table(counted(), loaded.metadata):
             typer.echo(line)
     unread = sum(verdict.error is not None for verdict in verdicts)
     if unread:
@@ -65,11 +65,11 @@ def detect(
         raise typer.Exit(1)
 
 
-def _table(verdicts: Iterable["Verdict"], card: "Card") -> Iterator[str]:
+def _table(verdicts: Iterable["Verdict"], metadata: "Metadata") -> Iterator[str]:
     """A line an image as soon as it is scored, under a heading."""
     title = "nearest class"
-    wide = max(len(title), *map(len, card.class_names))
-    yield f"threshold {card.threshold:.4g}: an image with a higher score is called OOD"
+    wide = max(len(title), *map(len, metadata.class_names))
+    yield f"threshold {metadata.threshold:.4g}: an image with a higher score is called OOD"
     yield f"{'verdict':<10}  {'score':>9}  {title:<{wide}}  image"
     for verdict in verdicts:
         if verdict.score is None:

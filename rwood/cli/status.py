@@ -15,8 +15,8 @@ from rwood.cli.options import RESULTS, AsJson, File, Results, StorageUrl
 from rwood.config.held_out import without_held_out
 from rwood.config.search import apply
 from rwood.config.study import StudyConfig, run_digest
+from rwood.paths import StudyPaths
 from rwood.progress import (
-    LIVE_FILE,
     TRAINS,
     Running,
     Status,
@@ -26,7 +26,7 @@ from rwood.progress import (
     running_lines,
     trials_left,
 )
-from rwood.results import STUDY_FILE, StudyResult, TrialResult, load
+from rwood.results import StudyResult, TrialResult, load
 from rwood.selection import select_champion, values_of
 from rwood.storage import exists, is_remote
 from rwood.study.finals_plan import known_plan
@@ -66,9 +66,9 @@ def read_status(study: StudyConfig, folder: Path, storage: str | None = None) ->
     """
     from rwood.search.read_trials import read_trials
 
-    if not exists(folder / STUDY_FILE):
+    if not exists(StudyPaths(folder).record):
         return Status(study.name, "not started", False, None)
-    record = load(StudyResult, folder / STUDY_FILE)
+    record = load(StudyResult, StudyPaths(folder).record)
     trials = list(read_trials(study, folder, storage).values()) if study.search else []
     decided = _is_decided(study, record)
     trainings = rerun_folders(study, record, folder) if decided else []
@@ -76,7 +76,7 @@ def read_status(study: StudyConfig, folder: Path, storage: str | None = None) ->
         trainings = [t.folder(study, folder) for t in known_plan(study, record.finals)]
     done = [path for path in trainings if (path / "result.json").exists()]
     stage = _stage(study, record, trials, len(trainings) - len(done), folder)
-    process, working = _leaser(folder) if is_remote(folder) else _process(folder / "lock")
+    process, working = _leaser(folder) if is_remote(folder) else _process(StudyPaths(folder).lock)
     under_way = [t for t in trials if t.state == "running"]
     best = _best(study, trials)
     left = [path for path in trainings if path not in done]
@@ -86,7 +86,7 @@ def read_status(study: StudyConfig, folder: Path, storage: str | None = None) ->
         working=working,
         process=process,
         trials={state: sum(t.state == state for t in trials)
-                for state in ("running", "complete", "stopped", "failed")},
+                for state in ("running", "complete", "pruned", "failed")},
         trials_wanted=study.search.trials if study.search else 0,
         best=values_of(best, study.search.objectives) if study.search and best else {},
         best_trial=best.number if best else None,
@@ -95,14 +95,14 @@ def read_status(study: StudyConfig, folder: Path, storage: str | None = None) ->
         reruns=len(done),
         reruns_wanted=len(trainings),
         running=tuple(
-            [_running(f"trial {t.number}", folder / "trials" / f"{t.number:04d}", study)
+            [_running(f"trial {t.number}", StudyPaths(folder).trial(t.number).folder, study)
              for t in under_way]
             + [_running(path.name.rpartition("-")[0], path, study)
                for path in left if _epoch(path)]
         ),
         seconds_left=_seconds_left(study, stage, trials, left),
     )  # fmt: skip
-    return _as_on_screen(told, folder / LIVE_FILE)
+    return _as_on_screen(told, StudyPaths(folder).live)
 
 
 def describe(told: Status, width: int, now: float | None = None) -> list[str]:
@@ -144,7 +144,7 @@ def rerun_folders(study: StudyConfig, record: StudyResult, folder: Path) -> list
               for s in study.rerun.seeds]  # fmt: skip
     benchmark = without_held_out(study.benchmark)
     return [
-        folder / "runs" / f"{label}-seed{run.seed}-{run_digest(run, benchmark)[:8]}"
+        StudyPaths(folder).rerun(label, run.seed, run_digest(run, benchmark)).folder
         for label, run in seeded
     ]
 
@@ -168,7 +168,7 @@ def _stage(
         return "select" if study.finals is None else "finals"
     if left or not record.runs:
         return "benchmark"
-    return "finished" if record.finished and (folder / "report.html").exists() else "report"
+    return "finished" if record.finished and StudyPaths(folder).report.exists() else "report"
 
 
 def _best(study: StudyConfig, trials: list[TrialResult]) -> TrialResult | None:

@@ -23,6 +23,7 @@ from rwood.cli.options import (
 )
 from rwood.config.load import load_study, naming, set_values
 from rwood.config.study import StudyConfig
+from rwood.paths import StudyPaths
 from rwood.study.context import Context
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def _stage_verb(verb: str) -> Callable[..., None]:
         study = _load(file)
         folder = results / study.name
         if verb == "run" and is_finished(study, folder):
-            page = folder / "report.html"
+            page = StudyPaths(folder).report
             typer.echo(
                 f"study {study.name} is finished, nothing is left to do: {page}", err=as_json
             )
@@ -66,9 +67,7 @@ def _stage_verb(verb: str) -> Callable[..., None]:
             context = Context(results, data_root, address, tracking_uri, storage, retry_failed)
             _work(study, verb, context, as_json)
         if as_json:
-            from rwood.results import STUDY_FILE
-
-            typer.echo((folder / STUDY_FILE).read_text(encoding="utf-8"))
+            typer.echo(StudyPaths(folder).record.read_text(encoding="utf-8"))
 
     return command
 
@@ -158,7 +157,6 @@ def _work(study: StudyConfig, verb: str, context: Context, quiet: bool) -> None:
     """Open the study, run one stage or all, say where the log is."""
     from rwood.progress import screen
     from rwood.study.open_study import open_study
-    from rwood.study.stages import LOG_FILE
 
     console = Console(highlight=False, stderr=quiet)
     folder = context.results / study.name
@@ -181,4 +179,4 @@ def _work(study: StudyConfig, verb: str, context: Context, quiet: bool) -> None:
             "rwood: interrupted; what ran is saved, the same command goes on from here", err=True
         )
         raise typer.Exit(code) from None
-    console.print(f"log: {folder / LOG_FILE}", soft_wrap=True)
+    console.print(f"log: {StudyPaths(folder).log}", soft_wrap=True)

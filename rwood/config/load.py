@@ -209,7 +209,7 @@ def _check_search(study: StudyConfig, path: Path) -> None:
             got=wanted,
             allowed=allowed,
         )
-    _check_knobs(study.run, search, path)
+    _check_hyperparameters(study.run, search, path)
     points = len(grid(study.run, search.space)) if search.is_grid else search.trials
     if search.trials > points:
         raise SpecError(
@@ -219,7 +219,7 @@ def _check_search(study: StudyConfig, path: Path) -> None:
         )
 
 
-def _check_knobs(run: RunConfig, search: SearchConfig, path: Path) -> None:
+def _check_hyperparameters(run: RunConfig, search: SearchConfig, path: Path) -> None:
     """Every key is a setting under some loss of the space, every end of its range allowed there."""
     losses = {key: domain for key, domain in search.space.items() if key == LOSS}
     for key, domain in [*losses.items(), *search.space.items()]:

@@ -213,7 +213,7 @@ def branches(run: RunConfig, space: Mapping[str, Range | Choices]) -> list[RunCo
     return sorted(found, key=lambda branch: branch.loss.name != run.loss.name)
 
 
-def knobs_of(run: RunConfig, space: Mapping[str, D]) -> dict[str, D]:
+def hyperparameters_of(run: RunConfig, space: Mapping[str, D]) -> dict[str, D]:
     """The part of a space that a run has: what only other losses have is left out.
 
     `loss.name` comes first: what else there is to choose depends on it.
@@ -253,11 +253,11 @@ def grid(run: RunConfig, space: dict[str, Range | Choices]) -> list[Params]:
     """Every combination of choices in the file's order, the base run's own before all others."""
     points: list[Params] = []
     for branch in branches(run, space):
-        own = knobs_of(branch, space)
+        own = hyperparameters_of(branch, space)
         lists = [d.choices for d in own.values() if isinstance(d, Choices)]
         some = [dict(zip(own, point, strict=True)) for point in itertools.product(*lists)]
         points += [point for point in some if point.get(LOSS, branch.loss.name) == branch.loss.name]
-    base = {key: setting(run, key) for key in knobs_of(run, space)}
+    base = {key: setting(run, key) for key in hyperparameters_of(run, space)}
     return sorted(points, key=lambda point: point != base)
 
 

@@ -21,7 +21,7 @@ from rwood.config.benchmark import (
     WholeSetRef,
     whole_set,
 )
-from rwood.data import derived, digits, listing, openood, packs, processes, transform
+from rwood.data import derived, digits, listing, openood, pixel_cache, processes, transform
 from rwood.data.decode import FileImages
 from rwood.data.derived import DerivedImages
 from rwood.data.listing import Listing
@@ -236,11 +236,11 @@ def _from_files(
 ) -> ImageSet:
     found = _files(ref, classes, train, data_root)
     workers = processes.processors()
-    opened = packs.open_pack(found, how, data_root)
-    if opened is None and packs.pack_bytes(len(found), how) > PACK_LIMIT:
+    opened = pixel_cache.open_pack(found, how, data_root)
+    if opened is None and pixel_cache.pack_bytes(len(found), how) > PACK_LIMIT:
         digest = f"{found.digest}-{how.resize}-{how.size}-{how.channels}"
         return ImageSet(found.name, FileImages(found, how, workers), found.labels_N, digest, found)
-    opened = opened or packs.pack(found, how, data_root, workers=workers)
+    opened = opened or pixel_cache.pack(found, how, data_root, workers=workers)
     files = None if opened.whole else found
     return ImageSet(found.name, opened.images_NHWC, opened.labels_N, opened.digest, files)
 

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from rwood.config.benchmark import DERIVED
-from rwood.data import openood, packs
+from rwood.data import openood, pixel_cache
 from rwood.data.image_sets import NAMED
 from rwood.data.listing import Listing
 from rwood.errors import DataError
@@ -53,7 +53,7 @@ def inventory(data_root: Path) -> Iterator[Row]:
 
 def _listed(name: str, data_root: Path) -> Row:
     row = openood.table()[name]
-    packed = sum(path.stat().st_size for path in packs.packs_of(name, data_root))
+    packed = sum(path.stat().st_size for path in pixel_cache.packs_of(name, data_root))
     images, size = row.count, None
     state: State
     try:

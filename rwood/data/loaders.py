@@ -27,7 +27,7 @@ from rwood.data.decode import FileImages
 from rwood.data.derived import DerivedImages
 from rwood.data.opened import ImageSet
 from rwood.data.rows import RowImages
-from rwood.data.shares import Share, shares
+from rwood.data.sharding import Share, shares
 
 DEVICE_SHARE = 0.25
 """Largest share of a GPU's memory that a resident image set may take."""

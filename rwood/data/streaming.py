@@ -21,7 +21,7 @@ from rwood.config.run import RunConfig, ViewsConfig
 from rwood.data import decode, transform, views
 from rwood.data.crops import CROP_DRAWS, crop_boxes
 from rwood.data.listing import Listing
-from rwood.data.shares import Share
+from rwood.data.sharding import Share
 
 STEPS_AHEAD = 2
 """Steps whose images are decoded before they are asked for."""

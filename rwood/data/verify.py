@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from rwood.config.benchmark import BenchmarkConfig, ImageSetRef
-from rwood.data import decode, image_sets, packs, processes
+from rwood.data import decode, image_sets, pixel_cache, processes
 from rwood.data.listing import Listing
 from rwood.data.transform import Transform
 from rwood.errors import DataError
@@ -156,7 +156,7 @@ def _compare_pack(
     files: Listing, how: Transform, data_root: Path, hashes: list[bytes]
 ) -> tuple[bool, tuple[str, ...]]:
     try:
-        pack = packs.open_pack(files, how, data_root)
+        pack = pixel_cache.open_pack(files, how, data_root)
     except DataError as error:
         return True, (str(error),)
     if pack is None:
@@ -167,7 +167,7 @@ def _compare_pack(
     )
     if not differ:
         return True, ()
-    path = packs.pack_path(files, how, data_root)
+    path = pixel_cache.pack_path(files, how, data_root)
     return True, (f"{path} differs from {differ:,} of its files: delete it and pack again",)
 
 

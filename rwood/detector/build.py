@@ -13,12 +13,11 @@ from rwood.config.scorers import ScorerConfig
 from rwood.config.study import run_digest
 from rwood.data import image_sets, listing
 from rwood.data.opened import ImageSet
-from rwood.detector.card import Card, Digests, preprocessing_of
+from rwood.detector.metadata import Digests, Metadata, preprocessing_of
 from rwood.detector.model import Detector, load_detector, save_detector
 from rwood.errors import DataError
-from rwood.evaluation import fitted
 from rwood.evaluation.embed import Embedded, embed
-from rwood.evaluation.fitted import Fitted
+from rwood.evaluation.scorer import FittedScorer, fit, sees_raw
 from rwood.model.checkpoint_keys import load_into, load_openood_state
 from rwood.model.encoder import Encoder, build_encoder
 
@@ -66,7 +65,7 @@ def build_detector(
     train = image_sets.open_set(benchmark.id.train, benchmark, data_root)
     val = image_sets.open_set(benchmark.id.val, benchmark, data_root)
     learned = _fit(encoder, train, scorer, benchmark, device)
-    card = Card(
+    metadata = Metadata(
         rwood=rwood.__version__,
         benchmark=benchmark.name,
         model=run.model.model_copy(update={"weights": None}),
@@ -82,7 +81,7 @@ def build_detector(
             tensors="",
         ),
     )
-    save_detector(card, encoder, learned, folder)
+    save_detector(metadata, encoder, learned, folder)
     return load_detector(folder, device=device, trust=True)
 
 
@@ -92,11 +91,11 @@ def _fit(
     scorer: ScorerConfig,
     benchmark: BenchmarkConfig,
     device: torch.device,
-) -> Fitted:
+) -> FittedScorer:
     labels_N = torch.as_tensor(np.array(train.labels_N), device=device)
     embedded = _embed(encoder, train, scorer, benchmark, device)
     try:
-        return fitted.fit(scorer, embedded, labels_N, benchmark.classes, encoder.classifier)
+        return fit(scorer, embedded, labels_N, benchmark.classes, encoder.classifier)
     except ValueError as error:
         raise DataError(
             f"scorer {scorer.name} cannot be fitted on {train.name}: {error}"
@@ -110,7 +109,7 @@ def _embed(
     benchmark: BenchmarkConfig,
     device: torch.device,
 ) -> Embedded:
-    return embed(encoder, image_set, benchmark, device, raw=fitted.sees_raw([scorer]))
+    return embed(encoder, image_set, benchmark, device, raw=sees_raw([scorer]))
 
 
 def _threshold(scores_N: Tensor) -> float:

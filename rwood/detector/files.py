@@ -103,6 +103,6 @@ def _verdicts(
             score=float(said.score[row]),
             ood=bool(said.ood[row]),
             nearest_class=nearest,
-            class_name=detector.card.class_names[nearest],
+            class_name=detector.metadata.class_names[nearest],
         )
         row += 1

@@ -15,11 +15,11 @@ from torch import Tensor
 from rwood import results
 from rwood.data import transform, views
 from rwood.detector import raw
-from rwood.detector.card import CARD_FILE, Card, read_card
+from rwood.detector.metadata import METADATA_FILE, Metadata, read_metadata
 from rwood.errors import DataError
-from rwood.evaluation import fitted
+from rwood.evaluation import scorer
 from rwood.evaluation.embed import BATCH, Embedded
-from rwood.evaluation.fitted import Fitted
+from rwood.evaluation.scorer import FittedScorer
 from rwood.model.checkpoint_keys import load_into
 from rwood.model.encoder import Encoder, build_encoder
 
@@ -44,10 +44,10 @@ class Prediction:
 class Detector:
     """An encoder, a fitted scorer, a threshold and the preprocessing."""
 
-    card: Card
+    metadata: Metadata
     encoder: Encoder
     """In evaluation mode."""
-    fitted: Fitted
+    fitted: FittedScorer
     device: torch.device
     """Where it computes."""
 
@@ -68,7 +68,7 @@ class Detector:
 
     def pixels(self, image: Image.Image) -> np.ndarray:
         """The test transform of one image of any mode and size: (S, S, C) uint8."""
-        return transform.apply(image, self.card.preprocessing.transform)
+        return transform.apply(image, self.metadata.preprocessing.transform)
 
     def predict_pixels(self, images_NHWC: np.ndarray) -> Prediction:
         """Score images that went through `pixels`: (N, S, S, C) uint8, N > 0."""
@@ -81,13 +81,13 @@ class Detector:
         embedded = Embedded(F.normalize(raw_ND, dim=1), raw_ND)
         score_N = self.fitted.score(embedded).double().cpu().numpy()
         nearest_N = self.fitted.nearest(embedded).cpu().numpy()
-        return Prediction(score_N, score_N > self.card.threshold, nearest_N)
+        return Prediction(score_N, score_N > self.metadata.threshold, nearest_N)
 
     def _features(self, images_NHWC: np.ndarray) -> Tensor:
         """(N, D) rows; a lone image goes in twice: another kernel would round otherwise."""
         count = len(images_NHWC)
         doubled = np.repeat(images_NHWC, 2, axis=0) if count == 1 else np.array(images_NHWC)
-        how = self.card.preprocessing
+        how = self.metadata.preprocessing
         with torch.inference_mode():
             images = torch.from_numpy(doubled).to(self.device)
             return self.encoder.features(views.normalize(images, how.mean, how.std))[:count]
@@ -105,27 +105,29 @@ def load_detector(folder: Path, *, device: torch.device = CPU, trust: bool = Fal
         DataError: a file is missing or damaged, they belong to different detectors, or they name
             code that is not trusted.
     """
-    card = read_card(folder, trust=trust)
-    tensors = {k: t.to(device) for k, t in _read_tensors(folder / TENSORS_FILE, card).items()}
+    metadata = read_metadata(folder, trust=trust)
+    tensors = {k: t.to(device) for k, t in _read_tensors(folder / TENSORS_FILE, metadata).items()}
     weights = {k.removeprefix(_ENCODER): t for k, t in tensors.items() if k.startswith(_ENCODER)}
     encoder = build_encoder(
-        card.model,
-        channels=card.preprocessing.channels,
+        metadata.model,
+        channels=metadata.preprocessing.channels,
         seed=0,
         classes=len(weights["fc.bias"]) if "fc.bias" in weights else None,
     )
     load_into(encoder, weights)
     encoder.to(device).eval().requires_grad_(False)
-    return Detector(card, encoder, fitted.from_tensors(card.scorer, tensors), device)
+    return Detector(metadata, encoder, scorer.from_tensors(metadata.scorer, tensors), device)
 
 
-def save_detector(card: Card, encoder: Encoder, learned: Fitted, folder: Path) -> None:
+def save_detector(
+    metadata: Metadata, encoder: Encoder, learned: FittedScorer, folder: Path
+) -> None:
     """Write a detector's two files, each of them whole or not at all.
 
     Should a crash leave one old and one new, their digests differ and `load_detector` says so.
 
     Args:
-        card: all but the digest of the tensors.
+        metadata: all but the digest of the tensors.
         encoder: the weights.
         learned: the statistics.
         folder: made if need be; a detector in it is replaced.
@@ -140,20 +142,21 @@ def save_detector(card: Card, encoder: Encoder, learned: Fitted, folder: Path) -
         file.write(save(tensors))
         file.flush()
         os.fsync(file.fileno())
-    digests = card.digests.model_copy(update={"tensors": _digest(part)})
+    digests = metadata.digests.model_copy(update={"tensors": _digest(part)})
     part.replace(folder / TENSORS_FILE)
-    whole = card.model_copy(update={"digests": digests})
-    results.write_atomically(folder / CARD_FILE, whole.model_dump_json(indent=1))
+    whole = metadata.model_copy(update={"digests": digests})
+    results.write_atomically(folder / METADATA_FILE, whole.model_dump_json(indent=1))
 
 
-def _read_tensors(path: Path, card: Card) -> Mapping[str, Tensor]:
+def _read_tensors(path: Path, metadata: Metadata) -> Mapping[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        if _digest(path) != card.digests.tensors:
+        if _digest(path) != metadata.digests.tensors:
             raise DataError(
-                f"{path} is damaged or belongs to another {CARD_FILE}: build the detector again",
+                f"{path} is damaged or belongs to another {METADATA_FILE}: build the detector "
+                "again",
                 file=str(path),
             )
         tensors: dict[str, Tensor] = load_file(path)

@@ -14,7 +14,7 @@ from rwood.data import image_sets
 from rwood.data.opened import ImageSet
 from rwood.evaluation.accuracy import accuracies, linear_probe_accuracy
 from rwood.evaluation.embed import embed, labels_of
-from rwood.evaluation.fitted import fit, sees_raw
+from rwood.evaluation.scorer import fit, sees_raw
 from rwood.method.metrics import ood_metrics
 from rwood.model.encoder import Encoder
 from rwood.results import BenchmarkTable, SetMetrics

@@ -14,10 +14,10 @@ from rwood.config.study import FAMILIES
 from rwood.data import image_sets
 from rwood.data.opened import ImageSet
 from rwood.evaluation.accuracy import accuracies
-from rwood.evaluation.choice import Seen, choose, choose_all
 from rwood.evaluation.embed import embed, labels_of
 from rwood.evaluation.families import families_auroc, family_values
-from rwood.evaluation.fitted import sees_raw
+from rwood.evaluation.scorer import sees_raw
+from rwood.evaluation.scorer_selection import Seen, choose, choose_all
 from rwood.method.geometry import class_dispersion, enclosing_radii, score_overlap
 from rwood.method.metrics import ood_metrics
 from rwood.model.encoder import Encoder

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .queries import beside, check_embeddings, chunks
+from .checks import beside, check_embeddings, chunks
 from .statistics import ClassSums, accumulate, empty_class_sums, shrunk
 
 

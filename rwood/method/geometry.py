@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .queries import check_embeddings
+from .checks import check_embeddings
 from .statistics import accumulate, empty_class_sums
 
 # Rounding of a squared distance, relative to the largest squared norm.

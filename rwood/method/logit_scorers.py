@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .queries import beside, check_embeddings, chunks
+from .checks import beside, check_embeddings, chunks
 from .statistics import accumulate, empty_class_sums
 
 

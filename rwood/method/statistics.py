@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .queries import check_embeddings
+from .checks import check_embeddings
 
 # Rows handled at once: enough for a fast matrix product, little enough to stay small in float64.
 _CHUNK_ROWS = 1024

@@ -2,25 +2,24 @@
 
 ```
 status   how far a study is, as plain data, and its words
-pace     how long the rest will take
-tally    what a running study tells -> its status
-screens  a live view on a terminal, plain lines elsewhere; both leave the status on disk
+eta      how long the rest will take
+state    what a running study tells -> its status
+display  a live view on a terminal, plain lines elsewhere; both leave the status on disk
 ```
 """
 
-from rwood.progress.pace import reruns_left, trials_left
-from rwood.progress.screens import Lines, LiveView, screen
-from rwood.progress.status import LIVE_FILE, Running, Status, duration, read_live, running_lines
-from rwood.progress.tally import TRAINS, Tally
+from rwood.progress.display import Lines, LiveView, screen
+from rwood.progress.eta import reruns_left, trials_left
+from rwood.progress.state import TRAINS, StudyState
+from rwood.progress.status import Running, Status, duration, read_live, running_lines
 
 __all__ = [
-    "LIVE_FILE",
     "TRAINS",
     "Lines",
     "LiveView",
     "Running",
     "Status",
-    "Tally",
+    "StudyState",
     "duration",
     "read_live",
     "reruns_left",

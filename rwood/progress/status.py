@@ -8,8 +8,6 @@ from pathlib import Path
 from rwood import results
 from rwood.config.search import Params
 
-LIVE_FILE = "live.json"
-"""In the results folder of a study that runs: its status as it is on the screen."""
 _BARS = "▁▂▃▄▅▆▇█"
 _CURVE = 30
 """Epochs that a curve shows at most."""
@@ -65,7 +63,7 @@ class Status:
     def trial_words(self) -> str:
         """Trials by state."""
         closed = sum(self.trials.values()) - self.trials.get("running", 0)
-        names = {"running": "running", "complete": "complete", "stopped": "stopped early"}
+        names = {"running": "running", "complete": "complete", "pruned": "pruned"}
         parts = [f"{self.trials.get(state, 0)} {word}" for state, word in names.items()]
         parts.append(f"{self.trials.get('failed', 0)} failed")
         return f"{closed}/{self.trials_wanted} done; {', '.join(parts)}"
@@ -81,8 +79,10 @@ class Status:
         if not self.best:
             return ""
         reached = ", ".join(f"{name} {value:.2f}" for name, value in self.best.items())
-        knobs = ", ".join(f"{key} = {short(value)}" for key, value in self.best_params.items())
-        return f"trial {self.best_trial}, {reached}: {knobs}"
+        hyperparameters = ", ".join(
+            f"{key} = {short(value)}" for key, value in self.best_params.items()
+        )
+        return f"trial {self.best_trial}, {reached}: {hyperparameters}"
 
     def speed_words(self) -> str:
         """Images a second, GPU memory, time left: what of it is known."""

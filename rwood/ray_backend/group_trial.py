@@ -2,7 +2,6 @@
 
 import queue
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from ray.exceptions import RayError
 from rwood.config.search import apply
 from rwood.config.study import StudyConfig
 from rwood.errors import RunError, StorageError
+from rwood.paths import StudyPaths
 from rwood.ray_backend.job import Job
 from rwood.ray_backend.launch import fit
 from rwood.ray_backend.messages import FAILURE, KIND, NOTE, REPORT, STARTED, STORAGE
@@ -31,12 +31,10 @@ class GroupTrial(tune.Trainable):  # type: ignore[misc]
         config: dict[str, Any],
         study: StudyConfig,
         folder: Path,
-        folder_of: Callable[[int], Path],
         data_root: Path,
     ) -> None:
         """Start the run of a trial."""
         self._study, self._folder, self._data_root = study, folder, data_root
-        self._folder_of = folder_of
         self._start(config)
 
     def step(self) -> dict[str, Any]:
@@ -73,7 +71,7 @@ class GroupTrial(tune.Trainable):  # type: ignore[misc]
             run=apply(self._study.run, config["params"]),
             benchmark=self._study.benchmark,
             data_root=self._data_root,
-            folder=self._folder_of(config["number"]),
+            folder=StudyPaths(self._folder).trial(config["number"]).folder,
             threads=self._study.cluster.cpus_per_worker,
             seeds=self._study.search.seeds if self._study.search else (),
         )
@@ -82,7 +80,7 @@ class GroupTrial(tune.Trainable):  # type: ignore[misc]
                 job,
                 self._study.cluster,
                 name=f"{self._study.name}-{config['number']:04d}",
-                storage=self._folder / "ray",
+                storage=StudyPaths(self._folder).ray,
                 on_report=lambda report: inbox.put({REPORT: report.model_dump_json()}),
                 on_note=lambda text: inbox.put({NOTE: text}),
                 on_start=lambda: inbox.put({STARTED: True}),

@@ -17,17 +17,13 @@ from rwood.config.study import run_digest
 from rwood.detector import build_detector
 from rwood.evaluation.benchmark import run_benchmark
 from rwood.evaluation.validation import settle
+from rwood.paths import RunPaths
 from rwood.results import FinalsRun, RunResult
 from rwood.storage import replaced, written
 from rwood.training import checkpoint
 from rwood.training.seeds import train_seeds
-from rwood.training.train import ENCODER_FILE, train
+from rwood.training.train import train
 from rwood.training.worker import Worker
-
-RESULT_FILE = "result.json"
-SCORES_FILE = "scores.npz"
-EMBEDDINGS_FILE = "embeddings.npz"
-DETECTOR_FOLDER = "detector"
 
 
 @dataclass(frozen=True)
@@ -52,6 +48,11 @@ class Job:
     fsood: bool = False
     detector: bool = False
     """Make a detector of the encoder, in the run's folder."""
+
+    @property
+    def paths(self) -> RunPaths:
+        """Its files."""
+        return RunPaths(self.folder)
 
     @property
     def digest(self) -> str:
@@ -86,18 +87,18 @@ def work(job: Job, worker: Worker) -> None:
     saved = checkpoint.load_latest(job.folder, job.digest, worker.note)
     assert saved is not None
     if job.detector:
-        with replaced(job.folder / DETECTOR_FOLDER) as made:
+        with replaced(job.paths.detector) as made:
             build_detector(
                 job.run,
                 job.benchmark,
-                job.folder / ENCODER_FILE,
+                job.paths.encoder,
                 made,
                 scorer=scorers[0],
                 data_root=job.data_root,
                 device=worker.device,
             )
-    _save_arrays(job.folder / SCORES_FILE, outcome.scores)
-    _save_arrays(job.folder / EMBEDDINGS_FILE, outcome.embeddings)
+    _save_arrays(job.paths.scores, outcome.scores)
+    _save_arrays(job.paths.embeddings, outcome.embeddings)
     result = RunResult(
         label=job.label,
         seed=job.run.seed,
@@ -109,7 +110,7 @@ def work(job: Job, worker: Worker) -> None:
         id_metrics=outcome.id_metrics,
         seconds=time.monotonic() - started,
     )
-    results.save(result, job.folder / RESULT_FILE)
+    results.save(result, job.paths.result)
 
 
 def _save_finals_run(job: Job, worker: Worker, seconds: float) -> None:
@@ -123,7 +124,7 @@ def _save_finals_run(job: Job, worker: Worker, seconds: float) -> None:
         history=json.loads(saved["history"]),
         seconds=seconds,
     )
-    results.save(result, job.folder / RESULT_FILE)
+    results.save(result, job.paths.result)
 
 
 def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from rwood.config.study import StudyConfig
 from rwood.errors import RwoodError, StudyError
-from rwood.ray_backend.parcel import entrypoint, fill
+from rwood.ray_backend.job_folder import entrypoint, fill
 from rwood.tracking import without_password
 
 STOP_WAIT_S = 60

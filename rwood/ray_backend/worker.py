@@ -38,7 +38,7 @@ class SoloWorker:
         """Send the sentence up."""
         self.send({NOTE: text})
 
-    def leaving(self) -> bool:
+    def preemption_requested(self) -> bool:
         """Whether Ray is draining this node: it was sent SIGTERM, or is about to be reclaimed."""
         return _is_draining(int(time.monotonic()))
 
@@ -76,7 +76,7 @@ class TrainWorker:
         if self.rank == 0:
             self.queue.put({NOTE: text})
 
-    def leaving(self) -> bool:
+    def preemption_requested(self) -> bool:
         """Whether Ray is draining the node of some rank; a barrier over the ranks."""
         return ray.train.get_preemption_info() is not None
 

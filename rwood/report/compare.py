@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rwood.config.benchmark import METRICS
 from rwood.config.study import is_minimized
-from rwood.report.knobs import metric_title
+from rwood.report.hyperparameters import metric_title
 from rwood.report.paired import TEST, paired_difference
 from rwood.report.table import Table, duration, plain_number
 from rwood.report.tables import cell, gain_cells

@@ -12,8 +12,8 @@ from rwood.report.figures_scores import GEOMETRY, geometry_curves
 from rwood.report.finals import finals_blocks, power_sentence, search_sentences
 from rwood.report.finding import finding
 from rwood.report.front import draw_front, front_table
+from rwood.report.hyperparameters import hyperparameters
 from rwood.report.inputs import ReportInputs
-from rwood.report.knobs import knobs
 from rwood.report.tables import (
     accuracy_sentence,
     gain_table,
@@ -62,7 +62,7 @@ def build_document(inputs: ReportInputs, figures: Path) -> Document:
 
 
 def _chosen(inputs: ReportInputs, _: Path) -> list[Block]:
-    if not knobs(inputs.spec) or inputs.study.champion is None:
+    if not hyperparameters(inputs.spec) or inputs.study.champion is None:
         return []
     return [knob_table(inputs)]
 
@@ -113,16 +113,16 @@ def _search(inputs: ReportInputs, figures: Path) -> list[Block]:
     trials, ran = count_of(len(study.trials), "trial"), count_of(spared.epochs_run, "epoch")
     blocks: list[Block] = [
         Text(
-            f"{trials}, {spared.stopped} of them stopped early: "
+            f"{trials}, {spared.pruned} of them pruned: "
             f"{ran} run where a search without early stopping would have run "
             f"{spared.epochs_full:,} ({spared.share:.0f} % spared; failed and running trials not "
             "counted)."
-            if spared.stopped
-            else f"{trials}, none stopped early: {ran} run."
+            if spared.pruned
+            else f"{trials}, none pruned: {ran} run."
         )
     ]
     blocks += [Text(line) for line in [*failures(study), *search_sentences(inputs)]]
-    if figures_search.valued(inputs, "complete") or figures_search.valued(inputs, "stopped"):
+    if figures_search.valued(inputs, "complete") or figures_search.valued(inputs, "pruned"):
         blocks += _search_pictures(inputs, figures)
     if len(study.objectives) > 1 and figures_search.valued(inputs, "complete"):
         caption = (
@@ -146,7 +146,7 @@ def _search_pictures(inputs: ReportInputs, figures: Path) -> list[Block]:
             draw(inputs, figures / "history.png"),
             "Search history",
             f"{_first(inputs)} of every trial. The star is the champion, the line the best "
-            "complete trial so far; a trial stopped early stands at its last value, from fewer "
+            "complete trial so far; a trial pruned stands at its last value, from fewer "
             "epochs.",
             interactive.plot_history(inputs),
         ),

@@ -10,8 +10,8 @@ from rwood.config.search import Choices
 from rwood.config.study import is_minimized
 from rwood.report.figures import GREY, INK, PALE, VERMILLION, canvas, write
 from rwood.report.figures_search import objective_of, valued
+from rwood.report.hyperparameters import NONE_AT, Hyperparameter, hyperparameters, metric_title
 from rwood.report.inputs import ReportInputs
-from rwood.report.knobs import NONE_AT, Knob, knobs, metric_title
 
 _ROOM = 76.0
 """Characters that fit side by side between the first axis and the last."""
@@ -31,12 +31,12 @@ class Row:
     """Whether their names have no room side by side."""
 
 
-def row_of(found: Sequence[Knob], objective: str) -> Row:
+def row_of(found: Sequence[Hyperparameter], objective: str) -> Row:
     """Axes as far from each other as their names, or at least the texts beside them, ask for."""
-    names = (*(knob.name for knob in found), metric_title(objective))
+    names = (*(parameter.name for parameter in found), metric_title(objective))
     broken = tuple(name.replace(" ", "\n", 1) for name in names)
     widths = [max(map(len, name.split("\n"))) for name in broken]
-    beside = [2.0 + max(len(text) for _, text in _ticks(knob)) for knob in found]
+    beside = [2.0 + max(len(text) for _, text in _ticks(parameter)) for parameter in found]
     apart = [1.0 + (one + other) / 2 for one, other in pairwise(widths)]
     upright = [max(both) for both in zip(beside, apart, strict=True)]
     slanted = sum(upright) > _ROOM
@@ -57,26 +57,26 @@ def draw_parallel(inputs: ReportInputs, path: Path) -> Path:
     """Every trial as a line through its settings to its objective."""
     from matplotlib.cm import ScalarMappable
 
-    found, objective = knobs(inputs.spec), objective_of(inputs)
+    found, objective = hyperparameters(inputs.spec), objective_of(inputs)
     figure, axes = canvas(4.2)
     axis = axes[0, 0]
-    pairs = valued(inputs, "stopped") + valued(inputs, "complete")
+    pairs = valued(inputs, "pruned") + valued(inputs, "complete")
     values = [value for _, value in pairs]
     low, high = min(values), max(values)
     norm, colours = _shades(inputs)
     row = row_of(found, objective)
     for trial, value in pairs:
-        heights = [knob.share(knob.of(trial)) for knob in found]
+        heights = [parameter.share(parameter.of(trial)) for parameter in found]
         heights.append((value - low) / (high - low) if high > low else 0.5)
         look: dict[str, Any] = {"color": colours(norm(value)), "linewidth": 1.5, "zorder": 3}
-        if trial.state == "stopped":
+        if trial.state == "pruned":
             look = _STOPPED
         if trial.number == inputs.study.champion:
             look = _CHAMPION
         axis.plot(row.places, heights, **look)
     axis.plot([], [], label="champion", **_CHAMPION)
-    if valued(inputs, "stopped"):
-        axis.plot([], [], label="stopped early", **_STOPPED)
+    if valued(inputs, "pruned"):
+        axis.plot([], [], label="pruned", **_STOPPED)
     figure.legend(loc="outside upper center", ncols=2, fontsize=9, frameon=False)
     lacking = {k.key for k in found for trial, _ in pairs if k.of(trial) is None}
     _parallel_axes(axis, found, row, low, high, lacking)
@@ -100,7 +100,7 @@ def _shades(inputs: ReportInputs) -> tuple[Any, Any]:
 
 
 def _parallel_axes(
-    axis: Any, found: list[Knob], row: Row, low: float, high: float, lacking: set[str]
+    axis: Any, found: list[Hyperparameter], row: Row, low: float, high: float, lacking: set[str]
 ) -> None:
     look = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if row.slanted else {}
     axis.set_xticks(row.places, row.names, fontsize=9, **look)
@@ -110,10 +110,10 @@ def _parallel_axes(
     axis.set_ylim(NONE_AT - 0.04 if lacking else -0.04, 1.04)
     for side in ("top", "right", "left", "bottom"):
         axis.spines[side].set_visible(False)
-    for place, knob in zip(places, found, strict=True):
+    for place, parameter in zip(places, found, strict=True):
         axis.axvline(place, color=GREY, linewidth=0.9, zorder=1)
-        none = [(NONE_AT, "none")] if knob.key in lacking else []
-        for at, text in _ticks(knob) + none:
+        none = [(NONE_AT, "none")] if parameter.key in lacking else []
+        for at, text in _ticks(parameter) + none:
             axis.annotate(text, (place, at), xytext=(4, 0), textcoords="offset points",
                           fontsize=8.5, va="center", color=INK, zorder=5, bbox=_PAPER)  # fmt: skip
     axis.axvline(last, color=GREY, linewidth=0.9, zorder=1)
@@ -122,10 +122,10 @@ def _parallel_axes(
                       fontsize=8.5, va="center", color=INK, zorder=5, bbox=_PAPER)  # fmt: skip
 
 
-def _ticks(knob: Knob) -> list[tuple[float, str]]:
-    """Places and texts on a knob's axis: its choices, or low, middle and high."""
-    if isinstance(knob.domain, Choices):
-        return [(knob.share(choice), str(choice)) for choice in knob.domain.choices]
-    low, high = float(knob.domain.low), float(knob.domain.high)
-    middle = (low * high) ** 0.5 if knob.log else (low + high) / 2
+def _ticks(parameter: Hyperparameter) -> list[tuple[float, str]]:
+    """Places and texts on a hyperparameter's axis: its choices, or low, middle and high."""
+    if isinstance(parameter.domain, Choices):
+        return [(parameter.share(choice), str(choice)) for choice in parameter.domain.choices]
+    low, high = float(parameter.domain.low), float(parameter.domain.high)
+    middle = (low * high) ** 0.5 if parameter.log else (low + high) / 2
     return [(share, f"{v:.3g}") for share, v in ((0.0, low), (0.5, middle), (1.0, high))]

@@ -17,19 +17,25 @@ from rwood.report.figures import (
     log_ticks,
     write,
 )
+from rwood.report.hyperparameters import (
+    Hyperparameter,
+    hyperparameters,
+    last_metrics,
+    last_value,
+    metric_title,
+)
 from rwood.report.inputs import ReportInputs
-from rwood.report.knobs import Knob, knobs, last_metrics, last_value, metric_title
 from rwood.results import TrialResult
 
 LETTERS = 24
 """Letters of choices that a slice has room for side by side; longer ones are slanted."""
 _STATES = {
     "complete": {"marker": "o", "color": BLUE, "s": 34},
-    "stopped": {"marker": "v", "facecolor": "none", "edgecolor": GREY, "s": 34},
+    "pruned": {"marker": "v", "facecolor": "none", "edgecolor": GREY, "s": 34},
     "running": {"marker": "s", "facecolor": "none", "edgecolor": BLUE, "s": 30},
 }
-_LINES = {s: s for s in ("complete", "failed", "running")} | {"stopped": "stopped early"}
-_NAMES = {"complete": "complete", "stopped": "stopped early (last value)", "running": "running"}
+_LINES = {s: s for s in ("complete", "failed", "running")} | {"pruned": "pruned"}
+_NAMES = {"complete": "complete", "pruned": "pruned (last value)", "running": "running"}
 
 
 def objective_of(inputs: ReportInputs) -> str:
@@ -57,7 +63,7 @@ def valued(inputs: ReportInputs, state: str) -> list[tuple[TrialResult, float]]:
 
 
 def draw_history(inputs: ReportInputs, path: Path) -> Path:
-    """Objective of every trial, the best so far, and which trials stopped early or failed."""
+    """Objective of every trial, the best so far, and which trials pruned or failed."""
     figure, axes = canvas(3.7)
     axis = axes[0, 0]
     for state, look in _STATES.items():
@@ -95,11 +101,11 @@ def _bars(
         axis.errorbar(x, [v for _, v in found], yerr=bars, fmt="none", ecolor=colour, alpha=0.45)
 
 
-def _star(axis: Any, inputs: ReportInputs, knob: Knob | None = None) -> None:
+def _star(axis: Any, inputs: ReportInputs, parameter: Hyperparameter | None = None) -> None:
     """The champion, at its number or at its value of a setting."""
     for trial in inputs.study.trials:
         if trial.number == inputs.study.champion and trial.objective is not None:
-            x = knob.number(knob.of(trial)) if knob else trial.number
+            x = parameter.number(parameter.of(trial)) if parameter else trial.number
             axis.scatter([x], [trial.objective], marker="*", s=190, color=VERMILLION, zorder=4,
                          edgecolor="white", linewidths=0.8, label="champion")  # fmt: skip
 
@@ -110,7 +116,7 @@ def draw_curves(inputs: ReportInputs, path: Path) -> Path:
     axis, objective, named = axes[0, 0], objective_of(inputs), set()
     looks = {
         "complete": {"color": BLUE, "linewidth": 1.1, "alpha": 0.65},
-        "stopped": {"color": GREY, "linewidth": 1.0, "alpha": 0.7, "linestyle": "--"},
+        "pruned": {"color": GREY, "linewidth": 1.0, "alpha": 0.7, "linestyle": "--"},
         "failed": {"color": INK, "linewidth": 1.0, "linestyle": ":"},
         "running": {"color": BLUE, "linewidth": 1.1, "linestyle": "-."},
     }
@@ -124,8 +130,8 @@ def draw_curves(inputs: ReportInputs, path: Path) -> Path:
         x, y = zip(*points, strict=True)
         label = None if name in named else name
         axis.plot(x, y, label=label, zorder=4 if champion else 2, **look)
-        if trial.state == "stopped":
-            axis.scatter(x[-1:], y[-1:], zorder=3, linewidths=1.2, **_STATES["stopped"])
+        if trial.state == "pruned":
+            axis.scatter(x[-1:], y[-1:], zorder=3, linewidths=1.2, **_STATES["pruned"])
         named.add(name)
     dress(axis, "epoch", metric_title(objective))
     axis.xaxis.get_major_locator().set_params(integer=True)
@@ -135,7 +141,7 @@ def draw_curves(inputs: ReportInputs, path: Path) -> Path:
 
 def draw_importance(inputs: ReportInputs, path: Path) -> Path:
     """Share of the objective's variance that each setting explains (fANOVA)."""
-    names = {knob.key: knob.name for knob in knobs(inputs.spec)}
+    names = {parameter.key: parameter.name for parameter in hyperparameters(inputs.spec)}
     shares = sorted(inputs.importance.items(), key=lambda item: item[1])
     figure, axes = canvas(0.9 + 0.36 * len(shares))
     axis = axes[0, 0]
@@ -150,7 +156,7 @@ def draw_importance(inputs: ReportInputs, path: Path) -> Path:
 
 def draw_slices(inputs: ReportInputs, path: Path) -> Path:
     """Each setting against the objective; the base run's value is a dotted line."""
-    found = knobs(inputs.spec)
+    found = hyperparameters(inputs.spec)
     columns = min(3, len(found))
     rows = -(-len(found) // columns)
     figure, axes = canvas(0.5 + 2.35 * rows, rows, columns, sharey=True)
@@ -170,31 +176,36 @@ def draw_slices(inputs: ReportInputs, path: Path) -> Path:
     return write(figure, path)
 
 
-def _slice(axis: Any, inputs: ReportInputs, knob: Knob) -> None:
-    if knob.base_among:
+def _slice(axis: Any, inputs: ReportInputs, parameter: Hyperparameter) -> None:
+    if parameter.base_among:
         look = {"color": INK, "linestyle": ":", "linewidth": 1.3}
-        axis.axvline(knob.number(knob.base), label="base run", **look)
+        axis.axvline(parameter.number(parameter.base), label="base run", **look)
     for state, look in _STATES.items():
         pairs = valued(inputs, state)
         if pairs:
-            x, y = [knob.number(knob.of(t)) for t, _ in pairs], [value for _, value in pairs]
+            x, y = (
+                [parameter.number(parameter.of(t)) for t, _ in pairs],
+                [value for _, value in pairs],
+            )
             axis.scatter(x, y, label=_NAMES[state], linewidths=1.2, zorder=3, **look)
             _bars(axis, inputs, pairs, x, look)
-    _star(axis, inputs, knob)
-    if knob.log:
+    _star(axis, inputs, parameter)
+    if parameter.log:
         log_ticks(axis)
-    if isinstance(knob.domain, Choices):
-        choices = [str(choice) for choice in knob.domain.choices]
+    if isinstance(parameter.domain, Choices):
+        choices = [str(choice) for choice in parameter.domain.choices]
         axis.set_xticks(range(len(choices)), choices)
         if sum(map(len, choices)) > LETTERS:
             axis.tick_params(axis="x", rotation=20)
         axis.margins(x=0.2)
     else:
-        low, high = float(knob.domain.low), float(knob.domain.high)
-        room = (high / low) ** 0.04 if knob.log else 0.04 * (high - low)
+        low, high = float(parameter.domain.low), float(parameter.domain.high)
+        room = (high / low) ** 0.04 if parameter.log else 0.04 * (high - low)
         if high > low:
-            axis.set_xlim(*((low / room, high * room) if knob.log else (low - room, high + room)))
+            axis.set_xlim(
+                *((low / room, high * room) if parameter.log else (low - room, high + room))
+            )
 
 
-def _axis_name(knob: Knob) -> str:
-    return f"{knob.name}, log scale" if knob.log else knob.name
+def _axis_name(parameter: Hyperparameter) -> str:
+    return f"{parameter.name}, log scale" if parameter.log else parameter.name

@@ -7,8 +7,8 @@ from rwood.config.search import Choices
 from rwood.config.study import is_minimized
 from rwood.report.document import Block, Folded, Text
 from rwood.report.expected_best import expected_best
+from rwood.report.hyperparameters import hyperparameters, metric_title
 from rwood.report.inputs import ReportInputs
-from rwood.report.knobs import knobs, metric_title
 from rwood.report.power import detectable_difference, paired_power
 from rwood.report.table import Table, plain_number, signed
 from rwood.report.tables import gain, own_key, row_values
@@ -63,7 +63,7 @@ def _search_row(inputs: ReportInputs, finals: FinalsResult) -> tuple[str, ...]:
 
 
 def _is_base(inputs: ReportInputs, trial: TrialResult) -> bool:
-    return all(knob.of(trial) == knob.base for knob in knobs(inputs.spec))
+    return all(parameter.of(trial) == parameter.base for parameter in hyperparameters(inputs.spec))
 
 
 def _test_row(
@@ -116,8 +116,8 @@ def _seed_table(inputs: ReportInputs, finals: FinalsResult) -> Table:
 
 
 def _race_table(inputs: ReportInputs, finals: FinalsResult) -> Table:
-    names = [knob.name for knob in knobs(inputs.spec)]
-    keys = [knob.key for knob in knobs(inputs.spec)]
+    names = [parameter.name for parameter in hyperparameters(inputs.spec)]
+    keys = [parameter.key for parameter in hyperparameters(inputs.spec)]
     rows = tuple(
         (
             f"trial {number}",
@@ -137,16 +137,20 @@ def search_sentences(inputs: ReportInputs) -> list[str]:
 def _edges(inputs: ReportInputs) -> list[str]:
     """Searched settings of which the champion has the least or largest value allowed."""
     found = []
-    for knob in knobs(inputs.spec):
-        value = inputs.study.champion_params.get(knob.key)
-        if value is None or isinstance(knob.domain, Choices) or knob.domain.low == knob.domain.high:
+    for parameter in hyperparameters(inputs.spec):
+        value = inputs.study.champion_params.get(parameter.key)
+        if (
+            value is None
+            or isinstance(parameter.domain, Choices)
+            or parameter.domain.low == parameter.domain.high
+        ):
             continue
-        share = knob.share(value)
+        share = parameter.share(value)
         if min(share, 1 - share) <= _EDGE:
             end = "lower" if share < 0.5 else "upper"
             found.append(
-                f"The champion's {knob.word}, {plain_number(value)}, is at the {end} end of its "
-                f"range ({knob.range}): widen it and run again, earlier trials count."
+                f"The champion's {parameter.word}, {plain_number(value)}, is at the {end} end of "
+                f"its range ({parameter.range}): widen it and run again, earlier trials count."
             )
     return found
 

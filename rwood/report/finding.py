@@ -1,7 +1,7 @@
 """What a study found, in one sentence with its uncertainty."""
 
+from rwood.report.hyperparameters import hyperparameters, metric_title
 from rwood.report.inputs import ReportInputs
-from rwood.report.knobs import knobs, metric_title
 from rwood.report.paired import TEST, PairedDifference, p_value
 from rwood.report.table import plain_number, signed
 from rwood.report.tables import cell, gain, own_key, row_values
@@ -21,7 +21,8 @@ def finding(inputs: ReportInputs) -> str:
     if study.finals is not None and study.finals.promoted is False:
         return f"{study.finals.sentence} It reaches {reach}."
     if study.champion_params and all(
-        study.champion_params.get(knob.key, knob.base) == knob.base for knob in knobs(inputs.spec)
+        study.champion_params.get(parameter.key, parameter.base) == parameter.base
+        for parameter in hyperparameters(inputs.spec)
     ):
         return (
             "No trial beat the base run's own settings on the validation sets, so they are the "
@@ -57,9 +58,9 @@ def _unfinished(inputs: ReportInputs) -> str:
 def _settings(inputs: ReportInputs) -> str:
     params = inputs.study.champion_params
     words = [
-        f"{knob.word} {plain_number(params[knob.key])}"
-        for knob in knobs(inputs.spec)
-        if knob.key in params
+        f"{parameter.word} {plain_number(params[parameter.key])}"
+        for parameter in hyperparameters(inputs.spec)
+        if parameter.key in params
     ]
     return ", ".join(words) if words else "its settings"
 

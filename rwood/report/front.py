@@ -6,8 +6,8 @@ from typing import Any
 
 from rwood.config.study import is_minimized
 from rwood.report.figures import BLUE, GREY, INK, ORANGE, VERMILLION, canvas, dress, write
+from rwood.report.hyperparameters import hyperparameters, metric_title
 from rwood.report.inputs import ReportInputs
-from rwood.report.knobs import knobs, metric_title
 from rwood.report.table import Table, plain_number
 from rwood.results import TrialResult
 from rwood.selection import distances, pareto_front, values_of
@@ -15,7 +15,7 @@ from rwood.selection import distances, pareto_front, values_of
 
 def front_table(inputs: ReportInputs) -> Table:
     """Trials that no other dominates, nearest to the ideal point first, and the base run's."""
-    names, found = inputs.study.objectives, knobs(inputs.spec)
+    names, found = inputs.study.objectives, hyperparameters(inputs.spec)
     front = pareto_front(inputs.study.trials, names)
     distance = distances(front, names)
     rows = []
@@ -24,7 +24,12 @@ def front_table(inputs: ReportInputs) -> Table:
     base = [t for t in inputs.study.trials if t.number == 0 and t.state == "complete"]
     if base and base[0].number not in distance:
         rows.append(_row(inputs, base[0], "dominated"))
-    columns = ("trial", *map(metric_title, names), "distance", *(knob.name for knob in found))
+    columns = (
+        "trial",
+        *map(metric_title, names),
+        "distance",
+        *(parameter.name for parameter in found),
+    )
     caption = (
         "★ champion: the trial of the front nearest to the ideal point, which has the front's best "
         "value of every objective. Distance after each objective is scaled to the front's range. "
@@ -37,7 +42,7 @@ def _row(inputs: ReportInputs, trial: TrialResult, distance: str) -> tuple[str, 
     star = " ★" if trial.number == inputs.study.champion else ""
     values = values_of(trial, inputs.study.objectives)
     shown = (with_spread(value, trial.spread.get(name)) for name, value in values.items())
-    settings = (plain_number(knob.of(trial)) for knob in knobs(inputs.spec))
+    settings = (plain_number(parameter.of(trial)) for parameter in hyperparameters(inputs.spec))
     return (f"{trial.number}{star}", *shown, distance, *settings)
 
 

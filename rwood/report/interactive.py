@@ -7,8 +7,14 @@ from rwood.config.search import Choices, Range
 from rwood.config.study import is_minimized
 from rwood.report.figures import BLUE, GREY, INK, VERMILLION
 from rwood.report.figures_search import best_so_far, objective_of, valued
+from rwood.report.hyperparameters import (
+    NONE_AT,
+    Hyperparameter,
+    hyperparameters,
+    last_metrics,
+    metric_title,
+)
 from rwood.report.inputs import ReportInputs
-from rwood.report.knobs import NONE_AT, Knob, knobs, last_metrics, metric_title
 from rwood.report.table import plain_number
 from rwood.report.trials import epochs_run
 from rwood.results import TrialResult
@@ -16,11 +22,11 @@ from rwood.text import count_of
 
 _LOOKS = {
     "complete": {"symbol": "circle", "color": BLUE, "size": 9},
-    "stopped": {"symbol": "triangle-down-open", "color": GREY, "size": 10},
+    "pruned": {"symbol": "triangle-down-open", "color": GREY, "size": 10},
     "running": {"symbol": "square-open", "color": BLUE, "size": 9},
 }
 _STAR = {"symbol": "star", "color": VERMILLION, "size": 15}
-_NAMES = {"complete": "complete", "stopped": "stopped early (last value)", "running": "running"}
+_NAMES = {"complete": "complete", "pruned": "pruned (last value)", "running": "running"}
 
 
 def plot_history(inputs: ReportInputs) -> str:
@@ -53,36 +59,36 @@ def plot_slices(inputs: ReportInputs) -> str:
     """Each setting against the objective; zoom and legend act on all panels."""
     from plotly.subplots import make_subplots
 
-    found = knobs(inputs.spec)
+    found = hyperparameters(inputs.spec)
     columns = min(3, len(found))
     rows = -(-len(found) // columns)
     figure = make_subplots(rows, columns, shared_yaxes="all", horizontal_spacing=0.05,
                            vertical_spacing=0.36 / rows)  # fmt: skip
-    for place, knob in enumerate(found):
+    for place, parameter in enumerate(found):
         where = {"row": place // columns + 1, "col": place % columns + 1}
         for state in _LOOKS:
-            x = [knob.number(knob.of(t)) for t, _ in valued(inputs, state)]
+            x = [parameter.number(parameter.of(t)) for t, _ in valued(inputs, state)]
             _add_trials(figure, inputs, state, x, first=place == 0, **where)
-        if knob.base_among:
+        if parameter.base_among:
             line = {"color": INK, "dash": "dot", "width": 1.3}
-            figure.add_vline(knob.number(knob.base), line=line, **where)
-        figure.update_xaxes(**_slice_axis(knob), **where)
+            figure.add_vline(parameter.number(parameter.base), line=line, **where)
+        figure.update_xaxes(**_slice_axis(parameter), **where)
     for row in range(1, rows + 1):
         figure.update_yaxes(title=metric_title(objective_of(inputs)), row=row, col=1)
     _dress(figure, 120 + 240 * rows)
     return str(figure.to_json())
 
 
-def _slice_axis(knob: Knob) -> dict[str, Any]:
-    if isinstance(knob.domain, Choices):
-        return {"title": knob.name, **_choices(knob.domain)}
-    low, high = float(knob.domain.low), float(knob.domain.high)
-    if knob.log:
-        steps = {"tickvals": [step for step, _ in _steps(knob)],
-                 "ticktext": [text for _, text in _steps(knob)]}  # fmt: skip
+def _slice_axis(parameter: Hyperparameter) -> dict[str, Any]:
+    if isinstance(parameter.domain, Choices):
+        return {"title": parameter.name, **_choices(parameter.domain)}
+    low, high = float(parameter.domain.low), float(parameter.domain.high)
+    if parameter.log:
+        steps = {"tickvals": [step for step, _ in _steps(parameter)],
+                 "ticktext": [text for _, text in _steps(parameter)]}  # fmt: skip
         low, high = math.log10(low), math.log10(high)
-        return {"title": f"{knob.name}, log scale", "type": "log", **steps, **_room(low, high)}
-    return {"title": knob.name, **_room(low, high)}
+        return {"title": f"{parameter.name}, log scale", "type": "log", **steps, **_room(low, high)}
+    return {"title": parameter.name, **_room(low, high)}
 
 
 def _room(low: float, high: float) -> dict[str, Any]:
@@ -96,12 +102,12 @@ def _choices(domain: Choices) -> dict[str, Any]:
     return {"tickvals": list(range(len(names))), "ticktext": names}
 
 
-def _steps(knob: Knob) -> list[tuple[float, str]]:
-    """Five values from low to high, even on the knob's own scale, and how to print them."""
-    assert isinstance(knob.domain, Range)
-    low, high = float(knob.domain.low), float(knob.domain.high)
+def _steps(parameter: Hyperparameter) -> list[tuple[float, str]]:
+    """Five values from low to high, even on its own scale, and how to print them."""
+    assert isinstance(parameter.domain, Range)
+    low, high = float(parameter.domain.low), float(parameter.domain.high)
     shares = [i / 4 for i in range(5)]
-    if knob.log:
+    if parameter.log:
         values = [low * (high / low) ** share for share in shares]
     else:
         values = [low + (high - low) * share for share in shares]
@@ -112,9 +118,11 @@ def plot_parallel(inputs: ReportInputs) -> str:
     """Parallel coordinates; dragging along an axis keeps the trials within."""
     from plotly import graph_objects as go
 
-    pairs = valued(inputs, "stopped") + valued(inputs, "complete")
+    pairs = valued(inputs, "pruned") + valued(inputs, "complete")
     values = [value for _, value in pairs]
-    dimensions = [_dimension(knob, [t for t, _ in pairs]) for knob in knobs(inputs.spec)]
+    dimensions = [
+        _dimension(parameter, [t for t, _ in pairs]) for parameter in hyperparameters(inputs.spec)
+    ]
     epochs = [epochs_run(t) for t, _ in pairs]
     if len(set(epochs)) > 1:
         dimensions.append({"label": "epochs run", "values": epochs})
@@ -135,22 +143,22 @@ def plot_parallel(inputs: ReportInputs) -> str:
     return str(figure.to_json())
 
 
-def _dimension(knob: Knob, trials: list[TrialResult]) -> dict[str, Any]:
-    label = knob.word
-    numbers = [knob.number(knob.of(trial)) for trial in trials]
-    if isinstance(knob.domain, Choices):
-        ends = [0, max(1, len(knob.domain.choices) - 1)]
-        axis = {"label": label, "values": numbers, "range": ends, **_choices(knob.domain)}
+def _dimension(parameter: Hyperparameter, trials: list[TrialResult]) -> dict[str, Any]:
+    label = parameter.word
+    numbers = [parameter.number(parameter.of(trial)) for trial in trials]
+    if isinstance(parameter.domain, Choices):
+        ends = [0, max(1, len(parameter.domain.choices) - 1)]
+        axis = {"label": label, "values": numbers, "range": ends, **_choices(parameter.domain)}
         return _with_none(axis)
-    scale = math.log10 if knob.log else float
-    ticks = [scale(value) for value, _ in _steps(knob)]
+    scale = math.log10 if parameter.log else float
+    ticks = [scale(value) for value, _ in _steps(parameter)]
     return _with_none(
         {
-            "label": f"{label}, log" if knob.log else label,
+            "label": f"{label}, log" if parameter.log else label,
             "values": [scale(number) for number in numbers],
             "range": [ticks[0], ticks[-1]],
             "tickvals": ticks,
-            "ticktext": [text for _, text in _steps(knob)],
+            "ticktext": [text for _, text in _steps(parameter)],
         }
     )
 
@@ -208,8 +216,10 @@ def _error(shown: list[tuple[float, TrialResult, float, float]]) -> dict[str, An
 def _hover(inputs: ReportInputs, trial: TrialResult, value: float) -> str:
     lines = [f"trial {trial.number}, {trial.state} after {count_of(epochs_run(trial), 'epoch')}"]
     lines.append(f"{metric_title(objective_of(inputs))}: {value:.2f}")
-    own = [(knob, knob.of(trial)) for knob in knobs(inputs.spec)]
-    lines += [f"{knob.name}: {plain_number(value)}" for knob, value in own if value is not None]
+    own = [(parameter, parameter.of(trial)) for parameter in hyperparameters(inputs.spec)]
+    lines += [
+        f"{parameter.name}: {plain_number(value)}" for parameter, value in own if value is not None
+    ]
     return "<br>".join(lines)
 
 

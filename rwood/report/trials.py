@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from rwood.config.study import StudyConfig
 from rwood.report.front import with_spread
+from rwood.report.hyperparameters import hyperparameters, last_metrics, metric_title
 from rwood.report.inputs import ReportInputs
-from rwood.report.knobs import knobs, last_metrics, metric_title
 from rwood.report.table import Table, duration, plain_number
 from rwood.results import StudyResult, TrialResult
 from rwood.text import count_of
@@ -13,10 +13,10 @@ from rwood.text import count_of
 
 @dataclass(frozen=True)
 class Saving:
-    """What early stopping spared, over the trials that ended complete or stopped."""
+    """What early stopping spared, over the trials that ended complete or pruned."""
 
-    stopped: int
-    """Trials stopped early."""
+    pruned: int
+    """Trials pruned."""
     epochs_run: int
     epochs_full: int
     """Epochs had every one of these trials run to its end."""
@@ -35,9 +35,9 @@ def epochs_run(trial: TrialResult) -> int:
 def saving(study: StudyResult, spec: StudyConfig) -> Saving:
     """Epochs run and epochs that a search without early stopping would have run, of all seeds."""
     seeds = max(1, len(spec.search.seeds)) if spec.search else 1
-    ended = [t for t in study.trials if t.state in ("complete", "stopped")]
+    ended = [t for t in study.trials if t.state in ("complete", "pruned")]
     return Saving(
-        stopped=sum(t.state == "stopped" for t in ended),
+        pruned=sum(t.state == "pruned" for t in ended),
         epochs_run=seeds * sum(epochs_run(t) for t in ended),
         epochs_full=seeds * sum(int(t.params.get("epochs", spec.run.epochs)) for t in ended),
     )
@@ -48,28 +48,28 @@ def knob_table(inputs: ReportInputs) -> Table:
     chosen = inputs.study.champion_params
     rows = tuple(
         (
-            knob.name,
-            knob.range,
-            plain_number(knob.base),
-            plain_number(chosen.get(knob.key) if chosen else knob.base),
+            parameter.name,
+            parameter.range,
+            plain_number(parameter.base),
+            plain_number(chosen.get(parameter.key) if chosen else parameter.base),
         )
-        for knob in knobs(inputs.spec)
+        for parameter in hyperparameters(inputs.spec)
     )
     return Table(("setting", "searched", "base run", "champion"), rows)
 
 
 def trial_table(inputs: ReportInputs) -> Table:
     """Every trial: state, objective, epochs and settings."""
-    study, found = inputs.study, knobs(inputs.spec)
+    study, found = inputs.study, hyperparameters(inputs.spec)
     names = study.objectives or (study.objective or "objective",)
     titles = [metric_title(name) if "/" in name else name for name in names]
-    columns = ("trial", "state", *titles, "epochs", *(knob.name for knob in found))
+    columns = ("trial", "state", *titles, "epochs", *(parameter.name for parameter in found))
     rows = []
     for trial in study.trials:
         last = [last_metrics(trial, name) for name in names]
         number = f"{trial.number} ★" if trial.number == study.champion else str(trial.number)
         shown = ("" if pair is None else with_spread(*pair) for pair in last)
-        settings = (plain_number(knob.of(trial)) for knob in found)
+        settings = (plain_number(parameter.of(trial)) for parameter in found)
         rows.append((number, trial.state, *shown, str(epochs_run(trial)), *settings))
     caption = "★ champion. The objective of a trial that did not complete is its last value."
     return Table(columns, tuple(rows), caption)

@@ -18,7 +18,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from rwood.config.base import digest
-from rwood.config.search import apply, knobs_of, setting
+from rwood.config.search import apply, hyperparameters_of, setting
 from rwood.config.study import StudyConfig, is_minimized
 from rwood.errors import StudyError
 from rwood.search.journal import StudyStorage
@@ -176,7 +176,7 @@ def present_params(
         run = apply(study.run, dict(params))
     except (KeyError, ValueError):
         return None
-    found = {key: setting(run, key) for key in knobs_of(run, space)}
+    found = {key: setting(run, key) for key in hyperparameters_of(run, space)}
     same = apply(study.run, found) == run
     return found if same and lies_inside(found, space) else None
 

@@ -25,7 +25,7 @@ def importances(
 
     Source: Hutter et al., ICML 2014, as in Optuna. Trials are compared at one epoch: at the end if
     `ENOUGH` are complete, else at the last rung that `ENOUGH` trials reached, else where most did.
-    A trial that was stopped early counts at the rungs that it reached, on equal terms. Of settings
+    A trial that was pruned counts at the rungs that it reached, on equal terms. Of settings
     that only some losses have, nothing can be said across losses.
 
     Returns:

@@ -12,9 +12,8 @@ from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, Jour
 
 from rwood import storage
 from rwood.errors import StudyError
+from rwood.paths import StudyPaths
 
-OPTUNA_FILE = "optuna.journal"
-"""Optuna's journal in a results folder; on an object store a folder of segments."""
 _SEGMENT_BYTES = 256 * 2**10
 """Size from which an object store's journal goes on in another segment."""
 
@@ -192,12 +191,12 @@ def open_storage(folder: Path, url: str | None) -> Iterator[StudyStorage]:
     if url is not None:
         yield StudyStorage(_database(url), None, without_password(url))
         return
-    place = folder / OPTUNA_FILE
+    place = StudyPaths(folder).optuna
     if not storage.is_remote(folder):
         yield _opened(Journal(place), place)
         return
     with TemporaryDirectory(prefix="rwood-") as scratch:
-        yield _opened(Journal(Path(scratch) / OPTUNA_FILE, mirror=place), place)
+        yield _opened(Journal(Path(scratch) / place.name, mirror=place), place)
 
 
 @contextmanager
@@ -208,7 +207,7 @@ def read_storage(folder: Path, url: str | None) -> Iterator[BaseStorage | None]:
         StudyError: the database does not answer, or the journal is damaged.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    place = folder / OPTUNA_FILE
+    place = StudyPaths(folder).optuna
     if url is not None:
         yield _database(url)
     elif not storage.exists(place):
@@ -217,7 +216,7 @@ def read_storage(folder: Path, url: str | None) -> Iterator[BaseStorage | None]:
         yield _read(place, place)
     else:
         with TemporaryDirectory(prefix="rwood-") as scratch:
-            copy = Path(scratch) / OPTUNA_FILE
+            copy = Path(scratch) / place.name
             copy.write_bytes(b"".join(segment.read_bytes() for segment in _segments(place)))
             yield _read(copy, place)
 

@@ -10,11 +10,11 @@ from rwood import results
 from rwood.config.search import apply
 from rwood.config.study import StudyConfig, run_digest
 from rwood.errors import StudyError
+from rwood.paths import RunPaths, StudyPaths
 from rwood.results import EpochReport, TrialResult
 from rwood.search.generations import OUTSIDE, latest
 from rwood.search.journal import read_storage
 
-HISTORY_FILE = "epochs.json"
 """Every epoch's metrics of a trial that has ended."""
 ERROR, KIND = "error", "failure"
 """Attributes of a trial that failed: why, in a line, and whose fault it was."""
@@ -22,7 +22,7 @@ _STATES: dict[TrialState, results.TrialState] = {
     TrialState.RUNNING: "running",
     TrialState.WAITING: "running",
     TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "stopped",
+    TrialState.PRUNED: "pruned",
     TrialState.FAIL: "failed",
 }
 
@@ -45,7 +45,9 @@ def read_trials(study: StudyConfig, folder: Path, url: str | None = None) -> dic
         if found is None:
             return {}
         return {
-            trial.number: result_of(trial, study, load_history(trial_folder(folder, trial.number)))
+            trial.number: result_of(
+                trial, study, load_history(StudyPaths(folder).trial(trial.number).folder)
+            )
             for trial in found.get_trials(deepcopy=False)
         }
 
@@ -85,11 +87,6 @@ def result_of(
     )
 
 
-def trial_folder(study_folder: Path, number: int) -> Path:
-    """Where a trial of a study keeps its epochs and checkpoints."""
-    return study_folder / "trials" / f"{number:04d}"
-
-
 def save_history(folder: Path, history: Sequence[EpochReport]) -> None:
     """Keep the epochs of a trial that ends.
 
@@ -97,7 +94,7 @@ def save_history(folder: Path, history: Sequence[EpochReport]) -> None:
         StorageError: the folder cannot be written.
     """
     plain = [report.model_dump() for report in history]
-    results.write_atomically(folder / HISTORY_FILE, json.dumps(plain, separators=(",", ":")))
+    results.write_atomically(RunPaths(folder).epochs, json.dumps(plain, separators=(",", ":")))
 
 
 def load_history(folder: Path) -> tuple[EpochReport, ...]:
@@ -106,7 +103,7 @@ def load_history(folder: Path) -> tuple[EpochReport, ...]:
     Raises:
         StudyError: the record is damaged.
     """
-    path = folder / HISTORY_FILE
+    path = RunPaths(folder).epochs
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
         return tuple(EpochReport.model_validate(report) for report in plain)

@@ -15,14 +15,15 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from rwood.config.run import RunConfig
-from rwood.config.search import LOSS, Params, apply, grid, knobs_of, setting
+from rwood.config.search import LOSS, Params, apply, grid, hyperparameters_of, setting
 from rwood.config.study import StudyConfig
 from rwood.errors import StorageError
+from rwood.paths import StudyPaths
 from rwood.results import EpochReport, FailureKind, TrialResult
 from rwood.search.generations import OUTSIDE
 from rwood.search.journal import StudyStorage
 from rwood.search.pruner import is_judged, pruner_value
-from rwood.search.read_trials import ERROR, KIND, result_of, save_history, trial_folder
+from rwood.search.read_trials import ERROR, KIND, result_of, save_history
 from rwood.search.sampler import build_sampler
 from rwood.search.space import distributions, suggest
 
@@ -107,7 +108,7 @@ class Trials:
 
     def folder(self, number: int) -> Path:
         """Where a trial keeps its checkpoints."""
-        return trial_folder(self._folder, number)
+        return StudyPaths(self._folder).trial(number).folder
 
     def is_running(self, number: int) -> bool:
         """True until a trial has ended."""
@@ -166,7 +167,7 @@ class Trials:
             self._main.sampler = build_sampler(self.study.run, self.search, number)
             choice = {key: self._space[key] for key in (LOSS,) if key in self._space}
             trial = self._main.ask(fixed_distributions=choice)
-            own = knobs_of(apply(self.study.run, trial.params), self._space)
+            own = hyperparameters_of(apply(self.study.run, trial.params), self._space)
             for key, domain in own.items():
                 suggest(trial, key, domain)
             judged = trial
@@ -186,14 +187,16 @@ class Trials:
             return next((point for point in points if point not in done), points[0])
         if number > 0:
             return None
-        return {key: setting(run, key) for key in knobs_of(run, self._space)}
+        return {key: setting(run, key) for key in hyperparameters_of(run, self._space)}
 
     def _take_up(self, number: int) -> int:
         """Go on with a trial that an earlier start left running; nothing is drawn anew."""
         frozen = self._frozen(number)
         with self._store.batch():
             trial = _trial_of(self._main, number)
-            for key, domain in knobs_of(apply(self.study.run, frozen.params), self._space).items():
+            for key, domain in hyperparameters_of(
+                apply(self.study.run, frozen.params), self._space
+            ).items():
                 suggest(trial, key, domain)  # A database may hold a trial half proposed.
             judged = trial if self._pruning is self._main else _trial_of(self._pruning, number)
         known = self._pruning.get_trials(deepcopy=False)[number].intermediate_values

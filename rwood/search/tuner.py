@@ -11,6 +11,7 @@ from ray import tune
 from rwood.config.search import apply
 from rwood.config.study import StudyConfig
 from rwood.errors import StorageError, StudyError
+from rwood.paths import StudyPaths
 from rwood.ray_backend import compat
 from rwood.ray_backend.failures import kind_of, one_line
 from rwood.ray_backend.group_trial import GroupTrial
@@ -21,7 +22,6 @@ from rwood.ray_backend.worker import SoloWorker
 from rwood.results import TrialResult
 from rwood.search.generations import open_generation, open_pruning_study
 from rwood.search.journal import open_storage
-from rwood.search.read_trials import trial_folder
 from rwood.search.scheduler import Halt, PruningScheduler
 from rwood.search.searcher import OptunaSearcher
 from rwood.search.stalls import StallWatch
@@ -98,7 +98,7 @@ def _tune(
             ),
             run_config=tune.RunConfig(
                 name="tune",
-                storage_path=str(folder / "ray"),
+                storage_path=str(StudyPaths(folder).ray),
                 # A trial's durable state is its own folder; Tune's checkpoints are not used.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=cluster.retries),
@@ -120,7 +120,6 @@ def _trainable(study: StudyConfig, folder: Path, data_root: Path) -> Any:
             GroupTrial,
             study=study,
             folder=folder,
-            folder_of=partial(trial_folder, folder),
             data_root=data_root,
         )
         return tune.with_resources(group, listener)
@@ -137,7 +136,7 @@ def _trial(config: dict[str, Any], *, study: StudyConfig, folder: Path, data_roo
         run=apply(study.run, config["params"]),
         benchmark=study.benchmark,
         data_root=data_root,
-        folder=trial_folder(folder, config["number"]),
+        folder=StudyPaths(folder).trial(config["number"]).folder,
         threads=study.cluster.cpus_per_worker,
         seeds=study.search.seeds if study.search else (),
     )

@@ -17,7 +17,7 @@ from rwood.evaluation.families import (
     objective,
     reliability_weights,
 )
-from rwood.ray_backend.job import RESULT_FILE, Job
+from rwood.ray_backend.job import Job
 from rwood.results import FinalsResult, FinalsRun, TrialResult
 from rwood.search.finals import gate, guard, race, verdict
 from rwood.study.finals_plan import (
@@ -101,7 +101,7 @@ def job_of(training: FinalsTraining, study: StudyConfig, *, folder: Path, data_r
 
 def finals_run(job: Job) -> FinalsRun | None:
     """The result of a training that is done; None if it is not, or was another training."""
-    path = job.folder / RESULT_FILE
+    path = job.paths.result
     if not path.exists():
         return None
     run = results.load(FinalsRun, path)

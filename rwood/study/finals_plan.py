@@ -7,6 +7,7 @@ from pathlib import Path
 from rwood.config.run import RunConfig
 from rwood.config.search import Params, apply
 from rwood.config.study import FinalsConfig, StudyConfig, run_digest
+from rwood.paths import StudyPaths
 from rwood.results import FinalsResult, TrialResult
 from rwood.selection import rank_trials
 
@@ -25,7 +26,7 @@ class FinalsTraining:
     def folder(self, study: StudyConfig, study_folder: Path) -> Path:
         """Where it keeps its checkpoints and result."""
         digest = run_digest(self.run, study.benchmark)
-        return study_folder / "finals" / f"{self.label}-seed{self.run.seed}-{digest[:8]}"
+        return StudyPaths(study_folder).finals(self.label, self.run.seed, digest).folder
 
 
 def finals_of(study: StudyConfig) -> FinalsConfig:

@@ -12,8 +12,8 @@ import pandas as pd
 from rwood import results
 from rwood.config.study import StudyConfig
 from rwood.errors import StudyError
-from rwood.ray_backend.job import SCORES_FILE
-from rwood.results import STUDY_FILE, EpochReport, RunResult, StudyResult, TrialResult
+from rwood.paths import StudyPaths
+from rwood.results import EpochReport, RunResult, StudyResult, TrialResult
 from rwood.search.read_trials import read_trials
 from rwood.storage import exists
 from rwood.study.rerun import CHAMPION, plan
@@ -45,7 +45,7 @@ class StudyResults:
     @property
     def detector(self) -> Path:
         """Folder of the champion's detector; see `rwood.load_detector`."""
-        return self.folder / "detector"
+        return StudyPaths(self.folder).detector
 
     @cached_property
     def trials(self) -> pd.DataFrame:
@@ -100,7 +100,7 @@ class StudyResults:
         jobs = plan(self.study, self.record.champion_params, folder=self.folder, data_root=Path())
         frames = []
         for job in jobs if self.record.runs else ():
-            for name, values in _arrays(job.folder / SCORES_FILE).items():
+            for name, values in _arrays(job.paths.scores).items():
                 part, _, subset = name.partition("/")
                 frames.append(
                     pd.DataFrame({"label": job.label or CHAMPION, "seed": job.run.seed,
@@ -121,7 +121,7 @@ def read_results(study: StudyConfig, *, folder: Path, storage: str | None = None
     Raises:
         StudyError: the study was never started there.
     """
-    path = folder / STUDY_FILE
+    path = StudyPaths(folder).record
     if not exists(path):
         raise StudyError(f"{folder} holds no results: run study {study.name} first")
     trials = tuple(read_trials(study, folder, storage).values()) if study.search else ()

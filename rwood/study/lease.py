@@ -22,8 +22,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rwood import storage
 from rwood.errors import StudyError
+from rwood.paths import StudyPaths
 
-LEASE_FOLDER = "lock"
 LEASE_S = 40.0
 """A holder that has not renewed its lease for so long has died."""
 BEAT_S = 8.0
@@ -109,7 +109,7 @@ def _take(folder: Path) -> int:
     number = found[0] + 1 if found else 1
     if not storage.created(_path(folder, number), _content(released=False)):
         raise _in_use(folder, last_holder(folder))
-    for old in (folder / LEASE_FOLDER).glob("*"):
+    for old in StudyPaths(folder).lock.glob("*"):
         if int(old.name) < number:
             old.unlink(missing_ok=True)
     return number
@@ -144,7 +144,7 @@ def _renew(folder: Path, number: int, stop: threading.Event, lost: threading.Eve
 
 def _last(folder: Path) -> tuple[int, Holder] | None:
     """The lease with the highest number."""
-    numbers = sorted(int(path.name) for path in (folder / LEASE_FOLDER).glob("*"))
+    numbers = sorted(int(path.name) for path in StudyPaths(folder).lock.glob("*"))
     for number in reversed(numbers):
         path = _path(folder, number)
         try:
@@ -157,7 +157,7 @@ def _last(folder: Path) -> tuple[int, Holder] | None:
 
 
 def _path(folder: Path, number: int) -> Path:
-    return folder / LEASE_FOLDER / f"{number:06d}"
+    return StudyPaths(folder).lock / f"{number:06d}"
 
 
 def _write(folder: Path, number: int, *, released: bool) -> None:

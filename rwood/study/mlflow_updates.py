@@ -7,10 +7,10 @@ from pathlib import Path
 from rwood.config.study import StudyConfig
 from rwood.data import image_sets
 from rwood.detector import log_detector
-from rwood.ray_backend.job import DETECTOR_FOLDER, Job
+from rwood.paths import RunPaths, StudyPaths
+from rwood.ray_backend.job import Job
 from rwood.report.champion import champion_tags, champion_words
 from rwood.results import EpochReport, FinalsRun, RunResult, StudyResult, TrialResult
-from rwood.search.read_trials import trial_folder
 from rwood.storage import local_copy
 from rwood.tracked import (
     Artifacts,
@@ -27,13 +27,6 @@ from rwood.tracked import (
     trial_run,
 )
 from rwood.tracking import Tracker, local_uri, register_champion
-from rwood.training.train import ENCODER_FILE
-
-CHAMPION_FILE = "champion.yaml"
-"""The champion's settings, as a study's `run:` takes them."""
-SPEC_FILE = "spec.yaml"
-MLFLOW_FILE = "mlflow.json"
-"""What the MLflow server acknowledged; without it a start compares every run again."""
 
 
 class MlflowUpdates:
@@ -48,11 +41,11 @@ class MlflowUpdates:
 
     def __init__(self, study: StudyConfig, folder: Path, results: Path, uri: str | None) -> None:
         """Start the thread that sends."""
-        self._study, self._folder = study, folder
+        self._study, self._paths = study, StudyPaths(folder)
         artifacts = results / "mlartifacts" if uri is None else None
         tags = experiment_tags(study)
         self._tracker = Tracker(
-            uri or local_uri(results), study.name, artifacts, tags, folder / MLFLOW_FILE
+            uri or local_uri(results), study.name, artifacts, tags, self._paths.mlflow
         )
         self._counts = {name: row.count for name, row in image_sets.NAMED.items()}
 
@@ -78,11 +71,11 @@ class MlflowUpdates:
             trial: the champion.
             trials: all of the search; an earlier champion among them is none any more.
         """
-        folder = trial_folder(self._folder, trial.number)
-        files = ((self._folder / SPEC_FILE, None), (self._folder / CHAMPION_FILE, None))
+        folder = self._paths.trial(trial.number).folder
+        files = ((self._paths.spec, None), (self._paths.champion, None))
         weights = tuple(  # of several seeds, each in a folder of its own
             (path, f"checkpoint{str(path.parent).removeprefix(str(folder))}")
-            for path in sorted(folder.rglob(ENCODER_FILE))
+            for path in sorted(folder.rglob(RunPaths(folder).encoder.name))
         )
         self.search(record, "complete", (*files, *weights))
         for other in trials:
@@ -119,7 +112,7 @@ class MlflowUpdates:
 
     def benchmark(self, record: StudyResult, state: str, files: Iterable[Path] = ()) -> None:
         """The benchmark as a whole; `files` are tables, figures and pages."""
-        own = [self._folder / SPEC_FILE, self._folder / CHAMPION_FILE]
+        own = [self._paths.spec, self._paths.champion]
         artifacts: Artifacts = tuple(
             (file, "figures" if file.parent.name == "figures" else None) for file in (*files, *own)
         )
@@ -145,7 +138,7 @@ class MlflowUpdates:
                 digest=job.digest,
                 history=history,
                 result=result,
-                artifacts=((job.folder / ENCODER_FILE, "checkpoint"),) if result else (),
+                artifacts=((job.paths.encoder, "checkpoint"),) if result else (),
                 inputs=benchmark_inputs(self._study.benchmark, self._counts),
             )
         )
@@ -162,7 +155,7 @@ class MlflowUpdates:
             return None  # `close` says that the server is away.
         uri = self._tracker.uri
         try:
-            with local_copy(self._folder / DETECTOR_FOLDER) as detector:
+            with local_copy(self._paths.detector) as detector:
                 model = log_detector(uri, run_id, detector, "detector")
             register_champion(
                 uri,

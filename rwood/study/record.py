@@ -12,11 +12,11 @@ from typing import Any
 from rwood import results, storage
 from rwood.config.study import StudyConfig
 from rwood.errors import StudyError
+from rwood.paths import StudyPaths
 from rwood.ray_backend.versions import versions
-from rwood.results import STUDY_FILE, Change, StudyResult
+from rwood.results import Change, StudyResult
 from rwood.study import lease
 
-LOCK_FILE = "lock"
 _WHOLE = ("benchmark", "run")
 _IDENTITY = ("name", *_WHOLE, "search", "search.objective", "search.seeds")
 """Settings that name a study: with others it is another study, and its trials count for nothing."""
@@ -41,7 +41,7 @@ def _locked(folder: Path) -> Iterator[None]:
     """Hold a lock that the operating system frees if the process dies."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / LOCK_FILE).open("a+", encoding="utf-8")
+        lock = (StudyPaths(folder).lock).open("a+", encoding="utf-8")
     except OSError as error:
         raise storage.unwritable(folder, error) from error
     with lock:
@@ -60,7 +60,7 @@ def _take(lock: Any, folder: Path) -> None:
             folder=str(folder),
         ) from error
     except OSError as error:  # A shared file system without locks.
-        raise storage.unwritable(folder / LOCK_FILE, error) from error
+        raise storage.unwritable(StudyPaths(folder).lock, error) from error
     lock.seek(0)
     lock.truncate()
     lock.write(f"process {os.getpid()} on {socket.gethostname()}")
@@ -68,7 +68,7 @@ def _take(lock: Any, folder: Path) -> None:
 
 
 def _read(study: StudyConfig, folder: Path) -> StudyResult:
-    path = folder / STUDY_FILE
+    path = StudyPaths(folder).record
     spec = study.model_dump(mode="json")
     if not path.exists():
         record = StudyResult(

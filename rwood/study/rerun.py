@@ -9,7 +9,8 @@ from rwood.config.run import RunConfig
 from rwood.config.scorers import ScorerConfig, load_scorer
 from rwood.config.search import Params, apply
 from rwood.config.study import StudyConfig, run_digest
-from rwood.ray_backend.job import DETECTOR_FOLDER, RESULT_FILE, Job
+from rwood.paths import StudyPaths
+from rwood.ray_backend.job import Job
 from rwood.results import RunResult
 from rwood.study.trainings import with_seed
 
@@ -45,13 +46,13 @@ def plan(study: StudyConfig, champion: Params, *, folder: Path, data_root: Path)
 
 def finished(job: Job) -> RunResult | None:
     """The result of a rerun that is done; None if it is not, or was another training."""
-    path = job.folder / RESULT_FILE
+    path = job.paths.result
     if not path.exists():
         return None
     result = results.load(RunResult, path)
     wanted = {f"ood/{s.name}" for s in job.scorers}
     wanted |= {f"fsood/{s.name}" for s in job.scorers if job.fsood}
-    if job.detector and not (job.folder / DETECTOR_FOLDER).exists():
+    if job.detector and not job.paths.detector.exists():
         return None
     same = result.digest == job.digest and wanted <= result.tables.keys()
     return result if same else None
@@ -60,7 +61,7 @@ def finished(job: Job) -> RunResult | None:
 def run_folder(study_folder: Path, label: str, run: RunConfig, benchmark: BenchmarkConfig) -> Path:
     """Where a rerun keeps its checkpoints and result: another champion gets another folder."""
     digest = run_digest(run, benchmark)
-    return study_folder / "runs" / f"{label}-seed{run.seed}-{digest[:8]}"
+    return StudyPaths(study_folder).rerun(label, run.seed, digest).folder
 
 
 def _scorers(study: StudyConfig, run: RunConfig) -> tuple[ScorerConfig, ...]:

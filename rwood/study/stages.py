@@ -14,12 +14,13 @@ from rwood.config.base import digest
 from rwood.config.search import Params, apply
 from rwood.config.study import StudyConfig
 from rwood.errors import StudyError
-from rwood.ray_backend.job import DETECTOR_FOLDER, EMBEDDINGS_FILE, SCORES_FILE, Job
+from rwood.paths import StudyPaths
+from rwood.ray_backend.job import Job
 from rwood.ray_backend.nodes import check_gpus, check_nodes
 from rwood.ray_backend.pool import TrainingPool
 from rwood.ray_backend.session import session
 from rwood.report import ReportInputs, load_scores, project_embeddings, render_report
-from rwood.results import STUDY_FILE, EpochReport, TrialResult
+from rwood.results import EpochReport, TrialResult
 from rwood.search.importance import importances
 from rwood.search.journal import without_password
 from rwood.search.read_trials import read_trials
@@ -28,13 +29,11 @@ from rwood.selection import pareto_front, select_champion, values_of
 from rwood.storage import grown, local_copy, replaced
 from rwood.study.context import Context, Screen
 from rwood.study.finals import finals_run, run_finals
-from rwood.study.mlflow_updates import CHAMPION_FILE, SPEC_FILE, MlflowUpdates
+from rwood.study.mlflow_updates import MlflowUpdates
 from rwood.study.rerun import BASE, CHAMPION, finished, plan
 from rwood.study.trainings import run_trainings
 from rwood.text import count_of
 from rwood.tracking import signals_deferred
-
-LOG_FILE = "rwood.log"
 
 
 class Study:
@@ -50,16 +49,17 @@ class Study:
     ) -> None:
         """Start tracking."""
         self.spec, self.context, self.folder, self.screen = study, context, folder, screen
+        self.paths = StudyPaths(folder)
         self.record = record.model_copy(
             update={"storage": without_password(context.storage) if context.storage else None}
         )
         self._mlflow = MlflowUpdates(study, folder, context.results, context.tracking_uri)
         self._open = ExitStack()
         self._connected = False
-        self._pool = TrainingPool(study.cluster, (folder / "ray").resolve())
+        self._pool = TrainingPool(study.cluster, self.paths.ray.resolve())
         self._live: dict[str, tuple[EpochReport, ...]] = {}
         plain = yaml.safe_dump(self.record.spec, sort_keys=False)
-        results.write_atomically(folder / SPEC_FILE, plain)
+        results.write_atomically(self.paths.spec, plain)
 
     def run(self) -> None:
         """All stages."""
@@ -115,10 +115,12 @@ class Study:
         names = self.spec.search.objectives
         best, front = select_champion(trials, names), pareto_front(trials, names)
         self._save(front=tuple(t.number for t in front))
-        knobs = ", ".join(f"{key} = {_short(value)}" for key, value in best.params.items())
+        hyperparameters = ", ".join(
+            f"{key} = {_short(value)}" for key, value in best.params.items()
+        )
         among = f" of {len(front)} on the Pareto front" if len(names) > 1 else ""
         goals = ", ".join(f"{n} {v:.2f}" for n, v in values_of(best, names).items())
-        self.screen.stage("select", f"trial {best.number}{among}, {goals}: {knobs}")
+        self.screen.stage("select", f"trial {best.number}{among}, {goals}: {hyperparameters}")
         if self.spec.finals is None:
             self._crown(best.number, best.params)
 
@@ -185,7 +187,7 @@ class Study:
         self._save(champion=champion, champion_params=dict(params))
         run = apply(self.spec.run, self.record.champion_params).model_dump(mode="json")
         plain = yaml.safe_dump({"run": run}, sort_keys=False)
-        results.write_atomically(self.folder / CHAMPION_FILE, plain)
+        results.write_atomically(self.paths.champion, plain)
         if champion is not None:
             trials = {trial.number: trial for trial in self._trials()}
             self._mlflow.champion(self.record, trials[champion], trials.values())
@@ -209,7 +211,7 @@ class Study:
         if self.spec.rerun.base and all(run.label == CHAMPION for run in runs):
             runs += [run.model_copy(update={"label": BASE}) for run in runs]
         self._save(runs=tuple(runs))
-        self._hand_over(next(job.folder for job in jobs if job.detector) / DETECTOR_FOLDER)
+        self._hand_over(next(job.paths.detector for job in jobs if job.detector))
         self._mlflow.benchmark(self.record, "complete")
 
     def report(self) -> None:
@@ -218,10 +220,10 @@ class Study:
             raise StudyError(
                 f"study {self.spec.name} has no benchmark yet: run `rwood benchmark` first"
             )
-        self.screen.stage("report", str(self.folder / "report.html"))
+        self.screen.stage("report", str(self.paths.report))
         trials = self._trials()
         with self._timed("report"):
-            first = {str(job.label): job.folder for job in reversed(self._jobs())}
+            first = {str(job.label): job.paths for job in reversed(self._jobs())}
             searched = self.spec.search
             importance, note = (
                 importances(self.spec.run, searched, trials) if searched else ({}, "")
@@ -232,8 +234,8 @@ class Study:
                     spec=self.spec,
                     importance=importance,
                     importance_note=note,
-                    scores={k: load_scores(f / SCORES_FILE) for k, f in first.items()},
-                    embedding=project_embeddings(first[CHAMPION] / EMBEDDINGS_FILE),
+                    scores={k: load_scores(f.scores) for k, f in first.items()},
+                    embedding=project_embeddings(first[CHAMPION].embeddings),
                 ),
                 self.folder,
             )
@@ -251,18 +253,18 @@ class Study:
                 problem = self._mlflow.close(interrupted=interrupted)
         if problem:
             self.screen.note(problem)
-        elif not interrupted and self.record.runs and (self.folder / "report.html").exists():
+        elif not interrupted and self.record.runs and (self.paths.report).exists():
             self._save(finished=digest(self.spec))
 
     def _hand_over(self, made: Path) -> None:
         """Put the champion's detector where people look for it."""
-        with local_copy(made) as source, replaced(self.folder / DETECTOR_FOLDER) as target:
+        with local_copy(made) as source, replaced(self.paths.detector) as target:
             shutil.copytree(source, target, dirs_exist_ok=True)
 
     def _connect(self) -> None:
         """Connect to Ray, once for all stages; `close` disconnects."""
         if not self._connected:
-            log = self._open.enter_context(grown(self.folder / LOG_FILE))
+            log = self._open.enter_context(grown(self.paths.log))
             self._open.enter_context(session(self.context.address, log=log))
             self._open.callback(self._pool.close)
             self._connected = True
@@ -320,7 +322,7 @@ class Study:
         """Change the record; histories of trials stay in their own files."""
         self.record = self.record.model_copy(update=changes)
         slim = tuple(t.model_copy(update={"history": ()}) for t in self.record.trials)
-        results.save(self.record.model_copy(update={"trials": slim}), self.folder / STUDY_FILE)
+        results.save(self.record.model_copy(update={"trials": slim}), self.paths.record)
 
 
 def _name(job: Job) -> str:

@@ -8,6 +8,7 @@ import torch
 
 from rwood.config.held_out import without_held_out
 from rwood.config.study import StudyConfig, run_digest
+from rwood.paths import StudyPaths
 from rwood.ray_backend.job import Job, work
 from rwood.ray_backend.nodes import check_nodes
 from rwood.ray_backend.pool import TrainingPool
@@ -35,7 +36,8 @@ def train_alone(
     """
     benchmark = without_held_out(study.benchmark)
     digest = run_digest(study.run, benchmark)
-    folder = (results / study.name / "runs" / f"train-seed{study.run.seed}-{digest[:8]}").resolve()
+    paths = StudyPaths(results / study.name)
+    folder = paths.rerun("train", study.run.seed, digest).folder.resolve()
     job = Job(
         run=study.run,
         benchmark=benchmark,
@@ -57,9 +59,9 @@ def train_alone(
             torch.set_num_threads(threads)
     else:
         name = f"{study.name}-{folder.name}"
-        with grown(results / study.name / "rwood.log") as log, session(address, log=log):
+        with grown(paths.log) as log, session(address, log=log):
             if address is not None:
                 check_nodes(study.benchmark, folder, data_root)
-            with closing(TrainingPool(study.cluster, folder / "ray")) as pool:
+            with closing(TrainingPool(study.cluster, StudyPaths(folder).ray)) as pool:
                 pool.fit(job, name=name, on_report=keep, on_note=on_note)
     return last[-1], folder

@@ -60,8 +60,8 @@ def trial_run(record: StudyResult, trial: TrialResult, *, inputs: Inputs = ()) -
         tags["rwood.is_champion"] = str(trial.number == record.champion).lower()
     if trial.number == record.champion:
         links["rwood.benchmark_run_id"] = benchmark_key(record)
-    if trial.state == "stopped":
-        tags["rwood.stopped_early"] = "true"
+    if trial.state == "pruned":
+        tags["rwood.pruned"] = "true"
     if trial.error:
         tags["rwood.error"] = trial.error[:4000]
     if len(record.objectives) > 1 and record.champion is not None:

@@ -48,18 +48,19 @@ def _trials(study: StudyConfig) -> dict[str, Any]:
     """Trials by objective: their settings, curves of every validation set, cost."""
     search = study.search
     assert search is not None
-    knobs = list(search.space)
+    hyperparameters = list(search.space)
     metric = search.primary.rsplit("/", 1)[-1]
     sets = [f"val/{name}/{metric}" for name in study.benchmark.validation]
     curves = list(dict.fromkeys((*search.objectives, *sets, "train/loss", *_GEOMETRY)))
-    parallel = {"selectedParams": knobs, "showAllRuns": True,
+    parallel = {"selectedParams": hyperparameters, "showAllRuns": True,
                 "selectedMetrics": [search.primary]}  # fmt: skip
     charts = [_chart("PARALLEL", "search", f"settings and {search.primary}", **parallel)]
     charts += [_curve("epochs", name) for name in curves]
     columns = [
         f"metrics.`{name}`" for name in ("objective", *search.objectives, "epochs", "seconds")
     ]
-    columns += [*(f"params.`{knob}`" for knob in knobs), "tags.`rwood.is_champion`"]
+    columns += [f"params.`{parameter}`" for parameter in hyperparameters]
+    columns.append("tags.`rwood.is_champion`")
     return _view(
         "Trials: settings, objective, curves",
         kind="trial",

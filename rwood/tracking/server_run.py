@@ -11,7 +11,7 @@ Row = tuple[str, float, float, int]
 STATUS = {
     "running": "RUNNING",
     "complete": "FINISHED",
-    "stopped": "KILLED",
+    "pruned": "KILLED",
     "failed": "FAILED",
     "interrupted": "SCHEDULED",
 }

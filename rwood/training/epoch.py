@@ -18,7 +18,7 @@ from rwood.training.worker import Worker
 
 SMOOTHING = 0.8
 """Weight of the past in the smoothed loss, restarted at 0 each epoch as the authors do."""
-LEAVE_STEPS = 10
+PREEMPTION_STEPS = 10
 """Steps between two questions whether this machine is about to be taken away. Asked of a group it
 is a barrier of milliseconds; a machine that is taken away has half a minute."""
 
@@ -62,8 +62,8 @@ def train_epoch(
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         state.optimizer.zero_grad(set_to_none=True)
-        with state.arithmetic.autocast():
-            outputs_MD = network(state.arithmetic.lay_out(batch.images))
+        with state.precision.autocast():
+            outputs_MD = network(state.precision.lay_out(batch.images))
         loss = loss_of(state.loss, run, outputs_MD, batch, worker)
         if worker.device.type == "cpu":
             _check_finite([loss.item()], run, epoch, step, rate)
@@ -74,7 +74,7 @@ def train_epoch(
         state.scaler.update()
         seen.append(loss.detach())
         done = step + 1
-        if done % LEAVE_STEPS == 0 and done < steps and worker.leaving():
+        if done % PREEMPTION_STEPS == 0 and done < steps and worker.preemption_requested():
             _note(seen, run, state, epoch, rate)
             keep()
     _note(seen, run, state, epoch, rate)

@@ -6,6 +6,7 @@ from pathlib import Path
 from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.run import RunConfig
 from rwood.config.search import apply
+from rwood.paths import RunPaths
 from rwood.results import EpochReport, mean_and_std
 from rwood.training.train import training_epochs
 from rwood.training.worker import Worker
@@ -75,4 +76,4 @@ def merged(reports: Sequence[EpochReport]) -> EpochReport:
 
 def seed_folder(trial: Path, seed: int) -> Path:
     """Where one seed of a trial keeps its checkpoints."""
-    return trial / f"seed-{seed}"
+    return RunPaths(trial).seed(seed).folder

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from rwood.model.encoder import Encoder
 from rwood.results import EpochReport
-from rwood.training.arithmetic import Arithmetic
 from rwood.training.checkpoint import State
+from rwood.training.precision import Precision
 
 
 @dataclass
@@ -24,7 +24,7 @@ class RunState:
     """With what it carries from step to step."""
     optimizer: torch.optim.SGD
     scaler: torch.amp.GradScaler
-    arithmetic: Arithmetic
+    precision: Precision
     history: list[EpochReport]
     best_loss: float = math.inf
     best_weights: dict[str, Tensor] | None = None
@@ -33,14 +33,14 @@ class RunState:
     seconds: float = 0.0
     """That such an epoch took so far."""
 
-    def pack(self) -> State:
+    def state_dict(self) -> State:
         """Plain values and tensors."""
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
         return {
             "encoder": self.encoder.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "precision": self.arithmetic.precision,
+            "precision": self.precision.name,
             "generators": {"cpu": torch.get_rng_state(), "cuda": cuda},
             "history": json.dumps([report.model_dump() for report in self.history]),
             "best_loss": self.best_loss,
@@ -50,7 +50,7 @@ class RunState:
             "seconds": self.seconds,
         }
 
-    def unpack(self, state: State) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Go back to where a checkpoint was written."""
         self.encoder.load_state_dict(state["encoder"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -18,16 +18,15 @@ from rwood.evaluation.validation import open_validation, validate
 from rwood.model.batch_norm import convert_global_batch_norm
 from rwood.model.checkpoint_keys import load_backbone_weights, openood_state
 from rwood.model.encoder import Encoder, build_encoder, trainable_parameters
+from rwood.paths import RunPaths
 from rwood.results import EpochReport
 from rwood.training import checkpoint
-from rwood.training.arithmetic import Precision, arithmetic
 from rwood.training.epoch import train_epoch
 from rwood.training.loss import build_loss, start_loss
+from rwood.training.precision import PrecisionName, choose_precision
 from rwood.training.state import RunState
 from rwood.training.worker import Worker
 
-ENCODER_FILE = "encoder.pt"
-"""The weights to score, in OpenOOD's form; written when a run ends."""
 KEEP_S = 2.0
 """Training since the last checkpoint that is worth one more while the machine is taken away."""
 
@@ -89,7 +88,7 @@ def training_epochs(
     saved = checkpoint.load_latest(folder, digest, worker.note)
     state = _begin(run, benchmark, worker, data_root, saved.get("precision") if saved else None)
     if saved is not None:
-        state.unpack(saved)
+        state.load_state_dict(saved)
         yield from list(state.history)
     else:
         start_loss(state.loss, run, state.encoder, train_set, benchmark, worker)
@@ -108,7 +107,7 @@ def training_epochs(
             "train/lr": rate,
             "sys/images_per_s": len(train_set.labels_N) / seconds,
             "sys/train_seconds": seconds,
-            "sys/significand_bits": float(state.arithmetic.significand_bits),
+            "sys/significand_bits": float(state.precision.significand_bits),
         }
         if worker.device.type == "cuda":
             metrics["sys/gpu_memory_gb"] = torch.cuda.max_memory_allocated(worker.device) / 1e9
@@ -126,8 +125,8 @@ def training_epochs(
             if done == run.epochs:
                 # Before the last report: whoever hears that the run is complete finds its weights.
                 final = state.best_weights or state.weights()
-                checkpoint.write_tensors(folder / ENCODER_FILE, openood_state(final))
-            checkpoint.save(folder, done, digest, state.pack())
+                checkpoint.write_tensors(RunPaths(folder).encoder, openood_state(final))
+            checkpoint.save(folder, done, digest, state.state_dict())
         yield report
     if state.best_weights is not None:
         state.encoder.load_state_dict(state.best_weights)
@@ -141,7 +140,7 @@ def _keep(
     seconds = time.monotonic() - started
     if worker.rank == 0 and seconds - state.seconds >= KEEP_S:
         state.seconds = seconds
-        checkpoint.save(folder, epoch, digest, state.pack(), step=len(state.losses))
+        checkpoint.save(folder, epoch, digest, state.state_dict(), step=len(state.losses))
 
 
 def _begin(
@@ -149,7 +148,7 @@ def _begin(
     benchmark: BenchmarkConfig,
     worker: Worker,
     data_root: Path,
-    precision: Precision | None,
+    precision: PrecisionName | None,
 ) -> RunState:
     """A run before its first step, in the precision that it was started with before."""
     torch.manual_seed(run.seed)
@@ -169,7 +168,7 @@ def _begin(
         torch.backends.cuda.matmul.allow_tf32 = False
     loss = build_loss(run, benchmark.classes, worker.device)
     trained = [*trainable_parameters(encoder, run.model), *loss.parameters()]
-    kind = arithmetic(run, benchmark, encoder, worker, precision)
+    kind = choose_precision(run, benchmark, encoder, worker, precision)
     kind.place(encoder)
     optimizer = torch.optim.SGD(
         trained,

@@ -36,7 +36,7 @@ class Worker(Protocol):
     def note(self, text: str) -> None:
         """Say a sentence to whoever watches; every rank calls it and one is heard."""
 
-    def leaving(self) -> bool:
+    def preemption_requested(self) -> bool:
         """Whether a rank's machine is about to be taken away; all ranks ask, and hear the same."""
 
 
@@ -59,7 +59,7 @@ class LocalWorker:
         """Hand the sentence to `on_note`."""
         self.on_note(text)
 
-    def leaving(self) -> bool:
+    def preemption_requested(self) -> bool:
         """Never: nobody says so."""
         return False
 

@@ -39,7 +39,7 @@ from rwood.config.search import apply
 from rwood.data import loaders
 from rwood.data.opened import ImageSet
 from rwood.evaluation.embed import embed
-from rwood.evaluation.fitted import fit
+from rwood.evaluation.scorer import fit
 from rwood.method.metrics import ood_metrics
 from rwood.model.encoder import build_encoder
 from rwood.training.train import train

@@ -10,12 +10,12 @@ from torch import Tensor
 from rwood.config.backbones import ModelConfig
 from rwood.method.losses import reweightood_loss
 from rwood.model.encoder import build_encoder
-from rwood.training.arithmetic import Arithmetic, arithmetic_on
+from rwood.training.precision import Precision, precision_on
 from rwood.training.worker import best_device
 
 DEVICE = best_device()
 GPU = DEVICE.type == "cuda"
-KNOBS = {
+HYPERPARAMETERS = {
     "temperature": 0.1,
     "within_scale": 2.0,
     "within_shift": 1.0,
@@ -46,7 +46,7 @@ class Step:
     """A training step on one batch that stays where it is."""
 
     def __init__(self, size: Size, precision: str, views: int | None = None) -> None:
-        self.kind: Arithmetic = arithmetic_on(precision, DEVICE, 3)  # type: ignore[arg-type]
+        self.kind: Precision = precision_on(precision, DEVICE, 3)  # type: ignore[arg-type]
         spec = ModelConfig(backbone="resnet18_32x32", width=size.width)
         self.encoder = build_encoder(spec, channels=3, seed=0).train()
         self.kind.place(self.encoder)
@@ -62,7 +62,7 @@ class Step:
     def loss(self) -> Tensor:
         with self.kind.autocast():
             projections = self.encoder(self.kind.lay_out(self.images))
-        return reweightood_loss(projections, self.labels, **KNOBS)
+        return reweightood_loss(projections, self.labels, **HYPERPARAMETERS)
 
     def __call__(self) -> None:
         self.sgd.zero_grad(set_to_none=True)
@@ -73,7 +73,7 @@ class Step:
     def gradient(self) -> Tensor:
         """Unscaled, flat, float64."""
         self.encoder.zero_grad()
-        scale = 2.0**12 if self.kind.precision == "float16" else 1.0
+        scale = 2.0**12 if self.kind.name == "float16" else 1.0
         (self.loss() * scale).backward()
         return torch.cat([p.grad.double().flatten() for p in self.encoder.parameters()]) / scale
 

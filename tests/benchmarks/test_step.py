@@ -12,7 +12,7 @@ from test_loss import NUMBERS, boolean_mask_loss
 from rwood.config.backbones import ModelConfig
 from rwood.method.losses import cider_loss, reweightood_loss, supcon_loss
 from rwood.model.encoder import build_encoder
-from rwood.training.arithmetic import Arithmetic, cpu_has_bfloat16
+from rwood.training.precision import Precision, cpu_has_bfloat16
 
 VIEWS = 128
 GFLOP_A_VIEW = 3.331
@@ -64,10 +64,10 @@ def test_step(precision):
         print("\nno bfloat16 in this CPU: `auto` keeps float32, the row below is the slower side")
     encoder = build_encoder(ModelConfig(backbone="resnet18_32x32"), channels=3, seed=0)
     half = precision == "bfloat16"
-    reference = Side(encoder, Arithmetic("float32", CPU, False), boolean_mask_loss, foreach=True)
+    reference = Side(encoder, Precision("float32", CPU, False), boolean_mask_loss, foreach=True)
     ours = Side(
         encoder,
-        Arithmetic(precision, CPU, half),
+        Precision(precision, CPU, half),
         lambda projections, labels: reweightood_loss(projections, labels, **NUMBERS),
         fused=True,
     )
@@ -114,7 +114,7 @@ def test_ciders_step_beside_supcons():
     def supcon(projections, labels):
         return supcon_loss(projections, labels, temperature=0.1, base_temperature=0.07)
 
-    kind = Arithmetic("float32", CPU, False)
+    kind = Precision("float32", CPU, False)
     sides = [Side(encoder, kind, loss, fused=True) for loss in (supcon, cider)]
     name = f"SupCon's step (as reference) and CIDER's, {VIEWS} views, width 16"
     compare(name, sides[0].step, sides[1].step, target=">= 0.83", pairs=9)

@@ -52,7 +52,7 @@ def searched(study, folder):
         on_change=lambda trial: None, on_note=print,
     )  # fmt: skip
     trials = list(read_trials(study, folder).values())
-    assert {trial.state for trial in trials} <= {"complete", "stopped"}
+    assert {trial.state for trial in trials} <= {"complete", "pruned"}
     return trials
 
 
@@ -159,10 +159,10 @@ def test_pruning_saves_epochs_and_keeps_the_choice(tmp_path, digits_file, seed):
     rule = load_study(digits_file).search.pruner
     found = {}
     with session(None, log=tmp_path / "log", cpus=2):
-        for name, stopping in (("full", None), ("stopped", rule)):
+        for name, stopping in (("full", None), ("pruned", rule)):
             study = digits(digits_file, trials=27, concurrent=2, pruner=stopping, seed=seed)
             found[name] = searched(study, tmp_path / name)
-    full, early = found["full"], found["stopped"]
+    full, early = found["full"], found["pruned"]
     assert [t.params for t in full] == [t.params for t in early]
     spent = [sum(len(trial.history) for trial in trials) for trials in (full, early)]
     assert spent[1] < spent[0] == 27 * study.run.epochs

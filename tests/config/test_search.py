@@ -15,7 +15,7 @@ from rwood.config.search import (
     check_space,
     contains,
     grid,
-    knobs_of,
+    hyperparameters_of,
     setting,
     settings,
 )
@@ -83,7 +83,9 @@ def test_another_loss_starts_from_its_own_defaults(digits_file: Path) -> None:
 
 def test_each_loss_has_its_part_of_a_space(digits_file: Path) -> None:
     run = load_study(digits_file).run
-    found = {branch.loss.name: list(knobs_of(branch, MIXED)) for branch in branches(run, MIXED)}
+    found = {
+        branch.loss.name: list(hyperparameters_of(branch, MIXED)) for branch in branches(run, MIXED)
+    }
     assert found == {
         "reweightood": ["loss.name", "loss.temperature", "loss.between_shift"],
         "cider": ["loss.name", "loss.momentum", "loss.temperature"],

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from rwood.config.benchmark import BenchmarkConfig, FolderSet, ListSet
-from rwood.data import decode, image_sets, openood, packs
+from rwood.data import decode, image_sets, openood, pixel_cache
 from rwood.data.decode import FileImages
 from rwood.errors import DataError
 
@@ -73,7 +73,7 @@ def test_a_set_too_large_for_a_pack_is_decoded_when_read(
 ) -> None:
     packed = image_sets.open_set(animals.id.train, animals, tmp_path)
     assert isinstance(packed.images_NHWC, np.memmap)
-    packs.pack_path(packed.files, image_sets.transform_of("", animals), tmp_path).unlink()
+    pixel_cache.pack_path(packed.files, image_sets.transform_of("", animals), tmp_path).unlink()
     image_sets._from_files.cache_clear()
     monkeypatch.setattr(image_sets, "PACK_LIMIT", 1000)
     opened = image_sets.open_set(animals.id.train, animals, tmp_path)

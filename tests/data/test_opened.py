@@ -13,7 +13,7 @@ from rwood.config.benchmark import BenchmarkConfig, ClassesSet, DerivedSet, Held
 from rwood.config.held_out import fold_of
 from rwood.config.load import load_benchmark
 from rwood.config.run import RunConfig
-from rwood.data import image_sets, loaders, packs
+from rwood.data import image_sets, loaders, pixel_cache
 from rwood.data.decode import FileImages
 from rwood.data.loaders import embedding_batches, training_batches
 from rwood.data.opened import ImageSet
@@ -224,5 +224,5 @@ def test_verify_and_nodes_pass_over_held_out_classes(tmp_path: Path, draw: Any) 
     probe = tmp_path / "probe"
     probe.write_text("here")
     assert problem_here(probe, "here", benchmark, tmp_path, versions()) is None
-    assert packs.packs_of("own/train", tmp_path) == []
+    assert pixel_cache.packs_of("own/train", tmp_path) == []
     assert Image.open(next((tmp_path / "own" / "train").rglob("*.png"))).size == (16, 16)

@@ -13,7 +13,7 @@ from rwood.config.run import RunConfig, ViewsConfig
 from rwood.data import image_sets, streaming, views
 from rwood.data.crops import CROP_DRAWS, crop_boxes
 from rwood.data.loaders import Batch, embedding_batches, training_batches
-from rwood.data.shares import shares
+from rwood.data.sharding import shares
 from rwood.errors import DataError
 
 CPU = torch.device("cpu")

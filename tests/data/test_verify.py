@@ -8,7 +8,7 @@ from PIL import Image
 
 from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.load import load_benchmark
-from rwood.data import image_sets, packs, sources
+from rwood.data import image_sets, pixel_cache, sources
 from rwood.data.inventory import inventory
 from rwood.data.verify import Duplicate, verify
 
@@ -82,7 +82,7 @@ def test_a_pack_that_no_longer_shows_its_files_is_reported(
     report = next(r for r in verify(animals, tmp_path).sets if r.key == "near.near")
     assert report.packed
     assert "differs from 1 of its files" in report.problems[0]
-    where = packs.pack_path(opened.files, image_sets.transform_of("", animals), tmp_path)
+    where = pixel_cache.pack_path(opened.files, image_sets.transform_of("", animals), tmp_path)
     where.write_bytes(b"")
     report = next(r for r in verify(animals, tmp_path).sets if r.key == "near.near")
     assert "is not a whole pack" in report.problems[0]

@@ -15,7 +15,8 @@ from rwood.data import digits
 from rwood.detector import Detector, build_detector
 from rwood.evaluation.benchmark import run_benchmark
 from rwood.model.encoder import Encoder
-from rwood.training.train import ENCODER_FILE, train
+from rwood.paths import RunPaths
+from rwood.training.train import train
 from rwood.training.worker import LocalWorker
 from tests.tiny import tiny
 
@@ -74,7 +75,7 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 def _train(root: Path, **changes: object) -> Trained:
     study = tiny(root, **changes)
     encoder = train(study.run, study.benchmark, LocalWorker(root / "run", CPU), data_root=root)
-    return Trained(study.run, study.benchmark, encoder, root / "run" / ENCODER_FILE, root)
+    return Trained(study.run, study.benchmark, encoder, RunPaths(root / "run").encoder, root)
 
 
 @pytest.fixture(scope="session")

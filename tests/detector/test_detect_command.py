@@ -46,7 +46,7 @@ def test_every_file_gets_a_line(folder: Path, images: Path, raw_images: Raw) -> 
     done = rwood("detect", folder, images)
     assert done.exit_code == 1
     head, titles, *lines = done.stdout.splitlines()
-    assert head.startswith(f"threshold {load_detector(folder).card.threshold:.4g}: ")
+    assert head.startswith(f"threshold {load_detector(folder).metadata.threshold:.4g}: ")
     assert titles.split() == ["verdict", "score", "nearest", "class", "image"]
     scored = [line.split() for line in lines[:7]]
     expected = load_detector(folder).predict(raw_images("id/test")[0])

@@ -29,7 +29,7 @@ from rwood.detector import (
 )
 from rwood.errors import DataError
 from rwood.evaluation.benchmark import run_benchmark
-from rwood.evaluation.fitted import STATES
+from rwood.evaluation.scorer import ROWS
 from tests.detector.conftest import PARTS, Trained
 
 Raw = Callable[[str], np.ndarray]
@@ -63,7 +63,7 @@ def test_scores_are_the_benchmarks(
         alone = again.predict(image)
         close(alone.score, many.score[row : row + 1])
         assert alone.nearest_class[0] == many.nearest_class[row]
-    assert type(again.fitted.state) is STATES[name]  # type: ignore[index]
+    assert type(again.fitted.state) is ROWS[name].state
     assert expected.keys() == PARTS.keys()
     for part, scores in expected.items():
         batch = raw_images(part)[..., None]
@@ -72,7 +72,7 @@ def test_scores_are_the_benchmarks(
 
 
 def test_every_scorer_has_its_state() -> None:
-    assert STATES.keys() == set(get_args(ScorerName))
+    assert ROWS.keys() == set(get_args(ScorerName))
 
 
 def test_the_threshold_accepts_95_percent_of_id_val(
@@ -83,7 +83,7 @@ def test_the_threshold_accepts_95_percent_of_id_val(
     assert said.ood.dtype == bool
     assert (~said.ood).sum() == np.ceil(0.95 * count)
     wanted = np.quantile(reference["id/val"], 0.95, method="inverted_cdf")
-    assert detector.card.threshold == pytest.approx(float(wanted), rel=1e-6)
+    assert detector.metadata.threshold == pytest.approx(float(wanted), rel=1e-6)
     assert detector.predict(raw_images("far/permuted")[..., None]).ood.mean() > 0.1
 
 
@@ -172,22 +172,22 @@ def test_damaged_files_are_named(folder: Path, tmp_path: Path) -> None:
         (copy / name).write_bytes(change((copy / name).read_bytes()))
         return copy
 
-    tensors, card = "detector.safetensors", "detector.json"
+    tensors, metadata = "detector.safetensors", "detector.json"
     flipped = broken(tensors, lambda b: b[:-5] + bytes([b[-5] ^ 1]) + b[-4:])
     with pytest.raises(DataError, match="safetensors is damaged or belongs to another"):
         load_detector(flipped)
     with pytest.raises(DataError, match="safetensors is damaged or belongs to another"):
         load_detector(broken(tensors, lambda b: b[: len(b) // 2]))
     with pytest.raises(DataError, match=r"json does not describe a detector .* build it again"):
-        load_detector(broken(card, lambda b: b[: len(b) // 2]))
+        load_detector(broken(metadata, lambda b: b[: len(b) // 2]))
     with pytest.raises(DataError, match=r"\(threshold: .*\)"):
         load_detector(
-            broken(card, lambda b: b.replace(b'"threshold": ', b'"threshold": "x", "y":'))
+            broken(metadata, lambda b: b.replace(b'"threshold": ', b'"threshold": "x", "y":'))
         )
     with pytest.raises(DataError, match="json does not describe"):
-        load_detector(broken(card, lambda b: b"\xff\xfe"))
+        load_detector(broken(metadata, lambda b: b"\xff\xfe"))
     with pytest.raises(DataError, match="lacks scorer.directions_CD, which scorer cosine needs"):
-        load_detector(broken(card, lambda b: b.replace(b'"mahalanobis"', b'"cosine"')))
+        load_detector(broken(metadata, lambda b: b.replace(b'"mahalanobis"', b'"cosine"')))
     with pytest.raises(DataError, match="holds no detector: detector.json is missing"):
         load_detector(tmp_path / "nowhere")
     (flipped / tensors).unlink()
@@ -202,7 +202,7 @@ def test_the_folder_is_complete_and_leaves_nothing_else(folder: Path, detector: 
     assert said["preprocessing"]["image_size"] == 8
     assert said["class_names"] == ["0", "1", "2", "3", "4", "5", "6"]
     assert all(said["digests"].values())
-    assert detector.card.threshold == said["threshold"]
+    assert detector.metadata.threshold == said["threshold"]
 
 
 def test_weights_and_sets_that_do_not_fit_are_refused(trained: Trained, tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_classes_of_ones_own_folders_keep_their_names(
         trained.run, benchmark, trained.weights, tmp_path / "detector",
         data_root=tmp_path, device=torch.device("cpu"),
     )  # fmt: skip
-    assert detector.card.class_names == tuple(names)
+    assert detector.metadata.class_names == tuple(names)
     [verdict] = detect(detector, find_images([tmp_path / "val" / "eel"])[:1])
     assert verdict.class_name in names
 

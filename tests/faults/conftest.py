@@ -42,5 +42,5 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...]]:
     folder = tmp_path_factory.mktemp("calm")
     Driver("search", write_tiny(folder, name="calm", **SINGLE)).ended()
     found = outcome(folder / "results" / "calm")
-    assert {trial[2] for trial in found} == {"complete", "stopped"}
+    assert {trial[2] for trial in found} == {"complete", "pruned"}
     return found

@@ -23,7 +23,7 @@ SINGLE: dict[str, Any] = {
     "search__pruner": {"name": "asha", "min_resource": 4, "reduction_factor": 2},
     "cluster__max_concurrent": 1,
 }
-"""Changes of the tiny study: one trial at a time, some of them stopped early. With several at a
+"""Changes of the tiny study: one trial at a time, some of them pruned. With several at a
 time the verdicts depend on who reports first, so that two searches need not be equal."""
 
 
@@ -134,7 +134,7 @@ def assert_logged_once(cluster: Any, folder: Path) -> None:
         assert sorted(names) == sorted(set(names))
         assert {run.info.status for run in runs} <= {"FINISHED", "KILLED", "FAILED"}
         by_name = {run.info.run_name: run for run in runs}
-        status = {"complete": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
+        status = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
         for number, trial in trials_in(folder).items():
             run = by_name.pop(f"trial-{number:04d}")
             assert run.info.status == status[trial.state]

@@ -65,7 +65,7 @@ def killed_ten_times(file: Path, folder: Path, seed: int) -> None:
     Driver("search", file).ended()
     trials = trials_in(folder)
     assert sorted(trials) == list(range(8))
-    assert {trial.state for trial in trials.values()} <= {"complete", "stopped"}
+    assert {trial.state for trial in trials.values()} <= {"complete", "pruned"}
     for number, before in decided.items():
         assert before.state == "running" or trials[number] == before
 

@@ -12,7 +12,8 @@ import pytest
 from rwood import results
 from rwood.cli.status import describe, read_status, rerun_folders
 from rwood.config.study import FinalsConfig, StudyConfig
-from rwood.progress import LIVE_FILE, Running, Tally, trials_left
+from rwood.paths import StudyPaths
+from rwood.progress import Running, StudyState, trials_left
 from rwood.progress.status import save_live
 from rwood.results import FinalsResult, StudyResult
 from tests.report.a_study import make_spec, make_study
@@ -60,14 +61,14 @@ def test_a_search_under_way(study: tuple[StudyConfig, StudyResult, Path]) -> Non
     (folder / "lock").write_text(f"process {os.getpid()} on {socket.gethostname()}")
     told = read_status(spec, folder)
     assert (told.stage, told.working) == ("search", True)
-    assert told.trials == {"running": 1, "complete": 4, "stopped": 1, "failed": 0}
+    assert told.trials == {"running": 1, "complete": 4, "pruned": 1, "failed": 0}
     best = max((t for t in trials if t.objective), key=lambda t: t.objective or 0)
     assert (told.best_trial, told.best_params) == (best.number, best.params)
     assert told.best == {"val/auroc": best.objective}
     assert [(r.name, r.epoch, r.epochs) for r in told.running] == [("trial 5", 4, 20)]
     assert told.seconds_left == trials_left(spec, trials, begun=len(trials))
     text = "\n".join(describe(told, 80))
-    assert "trials: 5/12 done; 1 running, 4 complete, 1 stopped early, 0 failed" in text
+    assert "trials: 5/12 done; 1 running, 4 complete, 1 pruned, 0 failed" in text
     assert f"\nbest so far: trial {best.number}, val/auroc {best.objective:.2f}: loss." in text
     assert "  trial 5  epoch  4/20\n" in text
     assert text.endswith("left in this stage")
@@ -87,10 +88,10 @@ def test_what_the_process_at_work_left_is_told(
     write(spec, folder, early)  # a running trial's history is not on disk
     (folder / "lock").write_text(f"process {os.getpid()} on {socket.gethostname()}")
     assert read_status(spec, folder).running == (Running("trial 4", 0, 20),)
-    tally = Tally(spec, "search")
+    tally = StudyState(spec, "search")
     tally.begin(trials)
     live = tally.status()
-    save_live(live, folder / LIVE_FILE)
+    save_live(live, StudyPaths(folder).live)
     told = read_status(spec, folder)
     assert (told.running, told.seconds_left) == (live.running, live.seconds_left)
     assert live.at is not None
@@ -101,7 +102,7 @@ def test_what_the_process_at_work_left_is_told(
     assert describe(told, 80, live.at + 3700)[-1] == "last heard of 1 h 01 min ago"
     (folder / "lock").write_text("process 999999999 on " + socket.gethostname())
     assert read_status(spec, folder).running == (Running("trial 4", 0, 20),), "it died"
-    (folder / LIVE_FILE).write_text("{")
+    StudyPaths(folder).live.write_text("{")
     assert read_status(spec, folder).stage == "search"
 
 

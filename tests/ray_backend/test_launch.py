@@ -51,7 +51,7 @@ def test_stopping_a_group_frees_its_workers(tmp_path: Path) -> None:
             raise Enough
 
     with pytest.raises(Enough):
-        fit(job(study, tmp_path), study.cluster, name="stopped", storage=tmp_path / "ray",
+        fit(job(study, tmp_path), study.cluster, name="pruned", storage=tmp_path / "ray",
             on_report=stop, on_note=print)  # fmt: skip
     assert [r.epoch for r in seen] == [1, 2]
     assert wait_until_free(20) == 0
@@ -85,7 +85,7 @@ def test_a_search_with_two_workers_a_trial(tmp_path: Path) -> None:
     search(study, **asked)
     trials = list(read_trials(study, tmp_path / "s").values())
     assert [t.number for t in trials] == [0, 1, 2]
-    assert all(t.state in ("complete", "stopped") for t in trials)
+    assert all(t.state in ("complete", "pruned") for t in trials)
     assert all(t.history for t in trials)
     assert wait_until_free(20) == 0
     search(study, **asked)

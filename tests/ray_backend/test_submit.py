@@ -11,7 +11,7 @@ import pytest
 from rwood.config.load import load_study
 from rwood.errors import StudyError
 from rwood.progress import screen
-from rwood.ray_backend.parcel import entrypoint
+from rwood.ray_backend.job_folder import entrypoint
 from rwood.results import TrialResult
 from rwood.study.context import Context
 from rwood.study.open_study import open_study

@@ -54,7 +54,7 @@ def make_trials() -> tuple[TrialResult, ...]:
         if number:
             params = {k: float(rng.uniform(low, high)) for k, (low, high) in SPACE.items()}
             params["loss.temperature"] = float(np.exp(rng.uniform(np.log(0.02), np.log(0.5))))
-        state = "complete" if number in COMPLETE else "stopped"
+        state = "complete" if number in COMPLETE else "pruned"
         epochs = STOPPED.get(number, EPOCHS)
         end = 92 + 5 * rng.random() - 3 * abs(np.log10(params["loss.temperature"] / 0.08))
         if number == FAILED:

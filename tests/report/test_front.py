@@ -114,7 +114,7 @@ def test_mlflow_tells_of_front_and_spread(front: ReportInputs) -> None:
     assert told.metrics[f"objective/{names[1]}/std"] == 0.5
     assert told.metrics["epochs"] == 3 * 20
     assert told.tags["rwood.on_front"] == "true"
-    stopped = next(t for t in study.trials if t.state == "stopped")
+    stopped = next(t for t in study.trials if t.state == "pruned")
     assert trial_run(study, stopped).tags["rwood.on_front"] == "false"
     whole = search_run(front.spec, study, state="complete")
     assert whole.tags["rwood.objectives"] == ", ".join(names)

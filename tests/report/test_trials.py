@@ -16,7 +16,7 @@ from rwood.report.trials import (
 
 def test_saving_counts_complete_and_stopped_trials(inputs: ReportInputs) -> None:
     found = saving(inputs.study, inputs.spec)
-    assert found == Saving(stopped=5, epochs_run=6 * 20 + 2 + 6 + 2 + 6 + 2, epochs_full=11 * 20)
+    assert found == Saving(pruned=5, epochs_run=6 * 20 + 2 + 6 + 2 + 6 + 2, epochs_full=11 * 20)
     assert round(found.share, 4) == round(100 * (1 - 138 / 220), 4)
     assert len(COMPLETE) + len(STOPPED) == 11
 
@@ -43,7 +43,7 @@ def test_trial_table(inputs: ReportInputs) -> None:
     assert rows[0][1] == "complete"
     assert rows[0][3:] == (str(EPOCHS), "0.1", "2", "1", "5", "4")
     last = inputs.study.trials[3].history[-1].metrics["val/auroc"]
-    assert rows[3][1:4] == ("stopped", f"{last:.2f}", "2")
+    assert rows[3][1:4] == ("pruned", f"{last:.2f}", "2")
     assert rows[FAILED][1:4] == ("failed", "", "1")
 
 

@@ -151,7 +151,7 @@ def test_another_pruner_judges_what_it_sees_itself(tmp_path: Path) -> None:
     median.run()
     trials = median.trials()
     assert outcome({n: trials[n] for n in range(10)}) == before
-    assert "stopped" in {trials[number].state for number in range(10, 20)}
+    assert "pruned" in {trials[number].state for number in range(10, 20)}
 
 
 def test_trials_of_several_objectives_are_carried_too(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def trial(number: int, epochs: int, **changes: Any) -> TrialResult:
     fields = {
         "number": number,
         "params": {"loss.temperature": temperature, "loss.between_shift": shift},
-        "state": "complete" if epochs == 9 else "stopped",
+        "state": "complete" if epochs == 9 else "pruned",
         "digest": "",
         "started": 0.0,
         "history": history,

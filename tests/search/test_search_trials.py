@@ -10,9 +10,10 @@ import pytest
 
 from rwood.config.study import StudyConfig
 from rwood.errors import StorageError
+from rwood.paths import StudyPaths
 from rwood.results import EpochReport, TrialResult
 from rwood.search.journal import Journal, read_storage
-from rwood.search.read_trials import HISTORY_FILE, read_trials, trial_folder
+from rwood.search.read_trials import read_trials
 from tests.search.a_search import Search, objective, outcome
 from tests.tiny import tiny
 
@@ -43,7 +44,7 @@ def test_all_trials_run_once_and_the_base_run_is_the_first(
     assert sorted(trials) == list(range(20))
     assert trials[0].params == {"loss.temperature": 0.1, "loss.between_shift": 4.0}
     states = Counter(trial.state for trial in trials.values())
-    assert states.keys() == {"complete", "stopped"}
+    assert states.keys() == {"complete", "pruned"}
     assert states["complete"] >= 3
     for trial in trials.values():
         assert [r.epoch for r in trial.history] == list(range(1, len(trial.history) + 1))
@@ -125,7 +126,7 @@ def test_a_report_its_verdict_and_the_end_are_one_write(
     monkeypatch.setattr(optuna.storages.journal.JournalFileBackend, "append_logs", spy)
     search = Search(alone, tmp_path / "s")
     search.run()
-    pruned = [t for t in search.trials().values() if t.state == "stopped"]
+    pruned = [t for t in search.trials().values() if t.state == "pruned"]
     assert pruned
     ends = [logs for logs in writes if logs[-1].get("state") == optuna.trial.TrialState.PRUNED]
     assert len(ends) == len(pruned)
@@ -147,7 +148,7 @@ def test_an_end_is_told_once_it_is_on_disk(study: StudyConfig, tmp_path: Path) -
 
     search = Search(study, tmp_path / "s", changes=Told(), fails=lambda number: number == 3)
     search.run()
-    assert {trial.state for trial in search.changes} == {"running", "complete", "stopped", "failed"}
+    assert {trial.state for trial in search.changes} == {"running", "complete", "pruned", "failed"}
     assert unknown == []
 
 
@@ -205,7 +206,7 @@ def test_a_trial_with_hardly_an_epoch_left_completes(tmp_path: Path) -> None:
     search = Search(study, tmp_path / "s")
     search.run()
     states = [t.state for t in search.trials().values()]
-    assert states == ["complete", "stopped", "stopped"]  # judged at epoch 8, the base run never
+    assert states == ["complete", "pruned", "pruned"]  # judged at epoch 8, the base run never
     late = {"name": "ThresholdPruner", "lower": 1000.0, "n_warmup_steps": 9}
     study = tiny(tmp_path, run__epochs=10, search__trials=3, search__pruner=late)
     search = Search(study, tmp_path / "late")
@@ -224,14 +225,14 @@ def test_of_several_objectives_the_named_one_is_pruned_by(tmp_path: Path) -> Non
     search.run()
     trials = search.trials()
     states = Counter(trial.state for trial in trials.values())
-    assert states["stopped"] > 0
+    assert states["pruned"] > 0
     assert states["complete"] > 0
     complete = [t for t in trials.values() if t.state == "complete"]
     assert all(t.objectives.keys() == {"val/auroc", "val/digit7/fpr95"} for t in complete)
     # The pruner kept the trials whose FPR@95 is lowest, not those of the first objective.
     reached = {n: t.history[1].metrics["val/digit7/fpr95"] for n, t in trials.items()}
     kept = [reached[t.number] for t in complete]
-    stopped = [reached[n] for n, t in trials.items() if t.state == "stopped"]
+    stopped = [reached[n] for n, t in trials.items() if t.state == "pruned"]
     assert sorted(kept)[len(kept) // 2] < sorted(stopped)[len(stopped) // 2]
 
 
@@ -299,7 +300,7 @@ def test_a_full_disk_halts_the_search_and_the_next_start_goes_on(
 def test_a_damaged_record_of_epochs_is_named(alone: StudyConfig, tmp_path: Path) -> None:
     search = Search(alone, tmp_path / "s")
     search.run()
-    path = trial_folder(tmp_path / "s", 0) / HISTORY_FILE
+    path = StudyPaths(tmp_path / "s").trial(0).epochs
     path.write_text("[{")
     with pytest.raises(Exception, match=r"epochs.json is damaged"):
         search.trials()

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from rwood import results
+from rwood.paths import StudyPaths
 from rwood.results import StudyResult
-from rwood.study.mlflow_updates import CHAMPION_FILE, SPEC_FILE, MlflowUpdates
+from rwood.study.mlflow_updates import MlflowUpdates
 from rwood.tracking import local_uri
 from tests.report.a_study import make_spec, make_study
 from tests.test_tracking import store
@@ -15,8 +16,8 @@ def test_a_study_that_grew_has_one_champion(tmp_path: Path) -> None:
     spec = make_spec(name="toy")
     record = make_study(spec)
     folder = tmp_path / "toy"
-    for file in (SPEC_FILE, CHAMPION_FILE):
-        results.write_atomically(folder / file, "run: {}\n")
+    for file in (StudyPaths(folder).spec, StudyPaths(folder).champion):
+        results.write_atomically(file, "run: {}\n")
     assert record.champion not in (0, None)
     slim = tuple(t.model_copy(update={"history": ()}) for t in record.trials)
     for champion, trials in ((0, record.trials[:3]), (record.champion, slim)):

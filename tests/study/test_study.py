@@ -13,10 +13,9 @@ from rwood.config.base import digest
 from rwood.config.study import StudyConfig
 from rwood.data import image_sets
 from rwood.errors import StudyError
+from rwood.paths import StudyPaths
 from rwood.progress import Lines
 from rwood.results import StudyResult, load
-from rwood.search.journal import OPTUNA_FILE
-from rwood.search.read_trials import HISTORY_FILE, trial_folder
 from rwood.study.context import Context
 from rwood.study.open_study import open_study
 from tests.stored_trials import trials_in
@@ -106,17 +105,15 @@ def test_mlflow_holds_every_number_once(finished: tuple[StudyConfig, Path, Any])
     if record.champion == 0:  # the base is not trained twice
         expected -= {"base-seed1", "base-seed2"}
     assert runs.keys() == expected
-    status = {"complete": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
+    status = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
     for trial in record.trials:
         run, client = runs[f"trial-{trial.number:04d}"]
         assert run.info.status == status[trial.state]
         assert run.data.tags["mlflow.parentRunId"] == runs["search"][0].info.run_id
         assert float(run.data.params["loss.temperature"]) == trial.params["loss.temperature"]
         assert run.data.tags["rwood.digest"] == trial.digest
-        assert (run.data.tags.get("rwood.stopped_early") == "true") == (trial.state == "stopped")
-        told = json.loads(
-            (results / "tiny" / "trials" / f"{trial.number:04d}" / HISTORY_FILE).read_text()
-        )
+        assert (run.data.tags.get("rwood.pruned") == "true") == (trial.state == "pruned")
+        told = json.loads(StudyPaths(results / "tiny").trial(trial.number).epochs.read_text())
         for name in ("train/loss", "val/auroc", "val/digit7/fpr95", "val/flower/auroc"):
             logged = client.get_metric_history(run.info.run_id, name)
             assert [m.step for m in logged] == list(range(1, len(told) + 1))
@@ -234,9 +231,9 @@ def test_too_many_failed_trials_end_the_search_and_are_told(tmp_path: Path) -> N
 def test_a_damaged_checkpoint_is_told_on_the_screen(tmp_path: Path) -> None:
     study = tiny(tmp_path, search__trials=1, run__epochs=2)
     place = Context(tmp_path / "results", tmp_path)
-    folder = trial_folder(place.results / study.name, 0)
+    folder = StudyPaths(place.results / study.name).trial(0).folder
     told = []
-    journal = place.results / study.name / OPTUNA_FILE
+    journal = StudyPaths(place.results / study.name).optuna
     for _ in range(2):
         view = Recorder(study)
         with open_study(study, place, view) as opened:

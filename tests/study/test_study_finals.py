@@ -10,7 +10,8 @@ import pytest
 from rwood import results
 from rwood.config.study import StudyConfig
 from rwood.errors import SpecError
-from rwood.ray_backend.job import RESULT_FILE, Job
+from rwood.paths import RunPaths
+from rwood.ray_backend.job import Job
 from rwood.results import EpochReport, FinalsResult, FinalsRun, TrialResult
 from rwood.study.finals import finals_run, run_finals
 from rwood.study.finals_plan import known_plan, select_candidates
@@ -41,7 +42,7 @@ TRIALS = [
     trial(2, 0.3, 95.0),
     trial(3, 0.4, 94.0),
     trial(4, 0.3, 99.0, outside=True),
-    trial(5, 0.45, 97.0, state="stopped", objective=None, objectives={}),
+    trial(5, 0.45, 97.0, state="pruned", objective=None, objectives={}),
     trial(6, 0.3, 93.0),  # the settings of trial 2 once more
 ]
 
@@ -69,7 +70,7 @@ class Trainings:
                     history=(EpochReport(epoch=4, time=0.0, metrics=metrics),),
                     seconds=1.0,
                 )
-                results.save(run, job.folder / RESULT_FILE)
+                results.save(run, job.paths.result)
 
 
 def metrics_of(
@@ -133,7 +134,7 @@ def test_what_is_done_is_not_trained_again(study: StudyConfig, tmp_path: Path) -
     again, _ = hold(study, tmp_path, trainings)
     assert again == found
     assert len(trainings.trained) == count == 12
-    done = next((tmp_path / "finals").glob("base-seed1003-*")) / RESULT_FILE
+    done = RunPaths(next((tmp_path / "finals").glob("base-seed1003-*"))).result
     done.unlink()
     assert hold(study, tmp_path, trainings)[0] == found
     assert trainings.trained[count:] == [("base", 1003)]

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from rwood.config.study import run_digest
 from rwood.data import image_sets, loaders
-from rwood.data.shares import shares
+from rwood.data.sharding import shares
 from rwood.model.encoder import build_encoder
 from rwood.training import checkpoint
 from rwood.training.loss import _edges, _one_workers_order, build_loss, start_loss

@@ -9,9 +9,10 @@ import torch
 
 from rwood.config.benchmark import DerivedSet, ImageSetRef
 from rwood.config.search import apply
+from rwood.paths import RunPaths
 from rwood.results import EpochReport
 from rwood.training.seeds import merged, seed_folder, train_seeds
-from rwood.training.train import ENCODER_FILE, train
+from rwood.training.train import train
 from rwood.training.worker import LocalWorker
 from tests.tiny import tiny
 
@@ -24,7 +25,7 @@ class Killed(Exception):
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = torch.load(folder / ENCODER_FILE, weights_only=True)
+    found: dict[str, torch.Tensor] = torch.load(RunPaths(folder).encoder, weights_only=True)
     return found
 
 

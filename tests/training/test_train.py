@@ -17,11 +17,12 @@ from rwood.config.study import StudyConfig, run_digest
 from rwood.errors import NonFiniteLossError, StudyError
 from rwood.evaluation.validation import open_validation, validate
 from rwood.model.encoder import Encoder
+from rwood.paths import RunPaths
 from rwood.results import EpochReport
 from rwood.training import checkpoint
 from rwood.training import epoch as loop
-from rwood.training.epoch import LEAVE_STEPS
-from rwood.training.train import ENCODER_FILE, train
+from rwood.training.epoch import PREEMPTION_STEPS
+from rwood.training.train import train
 from rwood.training.worker import LocalWorker
 from tests.tiny import tiny
 
@@ -33,7 +34,7 @@ class Stop(Exception):
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    state: dict[str, torch.Tensor] = torch.load(folder / ENCODER_FILE, weights_only=True)
+    state: dict[str, torch.Tensor] = torch.load(RunPaths(folder).encoder, weights_only=True)
     return state
 
 
@@ -102,7 +103,7 @@ def test_the_weights_are_there_before_the_last_report(tmp_path: Path) -> None:
     there = []
 
     def look(report: EpochReport) -> None:
-        there.append((tmp_path / "run" / ENCODER_FILE).exists())
+        there.append(RunPaths(tmp_path / "run").encoder.exists())
 
     train(study.run, study.benchmark, LocalWorker(tmp_path / "run", CPU, look), data_root=tmp_path)
     assert there == [False, False, False, True]
@@ -280,7 +281,7 @@ class Reclaimed(LocalWorker):
 
     asked: list[None] = field(default_factory=list)
 
-    def leaving(self) -> bool:
+    def preemption_requested(self) -> bool:
         """False, True, the end."""
         self.asked.append(None)
         if len(self.asked) == 3:
@@ -301,7 +302,9 @@ def test_a_reclaimed_machine_costs_no_epoch(
     folder = tmp_path / "reclaimed"
     with pytest.raises(Stop):
         train(study.run, study.benchmark, Reclaimed(folder, CPU), data_root=tmp_path)
-    assert [path.name for path in folder.iterdir()] == [f"epoch-0000-step-{2 * LEAVE_STEPS:06d}.pt"]
+    assert [path.name for path in folder.iterdir()] == [
+        f"epoch-0000-step-{2 * PREEMPTION_STEPS:06d}.pt"
+    ]
     torch.manual_seed(99)
     train(study.run, study.benchmark, LocalWorker(folder, CPU, again.append), data_root=tmp_path)
     assert equal(weights(tmp_path / "whole"), weights(folder))

@@ -1,4 +1,4 @@
-"""In which arithmetic the network trains: chosen once, reported, and kept when a run resumes.
+"""In which precision the network trains: chosen once, reported, and kept when a run resumes.
 
 Only the backbone computes in half precision. Its pooled output, the head, the loss, the scores and
 all statistics stay float32 or wider.
@@ -21,7 +21,7 @@ from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.run import RunConfig
 from rwood.training.worker import Worker
 
-Precision = Literal["float32", "bfloat16", "float16"]
+PrecisionName = Literal["float32", "bfloat16", "float16"]
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 """Flags of CPUs that multiply bfloat16 in hardware; without, it is slower than float32."""
 PROBE_VALUES = 2**18
@@ -29,15 +29,15 @@ PROBE_VALUES = 2**18
 PROBE_STEPS = 2
 
 _CPU_INFO = Path("/proc/cpuinfo")
-_CHOSEN: dict[str, Precision] = {}
+_CHOSEN: dict[str, PrecisionName] = {}
 _log = logging.getLogger("rwood.training")
 
 
 @dataclass(frozen=True)
-class Arithmetic:
+class Precision:
     """Precision and memory layout of a network on a device."""
 
-    precision: Precision
+    name: PrecisionName
     device: torch.device
     channels_last: bool
 
@@ -55,9 +55,9 @@ class Arithmetic:
 
     def autocast(self) -> AbstractContextManager[object]:
         """What the forward pass runs in."""
-        if self.precision == "float32":
+        if self.name == "float32":
             return nullcontext()
-        return torch.autocast(self.device.type, dtype=getattr(torch, self.precision))
+        return torch.autocast(self.device.type, dtype=getattr(torch, self.name))
 
     def scaler(self) -> torch.amp.GradScaler:
         """The loss scale of float16, kept on the device.
@@ -65,7 +65,7 @@ class Arithmetic:
         On a GPU it also guards the step in other precisions: the fused kernel skips it when a
         gradient is not finite, so that no step needs to be awaited by the host.
         """
-        half = self.precision == "float16"
+        half = self.name == "float16"
         return torch.amp.GradScaler(
             self.device.type,
             init_scale=2.0**12 if half else 1.0,
@@ -76,17 +76,17 @@ class Arithmetic:
     @property
     def significand_bits(self) -> int:
         """24 for float32, 11 for float16, 8 for bfloat16: how a report names the precision."""
-        return {"float32": 24, "float16": 11, "bfloat16": 8}[self.precision]
+        return {"float32": 24, "float16": 11, "bfloat16": 8}[self.name]
 
 
-def arithmetic(
+def choose_precision(
     run: RunConfig,
     benchmark: BenchmarkConfig,
     encoder: nn.Module,
     worker: Worker,
-    kept: Precision | None = None,
-) -> Arithmetic:
-    """The arithmetic of a run, the same on all its workers.
+    kept: PrecisionName | None = None,
+) -> Precision:
+    """The precision of a run, the same on all its workers.
 
     Args:
         run: its `precision` is a wish, or `auto`.
@@ -101,25 +101,25 @@ def arithmetic(
         precision = _auto(run, benchmark, encoder, worker)
     else:
         precision = run.precision
-    return arithmetic_on(precision, worker.device, benchmark.channels)
+    return precision_on(precision, worker.device, benchmark.channels)
 
 
-def arithmetic_on(precision: Precision, device: torch.device, channels: int) -> Arithmetic:
+def precision_on(precision: PrecisionName, device: torch.device, channels: int) -> Precision:
     """With its layout: grey digits gain nothing from channels last, nor does float32 on a CPU."""
     fast = device.type == "cuda" or (device.type == "cpu" and precision == "bfloat16")
-    return Arithmetic(precision, device, channels_last=fast and channels == 3)
+    return Precision(precision, device, channels_last=fast and channels == 3)
 
 
 def _auto(
     run: RunConfig, benchmark: BenchmarkConfig, encoder: nn.Module, worker: Worker
-) -> Precision:
+) -> PrecisionName:
     """float16 on a GPU; on a CPU the faster of two, where it has bfloat16; else float32."""
     if worker.device.type == "cuda":
         return "float16"
     if worker.device.type != "cpu":
         return "float32"
-    names = get_args(Precision)
-    chosen: Precision = "float32"
+    names = get_args(PrecisionName)
+    chosen: PrecisionName = "float32"
     if worker.rank == 0:
         chosen = _faster(run, benchmark, encoder, worker.world_size)
     if worker.world_size > 1:
@@ -131,7 +131,7 @@ def _auto(
 
 def _faster(
     run: RunConfig, benchmark: BenchmarkConfig, encoder: nn.Module, world_size: int
-) -> Precision:
+) -> PrecisionName:
     """Time both once a process for a network and a batch shape."""
     if not cpu_has_bfloat16():
         return "float32"
@@ -150,13 +150,13 @@ def _faster(
 
 
 def _seconds_a_step(
-    encoder: nn.Module, shape: tuple[int, int, int, int], precision: Precision
+    encoder: nn.Module, shape: tuple[int, int, int, int], precision: PrecisionName
 ) -> float:
     """CPU time of the network's forward and backward pass; the rest of a step is the same in all.
 
     On a copy and with a generator of its own, so that the run does not notice.
     """
-    kind = arithmetic_on(precision, torch.device("cpu"), shape[1])
+    kind = precision_on(precision, torch.device("cpu"), shape[1])
     network = copy.deepcopy(encoder).train()
     kind.place(network)
     images = kind.lay_out(torch.randn(shape, generator=torch.Generator().manual_seed(0)))

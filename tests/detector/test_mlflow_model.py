@@ -251,7 +251,7 @@ def test_served_over_http_it_gives_the_benchmarks_scores(
             said = post(address, body)
             scores = np.array([row["score"] for row in said])
             np.testing.assert_allclose(scores, reference[part], rtol=1e-5, atol=1e-5)
-            above = scores > detector.card.threshold
+            above = scores > detector.metadata.threshold
             assert [row["ood"] for row in said] == above.tolist()
             assert {row["nearest_class"] for row in said} <= set(range(7))
     image = raw_images("id/test")[0]

@@ -12,8 +12,9 @@ from rich.padding import Padding
 from rich.text import Text
 
 from rwood.config.study import StudyConfig
-from rwood.progress.status import LIVE_FILE, Status, duration, running_lines, save_live
-from rwood.progress.tally import TRAINS, Tally
+from rwood.paths import StudyPaths
+from rwood.progress.state import TRAINS, StudyState
+from rwood.progress.status import Status, duration, running_lines, save_live
 from rwood.results import EpochReport, TrialResult
 from rwood.selection import values_of
 from rwood.text import count_of
@@ -34,10 +35,10 @@ class _Screen:
             console: where to write.
             folder: results folder of the study; None leaves nothing on disk.
         """
-        self._tally = Tally(study)
+        self._tally = StudyState(study)
         self._study = study
         self._console = console
-        self._live_file = folder / LIVE_FILE if folder else None
+        self._live_file = StudyPaths(folder).live if folder else None
         self._written = float("-inf")
         self._lock = threading.RLock()
 
@@ -188,11 +189,11 @@ def screen(study: StudyConfig, console: Console, folder: Path | None = None) -> 
     return kind(study, console, folder)
 
 
-def describe(trial: TrialResult, tally: Tally) -> str:
+def describe(trial: TrialResult, tally: StudyState) -> str:
     """One line on a trial that is over."""
     search = tally.study.search
     assert search is not None
-    words = {"complete": "complete", "stopped": "stopped early", "failed": "FAILED"}
+    words = {"complete": "complete", "pruned": "pruned", "failed": "FAILED"}
     epochs = count_of(len(trial.history), "epoch")
     text = f"trial {trial.number} {words[trial.state]} after {epochs}"
     if trial.error:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from rwood.config.study import StudyConfig
-from rwood.progress.pace import reruns_left, trials_left
+from rwood.progress.eta import reruns_left, trials_left
 from rwood.progress.status import Running, Status
 from rwood.results import EpochReport, TrialResult
 from rwood.selection import pareto_front, select_champion, values_of
@@ -20,7 +20,7 @@ _OVER = 64
 
 
 @dataclass
-class Tally:
+class StudyState:
     """The trials and reruns of a study that runs.
 
     Of what is over little is kept: an epoch costs the same in the first trial and the thousandth.
@@ -97,7 +97,7 @@ class Tally:
             stage=self.stage,
             working=True,
             trials={"running": len(self.live)}
-            | {state: self.states[state] for state in ("complete", "stopped", "failed")},
+            | {state: self.states[state] for state in ("complete", "pruned", "failed")},
             trials_wanted=search.trials if search else 0,
             best=values_of(best, search.objectives) if search and best else {},
             best_trial=best.number if best else None,

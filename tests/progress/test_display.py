@@ -7,7 +7,8 @@ import pytest
 from rich.console import Console
 
 from rwood.config.study import StudyConfig
-from rwood.progress import LIVE_FILE, Lines, LiveView, read_live, screen
+from rwood.paths import StudyPaths
+from rwood.progress import Lines, LiveView, read_live, screen
 from rwood.progress.status import short_names
 from rwood.results import EpochReport, TrialResult
 from rwood.selection import select_champion
@@ -85,7 +86,7 @@ def test_a_search_at_every_width(spec: StudyConfig, width: int) -> None:
         lines = drawn(view, width)
     text = " ".join(" ".join(lines).split())
     assert max(map(len, lines)) <= width
-    assert "8/12 done; 2 running, 4 complete, 3 stopped early, 1 failed" in text
+    assert "8/12 done; 2 running, 4 complete, 3 pruned, 1 failed" in text
     assert "1,500 images/s" in text
     assert "left in this stage" in text
     assert "GPU" not in text
@@ -209,7 +210,7 @@ def test_no_colour_where_none_is_wanted(spec: StudyConfig, monkeypatch: pytest.M
 
 
 def test_the_status_is_left_while_it_runs_and_taken_away(spec: StudyConfig, tmp_path: Path) -> None:
-    path = tmp_path / LIVE_FILE
+    path = StudyPaths(tmp_path).live
     with Lines(spec, Console(file=io.StringIO()), tmp_path) as view:
         assert not path.exists(), "not before the folder is ours"
         view.stage("search", "12 of 12 trials to run")

@@ -37,7 +37,7 @@ def whole_search(study: StudyConfig) -> list[TrialResult]:
         times = begun + START_S + np.cumsum(EPOCH_S * rng.uniform(0.7, 1.3, epochs))
         history = tuple(EpochReport(epoch=n + 1, time=t, metrics={}) for n, t in enumerate(times))
         ended = float(times[-1]) + 0.5
-        state = "complete" if epochs == 20 else "stopped"
+        state = "complete" if epochs == 20 else "pruned"
         trials.append(TrialResult(number=number, params={}, state=state, digest="", started=begun,
                                   finished=ended, history=history))  # fmt: skip
         heapq.heappush(free, ended)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 COLUMN = "image"
 
 
-class ServedDetector:
+class PyfuncDetector:
     """What MLflow calls: the `image` column in, score, verdict and class out."""
 
     def __init__(self, detector: Detector) -> None:
@@ -67,9 +67,9 @@ class ServedDetector:
         )
 
 
-def _load_pyfunc(data_path: str) -> ServedDetector:
+def _load_pyfunc(data_path: str) -> PyfuncDetector:
     """What MLflow calls to load the model: a fixed name."""
-    return ServedDetector(load_detector(Path(data_path), trust=True))
+    return PyfuncDetector(load_detector(Path(data_path), trust=True))
 
 
 def _images(cell: Any) -> Iterator[Any]:

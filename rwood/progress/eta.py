@@ -38,7 +38,7 @@ def trials_left(study: StudyConfig, trials: Iterable[TrialResult], *, begun: int
     if cost is None:
         return None
     start_s, epoch_s = cost
-    over = [len(t.history) for t in known if t.state in ("complete", "stopped")]
+    over = [len(t.history) for t in known if t.state in ("complete", "pruned")]
     prior = expected_epochs(study)
     usual = (sum(over) + _PRIOR * prior) / (len(over) + _PRIOR)
     running = [len(t.history) for t in known if t.state == "running"]

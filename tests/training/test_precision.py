@@ -9,11 +9,12 @@ from torch._dynamo.testing import CompileCounter
 
 from rwood.config.backbones import ModelConfig
 from rwood.model.encoder import Encoder, build_encoder
+from rwood.paths import RunPaths
 from rwood.results import EpochReport
-from rwood.training import arithmetic as module
 from rwood.training import checkpoint
-from rwood.training.arithmetic import Arithmetic, arithmetic
-from rwood.training.train import ENCODER_FILE, train
+from rwood.training import precision as module
+from rwood.training.precision import Precision, choose_precision
+from rwood.training.train import train
 from rwood.training.worker import LocalWorker
 from tests.tiny import tiny
 
@@ -40,7 +41,7 @@ def prefer(monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    state: dict[str, torch.Tensor] = torch.load(folder / ENCODER_FILE, weights_only=True)
+    state: dict[str, torch.Tensor] = torch.load(RunPaths(folder).encoder, weights_only=True)
     return state
 
 
@@ -52,7 +53,7 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 def test_the_gradient_of_a_resnet_against_float64(precision: Any, least: float) -> None:
     spec = ModelConfig(backbone="resnet18_32x32", width=8, projection_dim=16)
     images = torch.randn(32, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    kind = Arithmetic(precision, CPU, channels_last=precision != "float32")
+    kind = Precision(precision, CPU, channels_last=precision != "float32")
     gradients = []
     for dtype in (torch.float64, torch.float32):
         encoder = build_encoder(spec, channels=3, seed=0).to(dtype)
@@ -120,9 +121,9 @@ def test_timing_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(module, "cpu_has_bfloat16", lambda: True)
     monkeypatch.setattr(module, "_seconds_a_step", counted)
     for _ in range(2):
-        found = arithmetic(study.run, study.benchmark, encoder, LocalWorker(tmp_path, CPU))
+        found = choose_precision(study.run, study.benchmark, encoder, LocalWorker(tmp_path, CPU))
     assert calls == ["float32", "bfloat16"]  # once a process
-    assert found.precision in calls
+    assert found.name in calls
     assert equal(before, encoder.state_dict())
     assert all(p.grad is None for p in encoder.parameters())
     assert torch.equal(random, torch.get_rng_state())
@@ -154,28 +155,28 @@ def test_unknown_hardware_computes_in_float32(
     study = tiny(tmp_path, run__precision="auto")
     encoder = build_encoder(study.run.model, channels=1, seed=0)
     for device in (CPU, torch.device("meta")):
-        found = arithmetic(study.run, study.benchmark, encoder, LocalWorker(tmp_path, device))
-        assert (found.precision, found.channels_last) == ("float32", False)
+        found = choose_precision(study.run, study.benchmark, encoder, LocalWorker(tmp_path, device))
+        assert (found.name, found.channels_last) == ("float32", False)
     info.write_text("processor : 0\nflags : avx512f avx512_bf16\n")
     assert module.cpu_has_bfloat16()
 
 
 def test_layout_and_scale_follow_the_device(tmp_path: Path) -> None:
     study = tiny(tmp_path, run__precision="auto")
-    grey = arithmetic(
+    grey = choose_precision(
         study.run, study.benchmark, torch.nn.Identity(), LocalWorker(tmp_path, torch.device("cuda"))
     )
-    assert (grey.precision, grey.channels_last) == ("float16", False)
+    assert (grey.name, grey.channels_last) == ("float16", False)
     for precision, device, channels_last in (
         ("float32", "cpu", False),
         ("bfloat16", "cpu", True),
         ("float32", "cuda", True),
         ("float16", "cuda", True),
     ):
-        found = module.arithmetic_on(precision, torch.device(device), channels=3)  # type: ignore[arg-type]
+        found = module.precision_on(precision, torch.device(device), channels=3)  # type: ignore[arg-type]
         assert found.channels_last is channels_last
-    assert Arithmetic("float16", CPU, False).scaler().get_scale() == 2**12
-    assert not Arithmetic("bfloat16", CPU, False).scaler().is_enabled()
+    assert Precision("float16", CPU, False).scaler().get_scale() == 2**12
+    assert not Precision("bfloat16", CPU, False).scaler().is_enabled()
 
 
 def test_momenta_of_another_layout_follow_the_weights(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from rwood.config.load import load_benchmark
 from rwood.config.scorers import ScorerConfig
 from rwood.evaluation import validation
 from rwood.evaluation.benchmark import run_benchmark
-from rwood.evaluation.choice import Seen, choose
 from rwood.evaluation.embed import Embedded, embed
+from rwood.evaluation.scorer_selection import Seen, choose
 from rwood.evaluation.validation import open_validation, settle, validate
 from rwood.model.encoder import Encoder, build_encoder
 from tests.conftest import STUDIES

@@ -1,4 +1,4 @@
-"""Which hyperparameters pay on digits: `python -m tests.benchmarks.digits_knobs [--seeds N ...]`.
+"""What pays on digits: `python -m tests.benchmarks.digits_hyperparameters [--seeds N ...]`.
 
 Trains the base run of `studies/digits.yaml` and variants of it, every one with the same seeds, and
 scores each encoder with several scorers. Prints AUROC in percent on the near and far test sets and

@@ -4,44 +4,52 @@ import pytest
 from a_study import BASE, make_spec
 
 from rwood.config.search import Choices, Range
-from rwood.report.knobs import NONE_AT, Knob, knobs, last_value, metric_title
+from rwood.report.hyperparameters import (
+    NONE_AT,
+    Hyperparameter,
+    hyperparameters,
+    last_value,
+    metric_title,
+)
 from rwood.results import EpochReport, TrialResult
 
-LOG = Knob("loss.temperature", Range(low=0.01, high=1.0, log=True), 0.1)
-LINEAR = Knob("loss.within_scale", Range(low=-1.0, high=3.0), 2.0)
-WORDS = Knob("scorer.name", Choices(choices=("knn", "mahalanobis", "cosine")), "mahalanobis")
+LOG = Hyperparameter("loss.temperature", Range(low=0.01, high=1.0, log=True), 0.1)
+LINEAR = Hyperparameter("loss.within_scale", Range(low=-1.0, high=3.0), 2.0)
+WORDS = Hyperparameter(
+    "scorer.name", Choices(choices=("knn", "mahalanobis", "cosine")), "mahalanobis"
+)
 
 
 def trial(**changes: object) -> TrialResult:
-    fields = {"number": 0, "params": {}, "state": "stopped", "digest": "d", "started": 0.0}
+    fields = {"number": 0, "params": {}, "state": "pruned", "digest": "d", "started": 0.0}
     return TrialResult.model_validate(fields | changes)
 
 
 def test_knobs_know_the_base_run() -> None:
-    found = knobs(make_spec())
-    assert {knob.key: knob.base for knob in found} == BASE
-    assert [knob.name for knob in found][:2] == ["temperature (τ)", "within_scale (m_w)"]
+    found = hyperparameters(make_spec())
+    assert {parameter.key: parameter.base for parameter in found} == BASE
+    assert [parameter.name for parameter in found][:2] == ["temperature (τ)", "within_scale (m_w)"]
 
 
 def test_no_search_no_knobs() -> None:
-    assert knobs(make_spec(search=None)) == []
+    assert hyperparameters(make_spec(search=None)) == []
 
 
 def test_other_settings_go_by_their_whole_key() -> None:
     assert WORDS.name == "scorer.name"
     assert WORDS.base_among
-    assert not Knob("x", Choices(choices=(1, 2)), 3).base_among
+    assert not Hyperparameter("x", Choices(choices=(1, 2)), 3).base_among
 
 
 def test_shares() -> None:
     assert [LOG.share(v) for v in (0.01, 0.1, 1.0)] == pytest.approx([0, 0.5, 1])
     assert [LINEAR.share(v) for v in (-1.0, 0.0, 3.0)] == pytest.approx([0, 0.25, 1])
     assert [WORDS.share(v) for v in ("knn", "mahalanobis", "cosine")] == [0, 0.5, 1]
-    assert Knob("x", Range(low=2, high=2), 2).share(2) == 0.5
+    assert Hyperparameter("x", Range(low=2, high=2), 2).share(2) == 0.5
 
 
 def test_range_in_words() -> None:
-    assert [knob.range for knob in (LOG, LINEAR, WORDS)] == [
+    assert [parameter.range for parameter in (LOG, LINEAR, WORDS)] == [
         "0.01 to 1, log scale",
         "−1 to 3",
         "knn, mahalanobis, cosine",
@@ -83,11 +91,11 @@ def test_a_setting_of_another_loss_has_no_value_and_a_place_of_its_own() -> None
         "loss.temperature": {"low": 0.02, "high": 0.5},
         "loss.momentum": {"low": 0.5, "high": 0.9},
     }
-    found = {knob.key: knob for knob in knobs(make_spec(search=plain))}
+    found = {parameter.key: parameter for parameter in hyperparameters(make_spec(search=plain))}
     momentum = found["loss.momentum"]
     assert momentum.base is None
     assert not momentum.base_among
     one = trial(params={"loss.name": "reweightood", "loss.temperature": 0.1})
-    assert [knob.of(one) for knob in found.values()] == ["reweightood", 0.1, None]
+    assert [parameter.of(one) for parameter in found.values()] == ["reweightood", 0.1, None]
     assert momentum.share(momentum.of(one)) == NONE_AT < 0
     assert math.isnan(momentum.number(momentum.of(one)))

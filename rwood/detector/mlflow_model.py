@@ -16,8 +16,8 @@ from PIL import Image
 
 import rwood
 from rwood.config.base import digest
-from rwood.detector import served
-from rwood.detector.card import Card, read_card
+from rwood.detector import pyfunc
+from rwood.detector.metadata import Metadata, read_metadata
 
 TAG = "rwood.detector"
 """Marks a logged model with the content of its detector."""
@@ -38,16 +38,16 @@ def save_model(folder: Path, path: Path, model: Any = None) -> None:
     import mlflow.pyfunc
     import pandas as pd
 
-    card = read_card(folder, trust=True)
+    metadata = read_metadata(folder, trust=True)
     with tempfile.TemporaryDirectory() as scratch:
         mlflow.pyfunc.save_model(
             path,
-            loader_module=served.__name__,
+            loader_module=pyfunc.__name__,
             data_path=str(folder),
             code_paths=[str(Path(rwood.__file__).parent), str(rwood.write_metadata(Path(scratch)))],
             mlflow_model=model,
             signature=_signature(),
-            input_example=pd.DataFrame({served.COLUMN: [_example(card)]}),
+            input_example=pd.DataFrame({pyfunc.COLUMN: [_example(metadata)]}),
             pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS],
         )
 
@@ -73,10 +73,10 @@ def log_detector(tracking_uri: str, run_id: str, folder: Path, name: str) -> str
     from mlflow.models import Model
     from mlflow.tracking import MlflowClient
 
-    card = read_card(folder, trust=True)
+    metadata = read_metadata(folder, trust=True)
     client = MlflowClient(tracking_uri=tracking_uri)
     experiment = client.get_run(run_id).info.experiment_id
-    mark = digest(card)
+    mark = digest(metadata)
     for known in client.search_logged_models(
         [experiment], f"source_run_id = '{run_id}' AND name = '{name}' AND tags.`{TAG}` = '{mark}'"
     ):
@@ -87,7 +87,7 @@ def log_detector(tracking_uri: str, run_id: str, folder: Path, name: str) -> str
         name,
         source_run_id=run_id,
         tags={TAG: mark},
-        params={"scorer": card.scorer.name, "threshold": repr(card.threshold)},
+        params={"scorer": metadata.scorer.name, "threshold": repr(metadata.threshold)},
         model_type="ood-detector",
     )
     status = LoggedModelStatus.FAILED
@@ -116,14 +116,14 @@ def _signature() -> Any:
 
     outputs = (("double", "score"), ("boolean", "ood"), ("long", "nearest_class"))
     return ModelSignature(
-        inputs=Schema([ColSpec(AnyType(), served.COLUMN)]),
+        inputs=Schema([ColSpec(AnyType(), pyfunc.COLUMN)]),
         outputs=Schema([ColSpec(kind, name) for kind, name in outputs]),
     )
 
 
-def _example(card: Card) -> str:
+def _example(metadata: Metadata) -> str:
     """A grey ramp of the encoder's size, as the base64 text of a PNG file."""
-    ramp = np.linspace(0, 255, card.preprocessing.image_size).astype(np.uint8)
+    ramp = np.linspace(0, 255, metadata.preprocessing.image_size).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(np.tile(ramp, (len(ramp), 1))).save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rwood.config.scorers import ScorerConfig
 from rwood.evaluation.embed import Embedded
-from rwood.evaluation.fitted import Fitted, fit
+from rwood.evaluation.scorer import FittedScorer, fit
 from rwood.method.metrics import ood_metrics
 
 
@@ -32,7 +32,7 @@ class Seen:
     """By validation OOD set."""
 
 
-def choose(spec: ScorerConfig, seen: Seen) -> tuple[ScorerConfig, Fitted]:
+def choose(spec: ScorerConfig, seen: Seen) -> tuple[ScorerConfig, FittedScorer]:
     """The best candidate by the mean of `spec.select_by` over the validation sets, fitted.
 
     Ties go to the candidate named first. A single candidate is fitted and not measured.
@@ -59,7 +59,7 @@ def choose_all(specs: Sequence[ScorerConfig], seen: Seen) -> tuple[ScorerConfig,
     return tuple(choose(spec, seen)[0] for spec in specs)
 
 
-def _mean(fitted: Fitted, seen: Seen, metric: str) -> float:
+def _mean(fitted: FittedScorer, seen: Seen, metric: str) -> float:
     id_scores = fitted.score(seen.val)
     return statistics.fmean(
         float(getattr(ood_metrics(id_scores, fitted.score(embedded)), metric))

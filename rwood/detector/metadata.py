@@ -14,7 +14,7 @@ from rwood.data import transform
 from rwood.data.transform import Transform
 from rwood.errors import DataError
 
-CARD_FILE = "detector.json"
+METADATA_FILE = "detector.json"
 
 
 class Preprocessing(Config):
@@ -50,7 +50,7 @@ class Digests(Config):
     """SHA-256 of `detector.safetensors`."""
 
 
-class Card(Config):
+class Metadata(Config):
     """A detector without its tensors."""
 
     format: Literal[1] = 1
@@ -86,7 +86,7 @@ def preprocessing_of(benchmark: BenchmarkConfig) -> Preprocessing:
     )
 
 
-def read_card(folder: Path, *, trust: bool = False) -> Card:
+def read_metadata(folder: Path, *, trust: bool = False) -> Metadata:
     """Read `detector.json`.
 
     Args:
@@ -96,14 +96,14 @@ def read_card(folder: Path, *, trust: bool = False) -> Card:
     Raises:
         DataError: it is missing or not such a file, or names code that is not trusted.
     """
-    path = folder / CARD_FILE
+    path = folder / METADATA_FILE
     try:
         text = path.read_bytes()
         if not trust:
             _check_trust(text, path)
-        return Card.model_validate_json(text)
+        return Metadata.model_validate_json(text)
     except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"{folder} holds no detector: {CARD_FILE} is missing") from None
+        raise DataError(f"{folder} holds no detector: {METADATA_FILE} is missing") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error})", file=str(path)) from error
     except ValidationError as error:
@@ -118,7 +118,7 @@ def read_card(folder: Path, *, trust: bool = False) -> Card:
 
 
 def _check_trust(text: bytes, path: Path) -> None:
-    """Refuse a card that names a class by its module, before anything of that is imported."""
+    """Refuse a metadata that names a class by its module, before anything of that is imported."""
     named = _NAME.findall(text)
     if named:
         names = ", ".join(sorted({name.decode() for name in named}))

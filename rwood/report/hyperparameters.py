@@ -17,7 +17,7 @@ SYMBOLS = {
 }
 """Symbols of the paper."""
 NONE_AT = -0.13
-"""Where on a knob's axis, from low (0) to high (1), a trial passes that has no such setting."""
+"""Where on an axis, from low (0) to high (1), a trial passes that has no such setting."""
 _METRICS = {
     "fpr95": "FPR@95",
     "auroc": "AUROC",
@@ -29,7 +29,7 @@ _PARTS = {"val": "validation", "near": "near-OOD", "far": "far-OOD"}
 
 
 @dataclass(frozen=True)
-class Knob:
+class Hyperparameter:
     """One searched setting."""
 
     key: str
@@ -97,12 +97,12 @@ class Knob:
         return (at - low) / (high - low) if high > low else 0.5
 
 
-def knobs(spec: StudyConfig) -> list[Knob]:
+def hyperparameters(spec: StudyConfig) -> list[Hyperparameter]:
     """The study's searched settings in the file's order; none without a search."""
     space = spec.search.space if spec.search else {}
     run = spec.run
     return [
-        Knob(key, domain, setting(run, key) if has(run, key) else None)
+        Hyperparameter(key, domain, setting(run, key) if has(run, key) else None)
         for key, domain in space.items()
     ]
 
