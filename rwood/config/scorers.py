@@ -18,11 +18,16 @@ ScorerName = Literal[
     "mahalanobis_raw",
     "knn",
     "rmds",
+    "rmds_unit",
     "ssd",
     "cosine",
     "msp",
     "energy",
     "vim",
+    "head_mls",
+    "head_gen",
+    "head_fdbd",
+    "head_nci",
 ]
 SCORERS: tuple[str, ...] = get_args(ScorerName)
 """Our scorers by name."""
@@ -37,6 +42,7 @@ SETTING_OF: dict[str, str] = {
     "mahalanobis": "shrinkage",
     "mahalanobis_raw": "shrinkage",
     "rmds": "shrinkage",
+    "rmds_unit": "shrinkage",
 }
 """The setting of a scorer that validation sets may choose."""
 
@@ -59,8 +65,10 @@ class ScorerConfig(Config):
     name: str = "mahalanobis"
     """Which scorer: one of ours, of an entry point `rwood.scorers`, or `package.module:Class`.
 
-    `mahalanobis`, `knn`, `ssd` and `cosine` see unit rows; `mahalanobis_raw` (OpenOOD's mds) and
-    `rmds` see the backbone's output as it is; `msp`, `energy` and `vim` need a classifier.
+    `mahalanobis` (elsewhere Mahalanobis++), `rmds_unit`, `knn`, `ssd` and `cosine` see unit rows;
+    `mahalanobis_raw` (OpenOOD's mds) and `rmds` see the backbone's output as it is; `msp`, `energy`
+    and `vim` need a classifier. `head_mls`, `head_gen`, `head_fdbd` and `head_nci` ask a linear
+    head that is fitted on unit rows, whatever trained them.
     """
     k: Annotated[
         Annotated[_Neighbour, Tag("one")]
@@ -114,6 +122,28 @@ class ScorerConfig(Config):
         return {used: float(getattr(self, used))} if used else {}
 
 
+class HeadGen(ScorerConfig):
+    """Generalised entropy of a linear head."""
+
+    name: Literal["head_gen"] = "head_gen"
+    gamma: Annotated[Number, Field(gt=0, le=1)] = 0.1
+    """Power of p (1 - p); the smaller, the more small probabilities count."""
+    top: int = Field(default=100, ge=1)
+    """Largest probabilities that count; of fewer classes, all."""
+
+
+class HeadNci(ScorerConfig):
+    """Neural-collapse-inspired score of a linear head."""
+
+    name: Literal["head_nci"] = "head_nci"
+    alpha: Annotated[Number, Field(ge=0)] = 1e-3
+    """Weight of the embedding's 1-norm."""
+
+
+KINDS: Mapping[str, type[ScorerConfig]] = {"head_gen": HeadGen, "head_nci": HeadNci}
+"""Our scorers with settings of their own."""
+
+
 @lru_cache
 def scorer_kind(name: str) -> type[ScorerConfig]:
     """The settings of a scorer.
@@ -122,7 +152,7 @@ def scorer_kind(name: str) -> type[ScorerConfig]:
         ValueError: there is no scorer of this name, or it cannot be imported.
     """
     if name in SCORERS:
-        return ScorerConfig
+        return KINDS.get(name, ScorerConfig)
     part = find("scorers", name, SCORERS)
     kind = settings_of(part, name, ScorerConfig, GIVEN)
     kind.part = f"{part.__module__}:{part.__qualname__}"

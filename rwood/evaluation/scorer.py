@@ -17,7 +17,7 @@ from rwood.errors import DataError
 from rwood.evaluation.accuracy import class_means
 from rwood.evaluation.embed import Embedded
 from rwood.method import scorers
-from rwood.method.scorers import Cosine, Knn, LastLayer, Mahalanobis, Rmds, Ssd, Vim
+from rwood.method.scorers import Cosine, Head, Knn, LastLayer, Mahalanobis, Rmds, Ssd, Vim
 
 
 class Scorer(Protocol):
@@ -74,10 +74,12 @@ class Row:
     state: type
     """Frozen dataclass of tensors: what it learned."""
     fit: Callable[[Training], Any]
-    score: Callable[[Any, Tensor], Tensor]
+    score: Callable[..., Tensor]
     """State and (Q, D) rows -> (Q,) scores, higher = more OOD."""
     nearest: Callable[[Any, Tensor], Tensor] | None = None
     """State and rows -> (Q,) nearest class; None: by the mean unit embedding of each class."""
+    options: tuple[str, ...] = ()
+    """Settings that `score` takes by name."""
     wide: bool = True
     """Whether queries are scored in float64: distances in whitened space and logits cost little
     beside an embedding, and float32 would be off by some millionths."""
@@ -102,6 +104,16 @@ def _largest_logit(state: LastLayer | Vim, rows_QD: Tensor) -> Tensor:
     return scorers.classify(LastLayer(state.weight_CD, state.bias_C), rows_QD).argmax(dim=1)
 
 
+def _head(score: Callable[..., Tensor], *options: str) -> Row:
+    return Row(
+        Head,
+        lambda g: scorers.fit_head(g.rows_ND, g.labels_N, classes=g.classes),
+        score,
+        lambda head, rows_QD: scorers.head_logits(head, rows_QD).argmax(dim=1),
+        options,
+    )
+
+
 _MAHALANOBIS = Row(
     Mahalanobis,
     lambda g: scorers.fit_mahalanobis(g.rows_ND, g.labels_N, **g.gaussian()),
@@ -112,6 +124,11 @@ ROWS: Mapping[str, Row] = {
     "mahalanobis": _MAHALANOBIS,
     "mahalanobis_raw": _MAHALANOBIS,
     "rmds": Row(
+        Rmds,
+        lambda g: scorers.fit_rmds(g.rows_ND, g.labels_N, **g.gaussian()),
+        scorers.score_rmds,
+    ),
+    "rmds_unit": Row(
         Rmds,
         lambda g: scorers.fit_rmds(g.rows_ND, g.labels_N, **g.gaussian()),
         scorers.score_rmds,
@@ -137,6 +154,10 @@ ROWS: Mapping[str, Row] = {
         _largest_logit,
     ),
     "vim": Row(Vim, _fit_vim, scorers.score_vim, _largest_logit),
+    "head_mls": _head(scorers.score_head_mls),
+    "head_gen": _head(scorers.score_head_gen, "gamma", "top"),
+    "head_fdbd": _head(scorers.score_head_fdbd),
+    "head_nci": _head(scorers.score_head_nci, "alpha"),
 }
 """Our scorers by name; their settings are in `rwood/config/scorers.py`."""
 _PREFIX = "scorer."
@@ -163,7 +184,9 @@ class FittedScorer:
         if row is None:
             scores_Q = self.state.score(queries_QD)
         else:
-            scores_Q = row.score(self.state, queries_QD.double() if row.wide else queries_QD)
+            settings = self.scorer.model_dump(include=set(row.options))
+            wide_QD = queries_QD.double() if row.wide else queries_QD
+            scores_Q = row.score(self.state, wide_QD, **settings)
         return scores_Q[: len(rows_QD)].to(rows_QD.dtype)  # type: ignore[no-any-return]
 
     def nearest(self, embedded: Embedded) -> Tensor:

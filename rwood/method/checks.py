@@ -51,7 +51,7 @@ def chunks(rows_QD: Tensor, width: int) -> Iterator[Tensor]:
 
 
 def beside(rows_QD: Tensor, *state: Tensor) -> list[Tensor]:
-    """FittedScorer tensors on the device of the rows and in the dtype of their chunks.
+    """Fitted tensors on the device of the rows and in the dtype of their chunks.
 
     Args:
         rows_QD: (Q, D) rows.

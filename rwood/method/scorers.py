@@ -22,6 +22,15 @@ from .gaussian_scorers import (
     score_rmds,
     score_ssd,
 )
+from .head_scorers import (
+    Head,
+    fit_head,
+    head_logits,
+    score_head_fdbd,
+    score_head_gen,
+    score_head_mls,
+    score_head_nci,
+)
 from .logit_scorers import (
     LastLayer,
     Vim,
@@ -35,6 +44,7 @@ from .neighbour_scorers import Cosine, Knn, fit_cosine, fit_knn, score_cosine, s
 
 __all__ = [
     "Cosine",
+    "Head",
     "Knn",
     "LastLayer",
     "Mahalanobis",
@@ -43,15 +53,21 @@ __all__ = [
     "Vim",
     "classify",
     "fit_cosine",
+    "fit_head",
     "fit_knn",
     "fit_mahalanobis",
     "fit_rmds",
     "fit_ssd",
     "fit_vim",
+    "head_logits",
     "mahalanobis_from_sums",
     "nearest_class_mahalanobis",
     "score_cosine",
     "score_energy",
+    "score_head_fdbd",
+    "score_head_gen",
+    "score_head_mls",
+    "score_head_nci",
     "score_knn",
     "score_mahalanobis",
     "score_msp",

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 from scipy.linalg import pinvh
+from scipy.special import softmax
 from sklearn import metrics
+from sklearn.linear_model import LogisticRegression
 
 from rwood.config.backbones import ModelConfig
 from rwood.config.benchmark import BenchmarkConfig
-from rwood.config.scorers import ScorerConfig, ScorerName
+from rwood.config.scorers import ScorerName, load_scorer
 from rwood.data.image_sets import open_set, references
 from rwood.evaluation import accuracy
 from rwood.evaluation.benchmark import BenchmarkOutcome, run_benchmark
@@ -110,6 +112,47 @@ def vim(known: Known, queries_QD: np.ndarray) -> np.ndarray:
     return virtual + energy(known, queries_QD)
 
 
+def head(known: Known) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weights, biases and training mean of scikit-learn's logistic regression."""
+    fitted = LogisticRegression(C=1.0, tol=1e-12, max_iter=20_000)
+    fitted.fit(known.rows_ND, known.labels_N)
+    return fitted.coef_, fitted.intercept_, known.rows_ND.mean(axis=0)
+
+
+def head_mls(known: Known, queries_QD: np.ndarray) -> np.ndarray:
+    """Minus the largest logit, up to the constant that biases are free of."""
+    weight_CD, bias_C, _ = head(known)
+    return -(queries_QD @ weight_CD.T + bias_C - bias_C.mean()).max(axis=1)
+
+
+def head_gen(known: Known, queries_QD: np.ndarray) -> np.ndarray:
+    """Sum of p^.1 (1 - p)^.1."""
+    weight_CD, bias_C, _ = head(known)
+    shares_QC = softmax(queries_QD @ weight_CD.T + bias_C, axis=1)
+    return (shares_QC**0.1 * (1 - shares_QC) ** 0.1).sum(axis=1)
+
+
+def head_fdbd(known: Known, queries_QD: np.ndarray) -> np.ndarray:
+    """Mean distance to the other classes' boundaries over that to the training mean."""
+    weight_CD, bias_C, mean_D = head(known)
+    scores = []
+    for query, logits in zip(queries_QD, queries_QD @ weight_CD.T + bias_C, strict=True):
+        best = logits.argmax()
+        far = [(logits[best] - logits[c]) / np.linalg.norm(weight_CD[best] - weight_CD[c])
+               for c in range(len(logits)) if c != best]  # fmt: skip
+        scores.append(-np.mean(far) / np.linalg.norm(query - mean_D))
+    return np.array(scores)
+
+
+def head_nci(known: Known, queries_QD: np.ndarray) -> np.ndarray:
+    """Minus the predicted class's weights along the centred row, minus .001 x its 1-norm."""
+    weight_CD, bias_C, mean_D = head(known)
+    own_QD = weight_CD[(queries_QD @ weight_CD.T + bias_C).argmax(axis=1)]
+    centred = queries_QD - mean_D
+    along = (own_QD * centred).sum(axis=1) / np.linalg.norm(centred, axis=1)
+    return -along - 1e-3 * np.abs(queries_QD).sum(axis=1)
+
+
 FORMULAS: dict[ScorerName, tuple[Formula, str]] = {
     "mahalanobis": (mahalanobis, "unit"),
     "mahalanobis_raw": (mahalanobis, "raw"),
@@ -120,6 +163,11 @@ FORMULAS: dict[ScorerName, tuple[Formula, str]] = {
     "msp": (msp, "raw"),
     "energy": (energy, "raw"),
     "vim": (vim, "raw"),
+    "rmds_unit": (rmds, "unit"),
+    "head_mls": (head_mls, "unit"),
+    "head_gen": (head_gen, "unit"),
+    "head_fdbd": (head_fdbd, "unit"),
+    "head_nci": (head_nci, "unit"),
 }
 """Section 4 of the protocol, and the rows that each formula is about."""
 
@@ -156,7 +204,7 @@ def outcomes(
 ) -> dict[str, BenchmarkOutcome]:
     return {
         name: run_benchmark(
-            encoder, shapes_spec, [ScorerConfig(name=name, k=K)],
+            encoder, shapes_spec, [load_scorer({"name": name, "k": K})],
             data_root=shapes, device=CPU, fsood=True,
         )
         for name in FORMULAS
@@ -182,8 +230,11 @@ def test_scores_are_the_formulas(
     for part, scores in outcomes[name].scores.items():
         expected = formula(known, seen[part.removeprefix("id/")])
         # Two scores are differences of larger numbers: 1 - cosine, and RMDS of two distances.
-        larger = {"cosine": 1.0, "rmds": float(np.abs(expected).max())}.get(name, 0.0)
+        greatest = float(np.abs(expected).max())
+        larger = {"cosine": 1.0, "rmds": greatest, "rmds_unit": greatest}.get(name, 0.0)
         rtol, rounding = (1e-9, 1e-12) if exact else (1e-6, 3e-7)
+        if name.startswith("head_"):  # two ways to the minimum of one convex function
+            rtol, rounding, larger = 1e-4, 1e-4, greatest
         np.testing.assert_allclose(scores, expected, rtol=rtol, atol=rounding * larger)
         compared += 1
     assert compared == 6, "test, val, one near, two far, one shifted"
@@ -200,7 +251,7 @@ def test_all_scorers_share_one_pass(
         return features(self, images)
 
     monkeypatch.setattr(Encoder, "features", counted)
-    specs = [ScorerConfig(name=name, k=K) for name in FORMULAS]
+    specs = [load_scorer({"name": name, "k": K}) for name in FORMULAS]
     together = run_benchmark(encoder, shapes_spec, specs, data_root=shapes, device=CPU)
     assert sum(passes) == 180 + 45 + 36 + 25 + 20 + 30, "train, test, val, near and far, once"
     for name in FORMULAS:
