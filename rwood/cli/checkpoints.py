@@ -8,7 +8,7 @@ import typer
 
 from rwood.cli.options import DATA, AsJson, DataRoot
 from rwood.config.load import load_benchmark
-from rwood.config.scorers import SCORERS, ScorerConfig, load_scorer
+from rwood.config.scorers import SCORERS, ScorerConfig, load_scorer, scorer_kind
 from rwood.errors import SpecError
 
 app = typer.Typer()
@@ -87,6 +87,8 @@ def _export(checkpoints: list[Path], target: Path) -> None:
 
 def _scorers(names: list[str], k: int) -> list[ScorerConfig]:
     try:
-        return [load_scorer({"name": name, "k": k}) for name in names]
+        for name in names:
+            scorer_kind(name)
     except ValueError as error:
         raise SpecError(f"--scorer: {error}") from error
+    return [load_scorer({"name": name, "k": k}) for name in names]
