@@ -2,15 +2,13 @@
 
 import difflib
 import importlib
-import json
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from rwood.config.base import Config
-from rwood.config.registry import find, refused, settings_of
+from rwood.config.registry import find, read, settings_of
 
 GIVEN = frozenset({"channels", "timm_name"})
 """Parameters of a backbone that rwood fills in: channels of the images, 1 or 3."""
@@ -58,7 +56,7 @@ def model_kind(backbone: str) -> type[ModelConfig]:
     Raises:
         ValueError: there is no backbone of this name, or it cannot be imported.
     """
-    if backbone in BACKBONES:
+    if not backbone or backbone in BACKBONES:  # without a name the model says that it is missing
         return ModelConfig
     found = backbone
     if backbone.startswith(TIMM):
@@ -88,17 +86,9 @@ def load_model(plain: Any) -> Any:
     """An encoder's settings from plain ones; what is no mapping is left for the model to refuse.
 
     Raises:
-        ValueError: there is no backbone of this name.
-        pydantic.ValidationError: a setting cannot be.
+        pydantic.ValidationError: there is no backbone of this name, or a setting cannot be.
     """
-    if not isinstance(plain, Mapping):
-        return plain
-    name = plain.get("backbone")
-    try:
-        kind = ModelConfig if name is None else model_kind(str(name))
-    except ValueError as error:
-        raise refused("backbone", name, error) from error
-    return kind.model_validate_json(json.dumps(dict(plain), default=str))
+    return read(plain, model_kind, "", key="backbone")
 
 
 AnyModel = Annotated[SerializeAsAny[ModelConfig], BeforeValidator(load_model)]

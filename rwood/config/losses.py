@@ -1,6 +1,5 @@
 """What a run minimises: the settings of each loss, and losses of other people by name."""
 
-import json
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal
@@ -8,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from rwood.config.base import Config, Number
-from rwood.config.registry import find, refused, settings_of
+from rwood.config.registry import find, read, settings_of
 
 GIVEN = frozenset({"classes", "dims"})
 """Parameters of a loss that rwood fills in: the number of ID classes, the length of a row."""
@@ -132,17 +131,9 @@ def load_loss(plain: Any) -> Any:
     """A loss from plain settings; what is no mapping is left for the model to refuse.
 
     Raises:
-        ValueError: there is no loss of this name.
-        pydantic.ValidationError: a setting cannot be.
+        pydantic.ValidationError: there is no loss of this name, or a setting cannot be.
     """
-    if not isinstance(plain, Mapping):
-        return plain
-    name = plain.get("name", "reweightood")
-    try:
-        kind = loss_kind(str(name))
-    except ValueError as error:
-        raise refused("name", name, error) from error
-    return kind.model_validate_json(json.dumps(dict(plain), default=str))
+    return read(plain, loss_kind, "reweightood")
 
 
 AnyLoss = Annotated[SerializeAsAny[LossConfig], BeforeValidator(load_loss)]

@@ -7,7 +7,8 @@ file beside its name, are checked like any other setting, and can be searched.
 import difflib
 import importlib
 import inspect
-from collections.abc import Callable, Collection
+import json
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from importlib.metadata import entry_points
 from typing import Any, Literal, TypeVar, get_type_hints
@@ -62,10 +63,29 @@ def unknown(what: str, name: str, names: Collection[str]) -> str:
     )
 
 
-def refused(key: str, got: Any, error: ValueError) -> ValidationError:
-    """An error as a model reports it that refuses one of its settings."""
-    told = PydanticCustomError("value_error", "{error}", {"error": str(error)})
-    return ValidationError.from_exception_data(key, [{"type": told, "loc": (key,), "input": got}])
+def read(plain: Any, kind_of: Callable[[str], type[C]], default: str, key: str = "name") -> Any:
+    """A part's settings from plain ones; what is no mapping is left for the model to refuse.
+
+    Args:
+        plain: settings, the part's name among them.
+        kind_of: name -> model of its settings; raises ValueError if there is none.
+        default: the name if none is given.
+        key: the setting that holds the name.
+
+    Raises:
+        pydantic.ValidationError: there is no such part, or a setting cannot be.
+    """
+    if not isinstance(plain, Mapping):
+        return plain
+    name = plain.get(key, default)
+    try:
+        kind = kind_of(str(name))
+    except ValueError as error:
+        told = PydanticCustomError("value_error", "{error}", {"error": str(error)})
+        raise ValidationError.from_exception_data(
+            key, [{"type": told, "loc": (key,), "input": name}]
+        ) from error
+    return kind.model_validate_json(json.dumps(dict(plain), default=str))
 
 
 def settings_of(

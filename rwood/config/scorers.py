@@ -1,6 +1,5 @@
 """How an embedding becomes a score: our scorers' settings, and scorers of other people by name."""
 
-import json
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal, get_args
@@ -9,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Seri
 
 from rwood.config.base import Config, Number
 from rwood.config.benchmark import Metric
-from rwood.config.registry import find, refused, settings_of
+from rwood.config.registry import find, read, settings_of
 
 GIVEN = frozenset({"classes"})
 """Parameters of a scorer that rwood fills in: the number of ID classes."""
@@ -164,17 +163,9 @@ def load_scorer(plain: Any) -> Any:
     """A scorer from plain settings; what is no mapping is left for the model to refuse.
 
     Raises:
-        ValueError: there is no scorer of this name.
-        pydantic.ValidationError: a setting cannot be.
+        pydantic.ValidationError: there is no scorer of this name, or a setting cannot be.
     """
-    if not isinstance(plain, Mapping):
-        return plain
-    name = plain.get("name", "mahalanobis")
-    try:
-        kind = scorer_kind(str(name))
-    except ValueError as error:
-        raise refused("name", name, error) from error
-    return kind.model_validate_json(json.dumps(dict(plain), default=str))
+    return read(plain, scorer_kind, "mahalanobis")
 
 
 def known_scorer(name: str) -> str:

@@ -120,19 +120,16 @@ _MAHALANOBIS = Row(
     scorers.score_mahalanobis,
     lambda state, rows_QD: scorers.nearest_class_mahalanobis(state, rows_QD)[1],
 )
+_RMDS = Row(
+    Rmds,
+    lambda g: scorers.fit_rmds(g.rows_ND, g.labels_N, **g.gaussian()),
+    scorers.score_rmds,
+)
 ROWS: Mapping[str, Row] = {
     "mahalanobis": _MAHALANOBIS,
     "mahalanobis_raw": _MAHALANOBIS,
-    "rmds": Row(
-        Rmds,
-        lambda g: scorers.fit_rmds(g.rows_ND, g.labels_N, **g.gaussian()),
-        scorers.score_rmds,
-    ),
-    "rmds_unit": Row(
-        Rmds,
-        lambda g: scorers.fit_rmds(g.rows_ND, g.labels_N, **g.gaussian()),
-        scorers.score_rmds,
-    ),
+    "rmds": _RMDS,
+    "rmds_unit": _RMDS,
     "ssd": Row(Ssd, lambda g: scorers.fit_ssd(g.rows_ND, rtol=g.settings.rtol), scorers.score_ssd),
     "cosine": Row(
         Cosine,

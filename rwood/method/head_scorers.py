@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .checks import beside, check_embeddings, chunks
+from .logit_scorers import LastLayer, classify
 
 _CHUNK = 8192
 _STEPS = 200
@@ -98,10 +99,7 @@ def head_logits(head: Head, embeddings_QD: Tensor) -> Tensor:
     Raises:
         ValueError: rows are empty, not finite or of other dims.
     """
-    check_embeddings(embeddings_QD, head.weight_CD.shape[1])
-    (wide_QD,) = beside(embeddings_QD, embeddings_QD)
-    weight_CD, bias_C = beside(embeddings_QD, head.weight_CD, head.bias_C)
-    return torch.addmm(bias_C, wide_QD, weight_CD.T)
+    return classify(LastLayer(head.weight_CD, head.bias_C), embeddings_QD)
 
 
 def score_head_mls(head: Head, embeddings_QD: Tensor) -> Tensor:
