@@ -8,16 +8,18 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from rwood.config.benchmark import Metric
 from rwood.config.load import load_study
 from rwood.config.study import StudyConfig
 from rwood.report.compare import COMPARED, Comparison, as_plain, compare_studies
+from rwood.report.finals import stage_table
 from rwood.report.inputs import ReportInputs
 from rwood.report.paired import p_value
 from rwood.report.table import Table, duration, signed
-from rwood.report.tables import cell, row_values
+from rwood.report.tables import cell, gain, gain_cells, row_values
 from rwood.report.trials import cost_table, saving, trial_table
 from rwood.results import RunResult, StudyResult, StudySummary, load
 from rwood.tracked.measures import cost, flat, held_seconds
@@ -28,6 +30,10 @@ PAGE = FOLDER / "README.md"
 RESULTS = FOLDER / "results"
 SEARCHED = "cpu-reweightood"
 STUDIES = {SEARCHED: "ReweightOOD", "cpu-supcon": "SupCon", "cpu-cider": "CIDER"}
+PARTS: tuple[tuple[str, Metric], ...] = (
+    ("nearood", "auroc"), ("nearood", "fpr95"), ("farood", "auroc"), ("farood", "fpr95")
+)  # fmt: skip
+FAMILIES = ("tin", "mixed", "jigsaw", "blobs", "unseen")
 NAMES = tuple(name for name in STUDIES if (RESULTS / name / "study.json").exists())
 """Studies that were run; a file without a record was not."""
 _PLACE = re.compile(r"(<!-- ([a-z ]+) -->\n)(.*?)(<!-- \. -->)", re.S)
@@ -44,36 +50,31 @@ def spec_of(name: str) -> StudyConfig:
 
 
 def settings_measured() -> dict[str, list[RunResult]]:
-    """The settings in words -> their reruns by seed."""
-    record = record_of(SEARCHED)
-    measured = {
-        "ReweightOOD, defaults": record.of("base"),
-        "ReweightOOD, champion": record.of("champion"),
-    }
-    return measured | {
-        title: record_of(name).of("champion")
-        for name, title in STUDIES.items()
-        if name in NAMES and name != SEARCHED
-    }
+    """The settings in words -> their reruns by seed; a champion only where one was promoted."""
+    measured = {}
+    for name in NAMES:
+        record, title = record_of(name), STUDIES[name]
+        measured[f"{title}, defaults"] = record.of("base")
+        if record.champion_params:
+            measured[f"{title}, champion"] = record.of("champion")
+    return measured
 
 
 def comparison() -> Comparison:
-    """The four settings side by side, as `rwood compare` sets studies: tested against the first."""
-    record = record_of(SEARCHED)
-    searched = [cost(record, t.history, held_seconds(t)) for t in record.trials]
+    """The settings side by side, as `rwood compare` sets studies."""
     summaries = []
-    for name, runs in settings_measured().items():
+    for title, runs in settings_measured().items():
+        name = next(name for name in NAMES if title.startswith(STUDIES[name]))
+        record = record_of(name)
         spent = [cost(record, run.history, run.seconds) for run in runs]
-        spent += searched if "champion" in name else []
-        champion = next((t for t in record.trials if t.number == record.champion), None)
-        trial = {"ReweightOOD, champion": champion, "ReweightOOD, defaults": record.trials[0]}
-        found = trial.get(name)
+        if title.endswith("champion"):
+            spent += [cost(record, trial.history, held_seconds(trial)) for trial in record.trials]
         summaries.append(
             StudySummary(
-                name=name,
+                name=title,
                 settings={},
-                objective=found.objective if found else None,
-                objective_name=record.objective if found else None,
+                objective=None,
+                objective_name=None,
                 seeds={
                     run.seed: {k: v for k, v in flat(run).items() if k in COMPARED} for run in runs
                 },
@@ -85,8 +86,50 @@ def comparison() -> Comparison:
     return compare_studies(summaries)
 
 
-def _tests() -> str:
-    return "\n\n".join(table.markdown() for table in comparison().tests)
+def _verdicts() -> str:
+    """What the finals of each study decided."""
+    rows = []
+    for name in NAMES:
+        finals = record_of(name).finals
+        assert finals is not None
+        rows.append((STUDIES[name], finals.sentence, *finals.notes[:1]))
+    width = max(len(row) for row in rows)
+    rows = [(*row, *("/",) * (width - len(row))) for row in rows]
+    columns = ("loss", "verdict", "beside it")[:width]
+    return Table(columns, tuple(rows)).markdown()
+
+
+def _finals() -> str:
+    """Each study's finalist and base run, stage by stage."""
+    tables = []
+    for name in NAMES:
+        finals = record_of(name).finals
+        assert finals is not None
+        inputs = ReportInputs(record_of(name), spec_of(name), {}, {})
+        tables.append(f"**{STUDIES[name]}**\n\n{stage_table(inputs, finals).markdown()}")
+    return "\n\n".join(tables)
+
+
+def _differences() -> str:
+    """Each champion minus its own defaults, and each other setting minus ReweightOOD's defaults."""
+    measured = settings_measured()
+    first, *others = measured
+    pairs = [(name, name.replace("champion", "defaults")) for name in others if "champion" in name]
+    pairs += [(name, first) for name in others if (name, first) not in pairs]
+    rows = []
+    for ours, base in pairs:
+        for part, metric in PARTS:
+            found = gain(measured[ours], measured[base], part, metric)
+            assert found is not None
+            what = f"{part.removesuffix('ood')} {metric.upper()}"
+            rows.append((ours, base, what, *gain_cells(found, metric)))
+    columns = ("setting", "minus", "metric", "difference", "95 % interval", "p", "reading")
+    seeds = len(spec_of(SEARCHED).rerun.seeds)
+    caption = (
+        f"In percentage points, mean ± population std over {seeds} matching seeds; two-sided "
+        f"paired t-test, {len(rows)} tests, no correction for their number."
+    )
+    return Table(columns, tuple(rows), caption).markdown()
 
 
 def _sets() -> str:
@@ -116,14 +159,14 @@ def _scorers() -> str:
 
 def _validation() -> str:
     """What the validation sets said of each rerun, and what the test sets said."""
+    sets = [name for name in FAMILIES if f"val/{name}/auroc" in _last_metrics()[0]]
     rows = []
-    for name, runs in settings_measured().items():
+    for title, runs in settings_measured().items():
         last = [run.history[-1].metrics for run in runs]
         rows.append(
             (
-                name,
-                cell([m["val/tin/auroc"] for m in last]),
-                cell([m["val/mixed/auroc"] for m in last]),
+                title,
+                *(cell([m[f"val/{name}/auroc"] for m in last]) for name in sets),
                 cell([flat(run)["near/auroc"] for run in runs]),
                 cell([flat(run)["far/auroc"] for run in runs]),
                 cell([m["id/dispersion"] for m in last]),
@@ -131,8 +174,8 @@ def _validation() -> str:
                 cell([run.id_metrics["nearest_mean"] for run in runs]),
             )
         )
-    columns = ("setting", "val tin", "val mixed", "near", "far", "dispersion", "linear probe",
-               "nearest mean")  # fmt: skip
+    columns = ("setting", *(f"val {name}" for name in sets), "near", "far", "dispersion",
+               "linear probe", "nearest mean")  # fmt: skip
     caption = (
         "AUROC on validation and test sets after the last epoch of the reruns; dispersion of the "
         "class means, in degrees; accuracy of the embedding on ID test, in percent."
@@ -140,67 +183,53 @@ def _validation() -> str:
     return Table(columns, tuple(rows), caption).markdown()
 
 
+def _last_metrics() -> list[Mapping[str, float]]:
+    """What each rerun measured after its last epoch."""
+    return [run.history[-1].metrics for runs in settings_measured().values() for run in runs]
+
+
 def _agreement() -> str:
-    """Rank correlations: over the 12 reruns, validation with test; over the trials, val sets."""
+    """Rank correlation of validation with test over the reruns."""
     from scipy.stats import spearmanr
 
     runs = [run for each in settings_measured().values() for run in each]
-    last = [run.history[-1].metrics for run in runs]
-    trials = record_of(SEARCHED).trials
-    early = [t.history[1].metrics for t in trials]
-
-    def row(title: str, a: Sequence[float], b: Sequence[float]) -> tuple[str, str, str, str]:
-        found = spearmanr(a, b)
-        return title, str(len(a)), signed(found.statistic), p_value(found.pvalue)
-
-    rows = [
-        row(
-            f"reruns: val {val} with {part} test",
-            [m[f"val/{val}/auroc"] for m in last],
-            [flat(run)[f"{part}/auroc"] for run in runs],
-        )
-        for val in ("tin", "mixed")
-        for part in ("near", "far")
-    ]
-    rows.append(
-        row(
-            "trials: val tin with val mixed, after 2 epochs",
-            [m["val/tin/auroc"] for m in early],
-            [m["val/mixed/auroc"] for m in early],
-        )
+    last = _last_metrics()
+    rows = []
+    for name in FAMILIES:
+        key = f"val/{name}/auroc"
+        if key in last[0]:
+            cells = []
+            for part in ("near", "far"):
+                tested = [flat(run)[f"{part}/auroc"] for run in runs]
+                found = spearmanr([m[key] for m in last], tested)
+                cells += [signed(found.statistic), p_value(found.pvalue)]
+            rows.append((name, str(len(runs)), *cells))
+    caption = (
+        "Spearman's rank correlation of AUROCs over the reruns of all settings, two-sided p; "
+        "reruns of one setting count as often as there are seeds."
     )
-    ended = [t.history for t in trials if t.state == "complete"]
-    steps = [
-        abs(b.metrics["val/tin/auroc"] - a.metrics["val/tin/auroc"])
-        for history in (*ended, *(run.history for run in runs))
-        for a, b in zip(history, history[1:], strict=False)
-    ]
-    rows.append(("points that val tin moves from one epoch to the next, mean", str(len(steps)),
-                 f"{sum(steps) / len(steps):.2f}", "/"))  # fmt: skip
-    caption = "Spearman's rank correlation of AUROCs, two-sided p; the last row is no correlation."
-    return Table(("what", "n", "value", "p"), tuple(rows), caption).markdown()
+    columns = ("validation set", "n", "with near test", "p", "with far test", "p")
+    return Table(columns, tuple(rows), caption).markdown()
 
 
 def _trials() -> str:
-    inputs = ReportInputs(record_of(SEARCHED), spec_of(SEARCHED), {}, {})
-    spared = saving(inputs.study, inputs.spec)
-    words = (
-        f"{spared.pruned} of {len(inputs.study.trials)} trials were pruned: "
-        f"{spared.epochs_run} epochs of {spared.epochs_full}."
-    )
-    return f"{trial_table(inputs).markdown()}\n\n{words}"
+    """Every trial of every search."""
+    parts = []
+    for name in NAMES:
+        inputs = ReportInputs(record_of(name), spec_of(name), {}, {})
+        spared = saving(inputs.study, inputs.spec)
+        words = (
+            f"{STUDIES[name]}: {spared.pruned} of {len(inputs.study.trials)} trials were pruned: "
+            f"{spared.epochs_run} epochs of {spared.epochs_full}."
+        )
+        parts.append(f"{words}\n\n{trial_table(inputs).markdown()}")
+    return "\n\n".join(parts)
 
 
 def _cost() -> str:
     rows = []
     for name in NAMES:
-        record = record_of(name)
-        own = (
-            record
-            if record.trials
-            else record.model_copy(update={"runs": tuple(record.of("champion"))})
-        )
-        rows += [(name, *row) for row in cost_table(own).rows]
+        rows += [(name, *row) for row in cost_table(record_of(name)).rows]
     return Table(("study", "what", "cost"), tuple(rows)).markdown()
 
 
@@ -208,8 +237,8 @@ def _trace() -> str:
     rows = []
     for name in NAMES:
         record = record_of(name)
-        base = record.of("base") if spec_of(name).search else []
-        for run in (*record.of("champion"), *base):
+        champion = record.of("champion") if record.champion_params else []
+        for run in (*champion, *record.of("base")):
             place = f"{run.label}-seed{run.seed}"
             rows.append((f"{name}.yaml", record.trial_digest, record.id, place, run.digest,
                          duration(run.seconds)))  # fmt: skip
@@ -226,8 +255,10 @@ def _versions() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "verdicts": _verdicts,
+    "finals": _finals,
     "results": lambda: comparison().results.markdown(),
-    "differences": _tests,
+    "differences": _differences,
     "sets": _sets,
     "scorers": _scorers,
     "validation": _validation,

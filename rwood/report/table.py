@@ -1,4 +1,4 @@
-"""One table, three renderings: Markdown, HTML and CSV."""
+"""One table as Markdown and as CSV; `page.html.j2` has the same in HTML."""
 
 import csv
 import html
@@ -27,7 +27,7 @@ class Table:
 
     def markdown(self) -> str:
         """A pipe table, the caption below it."""
-        sides = [":--" if words else "--:" for words in self._words]
+        sides = [":--" if words else "--:" for words in self.holds_words]
         lines = [_pipe([in_markdown(column) for column in self.columns]), _pipe(sides)]
         for row in self.rows:
             cells = [in_markdown(_bracketed(cell)) for cell in row]
@@ -37,27 +37,8 @@ class Table:
         text = "\n".join(lines)
         return f"{text}\n\n*{in_markdown(self.caption)}*" if self.caption else text
 
-    def html(self) -> str:
-        """A `<table>` that scrolls sideways where the window is narrow."""
-        head = "".join(
-            f'<th scope="col"{_side(words)}>{html.escape(column)}</th>'
-            for column, words in zip(self.columns, self._words, strict=True)
-        )
-        body = "\n".join(self._html_row(row) for row in self.rows)
-        caption = f"<figcaption>{html.escape(self.caption)}</figcaption>" if self.caption else ""
-        return (
-            f'<figure class="table"><div><table>\n<thead><tr>{head}</tr></thead>\n'
-            f"<tbody>\n{body}\n</tbody></table></div>{caption}</figure>"
-        )
-
-    def _html_row(self, row: tuple[str, ...]) -> str:
-        kind = ' class="strong"' if row[0] in self.strong else ""
-        first = f'<th scope="row">{html.escape(row[0])}</th>'
-        cells = zip(row[1:], self._words[1:], strict=True)
-        return f"<tr{kind}>{first}{''.join(_html_cell(c, words) for c, words in cells)}</tr>"
-
     @cached_property
-    def _words(self) -> tuple[bool, ...]:
+    def holds_words(self) -> tuple[bool, ...]:
         """Whether a column holds words, which stand at its left; numbers stand at its right."""
         return tuple(
             place == 0 or any(row[place] and not _NUMERIC.match(row[place]) for row in self.rows)
@@ -113,13 +94,3 @@ def _pipe(cells: tuple[str, ...] | list[str]) -> str:
 def _bracketed(cell: str) -> str:
     figure, broken, note = cell.partition("\n")
     return f"{figure} ({note})" if broken else figure
-
-
-def _side(words: bool) -> str:
-    return ' class="text"' if words else ""
-
-
-def _html_cell(cell: str, words: bool) -> str:
-    figure, broken, note = cell.partition("\n")
-    small = f"<small>{html.escape(note)}</small>" if broken else ""
-    return f"<td{_side(words)}>{html.escape(figure)}{small}</td>"

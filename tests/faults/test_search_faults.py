@@ -15,10 +15,21 @@ import pytest
 
 from rwood.results import StudyResult, load
 from tests.faults.driver import Driver, epochs, outcome, wait_until
+from tests.faults.slow_loss import SLOW
 from tests.stored_trials import trials_in
 from tests.tiny import write_tiny
 
 STUDY: dict[str, Any] = {"run__epochs": 8, "search__trials": 8}
+
+
+def slow(at_a_time: int) -> dict[str, Any]:
+    """Changes that keep a search of several trials at a time busy for ten kills on any machine."""
+    return {
+        **STUDY,
+        "run__loss": {"name": SLOW, "seconds": 0.15 * at_a_time},
+        "search__space": {"loss.temperature": {"low": 0.05, "high": 0.5}},
+        "cluster__max_concurrent": at_a_time,
+    }
 
 
 def workers(driver: Driver) -> list[psutil.Process]:
@@ -37,8 +48,16 @@ def kill_all(driver: Driver) -> None:
     psutil.wait_procs(family, timeout=30)
 
 
-def _is_at_work(driver: Driver) -> bool:
-    return bool(workers(driver)) or driver.process.poll() == 0
+def _has_worker(driver: Driver) -> bool:
+    return bool(workers(driver))
+
+
+def _has_checkpoint(folder: Path, since: float) -> bool:
+    for path in folder.glob("trials/*/epoch-*.pt"):
+        with suppress(FileNotFoundError):  # The next one replaced it.
+            if path.stat().st_mtime > since:
+                return True
+    return False
 
 
 def _title(process: psutil.Process) -> str:
@@ -49,13 +68,16 @@ def _title(process: psutil.Process) -> str:
 
 
 def killed_ten_times(file: Path, folder: Path, seed: int) -> None:
-    """Kill -9 at ten random moments of a search, then let it end."""
+    """Kill -9 at ten random moments of a search, every other one in its trainings; let it end."""
     order = random.Random(seed)
     decided: dict[int, Any] = {}
-    for _ in range(10):
+    for turn in range(10):
+        began = time.time()
         driver = Driver("search", file)
-        driver.until("it works", partial(_is_at_work, driver))
-        time.sleep(order.uniform(0.0, 6.0))
+        driver.until("a worker", partial(_has_worker, driver))
+        if turn % 2:
+            driver.until("an epoch", partial(_has_checkpoint, folder, began))
+        time.sleep(order.uniform(0.0, 1.5))
         kill_all(driver)
         trials = trials_in(folder)
         for number, before in decided.items():
@@ -88,11 +110,10 @@ def assert_each_epoch_once(results: Path, name: str, folder: Path) -> None:
 
 @pytest.mark.timeout(1200)
 def test_one_trial_at_a_time_killed_ten_times_equals_the_undisturbed_search(tmp_path: Path) -> None:
-    changes = {**STUDY, "cluster__max_concurrent": 1}
     calm = tmp_path / "calm"
     calm.mkdir()
-    Driver("search", write_tiny(calm, name="calm", **changes)).ended()
-    file = write_tiny(tmp_path, name="one", **changes)
+    Driver("search", write_tiny(calm, name="calm", **slow(1))).ended()
+    file = write_tiny(tmp_path, name="one", **slow(1))
     folder = tmp_path / "results" / "one"
     killed_ten_times(file, folder, seed=1)
     assert outcome(folder) == outcome(calm / "results" / "calm")
@@ -101,7 +122,7 @@ def test_one_trial_at_a_time_killed_ten_times_equals_the_undisturbed_search(tmp_
 
 @pytest.mark.timeout(1200)
 def test_four_trials_at_a_time_killed_ten_times_forget_nothing(tmp_path: Path) -> None:
-    file = write_tiny(tmp_path, name="four", **STUDY, cluster__max_concurrent=4)
+    file = write_tiny(tmp_path, name="four", **slow(4))
     folder = tmp_path / "results" / "four"
     killed_ten_times(file, folder, seed=2)
     assert_each_epoch_once(tmp_path / "results", "four", folder)

@@ -14,6 +14,9 @@ from a_study import make_run, make_spec, make_study, published_inputs
 
 from rwood.config.load import load_study
 from rwood.report import ReportInputs, render_report
+from rwood.report.document import Document, Section
+from rwood.report.html_page import to_html
+from rwood.report.table import Table
 
 FIGURES = [
     "benchmark", "curves", "embedding", "geometry", "history", "importance", "parallel", "roc",
@@ -72,6 +75,22 @@ def test_markdown_shows_every_figure_and_section(report: Path) -> None:
     ]  # fmt: skip
     assert "37 % spared" in text
     assert "two-sided paired t-test" in text
+
+
+def test_a_table_in_html_escapes_and_parts_notes() -> None:
+    table = Table(
+        ("set", "figure", "word"),
+        (("a|b", "1.00 ± 0.10\n2.00; −1.00", "<b>"), ("mean", "3.00", "x & y")),
+        caption="What <this> is.",
+        strong=frozenset({"mean"}),
+    )
+    section = Section("Numbers", (table,))
+    text = to_html(Document("T", "Q", "F", (section,))).partition("<body>")[2]
+    assert "<td>1.00 ± 0.10<small>2.00; −1.00</small></td>" in text
+    assert '<td class="text">&lt;b&gt;</td>' in text
+    assert '<tr class="strong"><th scope="row">mean</th>' in text
+    assert "<b>" not in text
+    assert "<this>" not in text
 
 
 def test_html_fetches_nothing(report: Path) -> None:

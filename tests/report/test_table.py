@@ -21,15 +21,6 @@ def test_markdown() -> None:
     ]
 
 
-def test_html_escapes_and_parts_notes() -> None:
-    text = TABLE.html()
-    assert "<td>1.00 ± 0.10<small>2.00; −1.00</small></td>" in text
-    assert '<td class="text">&lt;b&gt;</td>' in text
-    assert '<tr class="strong"><th scope="row">mean</th>' in text
-    assert "<b>" not in text
-    assert "<this>" not in text
-
-
 def test_csv_leaves_notes_out() -> None:
     assert TABLE.csv() == "set,figure,word\na|b,1.00 ± 0.10,<b>\nmean,3.00,x & y\n"
 
