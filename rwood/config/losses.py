@@ -78,6 +78,30 @@ class CiderLoss(LossConfig):
     """w, weight of rows near their prototype against prototypes far from each other."""
 
 
+class PalmLoss(LossConfig):
+    """PALM (Lu et al., ICLR 2024); the defaults are the authors' settings for CIFAR-100.
+
+    Its prototypes follow the rows of the global batch, so that it has no local scope.
+    """
+
+    part: ClassVar[str] = "rwood.method.losses:Palm"
+    name: Literal["palm"] = "palm"
+    temperature: _Temperature = 0.1
+    """tau, divides every cosine of a row to a prototype."""
+    prototype_temperature: _Temperature = 0.5
+    """tau of the contrast between prototypes."""
+    prototypes_per_class: Annotated[int, Field(ge=1, le=1000)] = 6
+    """K, prototypes of one class."""
+    top_k: Annotated[int, Field(ge=1)] = 5
+    """Prototypes of its class that a row counts for; all of them where there are no more."""
+    momentum: Annotated[Number, Field(ge=0, le=1)] = 0.999
+    """alpha, the share of a prototype that a batch leaves; 0.9 for CIFAR-10."""
+    contrast_weight: Annotated[Number, Field(ge=0)] = 1.0
+    """lambda, weight of the contrast between prototypes."""
+    epsilon: Annotated[Number, Field(ge=0.01, le=10)] = 0.05
+    """Smoothness of the assignment of rows to prototypes."""
+
+
 class CrossEntropyLoss(LossConfig):
     """A classifier on the same backbone, trained by cross-entropy.
 
@@ -96,6 +120,7 @@ LOSSES: Mapping[str, type[LossConfig]] = {
     "reweightood": ReweightOODLoss,
     "supcon": SupConLoss,
     "cider": CiderLoss,
+    "palm": PalmLoss,
     "cross_entropy": CrossEntropyLoss,
 }
 """Our losses by name."""

@@ -108,6 +108,26 @@ def gather_rows(local: Tensor, counts: Sequence[int], group: dist.ProcessGroup |
     return torch.cat([rows[:count] for rows, count in zip(received, counts, strict=True)])
 
 
+def rows_with_own_gradient(
+    local: Tensor, counts: Sequence[int], group: dist.ProcessGroup | None
+) -> Tensor:
+    """Rows of all ranks stacked in rank order, of which this rank's carry their gradient.
+
+    Args:
+        local: (n, ...) rows of this rank, with gradient.
+        counts: rows on every rank, in rank order.
+        group: the ranks that share the batch; None means this process alone.
+
+    Returns:
+        (N, ...) rows; `local` itself without a group.
+    """
+    if group is None:
+        return local
+    gathered = gather_rows(local, counts, group)
+    first = first_row(counts, group)
+    return torch.cat([gathered[:first], local, gathered[first + local.shape[0] :]])
+
+
 def first_row(counts: Sequence[int], group: dist.ProcessGroup | None) -> int:
     """Index of this rank's first row among the N.
 

@@ -8,6 +8,7 @@ The classes are what a training asks for, the functions the losses themselves.
 
 from .cross_entropy import CrossEntropy, cross_entropy_loss
 from .loss import Loss, Rows
+from .palm import Palm, palm_loss
 from .prototypes import Cider, cider_loss, update_prototypes
 from .reweightood import ReweightOOD, reweightood_loss
 from .supcon import SupCon, supcon_loss
@@ -16,11 +17,13 @@ __all__ = [
     "Cider",
     "CrossEntropy",
     "Loss",
+    "Palm",
     "ReweightOOD",
     "Rows",
     "SupCon",
     "cider_loss",
     "cross_entropy_loss",
+    "palm_loss",
     "reweightood_loss",
     "supcon_loss",
     "update_prototypes",

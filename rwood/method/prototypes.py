@@ -17,8 +17,8 @@ from torch import Tensor
 
 from .batch import (
     count_rows,
-    first_row,
     gather_rows,
+    rows_with_own_gradient,
     scalar_like,
     sum_over_ranks,
     unit_rows,
@@ -82,7 +82,7 @@ def cider_loss(
     temperature = scalar_like(unit_nD, temperature)
     with torch.autocast(unit_nD.device.type, enabled=False):
         counts = count_rows(unit_nD, rows_per_rank, group)
-        unit_ND = _with_own_gradient(unit_nD, counts, group)
+        unit_ND = rows_with_own_gradient(unit_nD, counts, group)
         labels_all_N = gather_rows(labels_N, counts, group)
         if order_N is not None:
             unit_ND, labels_all_N = unit_ND[order_N], labels_all_N[order_N]
@@ -227,18 +227,6 @@ class _FollowRows(torch.autograd.Function):
             torch.addcmul(now_CD, place_CD, along_C1, value=-1.0, out=raw_CD)
             now_CD = raw_CD.div_(length_C1) * kept_C1
         return now_CD, gradient_TCD, None
-
-
-def _with_own_gradient(
-    unit_nD: Tensor, counts: Sequence[int], group: dist.ProcessGroup | None
-) -> Tensor:
-    """Rows of all ranks, of which this rank's carry their gradient."""
-    if group is None:
-        return unit_nD
-    gathered_ND = gather_rows(unit_nD, counts, group)
-    first = first_row(counts, group)
-    after = first + unit_nD.shape[0]
-    return torch.cat([gathered_ND[:first], unit_nD, gathered_ND[after:]])
 
 
 def _dispersion(prototypes_CD: Tensor, temperature: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ def study(folder: Path, sets: dict[str, Any] | None = None, **changes: Any) -> S
     return tiny(folder, benchmark=benchmark, run__epochs=2, **changes)
 
 
-@pytest.mark.parametrize("loss", ["reweightood", "cider", "cross_entropy"])
+@pytest.mark.parametrize("loss", ["reweightood", "cider", "palm", "cross_entropy"])
 def test_a_fold_is_trained_and_measured(
     tmp_path: Path, loss: str, opened: list[ImageSetRef]
 ) -> None:
@@ -50,6 +50,8 @@ def test_a_fold_is_trained_and_measured(
     assert saved is not None
     if loss == "cider":
         assert len(saved["loss"]["prototypes_CD"]) == 5
+    if loss == "palm":
+        assert saved["loss"]["prototypes_KCD"].shape[1] == 5
     if loss == "cross_entropy":
         assert encoder.classifier is not None
         assert len(encoder.classifier[1]) == 5

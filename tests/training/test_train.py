@@ -52,7 +52,7 @@ def one_thread() -> Any:
 
 @pytest.mark.parametrize(
     ("loss", "stop_at"),
-    [("reweightood", 1), ("reweightood", 3), ("cider", 2), ("cross_entropy", 2)],
+    [("reweightood", 1), ("reweightood", 3), ("cider", 2), ("palm", 2), ("cross_entropy", 2)],
 )
 def test_resuming_gives_the_same_bits_and_the_same_reports(
     tmp_path: Path, loss: str, stop_at: int
@@ -230,6 +230,7 @@ LOSSES = {
     "local": {"name": "reweightood", "scope": "local"},
     "supcon": {"name": "supcon"},
     "cider": {"name": "cider", "momentum": 0.5},
+    "palm": {"name": "palm", "momentum": 0.5, "prototypes_per_class": 3, "top_k": 2},
     "cross_entropy": {"name": "cross_entropy", "label_smoothing": 0.1},
 }
 

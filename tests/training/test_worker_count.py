@@ -23,7 +23,7 @@ from tests.tiny import tiny
 
 WORLDS = (1, 2, 3, 4)
 IMAGES = 13
-LOSSES = ("reweightood", "supcon", "cider", "cross_entropy")
+LOSSES = ("reweightood", "supcon", "cider", "palm", "cross_entropy")
 TOLERANCE = 1e-12
 
 
