@@ -128,7 +128,7 @@ def uri(tmp_path: Path, empty_store: bytes) -> str:
 
 @pytest.fixture(scope="module")
 def study() -> tuple[StudyConfig, StudyResult]:
-    cluster = {"workers": 2, "gpus_per_worker": 0.5}
+    cluster = {"workers": 2, "gpus_per_worker": 1}
     spec = make_spec(name="toy", cluster=cluster)
     record = make_study(spec)
     ended = [t.model_copy(update={"finished": t.history[-1].time + 4}) for t in record.trials]
@@ -353,7 +353,7 @@ def test_summary_by_hand(toy: str, study: tuple[StudyConfig, StudyResult]) -> No
     assert told.epochs == 6 * 20 + 18 + 1 + 120
     # Trials of a second an epoch and 4 s more; 3 + 3 reruns of 11, 12 and 13 s.
     assert told.seconds == pytest.approx(139 + 12 * 4 + 2 * 36)
-    assert told.gpu_seconds == pytest.approx(told.seconds)  # 2 workers of half a GPU
+    assert told.gpu_seconds == pytest.approx(2 * told.seconds)  # 2 workers, a GPU each
 
 
 def test_champion_and_base_of_one_study(toy: str, study: tuple[StudyConfig, StudyResult]) -> None:

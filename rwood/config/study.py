@@ -72,7 +72,7 @@ class ClusterConfig(Config):
     cpus_per_worker: int = Field(default=1, ge=1)
     """CPU cores (and torch threads) of a worker."""
     gpus_per_worker: float = Field(default=0, ge=0)
-    """GPUs of a worker; a fraction lets several one-worker trials share a GPU."""
+    """GPU of a worker, 0 or 1; a fraction lets several one-worker trials share a GPU."""
     max_concurrent: int = Field(default=2, ge=1)
     """Trainings at a time."""
     retries: int = Field(default=2, ge=0)
@@ -84,6 +84,20 @@ class ClusterConfig(Config):
 
     Default: ten times the median between two reports of the search, at least ten minutes.
     """
+
+    @model_validator(mode="after")
+    def _one_gpu_each(self) -> "ClusterConfig":
+        if self.gpus_per_worker > 1:
+            raise ValueError(
+                "gpus_per_worker: a worker computes on one GPU; for several GPUs a training set "
+                "workers"
+            )
+        if self.workers > 1 and 0 < self.gpus_per_worker < 1:
+            raise ValueError(
+                "gpus_per_worker: the workers of one training cannot share a GPU; a fraction is "
+                "for one worker, and several want 1 each"
+            )
+        return self
 
 
 class StudyConfig(Config):

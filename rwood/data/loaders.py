@@ -30,7 +30,7 @@ from rwood.data.rows import RowImages
 from rwood.data.sharding import Share, shares
 
 DEVICE_SHARE = 0.25
-"""Largest share of a GPU's memory that a resident image set may take."""
+"""Largest share of a GPU's free memory that a resident image set may take: trials may share one."""
 
 
 class Batch(NamedTuple):
@@ -171,8 +171,8 @@ def _pixels(images_NHWC: np.ndarray, digest: str, device: torch.device) -> Tenso
             warnings.simplefilter("ignore", UserWarning)
             images = torch.from_numpy(images_NHWC).permute(0, 3, 1, 2)
         if device.type == "cuda":
-            memory = torch.cuda.get_device_properties(device).total_memory
-            if images.numel() <= DEVICE_SHARE * memory:
+            free, _ = torch.cuda.mem_get_info(device)
+            if images.numel() <= DEVICE_SHARE * free:
                 images = images.to(device).contiguous()
         _PIXELS[key] = images
     return _PIXELS[key]

@@ -1,8 +1,9 @@
 """Batch norm over the batch of all workers, on any device.
 
 Statistics of a worker's share alone would make the number of workers a hyperparameter.
-`nn.SyncBatchNorm` refuses CPU tensors; here one all-gather of (count, mean, squared deviations)
-a layer, combined by Chan, Golub and LeVeque's rule, and one all-reduce in the backward pass.
+`nn.SyncBatchNorm` refuses CPU tensors, and on a GPU its forward pass waits for the device in every
+layer; here one all-gather of (count, mean, squared deviations) a layer, combined by Chan, Golub and
+LeVeque's rule, and one all-reduce in the backward pass, without a wait.
 """
 
 from typing import Any
@@ -63,11 +64,10 @@ _PLAIN = (
 def convert_global_batch_norm(module: nn.Module, group: dist.ProcessGroup | None = None) -> None:
     """Make every batch norm of a module cover all workers, in place; no-op for one worker.
 
-    On a GPU it becomes torch's own SyncBatchNorm, which does the same in fused kernels, so move
-    the module to its device first. State-dict keys stay as they are.
+    State-dict keys stay as they are.
 
     Args:
-        module: the network, on its device.
+        module: the network.
         group: the workers; default all of them.
 
     Raises:
@@ -81,9 +81,6 @@ def convert_global_batch_norm(module: nn.Module, group: dist.ProcessGroup | None
                 f"model.backbone: {type(child).__name__} is a batch norm of its own kind, which "
                 "cannot cover several workers; set cluster.workers to 1"
             )
-    if any(p.is_cuda for p in module.parameters()):
-        nn.SyncBatchNorm.convert_sync_batchnorm(module, group)  # type: ignore[no-untyped-call]
-        return
     for name, child in list(module.named_modules()):
         if type(child) is nn.BatchNorm2d:
             module.set_submodule(name, GlobalBatchNorm2d(child, group))

@@ -16,7 +16,15 @@ from ray.util.queue import Queue
 from rwood.ray_backend import compat
 from rwood.ray_backend.messages import NOTE, REPORT
 from rwood.results import EpochReport
-from rwood.training.worker import best_device
+
+
+def own_device() -> torch.device:
+    """The GPU that Ray gave this process; the CPU where it gave none.
+
+    Ray does not hide the GPUs of a machine from a process that asked for none.
+    """
+    given = ray.get_runtime_context().get_accelerator_ids().get("GPU")
+    return torch.device("cuda", 0) if given else torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,7 @@ class SoloWorker:
     folder: Path
     send: Callable[[dict[str, Any]], None]
     """Takes messages to the driver; does not return if the training is stopped."""
-    device: torch.device = field(default_factory=best_device)
+    device: torch.device = field(default_factory=own_device)
     rank: int = 0
     world_size: int = 1
 

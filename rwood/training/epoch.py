@@ -50,7 +50,8 @@ def train_epoch(
         Mean loss, smoothed loss, last learning rate.
 
     Raises:
-        NonFiniteLossError: the loss left the real numbers; no step was taken with it.
+        NonFiniteLossError: the loss left the real numbers; no step was taken with it. A GPU is
+            asked at the end of the epoch: until then steps without a finite gradient are skipped.
     """
     network.train()
     steps = loaders.steps_per_epoch(len(train_set.labels_N), run.batch_size)

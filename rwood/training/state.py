@@ -35,7 +35,8 @@ class RunState:
 
     def state_dict(self) -> State:
         """Plain values and tensors."""
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        device = self.precision.device
+        cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
         return {
             "encoder": self.encoder.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -63,8 +64,9 @@ class RunState:
         if state["scaler"]:  # empty if written where no loss scale was needed
             self.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["generators"]["cpu"])
-        if torch.cuda.is_available() and state["generators"]["cuda"]:
-            torch.cuda.set_rng_state_all(state["generators"]["cuda"])
+        device, cuda = self.precision.device, state["generators"]["cuda"]
+        if device.type == "cuda" and cuda is not None:
+            torch.cuda.set_rng_state(cuda, device)
         self.history = [EpochReport.model_validate(r) for r in json.loads(state["history"])]
         self.best_loss = state["best_loss"]
         self.best_weights = state["best_weights"]

@@ -50,7 +50,8 @@ def train(
         data_root: where image sets lie.
 
     Raises:
-        NonFiniteLossError: the loss left the real numbers; no step was taken with it.
+        NonFiniteLossError: the loss left the real numbers; no step was taken with it. A GPU is
+            asked at the end of the epoch: until then steps without a finite gradient are skipped.
         DataError: an image set is missing or corrupt.
         StudyError: the folder holds another training.
     """
@@ -166,6 +167,8 @@ def _begin(
         # loss and of the scorers.
         torch.backends.cudnn.allow_tf32 = True
         torch.backends.cuda.matmul.allow_tf32 = False
+        # A process that trains one trial after another reports the peak of each.
+        torch.cuda.reset_peak_memory_stats(worker.device)
     loss = build_loss(run, benchmark.classes, worker.device)
     trained = [*trainable_parameters(encoder, run.model), *loss.parameters()]
     kind = choose_precision(run, benchmark, encoder, worker, precision)
@@ -178,6 +181,11 @@ def _begin(
         nesterov=run.optimizer.nesterov,
         fused=True,
     )
+    if run.optimizer.momentum:
+        # The fused step makes the buffers without a value, and leaves them so where it skips a
+        # first gradient that is not finite.
+        for parameter in trained:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return RunState(encoder, loss, optimizer, kind.scaler(), kind, [])
 
 
@@ -190,4 +198,7 @@ def _wrap(encoder: Encoder, run: RunConfig, worker: Worker) -> nn.Module:
         return network
     convert_global_batch_norm(encoder, dist.group.WORLD)
     devices = [worker.device.index] if worker.device.type == "cuda" else None
-    return nn.parallel.DistributedDataParallel(network, device_ids=devices)
+    # Every worker computes the same buffers: none needs to be sent.
+    return nn.parallel.DistributedDataParallel(
+        network, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
+    )

@@ -106,6 +106,8 @@ BAD = [
         {"choices": ["supcon", "cider"]},
         ["search.space: loss.name: the base run's reweightood is outside"],
     ),
+    ("cluster/gpus_per_worker", 2, ["cluster: gpus_per_worker", "set workers"]),
+    ("cluster", {"workers": 2, "gpus_per_worker": 0.5}, ["gpus_per_worker", "cannot share a GPU"]),
     ("rerun/fsood", True, ["rerun.fsood", "no covariate-shifted set"]),
     ("name", "My Study", ["name", "My Study"]),
 ]
