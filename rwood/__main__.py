@@ -1,6 +1,7 @@
 """`rwood` and `python -m rwood`."""
 
 import errno
+import os
 import sys
 
 from rwood.cli import app
@@ -12,6 +13,10 @@ _PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES}
 
 def main() -> None:
     """Run a verb; what the user can mend is said in a sentence, a bug keeps its traceback."""
+    if os.name == "nt":
+        print("rwood: Windows is not supported; run rwood on Linux, on macOS, or in WSL 2",
+              file=sys.stderr)  # fmt: skip
+        sys.exit(2)
     try:
         app()
     except RwoodError as error:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from rwood.__main__ import main
 from tests.stored_trials import trials_in
 from tests.tiny import write_tiny
 
@@ -149,3 +151,20 @@ def test_ctrl_c_and_kill_9_lose_nothing(tmp_path: Path) -> None:
     for run in runs:
         history = client.get_metric_history(run.info.run_id, "train/loss")
         assert [m.step for m in history] == list(range(1, len(history) + 1))
+
+
+def test_windows_is_told_so_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("rwood.__main__.os.name", "nt")
+    with pytest.raises(SystemExit) as ended:
+        main()
+    monkeypatch.undo()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("rwood: Windows is not supported")
+
+
+def test_no_module_of_posix_alone_is_imported_at_the_top() -> None:
+    code = (Path(__file__).parents[1] / "rwood").rglob("*.py")
+    early = [path for path in code if re.search(r"^(import|from) fcntl", path.read_text(), re.M)]
+    assert early == []

@@ -7,7 +7,6 @@ that are on disk, so that an interrupted packing goes on where it stopped. Proce
 that want the same pack wait for the one that writes it.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -245,6 +244,8 @@ def _read_journal(journal: Path) -> dict[int, tuple[str, bool]]:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold the lock of a pack; the operating system frees it if the process dies."""
+    import fcntl
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.with_suffix(".lock").open("w")

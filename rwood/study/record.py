@@ -1,6 +1,5 @@
 """A study's record on disk: made once, owned by one spec, worked on by one process at a time."""
 
-import fcntl
 import os
 import socket
 import uuid
@@ -50,6 +49,8 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _take(lock: Any, folder: Path) -> None:
+    import fcntl
+
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

@@ -94,7 +94,9 @@ BAD = [
     (
         "search/space/loss.momentum",
         {"low": 0.5, "high": 0.9},
-        ["search.space: loss.momentum is a setting of loss.name cider and palm, not of reweightood"],
+        [
+            "search.space: loss.momentum is a setting of loss.name cider and palm, not of reweightood"
+        ],
     ),
     (
         "search/space/loss.name",
@@ -246,5 +248,7 @@ def test_logits_are_scored_where_there_are_some(tmp_path: Path, digits_file: Pat
     plain = study.model_copy(update={"rerun": RerunConfig()})
     changed = set_values(plain, ["scorer.name=knn", "loss.temperature=0.2", "loss.name=supcon"])
     assert (changed.run.loss.name, setting(changed.run, "loss.temperature")) == ("supcon", 0.2)
-    with pytest.raises(SpecError, match="loss.momentum is a setting of loss.name cider and palm, not of su"):
+    with pytest.raises(
+        SpecError, match="loss.momentum is a setting of loss.name cider and palm, not of su"
+    ):
         set_values(plain, ["loss.momentum=0.2", "loss.name=supcon", "scorer.name=knn"])
