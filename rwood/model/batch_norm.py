@@ -127,7 +127,7 @@ def _statistics(images: Tensor, group: dist.ProcessGroup | None) -> tuple[Tensor
     own_count = images.numel() // channels
     mean_C = images.sum((0, 2, 3)) / max(own_count, 1)
     squares_C = (images - _row(mean_C)).square().sum((0, 2, 3))
-    own = torch.cat([mean_C, squares_C, mean_C.new_tensor([float(own_count)])])
+    own = torch.cat([mean_C, squares_C, mean_C.new_full((1,), float(own_count))])
     parts = [torch.empty_like(own) for _ in range(dist.get_world_size(group))]
     dist.all_gather(parts, own, group=group)
     gathered = torch.stack(parts)

@@ -1,7 +1,6 @@
 """The encoder: embed() to score, project() to train."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -118,8 +117,8 @@ def build_encoder(
         return Contrastive(backbone, spec.projection_dim)
 
 
-def trainable_parameters(encoder: Encoder, spec: ModelConfig) -> Iterator[nn.Parameter]:
-    """Freeze what the settings freeze, and return what is trained.
+def freeze(encoder: Encoder, spec: ModelConfig) -> None:
+    """Freeze what the settings freeze: those parameters require no gradient.
 
     Under `trainable: layer4` only the last stage and what follows it learn. Frozen stages stay in
     train mode as in the authors' code: their batch norm uses batch statistics and updates its
@@ -135,4 +134,3 @@ def trainable_parameters(encoder: Encoder, spec: ModelConfig) -> Iterator[nn.Par
             raise SpecError(f"model.trainable: {spec.backbone} has no layer4; train all of it")
         encoder.backbone.requires_grad_(False)
         last.requires_grad_(True)
-    return (p for p in encoder.parameters() if p.requires_grad)

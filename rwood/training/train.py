@@ -17,7 +17,7 @@ from rwood.data import image_sets
 from rwood.evaluation.validation import open_validation, validate
 from rwood.model.batch_norm import convert_global_batch_norm
 from rwood.model.checkpoint_keys import load_backbone_weights, openood_state
-from rwood.model.encoder import Encoder, build_encoder, trainable_parameters
+from rwood.model.encoder import Encoder, build_encoder, freeze
 from rwood.paths import RunPaths
 from rwood.results import EpochReport
 from rwood.training import checkpoint
@@ -170,9 +170,10 @@ def _begin(
         # A process that trains one trial after another reports the peak of each.
         torch.cuda.reset_peak_memory_stats(worker.device)
     loss = build_loss(run, benchmark.classes, worker.device)
-    trained = [*trainable_parameters(encoder, run.model), *loss.parameters()]
+    freeze(encoder, run.model)
     kind = choose_precision(run, benchmark, encoder, worker, precision)
     kind.place(encoder)
+    trained = [p for p in encoder.parameters() if p.requires_grad] + [*loss.parameters()]
     optimizer = torch.optim.SGD(
         trained,
         lr=run.optimizer.lr,

@@ -15,6 +15,7 @@ from rwood.data.crops import CROP_DRAWS, crop_boxes
 from rwood.data.loaders import Batch, embedding_batches, training_batches
 from rwood.data.sharding import shares
 from rwood.errors import DataError
+from tests.fake_cuda import GPU, fake_cuda
 
 CPU = torch.device("cpu")
 RUN = RunConfig(model=ModelConfig(backbone="resnet18_224x224"), epochs=2, seed=4, batch_size=10)
@@ -152,3 +153,14 @@ def test_imagenet_path_on_images_of_many_sizes(tmp_path: Path, draw, animals) ->
     opened = image_sets.open_set(spec.id.train, spec, tmp_path)
     scored = list(embedding_batches(opened, spec, device=CPU, batch=90))
     assert [tuple(b.shape) for b in scored] == [(90, 3, 224, 224)] * 2 + [(20, 3, 224, 224)]
+
+
+def test_views_are_made_on_the_device_without_a_wait(
+    animals: BenchmarkConfig, tmp_path: Path
+) -> None:
+    opened = image_sets.open_set(animals.id.train, animals, tmp_path)
+    with fake_cuda():
+        made = training_batches(opened, RUN, animals, epoch=0, rank=0, world_size=1, device=GPU)
+        for batch in made:
+            assert batch.images.device == batch.labels.device == GPU
+            assert batch.images.shape == (2 * batch.count, 3, 16, 16)

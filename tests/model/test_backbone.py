@@ -12,7 +12,7 @@ import torchvision
 from torch import nn
 
 from rwood.config.backbones import ModelConfig
-from rwood.model.encoder import Encoder, build_encoder, trainable_parameters
+from rwood.model.encoder import Encoder, build_encoder, freeze
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden.json").read_text())["networks"]["nets"]
 
@@ -99,7 +99,8 @@ def test_keys_shapes_and_counts_of_the_18_layer_networks(name: str) -> None:
     assert len(keys) == golden["n_state_dict_keys"]
     assert zlib.crc32("\n".join(keys).encode()) == golden["state_dict_keys_crc32"]
     spec = ModelConfig(backbone=name, trainable="layer4")
-    trained = sum(p.numel() for p in trainable_parameters(encoder, spec))
+    freeze(encoder, spec)
+    trained = sum(p.numel() for p in encoder.parameters() if p.requires_grad)
     assert trained == golden["trainable_when_only_layer4_and_head"]
 
 

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from rwood.config.backbones import ModelConfig
-from rwood.model.encoder import build_encoder, trainable_parameters
+from rwood.model.encoder import build_encoder, freeze
 
 SMALL = ModelConfig(backbone="small_cnn", width=8, projection_dim=6)
 
@@ -75,7 +75,8 @@ def test_weights_depend_on_the_seed_alone_and_leave_the_global_state() -> None:
 def test_layer4_freezes_all_but_the_last_stage_and_the_head() -> None:
     spec = ModelConfig(backbone="resnet18_32x32", trainable="layer4")
     encoder = build_encoder(spec, channels=3, seed=0)
-    trained = list(trainable_parameters(encoder, spec))
+    freeze(encoder, spec)
+    trained = [p for p in encoder.parameters() if p.requires_grad]
     assert sum(p.numel() for p in trained) == 8_722_048
     named = {name for name, p in encoder.named_parameters() if p.requires_grad}
     assert {name.split(".")[0] + "." + name.split(".")[1] for name in named} == {
@@ -88,4 +89,5 @@ def test_layer4_freezes_all_but_the_last_stage_and_the_head() -> None:
 
 def test_all_parameters_are_trained_by_default() -> None:
     encoder = build_encoder(SMALL, channels=1, seed=0)
-    assert list(trainable_parameters(encoder, SMALL)) == list(encoder.parameters())
+    freeze(encoder, SMALL)
+    assert all(p.requires_grad for p in encoder.parameters())

@@ -1,0 +1,129 @@
+"""The CUDA path without a GPU: no tensor on the wrong device, no step that waits for the device."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from rwood.config.scorers import SCORERS, load_scorer
+from rwood.data import image_sets
+from rwood.evaluation.embed import Embedded
+from rwood.evaluation.scorer import FittedScorer, fit
+from rwood.model.batch_norm import convert_global_batch_norm
+from rwood.training import epoch as loop
+from rwood.training.state import RunState
+from rwood.training.train import _begin
+from rwood.training.worker import LocalWorker
+from tests.fake_cuda import GPU, HostWait, fake_cuda
+from tests.tiny import tiny
+
+LOSSES = ("reweightood", "supcon", "cider", "palm", "cross_entropy")
+
+
+def train_an_epoch(folder: Path, loss: str, precision: str, ranks: int = 1) -> RunState:
+    """The loop on a fake GPU, up to the end of an epoch, where losses are read."""
+    study = tiny(folder, run__loss={"name": loss}, run__precision=precision, search=None)
+    train_set = image_sets.open_set(study.benchmark.id.train, study.benchmark, folder)
+    worker = LocalWorker(folder, GPU, world_size=ranks)
+    state = _begin(study.run, study.benchmark, worker, folder, None)
+    if ranks > 1:  # without DDP's reducer, which wants a CUDA context
+        convert_global_batch_norm(state.encoder, dist.group.WORLD)
+    with patch.object(loop, "_note", forget):
+        loop.train_epoch(study.run, study.benchmark, worker, state, state.encoder, train_set, 0,
+                         keep=lambda: None)  # fmt: skip
+    return state
+
+
+def forget(seen: list[Tensor], run: object, state: RunState, epoch: int, rate: float) -> None:
+    """In place of reading the losses, the one thing that waits for the device."""
+    assert all(loss.device == GPU for loss in seen)
+    state.losses += [0.0] * len(seen)
+    seen.clear()
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_step_stays_on_the_device(tmp_path: Path, loss: str, precision: str) -> None:
+    with fake_cuda():
+        state = train_an_epoch(tmp_path, loss, precision)
+        assert len(state.losses) == 3
+        learned = [*state.encoder.parameters(), *state.loss.parameters()]
+        assert all(p.device == GPU for p in learned)
+        assert all(p.grad is not None and p.grad.device == GPU for p in learned)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_step_of_two_workers_stays_on_the_device(tmp_path: Path, loss: str) -> None:
+    with two_ranks(), fake_cuda():
+        state = train_an_epoch(tmp_path, loss, "float32", ranks=2)
+        assert len(state.losses) == 3
+
+
+@contextmanager
+def two_ranks() -> Iterator[None]:
+    """A group whose collectives do nothing: shapes and devices are what they would be."""
+    fake_pg = pytest.importorskip("torch.testing._internal.distributed.fake_pg")
+    dist.init_process_group("fake", rank=0, world_size=2, store=fake_pg.FakeStore())
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    "wait", ["item", "tolist", "cpu", "nonzero", "numpy"],
+)  # fmt: skip
+def test_a_step_that_waits_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wait: str
+) -> None:
+    from rwood.training.loss import loss_of
+
+    def waits(*args: object) -> Tensor:
+        loss = loss_of(*args)  # type: ignore[arg-type]
+        getattr(loss.detach(), wait)()
+        return loss
+
+    monkeypatch.setattr(loop, "loss_of", waits)
+    from torch._subclasses.fake_tensor import (
+        DataDependentOutputException,
+        DynamicOutputShapeException,
+    )
+
+    seen = (HostWait, DataDependentOutputException, DynamicOutputShapeException, RuntimeError)
+    with fake_cuda(), pytest.raises(seen):
+        train_an_epoch(tmp_path, "reweightood", "float32")
+
+
+def test_a_tensor_on_the_host_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rwood.training.loss import loss_of
+
+    def mixes(*args: object) -> Tensor:
+        return (loss_of(*args) + torch.zeros(2)).sum()  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "loss_of", mixes)
+    with fake_cuda(), pytest.raises(RuntimeError, match="devices, cuda:0 and cpu"):
+        train_an_epoch(tmp_path, "reweightood", "float32")
+
+
+@pytest.mark.parametrize("name", sorted(set(SCORERS) - {"knn"}))
+def test_scores_stay_on_the_device(name: str) -> None:
+    """Fitted on the CPU, since a fit asks for values; `knn` does so in each query."""
+    generator = torch.Generator().manual_seed(0)
+    raw = torch.randn(120, 8, generator=generator)
+    unit = torch.nn.functional.normalize(raw, dim=1)
+    layer = (torch.randn(4, 8, generator=generator), torch.randn(4, generator=generator))
+    fitted = fit(load_scorer({"name": name}), Embedded(unit, raw), torch.arange(120) % 4, 4, layer)
+    with fake_cuda(), patch("torch.Tensor.__bool__", lambda tensor: True):
+        learned = {k: v.to(GPU) for k, v in vars(fitted.state).items() if isinstance(v, Tensor)}
+        there = FittedScorer(
+            fitted.scorer, replace(fitted.state, **learned), fitted.means_CD.to(GPU)
+        )
+        queries = Embedded(unit.to(GPU), raw.to(GPU))
+        assert there.score(queries).device == GPU
+        assert there.nearest(queries).device == GPU
