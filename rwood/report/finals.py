@@ -86,13 +86,14 @@ def _comparison_table(finals: FinalsResult) -> Table:
     rows = [_comparison_row(name, bound) for name, bound in compared.items()]
     if finals.gate is not None:
         rows.insert(0, _comparison_row(f"objective: {finals.objective}", finals.gate))
-    seeds = next(iter(compared.values())).seeds
-    return Table(
-        ("compared", "mean difference", "std", "lower bound", "must exceed", "passed"),
-        tuple(rows),
-        f"Finalist minus base run over {count_of(seeds, 'paired seed')}, in points; the objective "
-        f"at level {finals.gate.alpha:g}." if finals.gate else "",
-    )  # fmt: skip
+    one = next(iter(compared.values()))
+    caption = f"Finalist minus base run over {count_of(one.seeds, 'paired seed')}, in points"
+    if finals.gate is not None:
+        caption += f"; the objective at level {finals.gate.alpha:g}"
+    caption += f", the families at level {one.alpha:g}"
+    caption += ", where the bound is the mean." if one.alpha == 0.5 else "."
+    columns = ("compared", "mean difference", "std", "lower bound", "must exceed", "passed")
+    return Table(columns, tuple(rows), caption)
 
 
 def _comparison_row(name: str, found: Comparison) -> tuple[str, ...]:

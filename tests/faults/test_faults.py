@@ -73,12 +73,13 @@ def test_a_node_that_is_preempted_loses_steps_only(
 ) -> None:
     """SIGTERM, as a spot node gets it: what trains there goes on elsewhere, within its epoch.
 
-    The loss waits in every step, so that an epoch takes longer than the node has left.
+    The loss waits in every step, so that an epoch takes longer than the node has left, and ten
+    steps, after which a worker asks whether it has to go, do not.
     """
     changes: dict[str, Any] = {
         "name": f"preempted-{workers}",
-        "run__loss": {"name": SLOW},
-        "run__batch_size": 16,
+        "run__loss": {"name": SLOW, "seconds": 0.15},
+        "run__batch_size": 4,
         "run__epochs": 2,
         "search__trials": 1,
         "search__space": {"loss.temperature": {"low": 0.05, "high": 0.5}},
@@ -88,7 +89,8 @@ def test_a_node_that_is_preempted_loses_steps_only(
         "cluster__retries": 1,
     }
     file = write_tiny(tmp_path, **changes)
-    Driver("train", file, None, "--results", tmp_path / "calm").ended()
+    calm_results = ("--results", tmp_path / "calm", "--set", "loss.seconds=0")
+    Driver("train", file, None, *calm_results).ended()
     (calm,) = (tmp_path / "calm").glob("*/runs/*/encoder.pt")
     folder = tmp_path / "results" / changes["name"]
     driver = Driver("search", file, cluster)
