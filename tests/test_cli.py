@@ -39,6 +39,8 @@ def test_check_prints_the_study_and_its_cost(digits_file: Path, tmp_path: Path) 
     ("words", "sentence"),
     [
         (["run", "nowhere.yaml"], "nowhere.yaml: no such file"),
+        (["check", "folders.yaml", "--data", "--data-root", "."],
+         "rwood: id.train: mine/train is no folder"),
         (["check", "typo.yaml"], "run.epochz: unknown setting; did you mean epochs?"),
         (["run", "strange.yaml"], "digits/eleven is not a known image set; did you mean digits/"),
         (["train", "tiny.yaml", "--set", "loss.tau=1"], "loss.tau is not a setting of a run"),
@@ -67,6 +69,9 @@ def test_bad_input_costs_one_sentence_and_exit_code_2(
     text = strange.read_text()
     line = next(row for row in text.splitlines() if row.startswith("benchmark:"))
     strange.write_text(text.replace(line, "benchmark: odd.yaml"))
+    folders = benchmark.replace("digits/train", "{folder: mine/train}")
+    (tmp_path / "folders_bench.yaml").write_text(folders)
+    (tmp_path / "folders.yaml").write_text(text.replace(line, "benchmark: folders_bench.yaml"))
     done = rwood(*words, cwd=tmp_path)
     assert done.returncode == 2, done.stdout + done.stderr
     assert sentence in " ".join(done.stderr.split())
@@ -168,3 +173,7 @@ def test_no_module_of_posix_alone_is_imported_at_the_top() -> None:
     code = (Path(__file__).parents[1] / "rwood").rglob("*.py")
     early = [path for path in code if re.search(r"^(import|from) fcntl", path.read_text(), re.M)]
     assert early == []
+
+
+def test_the_version(tmp_path: Path) -> None:
+    assert re.fullmatch(r"rwood \d+\.\d+\.\d+", rwood("--version", cwd=tmp_path).stdout.strip())

@@ -17,7 +17,7 @@ from mlflow.tracking import MlflowClient
 
 from rwood.config.search import apply
 from rwood.config.study import StudyConfig
-from rwood.errors import StudyError
+from rwood.errors import SpecError, StudyError
 from rwood.results import EpochReport, StudyResult, mean_of
 from rwood.tracked import (
     TrackedInput,
@@ -36,7 +36,7 @@ from rwood.tracking import (
     read_summary,
     register_champion,
 )
-from rwood.tracking.client import connect
+from rwood.tracking.client import check_uri, connect
 from rwood.tracking.sender import Sender
 from tests.report.a_study import make_run, make_spec, make_study
 
@@ -448,3 +448,15 @@ def test_the_experiment_says_what_it_asks_and_keeps_views(
     assert found.tags.keys() >= tags.keys()
     monkeypatch.setattr(MlflowClient, "set_experiment_tag", lambda *_: pytest.fail("said again"))
     Sender(uri, "toy", None, tags)
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://a:1", "postgresql+psycopg2://u@h/d", "mlruns", "sqlite:///x"]
+)
+def test_uris_that_may_be(uri: str) -> None:
+    check_uri(uri)
+
+
+def test_a_uri_of_no_known_scheme_is_refused() -> None:
+    with pytest.raises(SpecError, match=r"--tracking-uri foo://bar: MLflow knows no foo://"):
+        check_uri("foo://bar")

@@ -1,5 +1,8 @@
 """The verbs. A body loads, calls one function, and prints; nothing heavy is imported up here."""
 
+from importlib.metadata import version
+from typing import Annotated
+
 import typer
 
 from rwood.cli import checkpoints, compare, data, detect, status, study, submit
@@ -10,6 +13,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"rwood {version('rwood')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Options before a verb."""
+
+
 app.add_typer(study.app)
 app.add_typer(status.app)
 app.add_typer(submit.app)

@@ -51,6 +51,11 @@ def status(
     console = Console(highlight=False)
     for line in describe(told, console.width, time.time()):
         console.print(line, markup=False, soft_wrap=True)
+    if told.stage == "finished":
+        from rwood.report.outcome import outcome
+
+        record = load(StudyResult, StudyPaths(results / study.name).record)
+        console.print(f"\n{outcome(study, record)}", markup=False, soft_wrap=True)
 
 
 def read_status(study: StudyConfig, folder: Path, storage: str | None = None) -> Status:

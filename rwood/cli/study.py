@@ -60,9 +60,8 @@ def _stage_verb(verb: str) -> Callable[..., None]:
         folder = results / study.name
         if verb == "run" and is_finished(study, folder):
             page = StudyPaths(folder).report
-            typer.echo(
-                f"study {study.name} is finished, nothing is left to do: {page}", err=as_json
-            )
+            done = f"study {study.name} is finished, nothing is left to do: {page}"
+            typer.echo(f"{_outcome(study, folder)}\n\n{done}", err=as_json)
         else:
             context = Context(results, data_root, address, tracking_uri, storage, retry_failed)
             _work(study, verb, context, as_json)
@@ -82,12 +81,20 @@ def check(
     images_per_s: Annotated[
         float | None, typer.Option(min=0.001, help="Speed of a worker, to print hours.")
     ] = None,
+    data: Annotated[
+        bool, typer.Option("--data", help="List every image set, and decode a sample of each.")
+    ] = False,
+    data_root: DataRoot = DATA,
     as_json: AsJson = False,
 ) -> None:
-    """Validate a study; print it resolved, its trials and its cost; open no data."""
+    """Validate a study; print it resolved, its trials and its cost."""
     from rwood.cost import estimate
 
     study = _load(file)
+    if data:
+        from rwood.data.image_sets import check_sets
+
+        check_sets(study.benchmark, data_root)
     plain = study.model_dump(mode="json")
     if as_json:
         typer.echo(json.dumps(plain, indent=1))
@@ -179,4 +186,13 @@ def _work(study: StudyConfig, verb: str, context: Context, quiet: bool) -> None:
             "rwood: interrupted; what ran is saved, the same command goes on from here", err=True
         )
         raise typer.Exit(code) from None
+    if verb in ("run", "benchmark", "report"):
+        console.print(f"\n{_outcome(study, folder)}\n", markup=False, soft_wrap=True)
     console.print(f"log: {StudyPaths(folder).log}", soft_wrap=True)
+
+
+def _outcome(study: StudyConfig, folder: Path) -> str:
+    from rwood.report.outcome import outcome
+    from rwood.results import StudyResult, load
+
+    return outcome(study, load(StudyResult, StudyPaths(folder).record))

@@ -29,6 +29,7 @@ from rwood.config.search import (
     settings,
 )
 from rwood.config.study import StudyConfig, objectives
+from rwood.config.yaml_text import parse
 from rwood.errors import SpecError
 from rwood.text import count_of
 
@@ -72,7 +73,10 @@ def set_values(study: StudyConfig, assignments: Sequence[str]) -> StudyConfig:
         key, equals, text = word.partition("=")
         if not equals:
             raise SpecError(f"--set {word}: write it as key=value", key=word)
-        params[key] = yaml.safe_load(text)
+        try:
+            params[key] = parse(text)
+        except yaml.YAMLError:
+            raise SpecError(f"--set {word}: {text} is not a value of YAML", key=key) from None
     try:
         run = apply(study.run, params)
         plain = {**study.model_dump(mode="json"), "run": run.model_dump(mode="json")}
@@ -106,7 +110,7 @@ def _read_mapping(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: cannot be read as text ({error})", file=str(path)) from error
     try:
-        data = yaml.safe_load(text)
+        data = parse(text)
     except yaml.YAMLError as error:
         where = " ".join(str(error).split())
         raise SpecError(f"{path}: not valid YAML: {where}", file=str(path)) from error
@@ -127,6 +131,9 @@ def _validate(kind: type[S], data: dict[str, Any], path: Path) -> S:
         return kind.model_validate_json(json.dumps(data, default=str))
     except ValidationError as error:
         first = _most_telling(error.errors())
+        missing = [_dotted(each) for each in error.errors() if each["type"] == "missing"]
+        if first["type"] == "missing" and len(missing) > 1:
+            raise SpecError(f"{path}: missing are {', '.join(missing)}", file=str(path)) from error
         raise SpecError(
             f"{path}: {_sentence(first, kind, data)}",
             file=str(path),

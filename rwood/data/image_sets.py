@@ -21,15 +21,17 @@ from rwood.config.benchmark import (
     WholeSetRef,
     whole_set,
 )
-from rwood.data import derived, digits, listing, openood, pixel_cache, processes, transform
+from rwood.data import decode, derived, digits, listing, openood, pixel_cache, processes, transform
 from rwood.data.decode import FileImages
 from rwood.data.derived import DerivedImages
 from rwood.data.listing import Listing
 from rwood.data.opened import ImageSet, as_ood, of_classes
 from rwood.data.transform import Transform
-from rwood.errors import SpecError
+from rwood.errors import DataError, SpecError
 from rwood.text import count_of
 
+SAMPLED = 100
+"""Files of a set that are decoded before a study begins."""
 PACK_LIMIT = 64 * 2**30
 """Largest pack that `open_set` writes, in bytes; larger sets are decoded when they are read."""
 
@@ -124,6 +126,26 @@ def files_of(ref: ImageSetRef, benchmark: BenchmarkConfig, data_root: Path) -> L
         DataError: list or folder is missing, or is not what it should be.
     """
     return _files(ref, _classes_of(ref, benchmark), _whole_train(benchmark), data_root)
+
+
+def check_sets(benchmark: BenchmarkConfig, data_root: Path) -> None:
+    """Refuse a set that could not be opened later, before anything is trained; scores nothing.
+
+    Every set is listed, and of its files up to `SAMPLED`, evenly spread, are decoded.
+
+    Raises:
+        DataError: names the set's key; a folder or list is missing, or a file is no image.
+    """
+    for key, ref in references(benchmark):
+        if not has_files(ref):
+            continue
+        try:
+            files = files_of(ref, benchmark, data_root)
+            total = len(files.labels_N)
+            for row in range(0, total, max(1, -(-total // SAMPLED))):
+                decode.load(files.path(row), files.remedy)
+        except DataError as error:
+            raise DataError(f"{key}: {error}", **{**error.details, "key": key}) from error
 
 
 def transform_of(ref: ImageSetRef, benchmark: BenchmarkConfig) -> Transform:

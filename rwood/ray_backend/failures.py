@@ -38,8 +38,10 @@ def kind_of(error: BaseException) -> FailureKind:
 
 
 def one_line(error: BaseException) -> str:
-    """An exception as its type and the first line of what it says."""
+    """The first line of what an exception says; its type before it where it is not ours."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, RwoodError) and lines:
+        return lines[0]
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 

@@ -90,28 +90,30 @@ def problem_here(
             f"does not see the results folder {path.parent}: choose --results on a file system or "
             "an object store that every node sees"
         )
-    for _, ref in image_sets.references(benchmark):
-        if image_sets.has_files(ref):
-            try:
-                image_sets.files_of(ref, benchmark, data_root)
-            except DataError as error:
-                return f"lacks images: {error}"
+    try:
+        image_sets.check_sets(benchmark, data_root)
+    except DataError as error:
+        return f"lacks images: {error}"
     return None
 
 
-def check_gpus(cluster: ClusterConfig) -> None:
-    """Refuse what a private Ray would wait for in vain; a cluster may still get its GPUs.
+def check_machine(cluster: ClusterConfig) -> None:
+    """Refuse what a private Ray would wait for in vain; a cluster may still grow.
 
     Raises:
-        StudyError: this machine has fewer GPUs than a training asks for.
+        StudyError: this machine has fewer CPU cores or GPUs than a training asks for.
     """
-    wanted = cluster.workers * cluster.gpus_per_worker
-    here = ray.cluster_resources().get("GPU", 0.0)
-    if wanted > here:
-        raise StudyError(
-            f"a training asks for {count_of(wanted, 'GPU')} (cluster.gpus_per_worker) and this "
-            f"machine has {here:g}: lower it, or name a cluster by --address"
-        )
+    for resource, name, each in (
+        ("CPU", "CPU core", cluster.cpus_per_worker),
+        ("GPU", "GPU", cluster.gpus_per_worker),
+    ):
+        wanted, here = cluster.workers * each, ray.cluster_resources().get(resource, 0.0)
+        if wanted > here:
+            raise StudyError(
+                f"a training asks for {count_of(wanted, name)} (cluster.workers x "
+                f"cluster.{resource.lower()}s_per_worker) and this machine has {here:g}: lower "
+                "it, or name a cluster by --address"
+            )
 
 
 def _name(node: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 import threading
 import warnings
 from collections.abc import Iterator
@@ -34,6 +35,8 @@ WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
 """Ray's switch for an actor per run that watches for spot nodes being taken away. It is off on a
 private Ray, whose only node is this machine; see also `launch`."""
 
+REACH_S = 10.0
+"""Seconds in which a cluster's port has to answer."""
 ATTEMPTS = 3
 """Starts of a private Ray: it gives its node 30 s to come up, which a busy machine may miss."""
 
@@ -75,6 +78,25 @@ def session(address: str | None, *, log: Path, cpus: int | None = None) -> Itera
             ray.shutdown()
 
 
+def _check_reachable(address: str) -> None:
+    """Ask whether anything listens there: Ray itself would try for minutes, and say nothing.
+
+    Raises:
+        RwoodError: nothing does.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return  # `auto`, or a name that Ray looks up
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_S).close()
+    except (OSError, OverflowError) as error:
+        raise RwoodError(
+            f"nothing answers at --address {address} ({error}): is Ray's head node up, and its "
+            "port open to this machine?",
+            address=address,
+        ) from error
+
+
 def _connect(address: str | None, cpus: int | None) -> None:
     import ray
 
@@ -84,6 +106,8 @@ def _connect(address: str | None, cpus: int | None) -> None:
     ours = signal.getsignal(signal.SIGTERM)
     if address is None:
         compat.listen_on_loopback()
+    else:
+        _check_reachable(address)
     for attempt in range(1, ATTEMPTS + 1):
         try:
             with warnings.catch_warnings():

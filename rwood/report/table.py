@@ -1,4 +1,4 @@
-"""One table as Markdown and as CSV; `page.html.j2` has the same in HTML."""
+"""One table as Markdown, as CSV and for a terminal; `page.html.j2` has the same in HTML."""
 
 import csv
 import html
@@ -43,6 +43,18 @@ class Table:
         return tuple(
             place == 0 or any(row[place] and not _NUMERIC.match(row[place]) for row in self.rows)
             for place in range(len(self.columns))
+        )
+
+    def text(self) -> str:
+        """Aligned columns for a terminal, without the caption."""
+        lines = [self.columns, *(tuple(map(_bracketed, row)) for row in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        return "\n".join(
+            "  ".join(
+                cell.ljust(width) if words else cell.rjust(width)
+                for cell, width, words in zip(line, widths, self.holds_words, strict=True)
+            ).rstrip()
+            for line in lines
         )
 
     def csv(self) -> str:

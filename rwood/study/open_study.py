@@ -11,6 +11,7 @@ from rwood.storage import is_remote
 from rwood.study.context import Context, Screen
 from rwood.study.record import open_record
 from rwood.study.stages import Study
+from rwood.tracking import check_uri
 
 
 @contextmanager
@@ -25,6 +26,8 @@ def open_study(study: StudyConfig, context: Context, screen: Screen) -> Iterator
             f"results at {context.results} need an MLflow server: name it by --tracking-uri "
             "(MLFLOW_TRACKING_URI); the store used without one is a file of this machine"
         )
+    if context.tracking_uri is not None:
+        check_uri(context.tracking_uri)
     folder = context.results / study.name
     with open_record(study, folder) as record:
         _check_storage(record, context)

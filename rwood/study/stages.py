@@ -13,10 +13,11 @@ from rwood import results
 from rwood.config.base import digest
 from rwood.config.search import Params, apply
 from rwood.config.study import StudyConfig
+from rwood.data.image_sets import check_sets
 from rwood.errors import StudyError
 from rwood.paths import StudyPaths
 from rwood.ray_backend.job import Job
-from rwood.ray_backend.nodes import check_gpus, check_nodes
+from rwood.ray_backend.nodes import check_machine, check_nodes
 from rwood.ray_backend.pool import TrainingPool
 from rwood.ray_backend.session import session
 from rwood.report import ReportInputs, load_scores, project_embeddings, render_report
@@ -265,13 +266,15 @@ class Study:
         """Connect to Ray, once for all stages; `close` disconnects."""
         if not self._connected:
             log = self._open.enter_context(grown(self.paths.log))
+            if self.context.address is None:
+                check_sets(self.spec.benchmark, self.context.data_root)
             self._open.enter_context(session(self.context.address, log=log))
             self._open.callback(self._pool.close)
             self._connected = True
             if self.context.address is not None:
                 check_nodes(self.spec.benchmark, self.folder, self.context.data_root)
             else:
-                check_gpus(self.spec.cluster)
+                check_machine(self.spec.cluster)
 
     def _has_champion(self) -> bool:
         """True once the champion is chosen, or proved where the study has finals."""

@@ -6,14 +6,18 @@ import tempfile
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from rwood.errors import SpecError
 from rwood.tracked.views import EXPERIMENT
 
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Makes MLflow's UI open its pages for training, not those for language models."""
+_SCHEMES = {"file", "http", "https", "databricks", "databricks-uc", "uc", "postgresql", "mysql",
+            "sqlite", "mssql"}  # fmt: skip
 KEY_TAG = "rwood.key"
 """Tag that names a run within its experiment, for ever: `<study id>/search/<trial>`, ..."""
 
@@ -21,6 +25,22 @@ KEY_TAG = "rwood.key"
 def local_uri(results: Path) -> str:
     """The tracking store used when none is named: SQLite in the results folder."""
     return f"sqlite:///{(results / 'mlflow.db').resolve()}"
+
+
+def check_uri(uri: str) -> None:
+    """Refuse a tracking URI that no MLflow store has: waiting would not help.
+
+    Raises:
+        SpecError: of a scheme that neither MLflow nor a plugin of it knows.
+    """
+    scheme = urlsplit(uri).scheme.partition("+")[0]
+    known = _SCHEMES | {point.name for point in entry_points(group="mlflow.tracking_store")}
+    if scheme and scheme not in known:
+        raise SpecError(
+            f"--tracking-uri {without_password(uri)}: MLflow knows no {scheme}://; an MLflow "
+            "server is http://HOST:PORT or https://...",
+            got=scheme,
+        )
 
 
 def make_store(uri: str) -> None:

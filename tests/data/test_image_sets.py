@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.load import load_benchmark
 from rwood.data import image_sets
+from rwood.errors import DataError
 
 BENCHMARKS = Path(__file__).parents[2] / "studies" / "benchmarks"
 
@@ -71,3 +73,21 @@ def test_resize_and_channels_of_the_benchmark_apply_to_embedded_sets(
     opened = image_sets.open_set("digits/8", BenchmarkConfig(**plain), Path("nowhere"))
     assert opened.images_NHWC.shape == (174, 12, 12, 3)
     assert np.array_equal(opened.images_NHWC[..., 0], opened.images_NHWC[..., 2])
+
+
+@pytest.mark.parametrize("name", ["near", "far", "seen", "test/cat"])
+def test_a_damaged_image_of_any_set_is_found_before_anything_is_trained(
+    animals: BenchmarkConfig, tmp_path: Path, name: str
+) -> None:
+    image_sets.check_sets(animals, tmp_path)
+    next((tmp_path / "mine" / name).iterdir()).write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"^(near|far|validation|id)\.\w+: .* is not an image"):
+        image_sets.check_sets(animals, tmp_path)
+
+
+def test_a_missing_set_is_found_before_anything_is_trained(
+    animals: BenchmarkConfig, tmp_path: Path
+) -> None:
+    shutil.rmtree(tmp_path / "mine" / "far")
+    with pytest.raises(DataError, match=r"^far\.far: .*mine/far is no folder"):
+        image_sets.check_sets(animals, tmp_path)

@@ -141,6 +141,9 @@ def assert_logged_once(cluster: Any, folder: Path) -> None:
             for name in {name for report in trial.history for name in report.metrics}:
                 told = client.get_metric_history(run.info.run_id, name)
                 expected = [(r.epoch, r.metrics[name]) for r in trial.history if name in r.metrics]
-                assert sorted((m.step, m.value) for m in told) == expected, (number, name)
+                if name.startswith("sys/"):  # An epoch that was trained twice took another time.
+                    assert sorted(m.step for m in told) == [epoch for epoch, _ in expected]
+                else:
+                    assert sorted((m.step, m.value) for m in told) == expected, (number, name)
         others = {"search", "benchmark", "champion", "base"}
         assert {name.partition("-")[0] for name in by_name} <= others

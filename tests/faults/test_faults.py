@@ -10,7 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +198,7 @@ def test_trials_that_fail_are_recorded_and_too_many_end_the_study(
     folder = tmp_path / "results" / changes["name"]
     said = Driver("search", file, cluster).ended(2)
     assert "1 trial failed (cluster.max_failures is 1), the last one: " in said
-    assert "NonFiniteLossError: the loss became" in said
+    assert "the last one: the loss became" in said
     assert [trial[2] for trial in outcome(folder)] == ["complete", "failed"]
     if workers == 1:
         write_tiny(tmp_path, **changes, cluster__max_failures=5)
@@ -229,13 +229,9 @@ def small_disk(folder: Path) -> Iterator[Any]:
                 if size and not path.exists():
                     path.touch()
             return
-        with ballast.open("wb") as file:
-            try:
-                for _ in range(size // 2**16):
-                    file.write(bytes(2**16))
-                    file.flush()
-            except OSError:
-                pass
+        with ballast.open("wb", buffering=0) as file, suppress(OSError):
+            for _ in range(size // 2**12):
+                file.write(bytes(2**12))
 
     try:
         yield fill

@@ -51,6 +51,11 @@ def test_gpus_that_this_machine_lacks() -> None:
     import ray
 
     here = int(ray.cluster_resources().get("GPU", 0))
-    nodes.check_gpus(ClusterConfig(workers=max(here, 1), gpus_per_worker=min(here, 1)))
+    nodes.check_machine(ClusterConfig(gpus_per_worker=min(here, 1)))
+    cores = int(ray.cluster_resources()["CPU"])
+    with pytest.raises(StudyError, match=rf"asks for {cores + 1} CPU cores .* has {cores}: lower"):
+        nodes.check_machine(ClusterConfig(cpus_per_worker=cores + 1))
+    if here + 2 > cores:
+        return
     with pytest.raises(StudyError, match=rf"asks for {here + 2} GPUs .* has {here}: lower"):
-        nodes.check_gpus(ClusterConfig(workers=here + 2, gpus_per_worker=1))
+        nodes.check_machine(ClusterConfig(workers=here + 2, gpus_per_worker=1))

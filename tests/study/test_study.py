@@ -214,7 +214,7 @@ def test_too_many_failed_trials_end_the_search_and_are_told(tmp_path: Path) -> N
         cluster__max_concurrent=1,
         cluster__max_failures=1,
     )
-    sentence = r"1 trial failed \(cluster.max_failures is 1\), the last one: NonFiniteLossError: "
+    sentence = r"1 trial failed \(cluster.max_failures is 1\), the last one: the loss became "
     place = Context(tmp_path / "results", tmp_path)
     with (
         pytest.raises(StudyError, match=sentence),

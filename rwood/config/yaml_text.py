@@ -1,0 +1,57 @@
+"""YAML as settings are written: no key twice, no anchor that contains itself or multiplies."""
+
+from typing import Any
+
+import yaml
+
+_DEPTH = 50
+"""Nesting of a settings file; YAML's own parser would run out of stack at some hundreds."""
+_NODES = 100_000
+"""Values of a settings file, aliases written out."""
+
+
+def parse(text: str) -> Any:
+    """Plain values of a YAML text.
+
+    Raises:
+        yaml.YAMLError: not YAML, a key twice in one mapping, or more than settings can be.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEPTH:
+            raise _error("more than {} levels of nesting", _DEPTH, event.start_mark)
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _check(node, (), [0])
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _check(node: yaml.Node, above: tuple[int, ...], count: list[int]) -> None:
+    count[0] += 1
+    if count[0] > _NODES:
+        raise _error("aliases that make more than {} values", _NODES, node.start_mark)
+    if id(node) in above:
+        raise _error("an anchor that contains itself", 0, node.start_mark)
+    inside = (*above, id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _check(value, inside, count)
+    if isinstance(node, yaml.MappingNode):
+        seen: set[tuple[str, str]] = set()
+        for key, value in node.value:
+            name = (key.tag, str(key.value))
+            if name in seen:
+                raise _error(f"{key.value} is set twice", 0, key.start_mark)
+            seen.add(name)
+            _check(value, inside, count)
+
+
+def _error(what: str, limit: int, mark: Any) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, what.format(limit), mark)

@@ -1,0 +1,49 @@
+"""What a finished study found, for a terminal: the sentence and four rows of figures."""
+
+from rwood.config.benchmark import Metric
+from rwood.config.study import StudyConfig
+from rwood.report.finding import finding
+from rwood.report.inputs import ReportInputs
+from rwood.report.paired import p_value
+from rwood.report.table import Table, signed
+from rwood.report.tables import cell, gain, own_key, row_values
+from rwood.results import RunResult, StudyResult
+
+_ROWS: tuple[tuple[str, str, Metric], ...] = (
+    ("near AUROC", "nearood", "auroc"),
+    ("near FPR@95", "nearood", "fpr95"),
+    ("far AUROC", "farood", "auroc"),
+    ("far FPR@95", "farood", "fpr95"),
+)
+
+
+def outcome(study: StudyConfig, record: StudyResult) -> str:
+    """The finding, and champion beside base run; empty before the benchmark."""
+    inputs = ReportInputs(record, study, {}, {})
+    if not inputs.runs:
+        return ""
+    return f"{finding(inputs)}\n\n{outcome_table(inputs).text()}"
+
+
+def outcome_table(inputs: ReportInputs) -> Table:
+    """Near and far means over the seeds; the base run and the difference where both were rerun."""
+    base = inputs.base_runs if inputs.study.champion_params else []
+    columns = ("%", "champion", "base run", "difference", "p") if base else ("%", "base run")
+    if inputs.study.champion_params and not base:
+        columns = ("%", "champion")
+    rows = tuple(
+        (title, _mean(inputs.runs, row, metric), *(_beside(inputs, row, metric) if base else ()))
+        for title, row, metric in _ROWS
+        if row in row_values(inputs.runs, own_key(inputs.runs[0]))
+    )
+    return Table(columns, rows)
+
+
+def _mean(runs: list[RunResult], row: str, metric: Metric) -> str:
+    return cell(list(row_values(runs, own_key(runs[0]))[row][metric].values()))
+
+
+def _beside(inputs: ReportInputs, row: str, metric: Metric) -> tuple[str, str, str]:
+    found = gain(inputs.runs, inputs.base_runs, row, metric)
+    mean = _mean(inputs.base_runs, row, metric)
+    return (mean, "/", "/") if found is None else (mean, signed(found.mean), p_value(found.p))

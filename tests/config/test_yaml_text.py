@@ -1,0 +1,39 @@
+"""YAML that no settings file is: a sentence within a moment."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rwood.config.load import load_study
+from rwood.config.yaml_text import parse
+from rwood.errors import SpecError
+
+LAUGHS = "a0: &a0 [1, 1]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join(f'*a{i - 1}' for _ in range(9))}]\n" for i in range(1, 12)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name: x\nname: y\n", "name is set twice"),
+        ("a: &a [*a]\n", "an anchor that contains itself"),
+        ("[" * 3000 + "]" * 3000, "more than 50 levels"),
+        (LAUGHS, "more than 100000 values"),
+        ("a: [1", "not valid YAML"),
+    ],
+    ids=["twice", "recursive", "deep", "laughs", "open"],
+)
+def test_a_sentence(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "s.yaml").write_text(text)
+    with pytest.raises(SpecError, match=words) as caught:
+        load_study(tmp_path / "s.yaml")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a: &x {b: 1}\nc: *x\nd: {<<: *x, e: 2}\n", "- 1\n- [2, 3]\n"]
+)
+def test_what_settings_may_be_is_read_as_before(text: str) -> None:
+    assert parse(text) == yaml.safe_load(text)
