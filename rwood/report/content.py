@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from rwood.report import figures_parallel, figures_scores, figures_search, interactive
+from rwood.report.cautions import cautions
 from rwood.report.document import Block, Code, Document, Folded, Picture, Section, Text
 from rwood.report.figures_scores import GEOMETRY, geometry_curves
 from rwood.report.finals import finals_blocks, power_sentence, search_sentences
@@ -42,6 +43,7 @@ def build_document(inputs: ReportInputs, figures: Path) -> Document:
         figures: folder that the figures are written to.
     """
     parts: dict[str, Callable[[ReportInputs, Path], list[Block]]] = {
+        "Cautions": _cautions,
         "Settings": _chosen,
         "Finals": _finals,
         "Benchmark": _benchmark,
@@ -59,6 +61,10 @@ def build_document(inputs: ReportInputs, figures: Path) -> Document:
         finding=finding(inputs),
         sections=tuple(section for section in sections if section.blocks),
     )
+
+
+def _cautions(inputs: ReportInputs, _: Path) -> list[Block]:
+    return [Text(sentence) for sentence in cautions(inputs)]
 
 
 def _chosen(inputs: ReportInputs, _: Path) -> list[Block]:

@@ -81,6 +81,8 @@ def _verdict(inputs: ReportInputs) -> str:
             for r in (inputs.runs, inputs.base_runs)
         ]
         return f"{signed(means[0] - means[1])} points, untested since no seed matches"
+    if found.p is None and len(found.seeds) > 1:
+        return f"{signed(found.mean)} points on every seed, which cannot be tested"
     if found.p is None:
         return f"{signed(found.mean)} points on one seed, whose uncertainty is unknown"
     return (

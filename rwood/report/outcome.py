@@ -2,6 +2,7 @@
 
 from rwood.config.benchmark import Metric
 from rwood.config.study import StudyConfig
+from rwood.report.cautions import cautions
 from rwood.report.finding import finding
 from rwood.report.inputs import ReportInputs
 from rwood.report.paired import p_value
@@ -18,11 +19,12 @@ _ROWS: tuple[tuple[str, str, Metric], ...] = (
 
 
 def outcome(study: StudyConfig, record: StudyResult) -> str:
-    """The finding, and champion beside base run; empty before the benchmark."""
+    """The finding, champion beside base run, cautions; empty before the benchmark."""
     inputs = ReportInputs(record, study, {}, {})
     if not inputs.runs:
         return ""
-    return f"{finding(inputs)}\n\n{outcome_table(inputs).text()}"
+    parts = [finding(inputs), outcome_table(inputs).text(), *cautions(inputs)]
+    return "\n\n".join(parts)
 
 
 def outcome_table(inputs: ReportInputs) -> Table:

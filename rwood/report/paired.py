@@ -19,9 +19,10 @@ class PairedDifference:
     std: float
     """Population standard deviation of the differences."""
     p: float | None = None
-    """Of the two-sided paired t-test; None for a single seed."""
+    """Of the two-sided paired t-test; None where there is nothing to test with: a single seed, or
+    the same difference on every seed, as of a set whose scores are few and coarse."""
     interval: tuple[float, float] | None = None
-    """95 % confidence interval of the mean difference; None for a single seed."""
+    """95 % confidence interval of the mean difference; None likewise."""
 
     @property
     def beyond_chance(self) -> bool:
@@ -52,11 +53,10 @@ def paired_difference(
 
     sample_std = statistics.stdev(differences)
     error = sample_std / math.sqrt(len(seeds))
+    if error == 0:
+        return PairedDifference(seeds, mean, std)
     half = half_width(sample_std, len(seeds), tail=0.025)
-    if error > 0:
-        p = 2 * float(stdtr(len(seeds) - 1, -abs(mean) / error))
-    else:
-        p = 1.0 if mean == 0 else 0.0
+    p = 2 * float(stdtr(len(seeds) - 1, -abs(mean) / error))
     return PairedDifference(seeds, mean, std, p, (mean - half, mean + half))
 
 

@@ -214,7 +214,8 @@ def gain_cells(found: PairedDifference, metric: str) -> tuple[str, str, str, str
         metric: its name, with or without the part before it, e.g. `far/fpr95`.
     """
     if found.interval is None:
-        return signed(found.mean), "n/a", "n/a", "one seed"
+        why = "one seed" if len(found.seeds) == 1 else "cannot be tested"
+        return signed(found.mean), "n/a", "n/a", why
     low, high = found.interval
     better = (found.mean < 0) == is_minimized(metric)
     reading = ("better" if better else "worse") if found.beyond_chance else "within noise"
