@@ -1,7 +1,6 @@
 """The report as one HTML file that needs no network: styles, figures and plotly.js inside."""
 
 import base64
-from pathlib import Path
 
 from rwood.report.document import Document, Picture
 
@@ -13,7 +12,7 @@ def to_html(document: Document) -> str:
 
     pages = Environment(loader=PackageLoader("rwood", "report"), autoescape=True)
     pages.filters["kind"] = lambda block: type(block).__name__
-    pages.filters["base64"] = lambda path: base64.b64encode(Path(path).read_bytes()).decode("ascii")
+    pages.filters["base64"] = lambda path: base64.b64encode(path.read_bytes()).decode("ascii")
     pages.filters["in_script"] = lambda text: Markup(text.replace("<", "\\u003c"))
     blocks = (block for section in document.sections for block in section.blocks)
     plots = any(isinstance(block, Picture) and block.plot for block in blocks)

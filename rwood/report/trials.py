@@ -91,8 +91,12 @@ def cost_table(study: StudyResult) -> Table:
         epochs = sum(epochs_run(trial) for trial in study.trials)
         trials = count_of(len(study.trials), "trial")
         rows.append(("epochs of all trials", f"{epochs:,} in {trials}"))
+    counted: set[str] = set()
     for label in dict.fromkeys(run.label for run in study.runs):
-        runs = study.of(label)
+        runs = [run for run in study.of(label) if run.digest not in counted]
+        if not runs:  # The base run is the champion, and ran once.
+            continue
+        counted |= {run.digest for run in runs}
         epochs = sum(max((e.epoch for e in run.history), default=0) for run in runs)
         each = duration(sum(run.seconds for run in runs) / len(runs))
         cost = f"{len(runs)} × {each}, {count_of(epochs, 'epoch')} in all"
