@@ -3,14 +3,13 @@
 import contextlib
 import ipaddress
 import socket
-import time
 
 import psutil
 import pytest
 import ray
 
 from rwood.errors import RwoodError
-from rwood.ray_backend.session import REACH_S, _check_reachable
+from rwood.ray_backend.session import _check_reachable
 
 
 @pytest.mark.usefixtures("ray_session")
@@ -38,12 +37,10 @@ def test_its_nodes_ask_for_a_token() -> None:
     assert is_token_auth_enabled()
 
 
-def test_an_address_at_which_nothing_listens_costs_a_moment() -> None:
+def test_an_address_at_which_nothing_listens_is_told_at_once() -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         port = held.getsockname()[1]
-    began = time.monotonic()
     with pytest.raises(RwoodError, match=f"nothing answers at --address 127.0.0.1:{port}"):
         _check_reachable(f"127.0.0.1:{port}")
-    assert time.monotonic() - began < REACH_S
     _check_reachable("auto")
