@@ -16,8 +16,25 @@ from tests.faults.driver import SINGLE, Driver, outcome
 from tests.tiny import write_tiny
 
 
+@pytest.fixture
+def cluster(whole_cluster: Any) -> Any:
+    """With all its services up, whatever an earlier test stopped and, failing, did not start."""
+    whole_cluster.start()
+    return whole_cluster
+
+
+@pytest.fixture(autouse=True)
+def _no_driver_is_left() -> Iterator[None]:
+    """A test that fails leaves no study behind that would slow the next one down."""
+    yield
+    for driver in Driver.started:
+        if driver.process.poll() is None:
+            driver.kill()
+    Driver.started.clear()
+
+
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Any]:
+def whole_cluster() -> Iterator[Any]:
     """Up until the tests end; its folder is short, since Ray's sockets lie in it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(REPOSITORY / "infra" / "local"))

@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 import pytest
@@ -30,6 +30,8 @@ time the verdicts depend on who reports first, so that two searches need not be 
 class Driver:
     """`rwood VERB FILE ...`, on a cluster if one is given, else on a private Ray."""
 
+    started: ClassVar[list["Driver"]] = []
+
     def __init__(self, verb: str, file: Path, cluster: Any = None, *more: object) -> None:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_"))}
         extra = cluster.environment() if cluster else {}
@@ -43,6 +45,7 @@ class Driver:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        self.started.append(self)
 
     def said(self) -> str:
         """Everything on its screen so far."""

@@ -123,12 +123,13 @@ def test_drivers_die_and_the_database_goes_away(
         driver.until(f"epoch {epoch}", lambda least=epoch: epochs(folder, 0) >= least)
         time.sleep(random.uniform(0, 0.2))
         driver.kill()
+        wait_until("its trainings are gone", lambda: not trainers(cluster))
     newest = folder / "trials" / "0000" / f"epoch-{epochs(folder, 0):04d}.pt"
     newest.write_bytes(newest.read_bytes()[:1000])
     cluster.stop("postgres")
     driver = Driver("run", file, cluster)
+    driver.until("it says so", lambda: f"{newest} is damaged (" in driver.said())
     driver.until("it goes on", lambda: not newest.exists() or newest.stat().st_size > 1000)
-    assert f"{newest} is damaged (" in driver.said()
     second = Driver("run", file, cluster).ended(2)
     assert f"is in use by process {driver.process.pid} on {os.uname().nodename}" in second
     driver.process.terminate()
