@@ -1,4 +1,7 @@
-"""Numbers in sentences."""
+"""Numbers and names in sentences."""
+
+import difflib
+from collections.abc import Iterable
 
 
 def count_of(count: float, word: str, plural: str | None = None) -> str:
@@ -10,3 +13,33 @@ def count_of(count: float, word: str, plural: str | None = None) -> str:
         plural: of several; None adds an s.
     """
     return f"{count:,.12g} {word if count == 1 else plural or word + 's'}"
+
+
+def did_you_mean(name: str, names: Iterable[str], otherwise: str = "", cutoff: float = 0.5) -> str:
+    """The question after a wrong name, as in `did you mean temperature?`.
+
+    Args:
+        name: the wrong one.
+        names: the right ones.
+        otherwise: returned where none of them is near.
+        cutoff: least similarity of two names, 0 to 1 (`difflib.get_close_matches`).
+    """
+    right = nearest(name, names, cutoff)
+    return f"did you mean {right}?" if right else otherwise
+
+
+def nearest(name: str, names: Iterable[str], cutoff: float = 0.5) -> str | None:
+    """The name most like another, whatever their case; None if none is near."""
+    by_lower = {right.lower(): right for right in names}
+    matches = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
+    return by_lower[matches[0]] if matches else None
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 4.1 s, 41 s, 3 min 20 s, 5 h 02 min."""
+    if round(seconds) < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"

@@ -18,10 +18,11 @@ from rwood.report.compare import COMPARED, Comparison, as_plain, compare_studies
 from rwood.report.finals import stage_table
 from rwood.report.inputs import ReportInputs
 from rwood.report.paired import p_value
-from rwood.report.table import Table, duration, signed
+from rwood.report.table import Table, signed
 from rwood.report.tables import cell, gain, gain_cells, row_values
 from rwood.report.trials import cost_table, saving, trial_table
 from rwood.results import RunResult, StudyResult, StudySummary, load
+from rwood.text import duration
 from rwood.tracked.measures import cost, flat, held_seconds
 from rwood.tracking import local_uri, read_summary
 

@@ -1,6 +1,10 @@
 """What all tests share: the digits study, one Ray for the session, the real images if present."""
 
 import os
+
+# Networks of a test are so small that a second thread only waits for the first. Before torch.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -20,7 +20,6 @@ from rwood.progress import (
     TRAINS,
     Running,
     Status,
-    duration,
     read_live,
     reruns_left,
     running_lines,
@@ -30,6 +29,7 @@ from rwood.results import StudyResult, TrialResult, load
 from rwood.selection import select_champion, values_of
 from rwood.storage import exists, is_remote
 from rwood.study.finals_plan import known_plan
+from rwood.text import duration
 
 app = typer.Typer()
 _FRESH_S = 60.0

@@ -1,6 +1,5 @@
 """Which network a run trains: our backbones, timm's, and those of other people by name."""
 
-import difflib
 import importlib
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal
@@ -9,6 +8,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from rwood.config.base import Config
 from rwood.config.registry import find, read, settings_of
+from rwood.text import nearest
 
 GIVEN = frozenset({"channels", "timm_name"})
 """Parameters of a backbone that rwood fills in: channels of the images, 1 or 3."""
@@ -77,8 +77,8 @@ def _check_timm(name: str) -> None:
             f"backbone {TIMM}{name} needs timm ({error}): pip install 'rwood[timm]'"
         ) from error
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"; did you mean {TIMM}{near[0]}?" if near else ""
+        near = nearest(name, names, cutoff=0.6)
+        hint = f"; did you mean {TIMM}{near}?" if near else ""
         raise ValueError(f"timm has no network called {name}{hint}")
 
 

@@ -1,6 +1,5 @@
 """YAML file -> spec, with errors that name file, dotted key, what was got and what is allowed."""
 
-import difflib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,7 +30,7 @@ from rwood.config.search import (
 from rwood.config.study import StudyConfig, objectives
 from rwood.config.yaml_text import parse
 from rwood.errors import SpecError
-from rwood.text import count_of
+from rwood.text import count_of, did_you_mean, nearest
 
 S = TypeVar("S", bound=Config)
 
@@ -104,8 +103,8 @@ def _read_mapping(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        near = difflib.get_close_matches(path.name, [p.name for p in _yaml_files(path)], n=1)
-        hint = f"; did you mean {path.parent / near[0]}?" if near else ""
+        near = nearest(path.name, [p.name for p in _yaml_files(path)], cutoff=0.6)
+        hint = f"; did you mean {path.parent / near}?" if near else ""
         raise SpecError(f"{path}: no such file{hint}", file=str(path)) from None
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: cannot be read as text ({error})", file=str(path)) from error
@@ -164,8 +163,7 @@ def _sentence(error: ErrorDetails, kind: type[Config], data: Any = None) -> str:
     if error["type"] == "extra_forbidden":
         *parents, leaf = key.split(".")
         allowed = _keys_at(kind, parents, data)
-        near = difflib.get_close_matches(leaf, allowed, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else f"allowed here: {', '.join(allowed)}"
+        hint = did_you_mean(leaf, allowed, f"allowed here: {', '.join(allowed)}")
         return f"{key}: unknown setting; {hint}"
     if error["type"] == "missing":
         return f"{key}: missing"
@@ -206,8 +204,8 @@ def _check_search(study: StudyConfig, path: Path) -> None:
     for wanted in search.objectives:
         if wanted in allowed:
             continue
-        near = difflib.get_close_matches(wanted, allowed, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        question = did_you_mean(wanted, allowed, cutoff=0.6)
+        hint = f"{question} " if question else ""
         raise SpecError(
             f"{path}: search.objective: no validation set of benchmark {study.benchmark.name} "
             f"reports {wanted}; {hint}Sets: {', '.join(study.benchmark.validation)}",
@@ -261,6 +259,5 @@ def _no_such_setting(key: str, *runs: RunConfig) -> str:
         names = ", ".join(run.loss.name for run in runs)
         return f"{key} is a setting of loss.name {' and '.join(owners)}, not of {names}"
     allowed = list(dict.fromkeys(name for run in runs for name in settings(run)))
-    near = difflib.get_close_matches(key, allowed, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"allowed: {', '.join(allowed)}"
+    hint = did_you_mean(key, allowed, f"allowed: {', '.join(allowed)}")
     return f"{key} is not a setting of a run; {hint}"

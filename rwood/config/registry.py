@@ -4,7 +4,6 @@ A part is a class or a function whose keyword parameters are its settings. They 
 file beside its name, are checked like any other setting, and can be searched.
 """
 
-import difflib
 import importlib
 import inspect
 import json
@@ -17,6 +16,7 @@ from pydantic import ValidationError, create_model
 from pydantic_core import PydanticCustomError
 
 from rwood.config.base import Config, Number
+from rwood.text import did_you_mean
 
 C = TypeVar("C", bound=Config)
 Kind = Literal["losses", "scorers", "backbones"]
@@ -55,8 +55,8 @@ def find(kind: Kind, name: str, ours: tuple[str, ...]) -> Any:
 
 def unknown(what: str, name: str, names: Collection[str]) -> str:
     """That there is no such name, and the nearest ones."""
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]}?" if near else "."
+    question = did_you_mean(name, names)
+    hint = f"; {question}" if question else "."
     return (
         f"no {what} is called {name}{hint} There are {', '.join(names)}; "
         "one of your own is package.module:Name"

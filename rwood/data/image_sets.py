@@ -1,6 +1,5 @@
 """Every named image set, one row each, and `open_set()`, the one door to images."""
 
-import difflib
 import functools
 import hashlib
 from collections.abc import Iterator
@@ -28,7 +27,7 @@ from rwood.data.listing import Listing
 from rwood.data.opened import ImageSet, as_ood, of_classes
 from rwood.data.transform import Transform
 from rwood.errors import DataError, SpecError
-from rwood.text import count_of
+from rwood.text import count_of, did_you_mean
 
 SAMPLED = 100
 """Files of a set that are decoded before a study begins."""
@@ -166,8 +165,7 @@ def check_name(name: str, where: str = "") -> None:
     """
     if name in NAMED:
         return
-    near = difflib.get_close_matches(name, NAMED, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]}?" if near else "`rwood data list` shows the names"
+    hint = did_you_mean(name, NAMED, "`rwood data list` shows the names", cutoff=0.4)
     raise SpecError(f"{where}{name} is not a known image set; {hint}", got=name)
 
 

@@ -4,7 +4,6 @@ Below the data root: `benchmark_imglist/<id set>/*.txt`, `images_classic/<tree>/
 `images_largescale/<tree>/`. A source is one tree, the lists, or a whole archive of its own.
 """
 
-import difflib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from rwood.data import archives, openood
 from rwood.data.openood import CLASSIC, JPEG, LARGE, LISTS
 from rwood.errors import DataError, SpecError
-from rwood.text import count_of
+from rwood.text import count_of, did_you_mean
 
 Progress = Callable[[int, int], None]
 
@@ -82,8 +81,7 @@ def fetch(
         SpecError: no source has this name.
     """
     if name not in SOURCES:
-        near = difflib.get_close_matches(name, SOURCES, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(SOURCES)}"
+        hint = did_you_mean(name, SOURCES, f"known: {', '.join(SOURCES)}", cutoff=0.4)
         raise SpecError(f"{name} is not a source of images; {hint}", got=name)
     row = SOURCES[name]
     if source is None and not row.downloads:

@@ -11,7 +11,7 @@ display  a live view on a terminal, plain lines elsewhere; both leave the status
 from rwood.progress.display import Lines, LiveView, screen
 from rwood.progress.eta import reruns_left, trials_left
 from rwood.progress.state import TRAINS, StudyState
-from rwood.progress.status import Running, Status, duration, read_live, running_lines
+from rwood.progress.status import Running, Status, read_live, running_lines
 
 __all__ = [
     "TRAINS",
@@ -20,7 +20,6 @@ __all__ = [
     "Running",
     "Status",
     "StudyState",
-    "duration",
     "read_live",
     "reruns_left",
     "running_lines",

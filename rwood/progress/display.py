@@ -14,10 +14,10 @@ from rich.text import Text
 from rwood.config.study import StudyConfig
 from rwood.paths import StudyPaths
 from rwood.progress.state import TRAINS, StudyState
-from rwood.progress.status import Status, duration, running_lines, save_live
+from rwood.progress.status import Status, running_lines, save_live
 from rwood.results import EpochReport, TrialResult
 from rwood.selection import values_of
-from rwood.text import count_of
+from rwood.text import count_of, duration
 
 _INDENT = 2
 _EVERY_S = 1.0

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rwood import results
 from rwood.config.search import Params
+from rwood.text import duration
 
 _BARS = "▁▂▃▄▅▆▇█"
 _CURVE = 30
@@ -163,12 +164,3 @@ def sparkline(values: Sequence[float]) -> str:
     low, high = min(values), max(values)
     span = (high - low) or 1.0
     return "".join(_BARS[round((value - low) / span * (len(_BARS) - 1))] for value in values)
-
-
-def duration(seconds: float) -> str:
-    """Seconds in the words people use."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -8,10 +8,10 @@ from rwood.config.benchmark import METRICS
 from rwood.config.study import is_minimized
 from rwood.report.hyperparameters import metric_title
 from rwood.report.paired import TEST, paired_difference
-from rwood.report.table import Table, duration, plain_number
+from rwood.report.table import Table, plain_number
 from rwood.report.tables import cell, gain_cells
 from rwood.results import StudySummary
-from rwood.text import count_of
+from rwood.text import count_of, duration
 
 COMPARED = tuple(f"{part}/{metric}" for part in ("near", "far") for metric in METRICS)
 """Metrics of a rerun that are compared, e.g. `near/auroc`."""

@@ -6,9 +6,9 @@ from rwood.config.study import StudyConfig
 from rwood.report.front import with_spread
 from rwood.report.hyperparameters import hyperparameters, last_metrics, metric_title
 from rwood.report.inputs import ReportInputs
-from rwood.report.table import Table, duration, plain_number
+from rwood.report.table import Table, plain_number
 from rwood.results import StudyResult, TrialResult
-from rwood.text import count_of
+from rwood.text import count_of, duration
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Optuna's classes by name: found, their arguments checked, made."""
 
-import difflib
 import inspect
 import warnings
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ import optuna
 
 from rwood.config.optuna_classes import SHORT_FORMS, OptunaClass
 from rwood.errors import SpecError
+from rwood.text import did_you_mean
 
 _MODULES = {"sampler": optuna.samplers, "pruner": optuna.pruners}
 _BASES = {"sampler": optuna.samplers.BaseSampler, "pruner": optuna.pruners.BasePruner}
@@ -36,7 +36,7 @@ def find_class(kind: str, wanted: OptunaClass) -> Any:
         names = class_names(kind)
         raise SpecError(
             f"search.{kind}.name: Optuna has no {kind} {wanted.name}; "
-            f"{_nearest(wanted.name, names)}",
+            f"{_allowed(wanted.name, names)}",
             key=f"search.{kind}.name",
             got=wanted.name,
             allowed=names,
@@ -46,7 +46,7 @@ def find_class(kind: str, wanted: OptunaClass) -> Any:
         if argument not in allowed:
             raise SpecError(
                 f"search.{kind}.{argument}: {name} has no such argument; "
-                f"{_nearest(argument, allowed)}",
+                f"{_allowed(argument, allowed)}",
                 key=f"search.{kind}.{argument}",
                 allowed=allowed,
             )
@@ -115,7 +115,5 @@ def _from_hub(kind: str, name: str) -> Any:
     return getattr(optunahub.load_module(_HUB[name]), name)
 
 
-def _nearest(wanted: str, names: list[str]) -> str:
-    lower = {name.lower(): name for name in names}
-    near = difflib.get_close_matches(wanted.lower(), lower, n=1, cutoff=0.5)
-    return f"did you mean {lower[near[0]]}?" if near else f"there are {', '.join(names)}"
+def _allowed(wanted: str, names: list[str]) -> str:
+    return did_you_mean(wanted, names, f"there are {', '.join(names)}")

@@ -1,7 +1,6 @@
 """A study as a comparison needs it, read from MLflow alone."""
 
 import ast
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from rwood.config.benchmark import METRICS
 from rwood.errors import StudyError
 from rwood.results import StudySummary
+from rwood.text import did_you_mean
 from rwood.tracking.client import (
     KEY_TAG,
     all_runs,
@@ -162,9 +162,8 @@ def _fetch(uri: str, experiment: str) -> Sequence[Any]:
         names = [e.name for e in client.search_experiments() if e.name != "Default"]
     except MlflowException as error:
         raise StudyError(f"MLflow at {shown} does not answer: {reason(error, uri)}") from error
-    near = difflib.get_close_matches(experiment, names, 1, 0.0)
-    hint = f"; did you mean {near[0]}?" if near else "; it holds no study"
-    raise StudyError(f"MLflow at {shown} knows no study {experiment}{hint}", known=names)
+    hint = did_you_mean(experiment, names, "it holds no study", cutoff=0.0)
+    raise StudyError(f"MLflow at {shown} knows no study {experiment}; {hint}", known=names)
 
 
 def _studies(runs: Sequence[Any]) -> dict[str, list[Any]]:

@@ -1,6 +1,7 @@
 import pytest
 
-from rwood.report.table import Table, duration, in_markdown, plain_number, signed
+from rwood.report.table import Table, in_markdown, plain_number, signed
+from rwood.text import duration
 
 TABLE = Table(
     ("set", "figure", "word"),
