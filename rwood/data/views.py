@@ -49,11 +49,17 @@ class ViewParameters:
 
     def to(self, device: torch.device | str) -> "ViewParameters":
         """The same on a device."""
-        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in _TENSORS}
-        return replace(self, **moved)
+        return replace(self, **{name: sent(getattr(self, name), device) for name in _TENSORS})
 
 
 _TENSORS = ("box_N4", "flip_N", "factors_NA", "order_NA", "grey_N")
+
+
+def sent(host: Tensor, device: torch.device | str) -> Tensor:
+    """A tensor on a device; to a GPU from pinned memory, so that the host need not wait."""
+    if torch.device(device).type != "cuda":
+        return host.to(device)
+    return host.pin_memory().to(device, non_blocking=True)
 
 
 def draw_views(

@@ -64,6 +64,7 @@ def search(
         trials = Trials(study, folder, store, main, pruning, on_change)
         if trials.are_left:
             _tune(study, trials, folder.resolve(), data_root.resolve(), on_note)
+            trials.discard_checkpoints()
     if trials.halted is not None:
         raise trials.halted
     if trials.failures >= study.cluster.max_failures and trials.are_left:

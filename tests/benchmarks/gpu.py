@@ -113,7 +113,7 @@ def main() -> None:
         for part, measure in parts(size, Path(folder)).items():
             begun = time.monotonic()
             try:
-                if begun - started > BUDGET_S:
+                if GPU and begun - started > BUDGET_S:
                     raise TimeoutError(f"not begun: {BUDGET_S} s are over")
                 result["parts"][part] = measure()
             except Exception as error:  # one part that fails must not lose the others

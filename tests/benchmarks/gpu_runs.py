@@ -27,8 +27,8 @@ from rwood.data import image_sets
 from rwood.data.opened import ImageSet
 from rwood.evaluation.benchmark import run_benchmark
 from rwood.model.encoder import build_encoder
+from rwood.model.precision import precision_on
 from rwood.results import EpochReport
-from rwood.training.precision import precision_on
 from rwood.training.train import train, training_epochs
 from rwood.training.worker import LocalWorker
 

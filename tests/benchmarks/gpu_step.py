@@ -10,7 +10,7 @@ from torch import Tensor
 from rwood.config.backbones import ModelConfig
 from rwood.method.losses import reweightood_loss
 from rwood.model.encoder import build_encoder
-from rwood.training.precision import Precision, precision_on
+from rwood.model.precision import Precision, precision_on
 from rwood.training.worker import best_device
 
 DEVICE = best_device()
