@@ -139,6 +139,7 @@ def _trial(config: dict[str, Any], *, study: StudyConfig, folder: Path, data_roo
         data_root=data_root,
         folder=StudyPaths(folder).trial(config["number"]).folder,
         threads=study.cluster.cpus_per_worker,
+        deterministic=study.cluster.deterministic,
         seeds=study.search.seeds if study.search else (),
     )
     tune.report({STARTED: True})
