@@ -16,7 +16,7 @@ detector = rwood.load_detector(found.detector)
 loop of one's own. The rooms below this one are drawn in README.md and `tests/test_layers.py`.
 """
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from rwood.detector import Detector
     from rwood.study.frames import StudyResults
 
-__version__ = version("rwood")
+try:
+    __version__ = version("rwood")
+except PackageNotFoundError:  # a copy on a machine that cannot install packages
+    __version__ = "0.0.0"
 __all__ = ["load_detector", "load_study", "read_results", "run"]
 
 

@@ -86,3 +86,14 @@ def test_the_command_line_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_training_needs_neither_ray_nor_optuna_nor_mlflow() -> None:
+    """A GPU machine may have torch and little else; `tests/benchmarks/gpu.py` runs there."""
+    absent = "ray optuna mlflow scipy sklearn pandas typer rich psutil upath matplotlib".split()
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({absent}));"
+        "import rwood.training.seeds, rwood.evaluation.benchmark, rwood.config.load"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -97,8 +97,11 @@ class RunConfig(Config):
     `auto`: float16 with a loss scale on a GPU; on a CPU that multiplies bfloat16 the faster of it
     and float32, timed when a run starts and kept when it resumes; elsewhere float32.
     """
-    compile: bool = False
-    """Compile the network, once a process for all its trials; pays on a GPU, not on a CPU."""
+    compile: bool | Literal["auto"] = "auto"
+    """Compile the network, once a process for all its trials; `auto`: on a GPU, views too.
+
+    Where torch cannot compile, they run as they are, and a note says why.
+    """
 
     @property
     def warmup_ends(self) -> int:

@@ -73,6 +73,8 @@ class ClusterConfig(Config):
     """CPU cores (and torch threads) of a worker."""
     gpus_per_worker: float = Field(default=0, ge=0)
     """GPU of a worker, 0 or 1; a fraction lets several one-worker trials share a GPU."""
+    deterministic: bool = False
+    """Operations of a GPU that give the same numbers each time, where torch has them; slower."""
     max_concurrent: int = Field(default=2, ge=1)
     """Trainings at a time."""
     retries: int = Field(default=2, ge=0)

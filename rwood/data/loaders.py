@@ -72,6 +72,7 @@ def training_batches(
     world_size: int,
     device: torch.device,
     first_step: int = 0,
+    compiled: bool = False,
 ) -> Iterator[Batch]:
     """One epoch of this worker's batches; the last one may be smaller.
 
@@ -84,6 +85,7 @@ def training_batches(
         world_size: workers that share the batch; one with more workers than images gets no rows.
         device: where the batches are made.
         first_step: an epoch that was broken off goes on here.
+        compiled: make views of images in a GPU's memory by compiled code.
 
     Raises:
         DataError: a file of the set is missing or damaged.
@@ -100,7 +102,7 @@ def training_batches(
     )
     steps = steps_per_epoch(total, run.batch_size)
     if image_set.files is None:
-        made = _from_memory(resident(image_set, device), plan, run, benchmark, device)
+        made = _from_memory(resident(image_set, device), plan, run, benchmark, device, compiled)
     else:
         made = streaming.from_files(image_set.files, plan, run, benchmark, device)
     for share, images, labels in made:
@@ -115,7 +117,13 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
 
 
 def embedding_batches(
-    image_set: ImageSet, benchmark: BenchmarkConfig, *, device: torch.device, batch: int
+    image_set: ImageSet,
+    benchmark: BenchmarkConfig,
+    *,
+    device: torch.device,
+    batch: int,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> Iterator[Tensor]:
     """Normalised images of a set in its order, for scoring; the next batch is read meanwhile.
 
@@ -124,17 +132,20 @@ def embedding_batches(
         benchmark: pixel statistics.
         device: where the batches are wanted.
         batch: images a batch.
+        rank: take batches `rank`, `rank + world_size`, ...
+        world_size: of how many takers.
 
     Yields:
         (n, C, S, S) float32.
     """
-    starts = range(0, len(image_set.labels_N), batch)
+    stride = batch * world_size
+    starts = range(rank * batch, len(image_set.labels_N), stride)
     with ThreadPoolExecutor(1) as ahead:
         read = functools.partial(_read, image_set.images_NHWC, batch)
-        pending = ahead.submit(read, 0)
+        pending = ahead.submit(read, starts.start)
         for start in starts:
             images_NHWC = pending.result()
-            pending = ahead.submit(read, start + batch)
+            pending = ahead.submit(read, start + stride)
             images = torch.from_numpy(images_NHWC).to(device)
             yield views.normalize(images, benchmark.mean, benchmark.std)
 
@@ -184,8 +195,9 @@ def _from_memory(
     run: RunConfig,
     benchmark: BenchmarkConfig,
     device: torch.device,
+    compiled: bool,
 ) -> Iterator[tuple[Share, Tensor, Tensor]]:
-    augment = _augment(run.compile and device.type == "cuda")
+    augment = _augment(compiled and device.type == "cuda")
     for share in plan:
         drawn = views.draw_views(
             run.views,
@@ -197,7 +209,7 @@ def _from_memory(
             channels=benchmark.channels,
         )
         rows_2n = share.rows_n.repeat(2)
-        sent_2n = _sent(rows_2n, device)
+        sent_2n = views.sent(rows_2n, device)
         resident_here = held.images_MCHW.device.type == device.type
         pixels_2n = held.rows_N[sent_2n if resident_here else rows_2n]
         images = augment(
@@ -208,13 +220,6 @@ def _from_memory(
             output_size=benchmark.image_size,
         )
         yield share, images, held.labels_N[sent_2n]
-
-
-def _sent(rows_2n: Tensor, device: torch.device) -> Tensor:
-    """Row numbers on the device; to a GPU from pinned memory, so that the host need not wait."""
-    if device.type != "cuda":
-        return rows_2n
-    return rows_2n.pin_memory().to(device, non_blocking=True)
 
 
 @functools.cache

@@ -128,5 +128,5 @@ def _finish(
         run.views, pending.draws_2nK, whole.repeat(len(images), 1), benchmark.channels
     )
     made = views.augment_cropped(images, drawn.to(device), mean=benchmark.mean, std=benchmark.std)
-    labels = labels_N[pending.share.rows_n].repeat(2).to(device, non_blocking=True)
+    labels = views.sent(labels_N[pending.share.rows_n].repeat(2), device)
     return pending.share, made, labels

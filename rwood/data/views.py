@@ -12,6 +12,7 @@ Shapes: N views, C channels, H x W pixels in, S x S pixels out, A colour operati
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,11 +50,18 @@ class ViewParameters:
 
     def to(self, device: torch.device | str) -> "ViewParameters":
         """The same on a device."""
-        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in _TENSORS}
+        moved: dict[str, Any] = {name: sent(getattr(self, name), device) for name in _TENSORS}
         return replace(self, **moved)
 
 
 _TENSORS = ("box_N4", "flip_N", "factors_NA", "order_NA", "grey_N")
+
+
+def sent(host: Tensor, device: torch.device | str) -> Tensor:
+    """A tensor on a device; to a GPU from pinned memory, so that the host need not wait."""
+    if torch.device(device).type != "cuda":
+        return host.to(device)
+    return host.pin_memory().to(device, non_blocking=True)
 
 
 def draw_views(

@@ -15,6 +15,7 @@ from rwood.evaluation.benchmark import run_benchmark
 from rwood.model.checkpoint_keys import load_into, load_openood_state, save_openood_state
 from rwood.model.encoder import Encoder, build_encoder
 from rwood.model.infer import infer_model
+from rwood.model.precision import precision_on, set_up
 from rwood.results import RunResult
 from rwood.text import count_of
 
@@ -57,13 +58,15 @@ def evaluate_checkpoints(
     Raises:
         DataError: a checkpoint does not fit, or an image set is missing or corrupt.
     """
+    set_up(device)
     found = []
     for index, path in enumerate(paths):
         started = time.monotonic()
         spec, encoder = open_checkpoint(path)
         _check_fit(path, encoder, benchmark, scorers)
+        precision_on("float32", device, benchmark.channels).place(encoder)
         outcome = run_benchmark(
-            encoder.to(device),
+            encoder,
             benchmark,
             scorers,
             data_root=data_root,

@@ -25,11 +25,10 @@ Example:
     1.39
 """
 
+import math
 import statistics
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-
-from scipy.special import expit, logit
 
 from rwood.config.study import ID_ACCURACY
 from rwood.errors import StudyError
@@ -73,7 +72,7 @@ def families_auroc(values: Mapping[str, float]) -> float:
     Args:
         values: family -> value of one run.
     """
-    return 100.0 * float(expit(statistics.fmean(values.values())))
+    return 100.0 / (1 + math.exp(-statistics.fmean(values.values())))
 
 
 def family_points(
@@ -188,4 +187,5 @@ def _metric(metrics: Mapping[str, float], name: str) -> float:
 
 
 def _logit(auroc: float) -> float:
-    return float(logit(min(max(auroc, LOWEST_AUROC), HIGHEST_AUROC) / 100))
+    share = min(max(auroc, LOWEST_AUROC), HIGHEST_AUROC) / 100
+    return math.log(share / (1 - share))

@@ -14,7 +14,7 @@ from rwood.config.study import FAMILIES
 from rwood.data import image_sets
 from rwood.data.opened import ImageSet
 from rwood.evaluation.accuracy import accuracies
-from rwood.evaluation.embed import embed, labels_of
+from rwood.evaluation.embed import ALONE, EmbeddingPass, embed, labels_of
 from rwood.evaluation.families import families_auroc, family_values
 from rwood.evaluation.scorer import sees_raw
 from rwood.evaluation.scorer_selection import Seen, choose, choose_all
@@ -57,6 +57,8 @@ def validate(
     benchmark: BenchmarkConfig,
     scorer: ScorerConfig,
     device: torch.device,
+    *,
+    how: EmbeddingPass = ALONE,
 ) -> dict[str, float]:
     """Metrics of the validation sets: `val/<set>/<metric>`, their means `val/<metric>`.
 
@@ -75,8 +77,11 @@ def validate(
         benchmark: number of classes, pixel statistics.
         scorer: fitted on the whole ID train set.
         device: where the encoder lives.
+        how: precision, and the ranks that share the embedding; those other than 0 measure nothing.
     """
-    seen = _seen(encoder, sets, [scorer], benchmark, device)
+    seen = _seen(encoder, sets, [scorer], benchmark, device, how)
+    if how.rank != 0:
+        return {}
     settled, fitted = choose(scorer, seen)
     id_scores = fitted.score(seen.val)
     chosen = settled.chosen.items() if len(scorer.candidates()) > 1 else ()
@@ -138,16 +143,19 @@ def _seen(
     scorers: Sequence[ScorerConfig],
     benchmark: BenchmarkConfig,
     device: torch.device,
+    how: EmbeddingPass = ALONE,
 ) -> Seen:
     raw = sees_raw(scorers)
     labelled = raw or encoder.classifier is not None  # a classifier's accuracy needs its logits
     return Seen(
-        train=embed(encoder, sets.train, benchmark, device, raw=raw),
+        train=embed(encoder, sets.train, benchmark, device, raw=raw, how=how),
         labels_N=labels_of(sets.train, device),
         classes=benchmark.classes,
         classifier=encoder.classifier,
-        val=embed(encoder, sets.val, benchmark, device, raw=labelled),
-        ood={n: embed(encoder, s, benchmark, device, raw=raw) for n, s in sets.ood.items()},
+        val=embed(encoder, sets.val, benchmark, device, raw=labelled, how=how),
+        ood={
+            n: embed(encoder, s, benchmark, device, raw=raw, how=how) for n, s in sets.ood.items()
+        },
     )
 
 

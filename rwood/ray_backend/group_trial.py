@@ -73,6 +73,7 @@ class GroupTrial(tune.Trainable):  # type: ignore[misc]
             data_root=self._data_root,
             folder=StudyPaths(self._folder).trial(config["number"]).folder,
             threads=self._study.cluster.cpus_per_worker,
+            deterministic=self._study.cluster.deterministic,
             seeds=self._study.search.seeds if self._study.search else (),
         )
         try:

@@ -1,6 +1,7 @@
 """One training, as it travels to a worker: all it needs, and what the worker does with it."""
 
 import json
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,8 @@ class Job:
     """The run's own folder, visible from every node."""
     threads: int
     """Torch threads of a worker."""
+    deterministic: bool = False
+    """Torch's deterministic mode."""
     label: str | None = None
     """Of a rerun, which the benchmark follows, or of the finals. None: a trial of the search."""
     validates: bool = False
@@ -63,6 +66,9 @@ class Job:
 def work(job: Job, worker: Worker) -> None:
     """Train, and for a rerun measure the test sets and write the result into the run's folder."""
     torch.set_num_threads(job.threads)
+    if job.deterministic:  # read by cuBLAS when it is first called
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(job.deterministic, warn_only=True)
     started = time.monotonic()
     if job.seeds:
         train_seeds(job.run, job.seeds, job.benchmark, worker, data_root=job.data_root)

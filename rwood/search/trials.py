@@ -26,6 +26,7 @@ from rwood.search.pruner import is_judged, pruner_value
 from rwood.search.read_trials import ERROR, KIND, result_of, save_history
 from rwood.search.sampler import build_sampler
 from rwood.search.space import distributions, suggest
+from rwood.training import checkpoint
 
 
 @dataclass
@@ -78,6 +79,7 @@ class Trials:
         """Trials that an earlier start left running: they come before new ones."""
         self.failures = 0
         """Trials that failed in this start."""
+        self._pruned: list[int] = []
         self.last_error = ""
         """Why the last one did."""
         self.halted: StorageError | None = None
@@ -208,6 +210,19 @@ class Trials:
         begun = result_of(self._frozen(trial.number), self.study, ())
         self._running[trial.number] = _Running(run, trial, judged, known, begun)
         self._on_change(begun)
+        self.discard_checkpoints(recent=2 * self.study.cluster.max_concurrent)
+
+    def discard_checkpoints(self, recent: int | None = None) -> None:
+        """Delete the checkpoints of trials that were pruned in this start: none goes on.
+
+        The worker of such a trial may write one more before it hears of its end: the recent ones
+        are looked at again.
+
+        Args:
+            recent: look at so many only; None: at all.
+        """
+        for number in self._pruned[-recent:] if recent else self._pruned:
+            checkpoint.discard(self.folder(number))
 
     def _judge(self, number: int, running: _Running, report: EpochReport) -> None:
         """Tell Optuna what it does not know yet; end the trial if it is weak or done."""
@@ -222,6 +237,7 @@ class Trials:
         # The base run is judged, so that others are compared with it, and is never pruned.
         if weak and running.run != self.study.run:
             self._end(number, running, TrialState.PRUNED)
+            self._pruned.append(number)
 
     def _complete(self, number: int, running: _Running, metrics: Mapping[str, float]) -> None:
         values = [metrics.get(name, math.nan) for name in self.search.objectives]

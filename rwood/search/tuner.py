@@ -64,6 +64,7 @@ def search(
         trials = Trials(study, folder, store, main, pruning, on_change)
         if trials.are_left:
             _tune(study, trials, folder.resolve(), data_root.resolve(), on_note)
+            trials.discard_checkpoints()
     if trials.halted is not None:
         raise trials.halted
     if trials.failures >= study.cluster.max_failures and trials.are_left:
@@ -138,6 +139,7 @@ def _trial(config: dict[str, Any], *, study: StudyConfig, folder: Path, data_roo
         data_root=data_root,
         folder=StudyPaths(folder).trial(config["number"]).folder,
         threads=study.cluster.cpus_per_worker,
+        deterministic=study.cluster.deterministic,
         seeds=study.search.seeds if study.search else (),
     )
     tune.report({STARTED: True})

@@ -94,6 +94,7 @@ def job_of(training: FinalsTraining, study: StudyConfig, *, folder: Path, data_r
         data_root=data_root.resolve(),
         folder=training.folder(study, folder).resolve(),
         threads=study.cluster.cpus_per_worker,
+        deterministic=study.cluster.deterministic,
         label=training.label,
         validates=True,
     )

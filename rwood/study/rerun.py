@@ -34,6 +34,7 @@ def plan(study: StudyConfig, champion: Params, *, folder: Path, data_root: Path)
             data_root=data_root.resolve(),
             folder=run_folder(folder, label, with_seed(run, seed), benchmark).resolve(),
             threads=study.cluster.cpus_per_worker,
+            deterministic=study.cluster.deterministic,
             label=label,
             scorers=_scorers(study, run),
             fsood=study.rerun.fsood,

@@ -44,6 +44,7 @@ def train_alone(
         data_root=data_root.resolve(),
         folder=folder,
         threads=study.cluster.cpus_per_worker,
+        deterministic=study.cluster.deterministic,
     )
     last: list[EpochReport] = []
 
@@ -57,6 +58,7 @@ def train_alone(
             work(job, LocalWorker(folder, on_report=keep, on_note=on_note))
         finally:
             torch.set_num_threads(threads)
+            torch.use_deterministic_algorithms(False)
     else:
         name = f"{study.name}-{folder.name}"
         with grown(paths.log) as log, session(address, log=log):

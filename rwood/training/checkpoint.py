@@ -5,10 +5,13 @@ import pickle
 import re
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, Self
 
 import torch
+from torch import Tensor
 
 from rwood.errors import StudyError
 from rwood.storage import written
@@ -37,6 +40,75 @@ def save(folder: Path, epoch: int, digest: str, state: State, *, step: int = 0) 
     for _, _, old in _by_time(folder)[:-KEPT]:
         old.unlink(missing_ok=True)
     return path
+
+
+class Writer:
+    """Writes the checkpoints of one run; beside a GPU in a thread, so that it need not wait.
+
+    A checkpoint is then copied to the host and written while the next epoch trains. An epoch that
+    ends while the one before it is still being written has none: a crash costs what was trained
+    since the last write began. Files appear whole or not at all, as ever.
+
+    Args:
+        folder: the run's folder.
+        digest: names the training.
+        behind: write in a thread.
+    """
+
+    def __init__(self, folder: Path, digest: str, *, behind: bool) -> None:
+        """Write nothing yet."""
+        self.folder, self._digest, self._behind = folder, digest, behind
+        self._thread: Thread | None = None
+        self._error: Exception | None = None
+
+    def save(self, epoch: int, state: State, *, step: int = 0, at_once: bool = False) -> None:
+        """Write a checkpoint (see `save`), or begin to, or leave it out.
+
+        Args:
+            epoch: epochs done.
+            state: tensors and plain values only.
+            step: steps done in the epoch after those.
+            at_once: it must be on disk when this returns.
+
+        Raises:
+            StorageError: this one or the one before it could not be written.
+        """
+        waits = at_once or not self._behind
+        if not waits and self._thread is not None and self._thread.is_alive():
+            return
+        self._join()
+        if self._error is not None:
+            raise self._error
+        if waits:
+            save(self.folder, epoch, self._digest, state, step=step)
+            return
+        self._thread = Thread(target=self._write, args=(epoch, step, _on_host(state)))
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave when nothing is being written any more."""
+        self._join()
+
+    def _join(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+
+    def _write(self, epoch: int, step: int, state: State) -> None:
+        try:
+            save(self.folder, epoch, self._digest, state, step=step)
+        except Exception as error:  # raised where the run hears of it
+            self._error = error
+
+
+def discard(folder: Path) -> None:
+    """Delete the checkpoints below a folder; what cannot be deleted stays."""
+    for path in folder.rglob("epoch-*.pt"):
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def load_latest(folder: Path, digest: str, note: Callable[[str], None]) -> State | None:
@@ -76,6 +148,23 @@ def write_tensors(path: Path, state: State) -> None:
     torch.save(state, buffer)
     with written(path) as file:
         file.write(buffer.getbuffer())
+
+
+def _on_host(state: State) -> State:
+    """A copy that training does not change: on the host, pinned if it comes from a GPU."""
+
+    def copied(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            held = torch.empty_like(value, device="cpu", pin_memory=value.is_cuda)
+            return held.copy_(value)
+        if isinstance(value, dict):
+            return {key: copied(part) for key, part in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)(map(copied, value))
+        return value
+
+    made: State = copied(state)
+    return made
 
 
 def _by_time(folder: Path) -> list[tuple[int, int, Path]]:

@@ -58,7 +58,8 @@ def train_epoch(
     seen: list[Tensor] = []
     rate = math.nan
     first = len(state.losses)
-    for step, batch in enumerate(_batches(run, benchmark, worker, train_set, epoch, first), first):
+    batches = _batches(run, benchmark, worker, train_set, epoch, first, state.compiled)
+    for step, batch in enumerate(batches, first):
         rate = _learning_rate(run, epoch, step, steps)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
@@ -100,6 +101,7 @@ def _batches(
     train_set: ImageSet,
     epoch: int,
     first_step: int,
+    compiled: bool,
 ) -> Iterator[loaders.Batch]:
     return loaders.training_batches(
         train_set,
@@ -110,6 +112,7 @@ def _batches(
         world_size=worker.world_size,
         device=worker.device,
         first_step=first_step,
+        compiled=compiled,
     )
 
 

@@ -1,27 +1,21 @@
-"""In which precision the network trains: chosen once, reported, and kept when a run resumes.
-
-Only the backbone computes in half precision. Its pooled output, the head, the loss, the scores and
-all statistics stay float32 or wider.
-"""
+"""In which precision the network trains: chosen once, reported, and kept when a run resumes."""
 
 import copy
 import json
 import logging
 import time
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
 from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.run import RunConfig
+from rwood.model.precision import Precision, PrecisionName, precision_on
 from rwood.training.worker import Worker
 
-PrecisionName = Literal["float32", "bfloat16", "float16"]
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 """Flags of CPUs that multiply bfloat16 in hardware; without, it is slower than float32."""
 PROBE_VALUES = 2**18
@@ -31,52 +25,6 @@ PROBE_STEPS = 2
 _CPU_INFO = Path("/proc/cpuinfo")
 _CHOSEN: dict[str, PrecisionName] = {}
 _log = logging.getLogger("rwood.training")
-
-
-@dataclass(frozen=True)
-class Precision:
-    """Precision and memory layout of a network on a device."""
-
-    name: PrecisionName
-    device: torch.device
-    channels_last: bool
-
-    def place(self, encoder: nn.Module) -> None:
-        """Move the weights to the device, in the layout."""
-        encoder.to(self.device)
-        if self.channels_last:
-            encoder.to(memory_format=torch.channels_last)
-
-    def lay_out(self, images: Tensor) -> Tensor:
-        """A batch in the layout."""
-        if not self.channels_last:
-            return images
-        return images.contiguous(memory_format=torch.channels_last)
-
-    def autocast(self) -> AbstractContextManager[object]:
-        """What the forward pass runs in."""
-        if self.name == "float32":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=getattr(torch, self.name))
-
-    def scaler(self) -> torch.amp.GradScaler:
-        """The loss scale of float16, kept on the device.
-
-        On a GPU it also guards the step in other precisions: the fused kernel skips it when a
-        gradient is not finite, so that no step needs to be awaited by the host.
-        """
-        half = self.name == "float16"
-        return torch.amp.GradScaler(
-            self.device.type,
-            init_scale=2.0**12 if half else 1.0,
-            growth_interval=2000 if half else 2**31 - 1,
-            enabled=half or self.device.type == "cuda",
-        )
-
-    @property
-    def significand_bits(self) -> int:
-        """24 for float32, 11 for float16, 8 for bfloat16: how a report names the precision."""
-        return {"float32": 24, "float16": 11, "bfloat16": 8}[self.name]
 
 
 def choose_precision(
@@ -102,12 +50,6 @@ def choose_precision(
     else:
         precision = run.precision
     return precision_on(precision, worker.device, benchmark.channels)
-
-
-def precision_on(precision: PrecisionName, device: torch.device, channels: int) -> Precision:
-    """With its layout: grey digits gain nothing from channels last, nor does float32 on a CPU."""
-    fast = device.type == "cuda" or (device.type == "cpu" and precision == "bfloat16")
-    return Precision(precision, device, channels_last=fast and channels == 3)
 
 
 def _auto(

@@ -1,6 +1,7 @@
 """One trial of several seeds: its runs advance an epoch in turn and report as one."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from rwood.config.benchmark import BenchmarkConfig
@@ -41,18 +42,21 @@ def train_seeds(
         DataError: an image set is missing or corrupt.
         StudyError: the folder holds another training.
     """
-    runs = [
-        training_epochs(
-            apply(run, {"seed": seed}),
-            benchmark,
-            worker,
-            folder=seed_folder(worker.folder, seed),
-            data_root=data_root,
-        )
-        for seed in seeds
-    ]
-    for reports in zip(*runs, strict=True):
-        worker.report(merged(reports))
+    with ExitStack() as closed:
+        runs = [
+            training_epochs(
+                apply(run, {"seed": seed}),
+                benchmark,
+                worker,
+                folder=seed_folder(worker.folder, seed),
+                data_root=data_root,
+            )
+            for seed in seeds
+        ]
+        for epochs in runs:
+            closed.enter_context(closing(epochs))
+        for reports in zip(*runs, strict=True):
+            worker.report(merged(reports))
 
 
 def merged(reports: Sequence[EpochReport]) -> EpochReport:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from rwood.model.encoder import Encoder
+from rwood.model.precision import Precision
 from rwood.results import EpochReport
 from rwood.training.checkpoint import State
-from rwood.training.precision import Precision
 
 
 @dataclass
@@ -26,6 +26,8 @@ class RunState:
     scaler: torch.amp.GradScaler
     precision: Precision
     history: list[EpochReport]
+    compiled: bool = False
+    """Whether network and views are compiled; no part of a checkpoint."""
     best_loss: float = math.inf
     best_weights: dict[str, Tensor] | None = None
     losses: list[float] = field(default_factory=list)

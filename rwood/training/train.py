@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Generator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -14,16 +15,20 @@ from rwood.config.held_out import fold_of
 from rwood.config.run import RunConfig
 from rwood.config.study import run_digest
 from rwood.data import image_sets
+from rwood.data.opened import ImageSet
+from rwood.evaluation.embed import EmbeddingPass
 from rwood.evaluation.validation import open_validation, validate
 from rwood.model.batch_norm import convert_global_batch_norm
 from rwood.model.checkpoint_keys import load_backbone_weights, openood_state
 from rwood.model.encoder import Encoder, build_encoder, freeze
+from rwood.model.precision import PrecisionName, set_up
 from rwood.paths import RunPaths
 from rwood.results import EpochReport
 from rwood.training import checkpoint
+from rwood.training.compiled import compiles
 from rwood.training.epoch import train_epoch
 from rwood.training.loss import build_loss, start_loss
-from rwood.training.precision import PrecisionName, choose_precision
+from rwood.training.precision import choose_precision
 from rwood.training.state import RunState
 from rwood.training.worker import Worker
 
@@ -55,14 +60,16 @@ def train(
         DataError: an image set is missing or corrupt.
         StudyError: the folder holds another training.
     """
-    epochs = training_epochs(run, benchmark, worker, folder=worker.folder, data_root=data_root)
-    while True:
-        try:
-            report = next(epochs)
-        except StopIteration as end:
-            encoder: Encoder = end.value
-            return encoder
-        worker.report(report)
+    with closing(
+        training_epochs(run, benchmark, worker, folder=worker.folder, data_root=data_root)
+    ) as epochs:
+        while True:
+            try:
+                report = next(epochs)
+            except StopIteration as end:
+                encoder: Encoder = end.value
+                return encoder
+            worker.report(report)
 
 
 def training_epochs(
@@ -78,7 +85,8 @@ def training_epochs(
         data_root: where image sets lie.
 
     Yields:
-        The report of each epoch, whose checkpoint is on disk.
+        The report of each epoch. Its checkpoint is on disk; beside a GPU it may still be written,
+        or left out where the disk is slow, but for the last.
 
     Returns:
         The encoder to score.
@@ -93,55 +101,86 @@ def training_epochs(
         yield from list(state.history)
     else:
         start_loss(state.loss, run, state.encoder, train_set, benchmark, worker)
-    network = _wrap(state.encoder, run, worker)
-    for epoch in range(len(state.history), run.epochs):
-        started = time.monotonic() - state.seconds
-        keep = partial(_keep, worker, folder, epoch, digest, state, started)
-        mean, smoothed, rate = train_epoch(
-            run, benchmark, worker, state, network, train_set, epoch, keep=keep
-        )
-        seconds = time.monotonic() - started
-        state.losses, state.seconds = [], 0.0
-        metrics = {
-            "train/loss": mean,
-            "train/loss_smoothed": smoothed,
-            "train/lr": rate,
-            "sys/images_per_s": len(train_set.labels_N) / seconds,
-            "sys/train_seconds": seconds,
-            "sys/significand_bits": float(state.precision.significand_bits),
-        }
-        if worker.device.type == "cuda":
-            metrics["sys/gpu_memory_gb"] = torch.cuda.max_memory_allocated(worker.device) / 1e9
-        if run.checkpoint == "lowest_loss" and smoothed <= state.best_loss:
-            state.best_loss = smoothed
-            state.best_weights = state.weights()
-        done = epoch + 1
-        if worker.rank == 0 and (done % run.validate_every == 0 or done == run.epochs):
-            sets = open_validation(benchmark, data_root)
-            with state.kept_weights() as encoder:
-                metrics |= validate(encoder, sets, benchmark, run.scorer, worker.device)
-        report = EpochReport(epoch=done, time=time.time(), metrics=metrics)
-        state.history.append(report)
-        if worker.rank == 0:
-            if done == run.epochs:
-                # Before the last report: whoever hears that the run is complete finds its weights.
-                final = state.best_weights or state.weights()
-                checkpoint.write_tensors(RunPaths(folder).encoder, openood_state(final))
-            checkpoint.save(folder, done, digest, state.state_dict())
-        yield report
+    network = _wrap(state.encoder, worker, state.compiled)
+    behind = worker.device.type == "cuda"
+    with checkpoint.Writer(folder, digest, behind=behind) as writer:
+        for _ in range(len(state.history), run.epochs):
+            yield _one_epoch(
+                run, benchmark, worker, state, network, train_set, writer, data_root=data_root
+            )
     if state.best_weights is not None:
         state.encoder.load_state_dict(state.best_weights)
     return state.encoder
 
 
+def _one_epoch(
+    run: RunConfig,
+    benchmark: BenchmarkConfig,
+    worker: Worker,
+    state: RunState,
+    network: nn.Module,
+    train_set: ImageSet,
+    writer: checkpoint.Writer,
+    *,
+    data_root: Path,
+) -> EpochReport:
+    """Train the next epoch, validate, and hand the checkpoint to its writer."""
+    epoch, started = len(state.history), time.monotonic() - state.seconds
+    keep = partial(_keep, worker, writer, epoch, state, started)
+    mean, smoothed, rate = train_epoch(
+        run, benchmark, worker, state, network, train_set, epoch, keep=keep
+    )
+    seconds = time.monotonic() - started
+    state.losses, state.seconds = [], 0.0
+    metrics = {
+        "train/loss": mean,
+        "train/loss_smoothed": smoothed,
+        "train/lr": rate,
+        "sys/images_per_s": len(train_set.labels_N) / seconds,
+        "sys/train_seconds": seconds,
+        "sys/significand_bits": float(state.precision.significand_bits),
+    }
+    if worker.device.type == "cuda":
+        metrics["sys/gpu_memory_gb"] = torch.cuda.max_memory_allocated(worker.device) / 1e9
+    least = _of_rank_0(smoothed, worker)
+    if run.checkpoint == "lowest_loss" and least <= state.best_loss:
+        state.best_loss = least
+        state.best_weights = state.weights()
+    done = epoch + 1
+    if done % run.validate_every == 0 or done == run.epochs:
+        sets = open_validation(benchmark, data_root)
+        half = state.precision.name if worker.device.type == "cuda" else "float32"
+        how = EmbeddingPass(half, worker.rank, worker.world_size)
+        with state.kept_weights() as encoder:
+            metrics |= validate(encoder, sets, benchmark, run.scorer, worker.device, how=how)
+    report = EpochReport(epoch=done, time=time.time(), metrics=metrics)
+    state.history.append(report)
+    if worker.rank == 0:
+        if done == run.epochs:
+            # Before the last report: whoever hears that the run is complete finds its weights.
+            final = state.best_weights or state.weights()
+            checkpoint.write_tensors(RunPaths(writer.folder).encoder, openood_state(final))
+        writer.save(done, state.state_dict(), at_once=done == run.epochs)
+    return report
+
+
+def _of_rank_0(value: float, worker: Worker) -> float:
+    """The value of rank 0: under a local loss each rank has its own, and all keep one epoch."""
+    if worker.world_size == 1:
+        return value
+    shared = torch.tensor(value, dtype=torch.float64, device=worker.device)
+    dist.broadcast(shared, 0)
+    return float(shared)
+
+
 def _keep(
-    worker: Worker, folder: Path, epoch: int, digest: str, state: RunState, started: float
+    worker: Worker, writer: checkpoint.Writer, epoch: int, state: RunState, started: float
 ) -> None:
     """Write a checkpoint within an epoch, unless the last one is new."""
     seconds = time.monotonic() - started
     if worker.rank == 0 and seconds - state.seconds >= KEEP_S:
         state.seconds = seconds
-        checkpoint.save(folder, epoch, digest, state.state_dict(), step=len(state.losses))
+        writer.save(epoch, state.state_dict(), step=len(state.losses), at_once=True)
 
 
 def _begin(
@@ -161,12 +200,8 @@ def _begin(
     )
     if run.model.weights is not None:
         load_backbone_weights(encoder, data_root / run.model.weights)
+    set_up(worker.device)
     if worker.device.type == "cuda":
-        torch.backends.cudnn.benchmark = True
-        # TF32 in convolutions, as torch and the authors have it; never in the products of the
-        # loss and of the scorers.
-        torch.backends.cudnn.allow_tf32 = True
-        torch.backends.cuda.matmul.allow_tf32 = False
         # A process that trains one trial after another reports the peak of each.
         torch.cuda.reset_peak_memory_stats(worker.device)
     loss = build_loss(run, benchmark.classes, worker.device)
@@ -187,14 +222,15 @@ def _begin(
         # first gradient that is not finite.
         for parameter in trained:
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-    return RunState(encoder, loss, optimizer, kind.scaler(), kind, [])
+    compiled = compiles(run.compile, worker.device, worker.note)
+    return RunState(encoder, loss, optimizer, kind.scaler(), kind, [], compiled)
 
 
-def _wrap(encoder: Encoder, run: RunConfig, worker: Worker) -> nn.Module:
+def _wrap(encoder: Encoder, worker: Worker, compiled: bool) -> nn.Module:
     """What the loss sees: the encoder, over all workers."""
     network: nn.Module = encoder
-    if run.compile:
-        encoder.compile()
+    if compiled:
+        encoder.compile(dynamic=False)  # two shapes: the last batch of an epoch is smaller
     if worker.world_size == 1:
         return network
     convert_global_batch_norm(encoder, dist.group.WORLD)

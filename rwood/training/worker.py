@@ -16,7 +16,7 @@ class Worker(Protocol):
 
     @property
     def rank(self) -> int:
-        """0..world_size-1; rank 0 validates and writes."""
+        """0..world_size-1; rank 0 scores and writes."""
 
     @property
     def world_size(self) -> int:

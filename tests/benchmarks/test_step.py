@@ -12,7 +12,8 @@ from test_loss import NUMBERS, boolean_mask_loss
 from rwood.config.backbones import ModelConfig
 from rwood.method.losses import cider_loss, reweightood_loss, supcon_loss
 from rwood.model.encoder import build_encoder
-from rwood.training.precision import Precision, cpu_has_bfloat16
+from rwood.model.precision import Precision
+from rwood.training.precision import cpu_has_bfloat16
 
 VIEWS = 128
 GFLOP_A_VIEW = 3.331

@@ -1,5 +1,6 @@
 """A study in a process of its own, what it left behind, and how two of them compare."""
 
+import json
 import os
 import signal
 import subprocess
@@ -86,8 +87,11 @@ def wait_until(what: str, condition: Callable[[], bool], context: Callable[[], s
 
 
 def epochs(folder: Path, number: int) -> int:
-    """Epochs of a trial whose checkpoint is on disk."""
-    files = (folder / "trials" / f"{number:04d}").glob("epoch-*.pt")
+    """Epochs of a trial whose checkpoint is on disk; of one that has ended, all it trained."""
+    trial = folder / "trials" / f"{number:04d}"
+    if (trial / "epochs.json").exists():
+        return len(json.loads((trial / "epochs.json").read_text(encoding="utf-8")))
+    files = trial.glob("epoch-*.pt")
     return max((int(file.stem.split("-")[1]) for file in files), default=0)
 
 

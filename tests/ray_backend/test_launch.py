@@ -2,14 +2,18 @@
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import ray
+import torch
 
 from rwood.config.run import RunConfig
 from rwood.config.study import StudyConfig
 from rwood.errors import RunError
+from rwood.ray_backend import launch
 from rwood.ray_backend.job import Job
 from rwood.ray_backend.launch import fit
 from rwood.results import EpochReport, TrialResult
@@ -68,6 +72,22 @@ def test_a_failing_training_is_not_repeated(tmp_path: Path) -> None:
             on_report=started.append, on_note=print)  # fmt: skip
     assert started == []
     assert wait_until_free(20) == 0
+
+
+def test_a_group_that_runs_out_of_memory_is_not_put_up_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Every rank of it would run out of memory again."""
+    said: list[Any] = []
+    full = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+    monkeypatch.setattr(launch, "work", Mock(side_effect=full))
+    rank = SimpleNamespace(rank=0, world_size=2)
+    monkeypatch.setattr(launch, "TrainWorker", lambda folder, queue: rank)
+    launch._loop({"job": job(tiny(tmp_path), tmp_path), "queue": SimpleNamespace(put=said.append)})
+    failure = launch._failure(said[-1], "group")
+    assert isinstance(failure, RunError)
+    assert failure.details["kind"] == "setting"
+    assert str(failure) == "OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"
 
 
 def test_a_search_with_two_workers_a_trial(tmp_path: Path) -> None:

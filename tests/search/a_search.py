@@ -67,7 +67,9 @@ class Search:
             cluster = self.study.cluster
             searcher = OptunaSearcher(trials, cluster.max_concurrent, cluster.max_failures)
             scheduler = PruningScheduler(trials, Progress(), print)
-            return self._loop(searcher, scheduler, steps)
+            sent = self._loop(searcher, scheduler, steps)
+            trials.discard_checkpoints()
+            return sent
 
     def _loop(
         self, searcher: OptunaSearcher, scheduler: PruningScheduler, steps: int | None

@@ -53,6 +53,18 @@ def test_all_trials_run_once_and_the_base_run_is_the_first(
     assert max(Counter(search.trained).values()) == 1
 
 
+def test_pruned_trials_keep_no_checkpoint(study: StudyConfig, tmp_path: Path) -> None:
+    search = Search(study, tmp_path / "s")
+    paths = [StudyPaths(search.folder).trial(number).folder for number in range(20)]
+    for folder in paths:
+        folder.mkdir(parents=True)
+        (folder / "epoch-0002.pt").touch()
+    search.run()
+    states = [search.trials()[number].state for number in range(20)]
+    left = [(folder / "epoch-0002.pt").exists() for folder in paths]
+    assert left == [state != "pruned" for state in states]
+
+
 def test_tpe_finds_a_better_setting_than_the_base(study: StudyConfig, tmp_path: Path) -> None:
     search = Search(study, tmp_path / "s")
     search.run()

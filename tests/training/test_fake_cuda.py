@@ -4,22 +4,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from rwood.config.scorers import SCORERS, load_scorer
+from rwood.config.backbones import ModelConfig
+from rwood.config.load import load_benchmark
+from rwood.config.scorers import SCORERS, ScorerConfig, load_scorer
 from rwood.data import image_sets
-from rwood.evaluation.embed import Embedded
+from rwood.evaluation import checkpoints
+from rwood.evaluation.embed import Embedded, EmbeddingPass, embed
 from rwood.evaluation.scorer import FittedScorer, fit
+from rwood.method.geometry import enclosing_radii
 from rwood.model.batch_norm import convert_global_batch_norm
+from rwood.model.checkpoint_keys import save_openood_state
+from rwood.model.encoder import build_encoder
+from rwood.model.precision import Precision, PrecisionName, precision_on, set_up
+from rwood.ray_backend.job import Job, work
 from rwood.training import epoch as loop
 from rwood.training.state import RunState
 from rwood.training.train import _begin
 from rwood.training.worker import LocalWorker
+from tests.conftest import STUDIES
 from tests.fake_cuda import GPU, HostWait, fake_cuda
 from tests.tiny import tiny
 
@@ -127,3 +136,70 @@ def test_scores_stay_on_the_device(name: str) -> None:
         queries = Embedded(unit.to(GPU), raw.to(GPU))
         assert there.score(queries).device == GPU
         assert there.nearest(queries).device == GPU
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_sets_are_embedded_on_the_device(tmp_path: Path, precision: PrecisionName) -> None:
+    study = tiny(tmp_path, search=None)
+    val = image_sets.open_set(study.benchmark.id.val, study.benchmark, tmp_path)
+    with fake_cuda():
+        encoder = build_encoder(study.run.model, channels=1, seed=0)
+        precision_on(precision, GPU, 1).place(encoder)
+        made = embed(encoder, val, study.benchmark, GPU, raw=True, how=EmbeddingPass(precision))
+    for rows in (made.unit_ND, made.raw_ND):
+        assert rows is not None
+        assert rows.device == GPU
+        assert rows.dtype == torch.float32
+        assert rows.shape == (len(val.labels_N), encoder.dim)
+
+
+def test_the_geometry_stays_on_the_device() -> None:
+    """Its questions to the host are answered here: rows are finite, one iteration is enough."""
+    answers = iter([True] * 3 + [False])
+    rows, labels = torch.randn(12, 8), torch.arange(12) % 3
+    with (
+        fake_cuda(),
+        patch("torch.bincount", lambda labels, minlength: labels[:minlength].clone()),
+        patch("torch.Tensor.__bool__", lambda tensor: next(answers)),
+        patch("torch.Tensor.__int__", lambda tensor: 4),
+    ):
+        radii = enclosing_radii(rows.to(GPU), labels.to(GPU), classes=3)
+        assert radii.device == GPU
+        assert radii.shape == (3,)
+
+
+def test_a_checkpoint_is_scored_as_training_places_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = ModelConfig(backbone="resnet18_32x32", width=8)
+    save_openood_state(build_encoder(spec, channels=3, seed=0), tmp_path / "best.ckpt")
+    benchmark = load_benchmark(STUDIES / "benchmarks" / "cifar10.yaml")
+    placed: list[Precision] = []
+    monkeypatch.setattr(Precision, "place", lambda precision, encoder: placed.append(precision))
+    monkeypatch.setattr(checkpoints, "run_benchmark", Mock(side_effect=KeyboardInterrupt))
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints.evaluate_checkpoints(
+            [tmp_path / "best.ckpt"], benchmark, [ScorerConfig()], data_root=tmp_path, device=GPU
+        )
+    assert placed == [Precision("float32", GPU, channels_last=True)]
+    assert torch.backends.cudnn.benchmark
+
+
+def test_deterministic_mode_is_of_one_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    study, modes = tiny(tmp_path, run__epochs=1, search=None), []
+    threads = torch.get_num_threads()
+    for name, wish in (("a", True), ("b", False)):
+        job = Job(
+            study.run, study.benchmark, tmp_path, tmp_path / name, threads=1, deterministic=wish
+        )
+
+        def look(report: object) -> None:
+            set_up(GPU)
+            enabled = torch.are_deterministic_algorithms_enabled()
+            modes.append((enabled, torch.backends.cudnn.benchmark))
+
+        work(job, LocalWorker(job.folder, torch.device("cpu"), look))
+    torch.set_num_threads(threads)
+    assert modes == [(True, False), (False, True)]

@@ -9,11 +9,12 @@ from torch._dynamo.testing import CompileCounter
 
 from rwood.config.backbones import ModelConfig
 from rwood.model.encoder import Encoder, build_encoder
+from rwood.model.precision import Precision
 from rwood.paths import RunPaths
 from rwood.results import EpochReport
-from rwood.training import checkpoint
+from rwood.training import checkpoint, compiled
 from rwood.training import precision as module
-from rwood.training.precision import Precision, choose_precision
+from rwood.training.precision import choose_precision
 from rwood.training.train import train
 from rwood.training.worker import LocalWorker
 from tests.tiny import tiny
@@ -200,7 +201,8 @@ def test_two_trials_of_a_process_share_compiled_code(
 ) -> None:
     torch._dynamo.reset()
     counter, real = CompileCounter(), Encoder.compile
-    monkeypatch.setattr(Encoder, "compile", lambda self: real(self, backend=counter))
+    monkeypatch.setattr(Encoder, "compile", lambda self, **how: real(self, backend=counter, **how))
+    monkeypatch.setattr(compiled, "_why_not", lambda kind: None)
     counts = []
     for name, temperature, seed in (("a", 0.1, 0), ("b", 0.3, 1)):
         study = tiny(
@@ -217,3 +219,50 @@ def test_two_trials_of_a_process_share_compiled_code(
     torch._dynamo.reset()
     assert counts[0] in (1, 2)  # the last batch of an epoch is smaller
     assert counts[1] == counts[0]
+
+
+def broken(*args: Any, **kwargs: Any) -> Any:
+    raise RuntimeError("no C++ compiler")
+
+
+def test_where_torch_cannot_compile_a_run_says_so_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", broken)
+    compiled._why_not.cache_clear()
+    notes: list[str] = []
+    study = tiny(tmp_path, run__compile=True, run__epochs=1)
+    worker = LocalWorker(tmp_path / "run", CPU, on_note=notes.append)
+    train(study.run, study.benchmark, worker, data_root=tmp_path)
+    compiled._why_not.cache_clear()
+    assert notes == [
+        "compile: torch cannot compile here (RuntimeError: no C++ compiler); network and views "
+        "run uncompiled"
+    ]
+
+
+def test_a_network_that_cannot_be_compiled_runs_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Encoder.compile
+    monkeypatch.setattr(Encoder, "compile", lambda self, **how: real(self, backend=broken, **how))
+    monkeypatch.setattr(compiled, "_why_not", lambda kind: None)
+    torch._dynamo.reset()
+    for name, wish in (("plain", False), ("asked", True)):
+        study = tiny(tmp_path, run__compile=wish, run__epochs=1)
+        train(study.run, study.benchmark, LocalWorker(tmp_path / name, CPU), data_root=tmp_path)
+    torch._dynamo.reset()
+    assert equal(weights(tmp_path / "plain"), weights(tmp_path / "asked"))
+
+
+@pytest.mark.parametrize(
+    ("wish", "kind", "asked"),
+    [("auto", "cpu", 0), ("auto", "cuda", 1), (False, "cuda", 0), (True, "cpu", 1)],
+)
+def test_auto_compiles_on_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, wish: Any, kind: str, asked: int
+) -> None:
+    probed: list[str] = []
+    monkeypatch.setattr(compiled, "_why_not", probed.append)
+    assert compiled.compiles(wish, torch.device(kind), print) == bool(asked)
+    assert probed == [kind] * asked

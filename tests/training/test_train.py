@@ -1,11 +1,14 @@
 """The loop: resumes to the bit, stops at a non-finite loss, sees no test set."""
 
+import errno
 import json
 import math
 import re
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -14,7 +17,7 @@ import torch.distributed as dist
 from rwood.config.benchmark import ImageSetRef
 from rwood.config.search import apply
 from rwood.config.study import StudyConfig, run_digest
-from rwood.errors import NonFiniteLossError, StudyError
+from rwood.errors import NonFiniteLossError, StorageError, StudyError
 from rwood.evaluation.validation import open_validation, validate
 from rwood.model.encoder import Encoder
 from rwood.paths import RunPaths
@@ -244,8 +247,19 @@ def _one_run(folder: Path, case: str, rank: int = 0, world: int = 1) -> None:
     worker = LocalWorker(
         folder / f"{case}-{world}", CPU, reports.append, rank=rank, world_size=world
     )
-    encoder = train(study.run, study.benchmark, worker, data_root=folder)
+    embedded: list[int] = []
+    features = Encoder.features
+
+    def counted(self: Encoder, images: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            embedded.append(len(images))
+        return features(self, images)
+
+    with patch.object(Encoder, "features", counted):
+        encoder = train(study.run, study.benchmark, worker, data_root=folder)
+    assert embedded, "every rank embeds a part of the validation sets"
     if rank == 0:
+        # Alone, rank 0 measures the same to the bit.
         assert validated(study, encoder, folder).items() <= reports[-1].metrics.items()
 
 
@@ -326,6 +340,72 @@ def test_damaged_checkpoints_fall_back_with_a_warning(tmp_path: Path) -> None:
     assert state is not None
     assert state["epoch"] == 2
     assert state["x"][0] == 2.0
+
+
+class SlowDisk:
+    """`checkpoint.save`, which takes until it is allowed to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.allowed, self._save = threading.Event(), checkpoint.save
+        monkeypatch.setattr(checkpoint, "save", self)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        assert self.allowed.wait(60)
+        return self._save(*args, **kwargs)
+
+
+def test_a_checkpoint_written_behind_is_of_the_moment_it_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = SlowDisk(monkeypatch)
+    writer = checkpoint.Writer(tmp_path, "d", behind=True)
+    state = {"x": torch.zeros(3), "parts": [{"y": torch.zeros(2)}], "n": 1}
+    writer.save(1, state)
+    state["x"] += 1
+    state["parts"][0]["y"] += 1  # type: ignore[index]
+    writer.save(2, state)  # the disk is busy: left out
+    disk.allowed.set()
+    writer.save(3, state, at_once=True)
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["epoch-0001.pt", "epoch-0003.pt"]
+    first, third = (torch.load(path, weights_only=True) for path in sorted(tmp_path.iterdir()))
+    assert [float(s["x"][0] + s["parts"][0]["y"][0]) for s in (first, third)] == [0, 2]
+
+
+def test_a_checkpoint_that_cannot_be_written_behind_ends_the_run_with_the_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    real = checkpoint.Writer
+    monkeypatch.setattr(checkpoint, "Writer", lambda *a, behind: real(*a, behind=True))
+    monkeypatch.setattr("os.fsync", full)
+    study = tiny(tmp_path)
+    worker = LocalWorker(tmp_path / "run", CPU)
+    with pytest.raises(StorageError, match=r"epoch-0001.pt cannot be written: No space left on"):
+        train(study.run, study.benchmark, worker, data_root=tmp_path)
+
+
+def test_a_run_stopped_while_a_checkpoint_is_written_goes_on_from_a_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = tiny(tmp_path)
+    straight = LocalWorker(tmp_path / "whole", CPU)
+    train(study.run, study.benchmark, straight, data_root=tmp_path)
+    real = checkpoint.Writer
+    monkeypatch.setattr(checkpoint, "Writer", lambda *a, behind: real(*a, behind=True))
+
+    def stop(report: EpochReport) -> None:
+        if report.epoch == 3:
+            raise Stop
+
+    folder, again = tmp_path / "broken", []  # type: ignore[var-annotated]
+    with pytest.raises(Stop):
+        train(study.run, study.benchmark, LocalWorker(folder, CPU, stop), data_root=tmp_path)
+    train(study.run, study.benchmark, LocalWorker(folder, CPU, again.append), data_root=tmp_path)
+    assert equal(weights(tmp_path / "whole"), weights(folder))
+    assert [r.epoch for r in again] == [1, 2, 3, 4]
+    assert {path.name for path in folder.iterdir()} >= {"epoch-0004.pt", "encoder.pt"}
 
 
 def test_a_folder_of_another_training_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,41 @@
+"""Whether a run's network and views are compiled, and what becomes of them where they cannot be."""
+
+import functools
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch._dynamo
+
+
+def compiles(
+    wish: bool | Literal["auto"], device: torch.device, note: Callable[[str], None]
+) -> bool:
+    """True if a run is to be compiled: it is asked for, and torch can compile for the device.
+
+    A network that the compiler does not understand runs as it is, and torch's log says why.
+
+    Args:
+        wish: of the run; `auto` asks for it on a GPU.
+        device: where the run trains.
+        note: told why not, in a sentence.
+    """
+    if wish is False or (wish == "auto" and device.type != "cuda"):
+        return False
+    reason = _why_not(device.type)
+    if reason is not None:
+        note(f"compile: torch cannot compile here ({reason}); network and views run uncompiled")
+        return False
+    torch._dynamo.config.suppress_errors = True
+    return True
+
+
+@functools.cache
+def _why_not(kind: str) -> str | None:
+    """What torch says when it compiles a line for a kind of device; None if it works."""
+    try:
+        torch.compile(lambda x: x.sin() + 1, dynamic=False)(torch.ones(64, device=kind))
+    except Exception as error:  # of the compiler, of Triton, of a C++ compiler that is not there
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        return f"{type(error).__name__}: {lines[0] if lines else 'no reason'}"
+    return None
