@@ -15,10 +15,20 @@ from rwood.text import count_of
 _ROWS = {"nearood": "near OOD", "farood": "far OOD"}
 
 
-def draw_overview(inputs: ReportInputs, path: Path) -> Path:
-    """The search's history beside champion and base run on near and far OOD, seed by seed."""
-    figure, axes = canvas(3.5, 1, 2, width_ratios=(1.25, 1))
-    history, proof = axes[0]
+def draw_overview(inputs: ReportInputs, path: Path, *, stacked: bool = False) -> Path:
+    """The search's history beside champion and base run on near and far OOD, seed by seed.
+
+    Args:
+        inputs: with complete trials, and reruns of champion and base.
+        path: of the PNG.
+        stacked: one above the other, for narrow screens.
+    """
+    rows, columns = (2, 1) if stacked else (1, 2)
+    ratios = {} if stacked else {"width_ratios": (1.25, 1)}
+    figure, axes = canvas(3.5, rows, columns, **ratios)
+    if stacked:
+        figure.set_size_inches(4.2, 5.4)
+    history, proof = axes.flat
     show_history(history, inputs)
     history.set_title("search: validation sets", fontsize=10.5, color=INK)
     seeds = count_of(len(inputs.runs), "fresh seed")
@@ -27,7 +37,7 @@ def draw_overview(inputs: ReportInputs, path: Path) -> Path:
     dress(proof, "test AUROC (%)", "", f"proof: test sets, {seeds}")
     proof.set_yticks(range(len(_ROWS)), [_row_title(inputs, row) for row in _ROWS])
     proof.set_ylim(len(_ROWS) - 0.5, -0.5)
-    _legend(figure, history, proof)
+    _legend(figure, 2 if stacked else 3, history, proof)
     return write(figure, path)
 
 
@@ -40,11 +50,12 @@ def _row_title(inputs: ReportInputs, row: str) -> str:
     return f"{_ROWS[row]}\n{signed(found.mean)}{p}"
 
 
-def _legend(figure: Any, *axes: Any) -> None:
+def _legend(figure: Any, columns: int, *axes: Any) -> None:
     """One legend below both; the star and the seeds' dots share the champion's colour."""
     shown: dict[str, Any] = {}
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             shown.setdefault(label, handle)
-    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=3, fontsize=9,
-                  frameon=False)  # fmt: skip
+    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=columns,
+                  fontsize=9 if columns > 2 else 7.8, frameon=False, columnspacing=1.0,
+                  handletextpad=0.6)  # fmt: skip
