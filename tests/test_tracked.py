@@ -1,11 +1,13 @@
 """What is stated of a study before anything is sent."""
 
 import json
+from statistics import fmean, pstdev
 
 import pytest
 
 from rwood.config.study import StudyConfig
 from rwood.data.image_sets import NAMED
+from rwood.report.champion import result_words
 from rwood.results import EpochReport, StudyResult
 from rwood.tracked import (
     benchmark_inputs,
@@ -14,6 +16,7 @@ from rwood.tracked import (
     rerun_run,
     search_inputs,
     search_run,
+    setting_run,
     trial_run,
 )
 from tests.report.a_study import make_spec, make_study
@@ -72,6 +75,54 @@ def test_descriptions_say_what_was_found(study: tuple[StudyConfig, StudyResult])
     assert benchmark_run(spec, record, state="running").tags["mlflow.note.content"] == note
 
 
+def test_a_trial_says_what_became_of_it(study: tuple[StudyConfig, StudyResult]) -> None:
+    _, record = study
+
+    def note(number: int) -> str:
+        return trial_run(record, record.trials[number]).tags["mlflow.note.content"]
+
+    best = record.trials[record.champion or 0]
+    assert note(best.number) == (
+        f"**The champion.** Complete after 20 epochs. val/auroc {best.objective:.2f} %"
+    )
+    assert note(3).startswith("Pruned after 2 epochs, which is no failure. val/auroc ")
+    assert note(7) == "Failed after 1 epoch: loss is nan at step 14 <b>"
+    running = record.trials[1].model_copy(update={"state": "running"})
+    assert trial_run(record, running).tags["mlflow.note.content"] == "Running."
+
+
+def test_settings_are_means_over_their_seeds(study: tuple[StudyConfig, StudyResult]) -> None:
+    spec, record = study
+    champion = setting_run(spec, record, "champion", spec.run)
+    base = setting_run(spec, record, "base", spec.run)
+    assert champion.name == f"champion, trial-{record.champion:04d}"
+    assert base.name == "base"
+    assert champion.key != base.key
+    values = [run.tables["ood/mahalanobis"].rows()["nearood"].auroc for run in record.of("base")]
+    assert base.metrics["seeds"] == 3
+    assert base.metrics["near/auroc"] == pytest.approx(fmean(values))
+    assert base.metrics["near/auroc/std"] == pytest.approx(pstdev(values))
+    assert "seed" not in base.params
+
+
+def test_the_results_are_the_descriptions_of_benchmark_and_experiment(
+    study: tuple[StudyConfig, StudyResult],
+) -> None:
+    spec, record = study
+    words = result_words(spec, record)
+    assert words.startswith("Near AUROC 92.00 ± 0.41 against 91.00 ± 0.41 (p ")
+    assert "So do this: " in words
+    assert "| OOD set | FPR@95 ↓ champion | base | difference | AUROC ↑ champion |" in words
+    rows = ("digit8", "digit9", "**nearood**", "china", "permuted", "**farood**")
+    assert [f"\n| {row} |" in words for row in rows] == [True] * 6
+    told = benchmark_run(spec, record, state="complete", results=words)
+    assert told.tags["mlflow.note.content"] == f"{spec.question} {words}"
+    assert told.experiment["mlflow.note.content"].startswith(f"{spec.question} {words}")
+    assert {name.partition("/")[0] for name in told.metrics} == {"base", "champion"}
+    assert len(told.metrics) == 2 * 4 * 2, "all sets are in the runs of the settings"
+    assert result_words(spec, record.model_copy(update={"runs": ()})) == ""
+
+
 def test_a_failed_trial_has_no_objective(study: tuple[StudyConfig, StudyResult]) -> None:
     _, record = study
     failed = next(t for t in record.trials if t.state == "failed")
@@ -96,7 +147,7 @@ def saved_views(spec: StudyConfig) -> dict[str, dict[str, object]]:
 def test_views_chart_what_the_study_measures(study: tuple[StudyConfig, StudyResult]) -> None:
     spec, record = study
     views = saved_views(spec)
-    assert views.keys() == {"trials", "reruns"}
+    assert views.keys() == {"trials", "settings", "reruns"}
     assert spec.search is not None
     charts = {str(c["type"]): c for c in views["trials"]["compareRunCharts"]}  # type: ignore[attr-defined]
     assert charts["PARALLEL"]["selectedParams"] == list(spec.search.space)
@@ -110,7 +161,7 @@ def test_views_chart_what_the_study_measures(study: tuple[StudyConfig, StudyResu
     assert set(shown) <= logged
     assert len({c["uuid"] for c in views["reruns"]["compareRunCharts"]}) == len(shown)  # type: ignore[attr-defined]
     alone = saved_views(make_spec(search=None))
-    assert alone.keys() == {"reruns"}
+    assert alone.keys() == {"settings", "reruns"}
 
 
 def test_views_fit_a_tag_of_mlflow() -> None:

@@ -18,6 +18,7 @@ from mlflow.tracking import MlflowClient
 from rwood.config.search import apply
 from rwood.config.study import StudyConfig
 from rwood.errors import SpecError, StudyError
+from rwood.report.champion import result_words
 from rwood.results import EpochReport, StudyResult, mean_of
 from rwood.tracked import (
     TrackedInput,
@@ -26,6 +27,7 @@ from rwood.tracked import (
     experiment_tags,
     rerun_run,
     search_run,
+    setting_run,
     trial_key,
     trial_run,
 )
@@ -59,7 +61,8 @@ def whole_study(
 ) -> list[TrackedRun]:
     runs = [search_run(spec, record, state=state)]
     runs += [trial_run(record, trial) for trial in record.trials]
-    runs.append(benchmark_run(spec, record, state=state))
+    runs.append(benchmark_run(spec, record, state=state, results=result_words(spec, record)))
+    runs += [setting_run(spec, record, label, spec.run) for label in ("champion", "base")]
     for result in record.runs:
         params = record.champion_params if result.label == "champion" else {}
         run = apply(spec.run, {**params, "seed": result.seed})
@@ -446,6 +449,11 @@ def test_the_experiment_says_what_it_asks_and_keeps_views(
     link = f"#/experiments/{found.experiment_id}/runs?viewStateShareKey=trials"
     assert link in found.tags["mlflow.note.content"]
     assert found.tags.keys() >= tags.keys()
+    asked = tags["mlflow.note.content"]
+    send(uri, [a_run(1, "complete", experiment={"mlflow.note.content": f"{asked} Found."})])
+    found = connect(uri).get_experiment_by_name("toy")
+    assert found.tags["mlflow.note.content"].endswith("compareRunsMode=CHART) Found.")
+    tags["mlflow.note.content"] += " Found."
     monkeypatch.setattr(MlflowClient, "set_experiment_tag", lambda *_: pytest.fail("said again"))
     Sender(uri, "toy", None, tags)
 

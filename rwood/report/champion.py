@@ -1,10 +1,15 @@
-"""The champion in the words of a model registry."""
+"""What came out, in the words of a model registry and of an experiment's description."""
 
 import yaml
 
 from rwood.config.run import RunConfig
 from rwood.config.study import StudyConfig
-from rwood.report.tables import cell, own_key, own_table, row_values
+from rwood.report.advice import advice
+from rwood.report.finding import finding
+from rwood.report.inputs import ReportInputs
+from rwood.report.outcome import outcome_table
+from rwood.report.table import in_markdown
+from rwood.report.tables import cell, own_key, own_table, row_values, versus_table
 from rwood.results import StudyResult
 
 LIMIT = 5000
@@ -28,6 +33,40 @@ def champion_words(study: StudyConfig, record: StudyResult, run: RunConfig) -> s
     while len("\n\n".join(parts)) > LIMIT and len(parts) > 1:
         parts.pop()
     return "\n\n".join(parts)
+
+
+def result_words(study: StudyConfig, record: StudyResult) -> str:
+    """Headline, finding, what to do, FPR@95 and AUROC per set of champion and base, in Markdown.
+
+    Empty before the benchmark.
+
+    Args:
+        study: the resolved study.
+        record: with its reruns.
+    """
+    inputs = ReportInputs(record, study, {}, {})
+    runs, base = inputs.runs, inputs.base_runs
+    if not runs:
+        return ""
+    key = own_key(runs[0])
+    table = (
+        versus_table(runs, base, ("fpr95", "auroc"), key, own_key(base[0]))
+        if base
+        else own_table(runs, key, None, inputs.whose)
+    )
+    sentences = (f"{_headline(inputs)}.", finding(inputs), advice(inputs))
+    words = [*map(in_markdown, sentences), table.markdown()]
+    return "\n\n".join(filter(None, words))
+
+
+def _headline(inputs: ReportInputs) -> str:
+    """E.g. Near AUROC 98.71 ± 0.37 against 98.29 ± 0.85 (p 0.169), far AUROC ..."""
+    rows = [row for row in outcome_table(inputs).rows if "AUROC" in row[0]]
+    text = ", ".join(
+        f"{row[0]} {row[1]}" + (f" against {row[2]} (p {row[4]})" if len(row) > 2 else "")
+        for row in rows
+    )
+    return text[:1].upper() + text[1:]
 
 
 def champion_tags(record: StudyResult) -> dict[str, str]:

@@ -7,23 +7,17 @@ from pathlib import Path
 import yaml
 
 from rwood.report import figures_parallel, figures_scores, figures_search, interactive
+from rwood.report.advice import advice
+from rwood.report.benchmark_section import benchmark_blocks
 from rwood.report.cautions import cautions
 from rwood.report.document import Block, Code, Document, Folded, Picture, Section, Text
+from rwood.report.figures_overview import draw_overview
 from rwood.report.figures_scores import GEOMETRY, geometry_curves
-from rwood.report.finals import finals_blocks, power_sentence, search_sentences
+from rwood.report.finals import finals_blocks, search_sentences
 from rwood.report.finding import finding
 from rwood.report.front import draw_front, front_table
 from rwood.report.hyperparameters import hyperparameters
 from rwood.report.inputs import ReportInputs
-from rwood.report.tables import (
-    accuracy_sentence,
-    gain_table,
-    key_words,
-    own_key,
-    own_table,
-    scorer_sentence,
-    versus_table,
-)
 from rwood.report.trials import (
     cost_table,
     failures,
@@ -46,7 +40,7 @@ def build_document(inputs: ReportInputs, figures: Path) -> Document:
         "Cautions": _cautions,
         "Settings": _chosen,
         "Finals": _finals,
-        "Benchmark": _benchmark,
+        "Benchmark": benchmark_blocks,
         "Search": _search,
         "Scores": _scores,
         "Embedding": _embedding,
@@ -59,8 +53,23 @@ def build_document(inputs: ReportInputs, figures: Path) -> Document:
         title=f"Study {inputs.study.name}",
         question=inputs.spec.question,
         finding=finding(inputs),
+        advice=advice(inputs),
+        overview=_overview(inputs, figures),
         sections=tuple(section for section in sections if section.blocks),
     )
+
+
+def _overview(inputs: ReportInputs, figures: Path) -> tuple[Picture, ...]:
+    """Search and proof side by side; nothing until both are there."""
+    if not inputs.base_runs or not figures_search.valued(inputs, "complete"):
+        return ()
+    caption = (
+        "Left: what the search saw, validation sets alone. Right: champion and base run on the "
+        "test sets, which no trial saw: mean, one population std, a dot a seed."
+        f"{figures_search.outside_sentence(inputs)}"
+    )
+    path = draw_overview(inputs, figures / "overview.png")
+    return (Picture(path, "Search and benchmark", caption),)
 
 
 def _cautions(inputs: ReportInputs, _: Path) -> list[Block]:
@@ -75,40 +84,6 @@ def _chosen(inputs: ReportInputs, _: Path) -> list[Block]:
 
 def _finals(inputs: ReportInputs, _: Path) -> list[Block]:
     return finals_blocks(inputs)
-
-
-def _benchmark(inputs: ReportInputs, figures: Path) -> list[Block]:
-    runs, base, id_set = inputs.runs, inputs.base_runs, inputs.spec.benchmark.published
-    if not runs:
-        return []
-    key, whose = own_key(runs[0]), inputs.whose
-    blocks: list[Block] = [own_table(runs, key, id_set, whose)]
-    blocks += [Text(line) for line in [accuracy_sentence(runs, whose)] if line]
-    if base:
-        base_key = own_key(base[0])
-        if id_set:
-            blocks.append(own_table(base, base_key, id_set, "the base run"))
-        blocks += [Text(line) for line in [accuracy_sentence(base, "the base run")] if line]
-        for metrics in (("fpr95", "auroc"), ("aupr_in", "aupr_out")):
-            blocks.append(versus_table(runs, base, metrics, key, base_key))
-        gained = gain_table(runs, base)
-        blocks += [Text("What the search bought, seed by seed:"), gained] if gained else []
-        blocks += [Text(line) for line in [power_sentence(runs, base)] if line]
-    how = (
-        "mean with a bar of one population std, and each seed as a dot"
-        if len(runs) > 1
-        else f"one seed ({runs[0].seed})"
-    )
-    caption = (
-        f"FPR@95 and AUROC on every test OOD set: {how}. Shaded: the means over near and far sets."
-    )
-    path = figures_scores.draw_benchmark(inputs, figures / "benchmark.png")
-    blocks.append(Picture(path, "Benchmark", caption))
-    blocks += [Text(line) for line in [scorer_sentence(inputs)] if line]
-    others = [k for k in runs[0].tables if k != key]
-    blocks += [Folded(f"{whose.capitalize()}: {key_words(k)}", own_table(runs, k, id_set, whose))
-               for k in others]  # fmt: skip
-    return blocks
 
 
 def _search(inputs: ReportInputs, figures: Path) -> list[Block]:
@@ -153,7 +128,7 @@ def _search_pictures(inputs: ReportInputs, figures: Path) -> list[Block]:
             "Search history",
             f"{_first(inputs)} of every trial. The star is the champion, the line the best "
             "complete trial so far; a trial pruned stands at its last value, from fewer "
-            "epochs.",
+            f"epochs.{figures_search.outside_sentence(inputs)}",
             interactive.plot_history(inputs),
         ),
         Picture(
@@ -170,7 +145,11 @@ def _search_pictures(inputs: ReportInputs, figures: Path) -> list[Block]:
         ),
     ]
     if inputs.importance:
-        caption = f"{inputs.importance_note} Few trials make it a rough guide."
+        caption = (
+            f"{inputs.importance_note} Few trials make it a rough guide. optuna-dashboard shows "
+            "other shares: PED-ANOVA, of complete trials alone, asks which settings tell the best "
+            "trials from the rest."
+        )
         path = figures_search.draw_importance(inputs, figures / "importance.png")
         blocks.append(Picture(path, "Importance of the settings", caption))
     elif inputs.importance_note:
@@ -242,8 +221,9 @@ def _reproduce(inputs: ReportInputs, _: Path) -> list[Block]:
     name, params = inputs.study.name, inputs.study.champion_params
     words = [f"rwood run {name}.yaml"]
     if params:
-        sets = " ".join(f"--set {shlex.quote(f'{key}={value}')}" for key, value in params.items())
-        words.append(f"rwood train {name}.yaml {sets}    # the champion alone")
+        sets = [f"--set {shlex.quote(f'{key}={value}')}" for key, value in params.items()]
+        train = " \\\n    ".join([f"rwood train {name}.yaml", *sets])
+        words += ["", "# the champion alone", train]
     settings = yaml.safe_dump(
         inputs.spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True
     )

@@ -66,11 +66,16 @@ class Document:
     question: str
     finding: str
     sections: tuple[Section, ...]
+    advice: str = ""
+    """What to do, below the finding; empty: nothing to say."""
+    overview: tuple[Picture, ...] = ()
+    """The figure above all sections, if there is one."""
 
     @property
     def pictures(self) -> list[Path]:
         """Files of the figures, in order."""
-        return [b.path for s in self.sections for b in s.blocks if isinstance(b, Picture)]
+        blocks = [*self.overview, *(b for s in self.sections for b in s.blocks)]
+        return [block.path for block in blocks if isinstance(block, Picture)]
 
     def markdown(self, folder: Path) -> str:
         """The report as Markdown; pictures are linked from the folder that it will lie in."""
@@ -79,6 +84,8 @@ class Document:
             f"> {in_markdown(self.question)}",
             f"**{in_markdown(self.finding)}**",
         ]
+        parts += [in_markdown(self.advice)] if self.advice else []
+        parts += [_markdown(picture, folder) for picture in self.overview]
         for section in self.sections:
             parts.append(f"## {in_markdown(section.title)}")
             parts += [_markdown(block, folder) for block in section.blocks]

@@ -36,6 +36,8 @@ GEOMETRY = {
     "val/overlap": "ID-OOD overlap\n(share)",
 }
 """Per-epoch metrics of the embedding's geometry and how an axis names them."""
+LOOKS = (("o", VERMILLION, VERMILLION), ("s", BLUE, "white"))
+"""Marker, edge and face of the champion and of the base run."""
 
 
 def draw_benchmark(inputs: ReportInputs, path: Path) -> Path:
@@ -43,12 +45,11 @@ def draw_benchmark(inputs: ReportInputs, path: Path) -> Path:
     labels = inputs.groups
     names = list(row_values(inputs.runs, own_key(inputs.runs[0])))
     figure, axes = canvas(1.15 + 0.36 * len(names), 1, 2, sharey=True)
-    looks = (("o", VERMILLION, VERMILLION), ("s", BLUE, "white"))
     metrics: tuple[Metric, ...] = ("fpr95", "auroc")
     for axis, metric in zip(axes[0], metrics, strict=True):
         for place, (label, runs) in enumerate(labels.items()):
             shift = 0.0 if len(labels) == 1 else (-0.17, 0.17)[place]
-            _dots(axis, runs, names, metric, shift, looks[place], label)
+            show_seeds(axis, runs, names, metric, shift, LOOKS[place], label)
         best = "lower is better" if metric == "fpr95" else "higher is better"
         dress(axis, f"{CSV_TITLES[metric]} (%), {best}", "")
         axis.set_yticks(range(len(names)), names)
@@ -64,7 +65,7 @@ def draw_benchmark(inputs: ReportInputs, path: Path) -> Path:
     return write(figure, path)
 
 
-def _dots(
+def show_seeds(
     axis: Any,
     runs: list[RunResult],
     names: list[str],
@@ -73,6 +74,7 @@ def _dots(
     look: tuple[str, str, str],
     label: str,
 ) -> None:
+    """Runs on some rows of the benchmark: the mean, a bar of one population std, a dot a seed."""
     marker, edge, face = look
     values = row_values(runs, own_key(runs[0]))
     found = [(at, list(values[name][metric].values())) for at, name in enumerate(names)]

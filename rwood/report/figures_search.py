@@ -25,6 +25,7 @@ from rwood.report.hyperparameters import (
     metric_title,
 )
 from rwood.report.inputs import ReportInputs
+from rwood.report.outliers import inner_limits
 from rwood.results import TrialResult
 
 LETTERS = 24
@@ -62,10 +63,35 @@ def valued(inputs: ReportInputs, state: str) -> list[tuple[TrialResult, float]]:
     return [(t, value) for t, value in pairs if t.state == state and value is not None]
 
 
+def objective_limits(inputs: ReportInputs) -> tuple[float, float] | None:
+    """Ends of the objective's axis where a few trials would squash it; None: as matplotlib does."""
+    values = [value for state in _STATES for _, value in valued(inputs, state)]
+    return inner_limits(values, minimized=is_minimized(objective_of(inputs)))
+
+
+def outside_sentence(inputs: ReportInputs) -> str:
+    """Which trials lie outside the objective's axis; empty if none does."""
+    limits = objective_limits(inputs)
+    if limits is None:
+        return ""
+    low, high = limits
+    pairs = [pair for state in _STATES for pair in valued(inputs, state)]
+    beyond = sorted((t.number, value) for t, value in pairs if not low <= value <= high)
+    told = ", ".join(f"trial {number} ({value:.2f})" for number, value in beyond[:4])
+    more = f" and {len(beyond) - 4} more" if len(beyond) > 4 else ""
+    return f" Outside the picture: {told}{more}."
+
+
 def draw_history(inputs: ReportInputs, path: Path) -> Path:
     """Objective of every trial, the best so far, and which trials pruned or failed."""
     figure, axes = canvas(3.7)
-    axis = axes[0, 0]
+    show_history(axes[0, 0], inputs)
+    key(axes[0, 0], loc="upper center", bbox_to_anchor=(0.5, 1.16), ncols=5, columnspacing=1.2)
+    return write(figure, path)
+
+
+def show_history(axis: Any, inputs: ReportInputs) -> None:
+    """The same on an axis of another figure; the legend is the caller's."""
     for state, look in _STATES.items():
         found = valued(inputs, state)
         if found:
@@ -75,15 +101,16 @@ def draw_history(inputs: ReportInputs, path: Path) -> Path:
     best = best_so_far(inputs.study.trials, objective_of(inputs))
     x, y = [number for number, _ in best], [value for _, value in best]
     axis.step(x, y, where="post", color=VERMILLION, linewidth=1.8, label="best so far", zorder=2)
+    _star(axis, inputs)
+    limits = objective_limits(inputs)
+    if limits is not None:
+        axis.set_ylim(*limits)
     failed = [t.number for t in inputs.study.trials if t.state == "failed"]
     if failed:
         low = axis.get_ylim()[0]
         axis.scatter(failed, [low] * len(failed), marker="x", color=INK, s=40, label="failed")
-    _star(axis, inputs)
     dress(axis, "trial number", metric_title(objective_of(inputs)))
     axis.xaxis.get_major_locator().set_params(integer=True)
-    key(axis, loc="upper center", bbox_to_anchor=(0.5, 1.16), ncols=5, columnspacing=1.2)
-    return write(figure, path)
 
 
 def _bars(
@@ -167,6 +194,9 @@ def draw_slices(inputs: ReportInputs, path: Path) -> Path:
             dress(axis, _axis_name(found[place]), y if place % columns == 0 else "")
         else:
             axis.set_visible(False)
+    limits = objective_limits(inputs)
+    if limits is not None:
+        axes[0, 0].set_ylim(*limits)
     seen: dict[str, Any] = {}
     for axis in axes.flat:
         seen |= {t: h for h, t in zip(*axis.get_legend_handles_labels(), strict=True)}

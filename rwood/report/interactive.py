@@ -6,7 +6,7 @@ from typing import Any
 from rwood.config.search import Choices, Range
 from rwood.config.study import is_minimized
 from rwood.report.figures import BLUE, GREY, INK, VERMILLION
-from rwood.report.figures_search import best_so_far, objective_of, valued
+from rwood.report.figures_search import best_so_far, objective_limits, objective_of, valued
 from rwood.report.hyperparameters import (
     NONE_AT,
     Hyperparameter,
@@ -43,7 +43,8 @@ def plot_history(inputs: ReportInputs) -> str:
         _add_trials(figure, inputs, state, [float(t.number) for t, _ in valued(inputs, state)])
     failed = [t.number for t in inputs.study.trials if t.state == "failed"]
     if failed:
-        low = min(v for state in _LOOKS for _, v in valued(inputs, state))
+        limits = objective_limits(inputs)
+        low = limits[0] if limits else min(v for state in _LOOKS for _, v in valued(inputs, state))
         figure.add_scatter(
             x=failed, y=[low] * len(failed), mode="markers", name="failed", hoverinfo="x+name",
             marker={"symbol": "x-thin-open", "color": INK, "size": 9, "line": {"width": 2}},
@@ -51,7 +52,7 @@ def plot_history(inputs: ReportInputs) -> str:
     _dress(figure, 400)
     step = max(1, round(len(inputs.study.trials) / 8))
     figure.update_xaxes(title="trial number", tick0=0, dtick=step)
-    figure.update_yaxes(title=metric_title(objective_of(inputs)))
+    figure.update_yaxes(title=metric_title(objective_of(inputs)), range=objective_limits(inputs))
     return str(figure.to_json())
 
 
@@ -75,6 +76,7 @@ def plot_slices(inputs: ReportInputs) -> str:
         figure.update_xaxes(**_slice_axis(parameter), **where)
     for row in range(1, rows + 1):
         figure.update_yaxes(title=metric_title(objective_of(inputs)), row=row, col=1)
+    figure.update_yaxes(range=objective_limits(inputs))
     _dress(figure, 120 + 240 * rows)
     return str(figure.to_json())
 

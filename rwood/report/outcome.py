@@ -2,6 +2,7 @@
 
 from rwood.config.benchmark import Metric
 from rwood.config.study import StudyConfig
+from rwood.report.advice import advice
 from rwood.report.cautions import cautions
 from rwood.report.finding import finding
 from rwood.report.inputs import ReportInputs
@@ -19,12 +20,12 @@ _ROWS: tuple[tuple[str, str, Metric], ...] = (
 
 
 def outcome(study: StudyConfig, record: StudyResult) -> str:
-    """The finding, champion beside base run, cautions; empty before the benchmark."""
+    """The finding, what to do, champion beside base run, cautions; empty before the benchmark."""
     inputs = ReportInputs(record, study, {}, {})
     if not inputs.runs:
         return ""
-    parts = [finding(inputs), outcome_table(inputs).text(), *cautions(inputs)]
-    return "\n\n".join(parts)
+    parts = [finding(inputs), advice(inputs), outcome_table(inputs).text(), *cautions(inputs)]
+    return "\n\n".join(filter(None, parts))
 
 
 def outcome_table(inputs: ReportInputs) -> Table:

@@ -4,12 +4,13 @@ import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from rwood.config.search import apply
 from rwood.config.study import StudyConfig
 from rwood.data import image_sets
 from rwood.detector import log_detector
 from rwood.paths import RunPaths, StudyPaths
 from rwood.ray_backend.job import Job
-from rwood.report.champion import champion_tags, champion_words
+from rwood.report.champion import champion_tags, champion_words, result_words
 from rwood.results import EpochReport, FinalsRun, RunResult, StudyResult, TrialResult
 from rwood.storage import local_copy
 from rwood.tracked import (
@@ -24,6 +25,7 @@ from rwood.tracked import (
     rerun_run,
     search_inputs,
     search_run,
+    setting_run,
     trial_run,
 )
 from rwood.tracking import Tracker, local_uri, register_champion
@@ -37,13 +39,16 @@ class MlflowUpdates:
         folder: the study's results folder.
         results: holds the local store where no server is named.
         uri: an MLflow server, or None.
+        record: the study so far; what came out of it is in the experiment's description.
     """
 
-    def __init__(self, study: StudyConfig, folder: Path, results: Path, uri: str | None) -> None:
+    def __init__(
+        self, study: StudyConfig, folder: Path, results: Path, uri: str | None, record: StudyResult
+    ) -> None:
         """Start the thread that sends."""
         self._study, self._paths = study, StudyPaths(folder)
         artifacts = results / "mlartifacts" if uri is None else None
-        tags = experiment_tags(study)
+        tags = experiment_tags(study, result_words(study, record))
         self._tracker = Tracker(
             uri or local_uri(results), study.name, artifacts, tags, self._paths.mlflow
         )
@@ -118,8 +123,19 @@ class MlflowUpdates:
         )
         seen = benchmark_inputs(self._study.benchmark, self._counts)
         self._tracker.update(
-            benchmark_run(self._study, record, state=state, artifacts=artifacts, inputs=seen)
+            benchmark_run(
+                self._study,
+                record,
+                state=state,
+                artifacts=artifacts,
+                inputs=seen,
+                results=result_words(self._study, record),
+            )
         )
+        for label in {run.label for run in record.runs} if state == "complete" else ():
+            chosen = record.champion_params if label == "champion" else {}
+            run = apply(self._study.run, chosen)
+            self._tracker.update(setting_run(self._study, record, label, run))
 
     def rerun(
         self,

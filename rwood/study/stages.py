@@ -54,7 +54,9 @@ class Study:
         self.record = record.model_copy(
             update={"storage": without_password(context.storage) if context.storage else None}
         )
-        self._mlflow = MlflowUpdates(study, folder, context.results, context.tracking_uri)
+        self._mlflow = MlflowUpdates(
+            study, folder, context.results, context.tracking_uri, self.record
+        )
         self._open = ExitStack()
         self._connected = False
         self._pool = TrainingPool(study.cluster, self.paths.ray.resolve())

@@ -12,7 +12,7 @@ from rwood.tracked.run import (
     search_key,
     trial_key,
 )
-from rwood.tracked.study import benchmark_run, rerun_run, search_run, trial_run
+from rwood.tracked.study import benchmark_run, rerun_run, search_run, setting_run, trial_run
 from rwood.tracked.views import experiment_tags
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "search_inputs",
     "search_key",
     "search_run",
+    "setting_run",
     "trial_key",
     "trial_run",
 ]

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from rwood.config.run import RunConfig
 from rwood.config.search import settings
 from rwood.config.study import StudyConfig
-from rwood.results import EpochReport, FinalsRun, StudyResult, mean_and_std
-from rwood.tracked.measures import cost
+from rwood.results import EpochReport, FinalsRun, StudyResult
+from rwood.tracked.measures import cost, over_seeds
 from rwood.tracked.run import Inputs, TrackedRun
 from rwood.tracked.study import version_tags
 
@@ -47,11 +47,10 @@ def finals_setting_run(
     record: StudyResult, label: str, run: RunConfig, runs: Sequence[FinalsRun]
 ) -> TrackedRun:
     """One setting over its seeds: what MLflow's page compares, in place of single trainings."""
-    metrics: dict[str, float] = {"seeds": float(len(runs))}
-    for name in runs[0].metrics if runs else ():
-        if name.startswith("val/"):
-            values = [training.metrics[name] for training in runs if name in training.metrics]
-            metrics[name], metrics[f"{name}/std"] = mean_and_std(values)
+    each = [
+        {name: value for name, value in training.metrics.items() if name.startswith("val/")}
+        for training in runs
+    ]
     return TrackedRun(
         key=f"{finals_key(record)}/{label}",
         name=f"finals {label}",
@@ -59,7 +58,7 @@ def finals_setting_run(
         state="complete",
         params={k: v for k, v in settings(run).items() if k != "seed"},
         tags=version_tags(record) | {"rwood.kind": "finals-setting", "rwood.label": label},
-        metrics=metrics,
+        metrics={"seeds": float(len(runs))} | over_seeds(each),
     )
 
 

@@ -1,7 +1,7 @@
 """Final metrics of a run: what was measured, and what it cost."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rwood.config.benchmark import METRICS
 from rwood.config.study import ClusterConfig
@@ -12,9 +12,12 @@ from rwood.results import (
     SetMetrics,
     StudyResult,
     TrialResult,
+    mean_and_std,
     mean_of,
 )
 
+MEANS = tuple(f"{part}/{metric}" for part in ("near", "far") for metric in METRICS[:2])
+"""FPR@95 and AUROC over the near and over the far sets."""
 _TIMES, _LEAST_S = 10, 60.0
 """An epoch that took this many times the median, and this long, spans a stop of the study."""
 
@@ -31,6 +34,16 @@ def flat(result: RunResult) -> dict[str, float]:
     for index, (name, table) in enumerate(result.tables.items()):
         prefix = "" if index == 0 else f"{name}/"
         metrics |= {prefix + key: value for key, value in _flat_table(table).items()}
+    return metrics
+
+
+def over_seeds(each: Sequence[Mapping[str, float]], prefix: str = "") -> dict[str, float]:
+    """Mean of every metric that all seeds have, and its population std as `<metric>/std`."""
+    metrics: dict[str, float] = {}
+    for name in each[0] if each else ():
+        if all(name in row for row in each):
+            mean, std = mean_and_std([row[name] for row in each])
+            metrics |= {f"{prefix}{name}": mean, f"{prefix}{name}/std": std}
     return metrics
 
 

@@ -51,6 +51,8 @@ class TrackedRun:
     """Image sets, said when the run is made."""
     links: Mapping[str, str] = field(default_factory=dict)
     """Tag -> key of another run; the tag gets that run's id as soon as the server has it."""
+    experiment: Mapping[str, str] = field(default_factory=dict)
+    """Tags that the whole experiment has once this run is sent."""
 
 
 def search_key(record: StudyResult) -> str:
@@ -66,6 +68,12 @@ def trial_key(record: StudyResult, number: int) -> str:
 def benchmark_key(record: StudyResult) -> str:
     """Key of the benchmark."""
     return f"{record.id}/benchmark"
+
+
+def setting_key(record: StudyResult, label: str) -> str:
+    """Key of a setting over its seeds: of the base run, or of the trial that became champion."""
+    trial = label == "champion" and record.champion is not None
+    return f"{record.id}/benchmark/{f'trial-{record.champion:04d}' if trial else label}"
 
 
 def rerun_key(record: StudyResult, label: str, digest: str) -> str:

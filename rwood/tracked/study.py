@@ -3,8 +3,8 @@
 from rwood.config.run import RunConfig
 from rwood.config.search import settings
 from rwood.config.study import StudyConfig
-from rwood.results import EpochReport, RunResult, StudyResult, TrialResult, mean_and_std
-from rwood.tracked.measures import cost, flat, held_seconds
+from rwood.results import EpochReport, RunResult, StudyResult, TrialResult
+from rwood.tracked.measures import MEANS, cost, flat, held_seconds, over_seeds
 from rwood.tracked.run import (
     Artifacts,
     Inputs,
@@ -12,9 +12,11 @@ from rwood.tracked.run import (
     benchmark_key,
     rerun_key,
     search_key,
+    setting_key,
     trial_key,
 )
-from rwood.tracked.text import said, search_params
+from rwood.tracked.text import said, search_params, trial_note
+from rwood.tracked.views import experiment_tags
 
 
 def search_run(
@@ -56,6 +58,7 @@ def trial_run(record: StudyResult, trial: TrialResult, *, inputs: Inputs = ()) -
     """A trial: child of the search."""
     links = {"rwood.search_run_id": search_key(record)}
     tags = {"rwood.kind": "trial", "rwood.trial": str(trial.number), "rwood.digest": trial.digest}
+    tags["mlflow.note.content"] = trial_note(record, trial)
     if record.champion is not None:
         tags["rwood.is_champion"] = str(trial.number == record.champion).lower()
     if trial.number == record.champion:
@@ -93,24 +96,60 @@ def benchmark_run(
     state: str,
     artifacts: Artifacts = (),
     inputs: Inputs = (),
+    results: str = "",
 ) -> TrackedRun:
-    """The benchmark as a whole: parent of the reruns, with means and standard deviations."""
+    """The benchmark as a whole: parent of settings and reruns, with near and far means.
+
+    Args:
+        study: the resolved study.
+        record: with the reruns so far.
+        state: of the stage.
+        artifacts: tables, figures and pages.
+        inputs: image sets.
+        results: what came out, in Markdown: the run's description and the experiment's.
+    """
     metrics: dict[str, float] = {}
     for label in sorted({run.label for run in record.runs}):
-        each = [flat(run) for run in record.of(label)]
-        for name in each[0]:
-            mean, std = mean_and_std([row[name] for row in each])
-            metrics |= {f"{label}/{name}": mean, f"{label}/{name}/std": std}
+        each = [{k: v for k, v in flat(run).items() if k in MEANS} for run in record.of(label)]
+        metrics |= over_seeds(each, f"{label}/")
+    description = said(study, record)
+    if results:
+        description["mlflow.note.content"] = f"{study.question} {results}"
     return TrackedRun(
         key=benchmark_key(record),
         name="benchmark",
         state=state,
         params=_params(study, study.run),
-        tags=version_tags(record) | {"rwood.kind": "benchmark"} | said(study, record),
+        tags=version_tags(record) | {"rwood.kind": "benchmark"} | description,
         metrics=metrics,
         artifacts=artifacts,
         inputs=inputs,
         links=_origin(record),
+        experiment=experiment_tags(study, results),
+    )
+
+
+def setting_run(study: StudyConfig, record: StudyResult, label: str, run: RunConfig) -> TrackedRun:
+    """Champion or base run over all its seeds: mean and std of every metric, in one row.
+
+    Args:
+        study: the resolved study.
+        record: with its reruns.
+        label: `champion` or `base`.
+        run: its settings, of any seed.
+    """
+    own = record.of(label)
+    key = setting_key(record, label)
+    of = key.rpartition("/")[2]
+    return TrackedRun(
+        key=key,
+        name=of if of == label else f"{label}, {of}",
+        parent=benchmark_key(record),
+        state="complete",
+        params={k: v for k, v in _params(study, run).items() if k != "seed"},
+        tags=version_tags(record) | {"rwood.kind": "setting", "rwood.label": label},
+        metrics={"seeds": float(len(own))} | over_seeds([flat(one) for one in own]),
+        links=_origin(record) if label == "champion" else {},
     )
 
 

@@ -28,6 +28,28 @@ def said(study: StudyConfig, record: StudyResult) -> dict[str, str]:
     return {"rwood.question": study.question, "mlflow.note.content": _note(study, record)}
 
 
+def trial_note(record: StudyResult, trial: TrialResult) -> str:
+    """What became of a trial, in a line: its page opens with it.
+
+    E.g. `Pruned after 8 epochs, which is no failure. val/auroc 98.65 %, val/fpr95 5.12 %`.
+    """
+    if trial.state == "running":  # a line that changed every epoch would be sent every epoch
+        return "Running."
+    epochs = count_of(max((report.epoch for report in trial.history), default=0), "epoch")
+    parts = {
+        "complete": [f"Complete after {epochs}."],
+        "pruned": [f"Pruned after {epochs}, which is no failure."],
+        "failed": [f"Failed after {epochs}: {trial.error or 'no reason was recorded'}"],
+    }[trial.state]
+    if trial.number == record.champion:
+        parts.insert(0, "**The champion.**")
+    last = trial.history[-1].metrics if trial.history else {}
+    measured = {**last, **trial.objectives}
+    names = dict.fromkeys((*(record.objectives or (record.objective or "",)), "val/fpr95"))
+    values = ", ".join(f"{name} {measured[name]:.2f} %" for name in names if name in measured)
+    return " ".join([*parts, values] if values else parts)
+
+
 def _note(study: StudyConfig, record: StudyResult) -> str:
     """What MLflow shows under a run's name, in Markdown."""
     lines = [study.question]

@@ -12,8 +12,9 @@ from typing import Any
 
 from rwood.config.benchmark import METRICS, BenchmarkConfig
 from rwood.config.study import StudyConfig, is_minimized
+from rwood.tracked.measures import MEANS
 
-TRIALS, RERUNS = "trials", "reruns"
+TRIALS, SETTINGS, RERUNS = "trials", "settings", "reruns"
 """Keys of the saved views."""
 EXPERIMENT = "{experiment}"
 """Stands for the experiment's id, which only the server knows, in a tag's text."""
@@ -23,13 +24,15 @@ _COLUMNS = {"search": 1, "means": 2, "sets": 3, "epochs": 3}
 """Charts side by side in each section."""
 
 
-def experiment_tags(study: StudyConfig) -> dict[str, str]:
+def experiment_tags(study: StudyConfig, results: str = "") -> dict[str, str]:
     """Description and saved views of a study's experiment.
 
     Args:
         study: what is searched is charted; without a search there is no view of trials.
+        results: what came out so far, in Markdown.
     """
     views = {} if study.search is None else {TRIALS: _trials(study)}
+    views[SETTINGS] = _settings(study.benchmark)
     views[RERUNS] = _reruns(study.benchmark)
     tags = {
         f"mlflow.sharedViewState.{key}": json.dumps(
@@ -40,7 +43,8 @@ def experiment_tags(study: StudyConfig) -> dict[str, str]:
     }
     address = f"#/experiments/{EXPERIMENT}/runs?viewStateShareKey="
     links = [f"[{key}]({address}{key}&compareRunsMode=CHART)" for key in views]
-    note = f"{study.question}\n\nViews: {', '.join(links)}"
+    # The page shows the first line alone until it is unfolded: question and headline.
+    note = f"{f'{study.question} {results}'.strip()}\n\nViews: {', '.join(links)}"
     return tags | {"mlflow.note.content": note, "rwood.study": study.name}
 
 
@@ -56,9 +60,8 @@ def _trials(study: StudyConfig) -> dict[str, Any]:
                 "selectedMetrics": [search.primary]}  # fmt: skip
     charts = [_chart("PARALLEL", "search", f"settings and {search.primary}", **parallel)]
     charts += [_curve("epochs", name) for name in curves]
-    columns = [
-        f"metrics.`{name}`" for name in ("objective", *search.objectives, "epochs", "seconds")
-    ]
+    shown = ("objective", *search.objectives, "val/fpr95", *sets, "epochs", "seconds")
+    columns = [f"metrics.`{name}`" for name in dict.fromkeys(shown)]
     columns += [f"params.`{parameter}`" for parameter in hyperparameters]
     columns.append("tags.`rwood.is_champion`")
     return _view(
@@ -71,17 +74,32 @@ def _trials(study: StudyConfig) -> dict[str, Any]:
     )
 
 
+def _settings(benchmark: BenchmarkConfig) -> dict[str, Any]:
+    """Champion and base run, a row each: mean and std over seeds of near, far and every set."""
+    sets = [f"{part}/{name}/{metric}" for part in ("near", "far")
+            for name in getattr(benchmark, part) for metric in METRICS[:2]]  # fmt: skip
+    columns = [f"metrics.`{name}{end}`" for name in MEANS for end in ("", "/std")]
+    columns += [f"metrics.`{name}`" for name in sets]
+    return _view(
+        "Settings: mean and std over seeds",
+        kind="setting",
+        columns=["metrics.`seeds`", *columns],
+        order=("attributes.`run_name`", True),
+        charts=[_bar("means", name) for name in MEANS] + [_bar("sets", name) for name in sets],
+        sections={"means": "Means over near and far sets (%)", "sets": "Every set (%)"},
+    )
+
+
 _GEOMETRY = ("id/mes_radius", "id/dispersion", "val/overlap")
 
 
 def _reruns(benchmark: BenchmarkConfig) -> dict[str, Any]:
     """Champion and base, seed by seed: near and far means, then every set."""
-    means = [f"{part}/{metric}" for metric in METRICS[:2] for part in ("near", "far")]
     sets = [f"{part}/{name}/{metric}" for metric in METRICS[:2]
             for part in ("near", "far") for name in getattr(benchmark, part)]  # fmt: skip
-    charts = [_bar("means", name) for name in means] + [_bar("sets", name) for name in sets]
+    charts = [_bar("means", name) for name in MEANS] + [_bar("sets", name) for name in sets]
     charts += [_curve("epochs", name) for name in ("train/loss", *_GEOMETRY)]
-    columns = [f"metrics.`{name}`" for name in means]
+    columns = [f"metrics.`{name}`" for name in MEANS]
     columns += ["tags.`rwood.label`", "params.`seed`", "metrics.`seconds`", "attributes.`Models`"]
     return _view(
         "Reruns: near and far OOD",

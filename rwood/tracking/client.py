@@ -93,11 +93,25 @@ def open_experiment(client: Any, name: str, artifacts: Path | None, tags: Mappin
         made = str(client.create_experiment(name, location, _KIND))
     else:
         made = str(found.experiment_id)
-    for key, text in tags.items():
-        value = text.replace(EXPERIMENT, made)
-        if found is None or found.tags.get(key) != value:
-            client.set_experiment_tag(made, key, value)
+    tag_experiment(client, made, tags, {} if found is None else found.tags)
     return made
+
+
+def tag_experiment(
+    client: Any, experiment_id: str, tags: Mapping[str, str], known: Mapping[str, str]
+) -> None:
+    """Set the tags of an experiment that it does not have yet.
+
+    Args:
+        client: of MLflow.
+        experiment_id: stands for `{experiment}` in a tag's text.
+        tags: how they should be.
+        known: those that the server has.
+    """
+    for key, text in tags.items():
+        value = text.replace(EXPERIMENT, experiment_id)
+        if known.get(key) != value:
+            client.set_experiment_tag(experiment_id, key, value)
 
 
 def all_runs(client: Any, experiment_id: str) -> list[Any]:

@@ -11,7 +11,7 @@ from typing import Any
 from rwood.tracked import TrackedInput, TrackedRun
 from rwood.tracking.acknowledged import digest
 from rwood.tracking.artifacts import ARTIFACTS_TAG, Marks, marks_of, upload
-from rwood.tracking.client import KEY_TAG, all_runs, connect, open_experiment
+from rwood.tracking.client import KEY_TAG, all_runs, connect, open_experiment, tag_experiment
 from rwood.tracking.server_run import STATUS, Row, ServerRun, batches, listed
 
 _PARENT_TAG = "mlflow.parentRunId"
@@ -135,6 +135,9 @@ class Sender:
         try:
             self._log_inputs(run, server)
             self._log(run, server)
+            if run.experiment:
+                known = self._client.get_experiment(self._experiment).tags
+                tag_experiment(self._client, self._experiment, run.experiment, known)
             self._log_artifacts(run, server, marks)
         finally:  # What cannot be sent leaves no finished run RUNNING.
             self._set_status(run, server)

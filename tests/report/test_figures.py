@@ -13,9 +13,11 @@ from PIL import Image
 
 from rwood.config.search import Choices, Range
 from rwood.report import EmbeddingPicture, ReportInputs, ScoreSamples
+from rwood.report import figures_overview as overview
 from rwood.report import figures_parallel as parallel
 from rwood.report import figures_scores as scores
 from rwood.report import figures_search as search
+from rwood.report.outliers import inner_limits
 
 SEARCH = (
     search.draw_history,
@@ -157,6 +159,33 @@ def test_benchmark(inputs: ReportInputs, tmp_path: Path) -> None:
     runs = (inputs.study.of("champion")[0],)
     alone = replace(inputs, study=inputs.study.model_copy(update={"runs": runs}))
     check(scores.draw_benchmark(alone, tmp_path / "one.png"))
+
+
+def test_overview(inputs: ReportInputs, tmp_path: Path) -> None:
+    check(overview.draw_overview(inputs, tmp_path / "overview.png"))
+
+
+def test_one_outlier_does_not_squash_the_others(inputs: ReportInputs) -> None:
+    assert search.objective_limits(inputs) is None
+    assert search.outside_sentence(inputs) == ""
+    trials = tuple(
+        t.model_copy(update={"objective": 3.0}) if t.number == 1 else t for t in inputs.study.trials
+    )
+    study = inputs.study.model_copy(update={"trials": trials})
+    low, high = search.objective_limits(replace(inputs, study=study)) or (0.0, 0.0)
+    others = [search.last_value(t, "val/auroc") for t in trials if t.number != 1]
+    assert 3.0 < low < min(v for v in others if v is not None)
+    assert high > max(v for v in others if v is not None)
+    told = search.outside_sentence(replace(inputs, study=study))
+    assert told == " Outside the picture: trial 1 (3.00)."
+
+
+def test_the_better_end_of_an_axis_is_never_cut() -> None:
+    values = [50.0, 51, 51, 52, 52, 53, 54, 99]
+    assert inner_limits(values, minimized=False) is None
+    assert inner_limits(values, minimized=True) is not None
+    assert inner_limits([1.0, 99], minimized=True) is None
+    assert inner_limits([5.0] * 9 + [99], minimized=True) is None, "no spread to measure by"
 
 
 def test_scores(inputs: ReportInputs, tmp_path: Path) -> None:

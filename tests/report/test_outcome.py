@@ -10,8 +10,9 @@ from rwood.report.outcome import outcome, outcome_table
 
 def test_the_finding_and_champion_beside_base(inputs: ReportInputs) -> None:
     text = outcome(inputs.spec, inputs.study)
-    sentence, _, table = text.partition("\n\n")
+    sentence, told, table = text.split("\n\n")
     assert "near-OOD AUROC" in sentence
+    assert told.startswith("So do this: ")
     lines = table.splitlines()
     assert lines[0].split() == ["%", "champion", "base", "run", "difference", "p"]
     assert [line.split("  ")[0] for line in lines[1:]] == [

@@ -1,5 +1,6 @@
 """The report as people get it: complete, self-contained, safe, and honest about what is missing."""
 
+import csv
 import json
 import re
 import subprocess
@@ -19,8 +20,8 @@ from rwood.report.html_page import to_html
 from rwood.report.table import Table
 
 FIGURES = [
-    "benchmark", "curves", "embedding", "geometry", "history", "importance", "parallel", "roc",
-    "scores", "slices",
+    "benchmark", "curves", "embedding", "geometry", "history", "importance", "overview", "parallel",
+    "roc", "scores", "slices",
 ]  # fmt: skip
 
 
@@ -75,6 +76,10 @@ def test_markdown_shows_every_figure_and_section(report: Path) -> None:
     ]  # fmt: skip
     assert "37 % spared" in text
     assert "two-sided paired t-test" in text
+    assert text.index("So do this: ") < text.index("](figures/overview.png)") < text.index("## ")
+    command = re.search(r"# the champion alone\n(.*?)```", text, re.DOTALL)
+    assert command is not None
+    assert max(map(len, command.group(1).splitlines())) < 80, "no line is cut on a page"
 
 
 def test_a_table_in_html_escapes_and_parts_notes() -> None:
@@ -210,6 +215,13 @@ def test_published_figures_of_cifar10(inputs: ReportInputs, tmp_path: Path) -> N
     assert markdown.count("37.68 ± 0.97") == 2, "beside the champion and beside the base run"
     text, _ = page_of(tmp_path)
     assert "29.00 ± 0.00<small>37.68 ± 0.97; −8.68</small>" in text
+    assert "| cifar100 | −8.68 | better by 8.9 std |" in markdown
+    assert "Of 16 published figures (FPR@95 and AUROC), the champion is within one" in markdown
+    rows = list(csv.DictReader((tmp_path / "leaderboard_ood.csv").open(encoding="utf-8")))
+    assert [row["Training"] for row in rows] == ["ReweightOOD", "ReweightOOD"]
+    assert rows[0]["Postprocessor"] == "MDS"
+    assert rows[0]["ID_Accuracy"] == "/"
+    assert rows[1]["Additional_Description"] == "20 epochs; base over 3 seeds; unit-length features"
 
 
 def test_settings_in_the_report_are_the_study(report: Path, inputs: ReportInputs) -> None:

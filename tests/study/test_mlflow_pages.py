@@ -1,13 +1,7 @@
 """MLflow's own pages on a finished study, in a real browser."""
 
 import json
-import shutil
-import socket
 import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from urllib.parse import quote
 
@@ -16,12 +10,10 @@ import pytest
 from rwood.tracked import experiment_tags
 from rwood.tracking import local_uri
 from rwood.tracking.client import connect
+from tests.mlflow_ui import CHROMIUM, mlflow_ui
 from tests.report.a_study import make_spec, make_study
 from tests.test_tracking import send, whole_study
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine")  # fmt: skip
 Page = Callable[..., str]
 
@@ -32,33 +24,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     folder = tmp_path_factory.mktemp("pages")
     uri, spec = local_uri(folder), make_spec(name="toy")
     send(uri, whole_study(spec, make_study(spec)), tags=experiment_tags(spec))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = ["ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port),
-             "--workers", "1"]  # fmt: skip
-    server = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", *words], cwd=folder,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        address = f"http://127.0.0.1:{port}"
-        _await(f"{address}/health", server)
+    with mlflow_ui(uri, folder) as address:
         yield uri, address
-    finally:
-        server.terminate()
-        server.wait(30)
-
-
-def _await(url: str, server: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + 120
-    while time.monotonic() < until and server.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.5)
-    pytest.fail("mlflow ui did not start")
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +64,7 @@ def ids(site: tuple[str, str]) -> dict[str, str]:
 
 
 def test_runs_table(page: Page, ids: dict[str, str]) -> None:
-    page(f"experiments/{ids['']}/runs", ">search<", ">benchmark<", "<strong>20</strong>",
+    page(f"experiments/{ids['']}/runs", ">search<", ">benchmark<", "<strong>22</strong>",
          "Which temperature and margins")  # fmt: skip
 
 
@@ -120,6 +87,17 @@ def test_view_of_the_reruns(page: Page, ids: dict[str, str]) -> None:
     text = page(f"{view}&compareRunsMode=CHART", "Means over near and far sets (%)",
                 "Every set (%)")  # fmt: skip
     assert ">near/auroc<" in text
+
+
+def test_view_of_the_settings(page: Page, ids: dict[str, str]) -> None:
+    view = f"experiments/{ids['']}/runs?viewStateShareKey=settings"
+    page(view, "Settings: mean and std over seeds", "<strong>2</strong>", "far/auroc/std",
+         "champion, trial-0002", ">base<", "far/china/fpr95")  # fmt: skip
+
+
+def test_the_answer_is_in_the_experiments_first_line(page: Page, ids: dict[str, str]) -> None:
+    page(f"experiments/{ids['']}/runs", "Near AUROC 92.00 ± 0.41 against 91.00 ± 0.41",
+         "<th>FPR@95 ↓ champion</th>", "digit9")  # fmt: skip
 
 
 def test_parallel_coordinates(page: Page, ids: dict[str, str]) -> None:

@@ -22,7 +22,7 @@ def test_a_study_that_grew_has_one_champion(tmp_path: Path) -> None:
     slim = tuple(t.model_copy(update={"history": ()}) for t in record.trials)
     for champion, trials in ((0, record.trials[:3]), (record.champion, slim)):
         chosen: StudyResult = record.model_copy(update={"champion": champion, "trials": trials})
-        updates = MlflowUpdates(spec, folder, tmp_path, None)
+        updates = MlflowUpdates(spec, folder, tmp_path, None, chosen)
         known = record.trials[: len(trials)]
         updates.champion(chosen, record.trials[champion], known)
         assert updates.close(interrupted=False) is None
