@@ -96,9 +96,9 @@ def benchmark_run(
 ) -> TrackedRun:
     """The benchmark as a whole: parent of the reruns, with means and standard deviations."""
     metrics: dict[str, float] = {}
-    for label in sorted({run.label for run in record.runs}):
+    for label in ("base", "champion"):
         each = [flat(run) for run in record.of(label)]
-        for name in each[0]:
+        for name in each[0] if each else ():
             mean, std = mean_and_std([row[name] for row in each])
             metrics |= {f"{label}/{name}": mean, f"{label}/{name}/std": std}
     return TrackedRun(
