@@ -15,6 +15,7 @@ from rwood.report.finding import finding
 from rwood.report.front import draw_front, front_table
 from rwood.report.hyperparameters import hyperparameters
 from rwood.report.inputs import ReportInputs
+from rwood.report.ranking import ranking_table, rerun_settings
 from rwood.report.tables import (
     accuracy_sentence,
     gain_table,
@@ -47,6 +48,7 @@ def build_document(inputs: ReportInputs, figures: Path) -> Document:
         "Settings": _chosen,
         "Finals": _finals,
         "Benchmark": _benchmark,
+        "Validation": _validation,
         "Search": _search,
         "Scores": _scores,
         "Embedding": _embedding,
@@ -109,6 +111,11 @@ def _benchmark(inputs: ReportInputs, figures: Path) -> list[Block]:
     blocks += [Folded(f"{whose.capitalize()}: {key_words(k)}", own_table(runs, k, id_set, whose))
                for k in others]  # fmt: skip
     return blocks
+
+
+def _validation(inputs: ReportInputs, _: Path) -> list[Block]:
+    table = ranking_table(rerun_settings(inputs))
+    return [table] if table else []
 
 
 def _search(inputs: ReportInputs, figures: Path) -> list[Block]:
