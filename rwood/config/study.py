@@ -178,9 +178,8 @@ class StudyConfig(Config):
         """A scorer's setting is chosen on validation sets, in reruns too, which hold out none."""
         if without_held_out(self.benchmark).validation:
             return self
-        for field in ("k", "shrinkage"):
-            value = getattr(self.run.scorer, field)
-            if isinstance(value, tuple) and len(value) > 1:
+        for field, values in self.run.scorer.several.items():
+            if len(values) > 1:
                 raise ValueError(
                     f"run.scorer.{field}: reruns train on all classes and have no held-out set to "
                     "choose among several values; name one value, or add another validation set, "

@@ -128,7 +128,8 @@ def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def _measures(history: Sequence[EpochReport], benchmark: BenchmarkConfig) -> dict[str, float]:
     """AUROC of each set, of each family of several, their means, and ID accuracy, in percent."""
     metrics = history[-1].metrics if history else {}
-    found, families = {}, {}
+    found: dict[str, float] = {}
+    families: dict[str, float] = {}
     for family, sets in families_of(benchmark).items():
         known = tuple(name for name in sets if f"val/{name}/auroc" in metrics)
         found |= {name: metrics[f"val/{name}/auroc"] for name in known}

@@ -6,7 +6,7 @@ from pathlib import Path
 from rwood import results
 from rwood.config.held_out import without_held_out
 from rwood.config.run import RunConfig
-from rwood.config.scorers import ScorerConfig, load_scorer
+from rwood.config.scorers import ScorerConfig
 from rwood.config.search import Params
 from rwood.config.study import StudyConfig
 from rwood.ray_backend.job import Job
@@ -57,5 +57,4 @@ def finished(job: Job) -> RunResult | None:
 def _scorers(study: StudyConfig, run: RunConfig) -> tuple[ScorerConfig, ...]:
     """The run's own scorer, then the others, which share its settings where they have them."""
     others = (name for name in study.rerun.scorers if name != run.scorer.name)
-    plain = run.scorer.model_dump(mode="json", include=set(ScorerConfig.model_fields))
-    return (run.scorer, *(load_scorer({**plain, "name": name}) for name in others))
+    return (run.scorer, *(run.scorer.named(name) for name in others))

@@ -130,7 +130,7 @@ def evaluation(size: Size) -> dict[str, float]:
     found["embedding, float32, s"] = time.perf_counter() - start
     for name in ("mahalanobis", "knn"):
         start = time.perf_counter()
-        fitted = fit(ScorerConfig(name=name), train, labels, 10)  # type: ignore[arg-type]
+        fitted = fit(ScorerConfig(name=name), train, train, labels, 10)  # type: ignore[arg-type]
         scores = fitted.score(rows)
         wait()
         found[f"{name}, fit and score, s"] = time.perf_counter() - start
