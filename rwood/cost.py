@@ -195,7 +195,8 @@ def _size(count: float) -> str:
 
 
 def _reruns(study: StudyConfig) -> int:
-    return len(study.rerun.seeds) * (2 if study.rerun.base and study.search else 1)
+    settings = 1 + (study.rerun.base and study.search is not None) + study.rerun.trials
+    return len(study.rerun.seeds) * settings
 
 
 def _scored(study: StudyConfig, expected: float) -> int:

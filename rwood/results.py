@@ -45,7 +45,7 @@ class RunResult(Record):
     """One finished training and its benchmark."""
 
     label: str
-    """`champion` or `base`."""
+    """`champion`, `base`, or `trial-0007`."""
     seed: int
     digest: str
     """Names the training by content."""
@@ -207,7 +207,7 @@ class StudyResult(Record):
     finals: FinalsResult | None = None
     """None before the finals or without them."""
     runs: tuple[RunResult, ...] = ()
-    """Reruns: champion, then base."""
+    """Reruns: champion, then those of trials, and base."""
     wall_seconds: dict[str, float] = {}
     """Stage -> seconds spent in it, over all starts."""
     versions: dict[str, str] = {}

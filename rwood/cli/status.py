@@ -12,9 +12,7 @@ import typer
 from rich.console import Console
 
 from rwood.cli.options import RESULTS, AsJson, File, Results, StorageUrl
-from rwood.config.held_out import without_held_out
-from rwood.config.search import apply
-from rwood.config.study import StudyConfig, run_digest
+from rwood.config.study import StudyConfig
 from rwood.paths import StudyPaths
 from rwood.progress import (
     TRAINS,
@@ -29,6 +27,7 @@ from rwood.results import StudyResult, TrialResult, load
 from rwood.selection import select_champion, values_of
 from rwood.storage import exists, is_remote
 from rwood.study.finals_plan import known_plan
+from rwood.study.rerun_plan import rerun_folder, rerun_plan
 from rwood.text import duration
 
 app = typer.Typer()
@@ -76,7 +75,10 @@ def read_status(study: StudyConfig, folder: Path, storage: str | None = None) ->
     record = load(StudyResult, StudyPaths(folder).record)
     trials = list(read_trials(study, folder, storage).values()) if study.search else []
     decided = _is_decided(study, record)
-    trainings = rerun_folders(study, record, folder) if decided else []
+    trainings: list[Path] = []
+    if decided:
+        plan = rerun_plan(study, record.champion_params, trials)
+        trainings = [rerun_folder(study, folder, *rerun) for rerun in plan]
     if not decided and record.finals is not None:
         trainings = [t.folder(study, folder) for t in known_plan(study, record.finals)]
     done = [path for path in trainings if (path / "result.json").exists()]
@@ -138,20 +140,6 @@ def describe(told: Status, width: int, now: float | None = None) -> list[str]:
     if now is not None and told.at is not None and now - told.at > _FRESH_S:
         lines.append(f"last heard of {duration(now - told.at)} ago")
     return lines
-
-
-def rerun_folders(study: StudyConfig, record: StudyResult, folder: Path) -> list[Path]:
-    """Folders of the reruns that the benchmark stage wants, named as it names them."""
-    runs = {"champion": apply(study.run, record.champion_params)}
-    if study.rerun.base and runs["champion"] != study.run:
-        runs["base"] = study.run
-    seeded = [(label, apply(run, {"seed": s})) for label, run in runs.items()
-              for s in study.rerun.seeds]  # fmt: skip
-    benchmark = without_held_out(study.benchmark)
-    return [
-        StudyPaths(folder).rerun(label, run.seed, run_digest(run, benchmark)).folder
-        for label, run in seeded
-    ]
 
 
 def _is_decided(study: StudyConfig, record: StudyResult) -> bool:

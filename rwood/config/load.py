@@ -16,6 +16,8 @@ from rwood.config.losses import LOSSES, LossConfig, load_loss, loss_defaults, lo
 from rwood.config.run import RunConfig
 from rwood.config.search import (
     LOSS,
+    SCORER,
+    Choices,
     Params,
     SearchConfig,
     apply,
@@ -242,6 +244,15 @@ def _check_hyperparameters(run: RunConfig, search: SearchConfig, path: Path) -> 
                 file=str(path),
                 key=key,
             ) from error
+        scorers = search.space.get(SCORER) if key.startswith("scorer.") else None
+        for name in scorers.choices if isinstance(scorers, Choices) else ():
+            if not has(apply(run, {SCORER: name}), key):
+                raise SpecError(
+                    f"{path}: search.space: {key}: {name} has no such setting, and {SCORER} "
+                    f"chooses it too; leave the choice to validation sets: run.{key}: [...]",
+                    file=str(path),
+                    key=key,
+                )
         if has(run, key) and not contains(domain, setting(run, key)):
             raise SpecError(
                 f"{path}: search.space: {key}: the base run's {setting(run, key)} is outside "

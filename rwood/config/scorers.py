@@ -1,8 +1,9 @@
 """How an embedding becomes a score: our scorers' settings, and scorers of other people by name."""
 
+import itertools
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, SerializeAsAny, Tag
 
@@ -27,6 +28,7 @@ ScorerName = Literal[
     "head_gen",
     "head_fdbd",
     "head_nci",
+    "head_sum",
 ]
 SCORERS: tuple[str, ...] = get_args(ScorerName)
 """Our scorers by name."""
@@ -36,22 +38,32 @@ RAW_SCORERS: frozenset[str] = CLASSIFIER_SCORERS | {"mahalanobis_raw", "rmds"}
 """Scorers that see the backbone's output as it is, as OpenOOD has them; the others unit rows."""
 
 
-SETTING_OF: dict[str, str] = {
-    "knn": "k",
-    "mahalanobis": "shrinkage",
-    "mahalanobis_raw": "shrinkage",
-    "rmds": "shrinkage",
-    "rmds_unit": "shrinkage",
+CHOSEN: dict[str, tuple[str, ...]] = {
+    "knn": ("k",),
+    "mahalanobis": ("shrinkage",),
+    "mahalanobis_raw": ("shrinkage",),
+    "rmds": ("shrinkage",),
+    "rmds_unit": ("shrinkage",),
+    "head_gen": ("gamma",),
+    "head_nci": ("alpha",),
+    "head_sum": ("weight", "shrinkage"),
 }
-"""The setting of a scorer that validation sets may choose."""
+"""The settings of a scorer that validation sets may choose."""
 
 
 def _one_or_several(value: Any) -> str:
     return "several" if isinstance(value, list | tuple) else "one"
 
 
+T = TypeVar("T")
+OneOrSeveral = Annotated[
+    Annotated[T, Tag("one")] | Annotated[tuple[T, ...], Field(min_length=1), Tag("several")],
+    Discriminator(_one_or_several),
+]
+"""A value, or several of which the validation sets choose one."""
 _Neighbour = Annotated[int, Field(ge=1)]
 _Share = Annotated[Number, Field(ge=0, le=1)]
+_NotNegative = Annotated[Number, Field(ge=0)]
 
 
 class ScorerConfig(Config):
@@ -67,22 +79,15 @@ class ScorerConfig(Config):
     `mahalanobis` (elsewhere Mahalanobis++), `rmds_unit`, `knn`, `ssd` and `cosine` see unit rows;
     `mahalanobis_raw` (OpenOOD's mds) and `rmds` see the backbone's output as it is; `msp`, `energy`
     and `vim` need a classifier. `head_mls`, `head_gen`, `head_fdbd` and `head_nci` ask a linear
-    head that is fitted on unit rows, whatever trained them.
+    head that is fitted on unit rows, whatever trained them; `head_sum` adds `head_mls` and
+    `mahalanobis`.
     """
-    k: Annotated[
-        Annotated[_Neighbour, Tag("one")]
-        | Annotated[tuple[_Neighbour, ...], Field(min_length=1), Tag("several")],
-        Discriminator(_one_or_several),
-    ] = 50
+    k: OneOrSeveral[_Neighbour] = 50
     """Neighbour counted by `knn`; of several the validation sets choose one."""
-    shrinkage: Annotated[
-        Annotated[_Share, Tag("one")]
-        | Annotated[tuple[_Share, ...], Field(min_length=1), Tag("several")],
-        Discriminator(_one_or_several),
-    ] = 0.0
-    """Share of the covariance of `mahalanobis*` and `rmds` that becomes a multiple of the identity.
+    shrinkage: OneOrSeveral[_Share] = 0.0
+    """Share of a covariance that becomes a multiple of the identity; of several one is chosen.
 
-    Of several the validation sets choose one.
+    For `mahalanobis*`, `rmds*` and `head_sum`.
     """
     select_by: Metric = "auroc"
     """Mean over the validation sets that chooses among several."""
@@ -101,31 +106,46 @@ class ScorerConfig(Config):
         """Whether it sees the backbone's output as it is, and not unit rows."""
         return self.sees_raw or self.name in RAW_SCORERS
 
+    @property
+    def several(self) -> dict[str, tuple[Any, ...]]:
+        """Settings of ours that are left to choose, with their values."""
+        ours = {name for names in CHOSEN.values() for name in names}
+        return {k: v for k, v in self if k in ours and isinstance(v, tuple)}
+
     def candidates(self) -> list["ScorerConfig"]:
-        """The scorer with each value of its setting; of a setting that it has no use for, one."""
-        lists = {
-            field: value if isinstance(value, tuple) else (value,)
-            for field in ("k", "shrinkage")
-            for value in [getattr(self, field)]
-        }
-        used = SETTING_OF.get(self.name)
-        settled = self.model_copy(update={field: values[0] for field, values in lists.items()})
-        if used is None:
-            return [settled]
-        return [settled.model_copy(update={used: value}) for value in lists[used]]
+        """The scorer with each choice of its settings; of one that it has no use for, the first."""
+        settled = {name: values[0] for name, values in self.several.items()}
+        used = [name for name in CHOSEN.get(self.name, ()) if name in settled]
+        return [
+            self.model_copy(update=settled | dict(zip(used, choice, strict=True)))
+            for choice in itertools.product(*(self.several[name] for name in used))
+        ]
 
     @property
     def chosen(self) -> dict[str, float]:
         """The settings that validation sets choose, settled: name -> value."""
-        used = SETTING_OF.get(self.name)
-        return {used: float(getattr(self, used))} if used else {}
+        return {name: float(getattr(self, name)) for name in CHOSEN.get(self.name, ())}
+
+    @property
+    def shared(self) -> dict[str, Any]:
+        """The settings that every scorer has, as plain JSON."""
+        return self.model_dump(mode="json", include=set(ScorerConfig.model_fields))
+
+    def named(self, name: str) -> "ScorerConfig":
+        """Another scorer with the settings that every scorer has; itself under its own name.
+
+        Raises:
+            pydantic.ValidationError: there is none of this name.
+        """
+        other: ScorerConfig = load_scorer({**self.shared, "name": name})
+        return self if name == self.name else other
 
 
 class HeadGen(ScorerConfig):
     """Generalised entropy of a linear head."""
 
     name: Literal["head_gen"] = "head_gen"
-    gamma: Annotated[Number, Field(gt=0, le=1)] = 0.1
+    gamma: OneOrSeveral[Annotated[Number, Field(gt=0, le=1)]] = 0.1
     """Power of p (1 - p); the smaller, the more small probabilities count."""
     top: int = Field(default=100, ge=1)
     """Largest probabilities that count; of fewer classes, all."""
@@ -135,11 +155,23 @@ class HeadNci(ScorerConfig):
     """Neural-collapse-inspired score of a linear head."""
 
     name: Literal["head_nci"] = "head_nci"
-    alpha: Annotated[Number, Field(ge=0)] = 1e-3
+    alpha: OneOrSeveral[_NotNegative] = 1e-3
     """Weight of the embedding's 1-norm."""
 
 
-KINDS: Mapping[str, type[ScorerConfig]] = {"head_gen": HeadGen, "head_nci": HeadNci}
+class HeadSum(ScorerConfig):
+    """`head_mls` plus a weighted `mahalanobis`, each standardised on ID val."""
+
+    name: Literal["head_sum"] = "head_sum"
+    weight: OneOrSeveral[_NotNegative] = 1.0
+    """Weight of the distance beside the confidence."""
+
+
+KINDS: Mapping[str, type[ScorerConfig]] = {
+    "head_gen": HeadGen,
+    "head_nci": HeadNci,
+    "head_sum": HeadSum,
+}
 """Our scorers with settings of their own."""
 
 

@@ -17,6 +17,7 @@ Params = dict[str, Value]
 """Dotted run settings by value, e.g. `{"loss.temperature": 0.07}`."""
 LOSS = "loss.name"
 """The setting on which it depends what other settings there are."""
+SCORER = "scorer.name"
 D = TypeVar("D")
 
 _Bound = Annotated[int | float, BeforeValidator(number_from_text)]
@@ -174,7 +175,8 @@ def apply(run: RunConfig, params: Params) -> RunConfig:
     """The run with some settings replaced, validated again.
 
     Another `loss.name` starts from that loss's defaults: the settings of one loss mean nothing to
-    another, and those of the same name have other optima.
+    another, and those of the same name have other optima. Another `scorer.name` keeps the settings
+    that every scorer has.
 
     Raises:
         KeyError: a key is not a setting of the run.
@@ -188,6 +190,10 @@ def apply(run: RunConfig, params: Params) -> RunConfig:
         except ValueError:
             RunConfig.model_validate_json(json.dumps({**plain, "loss": {"name": name}}))
             raise
+    scorer = str(params.get(SCORER, run.scorer.name))
+    if scorer != run.scorer.name:
+        plain["scorer"] = {**run.scorer.shared, "name": scorer}
+        plain = RunConfig.model_validate_json(json.dumps(plain)).model_dump(mode="json")
     for key, value in params.items():
         *parents, leaf = key.split(".")
         node: Any = plain

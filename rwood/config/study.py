@@ -14,12 +14,15 @@ from rwood.config.search import LOSS, Choices, SearchConfig
 
 
 class RerunConfig(Config):
-    """The benchmark stage: the champion, and beside it the base run, over several seeds."""
+    """The benchmark stage: the champion, the base run and, if asked for, trials over seeds."""
 
     seeds: tuple[int, ...] = Field(default=(1, 2, 3, 4, 5), min_length=1)
     """One training a seed."""
     base: bool = True
     """Rerun the base run too, so that the report can say what the search bought."""
+    trials: int = Field(default=0, ge=0)
+    """Rerun so many trials too, the first of the search whatever came of them, so that the report
+    can say which validation set ranks settings as the test sets do. Wants `sampler: random`."""
     scorers: tuple[AnyScorerName, ...] = ()
     """Scorers to report beside the run's own."""
     fsood: bool = False
@@ -152,6 +155,15 @@ class StudyConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _rerunnable(self) -> "StudyConfig":
+        trials = self.search.trials if self.search else 0
+        if self.rerun.trials > trials:
+            raise ValueError(
+                f"rerun.trials: {self.rerun.trials} trials to rerun, and the search has {trials}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _scorable(self) -> "StudyConfig":
         if self.rerun.fsood and not self.benchmark.shifted:
             raise ValueError(
@@ -168,9 +180,8 @@ class StudyConfig(Config):
         """A scorer's setting is chosen on validation sets, in reruns too, which hold out none."""
         if without_held_out(self.benchmark).validation:
             return self
-        for field in ("k", "shrinkage"):
-            value = getattr(self.run.scorer, field)
-            if isinstance(value, tuple) and len(value) > 1:
+        for field, values in self.run.scorer.several.items():
+            if len(values) > 1:
                 raise ValueError(
                     f"run.scorer.{field}: reruns train on all classes and have no held-out set to "
                     "choose among several values; name one value, or add another validation set, "

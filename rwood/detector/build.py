@@ -66,14 +66,15 @@ def build_detector(
     precision_on("float32", device, benchmark.channels).place(encoder.eval())
     train = image_sets.open_set(benchmark.id.train, benchmark, data_root)
     val = image_sets.open_set(benchmark.id.val, benchmark, data_root)
-    learned = _fit(encoder, train, scorer, benchmark, device)
+    embedded_val = _embed(encoder, val, scorer, benchmark, device)
+    learned = _fit(encoder, train, embedded_val, scorer, benchmark)
     metadata = Metadata(
         rwood=rwood.__version__,
         benchmark=benchmark.name,
         model=run.model.model_copy(update={"weights": None}),
         preprocessing=preprocessing_of(benchmark),
         scorer=scorer,
-        threshold=_threshold(learned.score(_embed(encoder, val, scorer, benchmark, device))),
+        threshold=_threshold(learned.score(embedded_val)),
         accepted=ACCEPTED,
         class_names=_class_names(benchmark, data_root),
         digests=Digests(
@@ -90,14 +91,15 @@ def build_detector(
 def _fit(
     encoder: Encoder,
     train: ImageSet,
+    val: Embedded,
     scorer: ScorerConfig,
     benchmark: BenchmarkConfig,
-    device: torch.device,
 ) -> FittedScorer:
+    device = val.unit_ND.device
     labels_N = torch.as_tensor(np.array(train.labels_N), device=device)
     embedded = _embed(encoder, train, scorer, benchmark, device)
     try:
-        return fit(scorer, embedded, labels_N, benchmark.classes, encoder.classifier)
+        return fit(scorer, embedded, val, labels_N, benchmark.classes, encoder.classifier)
     except ValueError as error:
         raise DataError(
             f"scorer {scorer.name} cannot be fitted on {train.name}: {error}"

@@ -78,7 +78,8 @@ def run_benchmark(
     tables: dict[str, BenchmarkTable] = {}
     kept: dict[str, np.ndarray] = {}
     for spec in scorers:
-        score = fit(spec, train, labels_N, benchmark.classes, encoder.classifier).score
+        known = (train, embedded["id/val"], labels_N, benchmark.classes, encoder.classifier)
+        score = fit(spec, *known).score
         scores = {name: score(rows) for name, rows in embedded.items()}
         kept = kept or {name: s.cpu().numpy() for name, s in scores.items()}
         tables[f"ood/{spec.name}"] = _table(scores, scores["id/test"])

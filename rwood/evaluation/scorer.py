@@ -17,7 +17,17 @@ from rwood.errors import DataError
 from rwood.evaluation.accuracy import class_means
 from rwood.evaluation.embed import Embedded
 from rwood.method import scorers
-from rwood.method.scorers import Cosine, Head, Knn, LastLayer, Mahalanobis, Rmds, Ssd, Vim
+from rwood.method.scorers import (
+    Cosine,
+    Head,
+    HeadSum,
+    Knn,
+    LastLayer,
+    Mahalanobis,
+    Rmds,
+    Ssd,
+    Vim,
+)
 
 
 class Scorer(Protocol):
@@ -40,6 +50,8 @@ class Training:
 
     rows_ND: Tensor
     """Of the kind that the scorer sees."""
+    val_ND: Tensor
+    """Of the ID val set, likewise: they set scales, nothing else."""
     labels_N: Tensor
     classes: int
     classifier: tuple[Tensor, Tensor] | None
@@ -100,7 +112,7 @@ def _fit_vim(given: Training) -> Vim:
     return scorers.fit_vim(given.rows_ND, *given.layer(), dims=dims)
 
 
-def _largest_logit(state: LastLayer | Vim, rows_QD: Tensor) -> Tensor:
+def _largest_logit(state: LastLayer | Vim | Head | HeadSum, rows_QD: Tensor) -> Tensor:
     return scorers.classify(LastLayer(state.weight_CD, state.bias_C), rows_QD).argmax(dim=1)
 
 
@@ -109,7 +121,7 @@ def _head(score: Callable[..., Tensor], *options: str) -> Row:
         Head,
         lambda g: scorers.fit_head(g.rows_ND, g.labels_N, classes=g.classes),
         score,
-        lambda head, rows_QD: scorers.head_logits(head, rows_QD).argmax(dim=1),
+        _largest_logit,
         options,
     )
 
@@ -155,6 +167,13 @@ ROWS: Mapping[str, Row] = {
     "head_gen": _head(scorers.score_head_gen, "gamma", "top"),
     "head_fdbd": _head(scorers.score_head_fdbd),
     "head_nci": _head(scorers.score_head_nci, "alpha"),
+    "head_sum": Row(
+        HeadSum,
+        lambda g: scorers.fit_head_sum(g.rows_ND, g.labels_N, g.val_ND, **g.gaussian()),
+        scorers.score_head_sum,
+        _largest_logit,
+        ("weight",),
+    ),
 }
 """Our scorers by name; their settings are in `rwood/config/scorers.py`."""
 _PREFIX = "scorer."
@@ -220,6 +239,7 @@ def rows_for(scorer: ScorerConfig, embedded: Embedded) -> Tensor:
 def fit(
     spec: ScorerConfig,
     embedded: Embedded,
+    val: Embedded,
     labels_N: Tensor,
     classes: int,
     classifier: tuple[Tensor, Tensor] | None = None,
@@ -229,6 +249,7 @@ def fit(
     Args:
         spec: which scorer, and its settings.
         embedded: N rows of the kind that the scorer sees.
+        val: of the ID val set, for scorers that add scores of several scales.
         labels_N: (N,) class of each row.
         classes: number of classes.
         classifier: weights (C, D) and biases of the last layer, where the network has one.
@@ -238,14 +259,15 @@ def fit(
             setting of which several values are left to choose from, or a scorer of logits for a
             network without any.
     """
-    if isinstance(spec.k, tuple) or isinstance(spec.shrinkage, tuple):
+    if spec.several:
         raise ValueError("several values of its setting are left: choose one on validation sets")
     rows_ND, row = rows_for(spec, embedded), ROWS.get(spec.name)
     if row is None:
         state = _build(spec, classes)
         state.fit(rows_ND, labels_N)
     else:
-        state = row.fit(Training(rows_ND, labels_N, classes, classifier, spec))
+        rows_VD = rows_for(spec, val)
+        state = row.fit(Training(rows_ND, rows_VD, labels_N, classes, classifier, spec))
     return FittedScorer(spec, state, class_means(embedded.unit_ND, labels_N, classes))
 
 

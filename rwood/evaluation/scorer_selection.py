@@ -45,7 +45,7 @@ def choose(spec: ScorerConfig, seen: Seen) -> tuple[ScorerConfig, FittedScorer]:
         ValueError: a candidate cannot be fitted.
     """
     fitted = [
-        (one, fit(one, seen.train, seen.labels_N, seen.classes, seen.classifier))
+        (one, fit(one, seen.train, seen.val, seen.labels_N, seen.classes, seen.classifier))
         for one in spec.candidates()
     ]
     if len(fitted) == 1:

@@ -41,10 +41,12 @@ from .logit_scorers import (
     score_vim,
 )
 from .neighbour_scorers import Cosine, Knn, fit_cosine, fit_knn, score_cosine, score_knn
+from .sum_scorer import HeadSum, fit_head_sum, score_head_sum
 
 __all__ = [
     "Cosine",
     "Head",
+    "HeadSum",
     "Knn",
     "LastLayer",
     "Mahalanobis",
@@ -54,6 +56,7 @@ __all__ = [
     "classify",
     "fit_cosine",
     "fit_head",
+    "fit_head_sum",
     "fit_knn",
     "fit_mahalanobis",
     "fit_rmds",
@@ -68,6 +71,7 @@ __all__ = [
     "score_head_gen",
     "score_head_mls",
     "score_head_nci",
+    "score_head_sum",
     "score_knn",
     "score_mahalanobis",
     "score_msp",

@@ -18,6 +18,7 @@ from rwood.report.finding import finding
 from rwood.report.front import draw_front, front_table
 from rwood.report.hyperparameters import hyperparameters
 from rwood.report.inputs import ReportInputs
+from rwood.report.ranking import ranking_table, rerun_settings
 from rwood.report.trials import (
     cost_table,
     failures,
@@ -41,6 +42,7 @@ def build_document(inputs: ReportInputs, figures: Path) -> Document:
         "Settings": _chosen,
         "Finals": _finals,
         "Benchmark": benchmark_blocks,
+        "Validation": _validation,
         "Search": _search,
         "Scores": _scores,
         "Embedding": _embedding,
@@ -84,6 +86,11 @@ def _chosen(inputs: ReportInputs, _: Path) -> list[Block]:
 
 def _finals(inputs: ReportInputs, _: Path) -> list[Block]:
     return finals_blocks(inputs)
+
+
+def _validation(inputs: ReportInputs, _: Path) -> list[Block]:
+    table = ranking_table(rerun_settings(inputs))
+    return [table] if table else []
 
 
 def _search(inputs: ReportInputs, figures: Path) -> list[Block]:

@@ -56,10 +56,10 @@ def scorer_sentence(inputs: ReportInputs) -> str:
     parts = []
     for scorers in zip(*(run.scorers for run in inputs.runs), strict=False):
         name = scorers[0].name
-        if len(asked.model_copy(update={"name": name}).candidates()) > 1:
-            setting = next(iter(scorers[0].chosen))
-            values = ", ".join(f"{s.chosen[setting]:g}" for s in scorers)
-            parts.append(f"{setting} of {name}: {values}")
+        for setting, values in asked.named(name).several.items():
+            if len(values) > 1 and setting in scorers[0].chosen:
+                chosen = ", ".join(f"{s.chosen[setting]:g}" for s in scorers)
+                parts.append(f"{setting} of {name}: {chosen}")
     seeds = ", ".join(str(run.seed) for run in inputs.runs)
     return f"Chosen on the validation sets (seeds {seeds}): {'; '.join(parts)}." if parts else ""
 

@@ -16,7 +16,8 @@ from rwood.paths import StudyPaths
 from rwood.results import EpochReport, RunResult, StudyResult, TrialResult
 from rwood.search.read_trials import read_trials
 from rwood.storage import exists
-from rwood.study.rerun import CHAMPION, plan
+from rwood.study.rerun import plan
+from rwood.study.rerun_plan import CHAMPION
 from rwood.tracked.measures import flat
 
 
@@ -76,7 +77,9 @@ class StudyResults:
 
     @cached_property
     def reruns(self) -> pd.DataFrame:
-        """One row a rerun, by `label` (`champion`, `base`) and `seed`: test metrics in percent.
+        """One row a rerun, by `label` and `seed`: test metrics in percent.
+
+        Labels are `champion`, `base` and those of `rerun.trials`, e.g. `trial-0007`.
 
         `near/auroc` and its like are of the run's own scorer under the OOD protocol, those of
         others begin with `<protocol>/<scorer>/`; `id/...` are accuracies; `seconds` of the rerun.
@@ -97,7 +100,10 @@ class StudyResults:
         Raises:
             StudyError: the scores of a rerun cannot be read.
         """
-        jobs = plan(self.study, self.record.champion_params, folder=self.folder, data_root=Path())
+        jobs = plan(
+            self.study, self.record.champion_params, self.all_trials, folder=self.folder,
+            data_root=Path(),
+        )  # fmt: skip
         frames = []
         for job in jobs if self.record.runs else ():
             for name, values in _arrays(job.paths.scores).items():

@@ -30,8 +30,10 @@ from rwood.selection import pareto_front, select_champion, values_of
 from rwood.storage import grown, local_copy, replaced
 from rwood.study.context import Context, Screen
 from rwood.study.finals import finals_run, run_finals
+from rwood.study.finals_plan import BASE
 from rwood.study.mlflow_updates import MlflowUpdates
-from rwood.study.rerun import BASE, CHAMPION, finished, plan
+from rwood.study.rerun import finished, plan
+from rwood.study.rerun_plan import CHAMPION
 from rwood.study.trainings import run_trainings
 from rwood.text import count_of
 from rwood.tracking import signals_deferred
@@ -196,7 +198,7 @@ class Study:
             self._mlflow.champion(self.record, trials[champion], trials.values())
 
     def benchmark(self) -> None:
-        """Rerun champion and base over seeds on the test sets."""
+        """Rerun champion, base and the trials of `rerun.trials` over seeds on the test sets."""
         if self.spec.search is not None and not self._has_champion():
             stage = "select" if self.spec.finals is None else "finals"
             raise StudyError(
@@ -211,8 +213,9 @@ class Study:
         runs = [result for job in jobs if (result := finished(job)) is not None]
         for job, result in zip(jobs, runs, strict=True):
             self._mlflow.rerun(self.record, job, result.history, result)
-        if self.spec.rerun.base and all(run.label == CHAMPION for run in runs):
-            runs += [run.model_copy(update={"label": BASE}) for run in runs]
+        if self.spec.rerun.base and all(run.label != BASE for run in runs):
+            own = [run for run in runs if run.label == CHAMPION]
+            runs += [run.model_copy(update={"label": BASE}) for run in own]
         self._save(runs=tuple(runs))
         self._hand_over(next(job.paths.detector for job in jobs if job.detector))
         self._mlflow.benchmark(self.record, "complete")
@@ -292,6 +295,7 @@ class Study:
         return plan(
             self.spec,
             self.record.champion_params,
+            self._trials() if self.spec.rerun.trials else (),
             folder=self.folder,
             data_root=self.context.data_root,
         )

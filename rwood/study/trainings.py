@@ -4,8 +4,6 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
-from rwood.config.run import RunConfig
-from rwood.config.search import apply
 from rwood.config.study import StudyConfig
 from rwood.errors import StudyError
 from rwood.ray_backend.job import Job
@@ -63,8 +61,3 @@ def run_trainings(
             raise
     for future in futures:
         future.result()
-
-
-def with_seed(run: RunConfig, seed: int) -> RunConfig:
-    """The run with another seed."""
-    return apply(run, {"seed": seed})

@@ -109,7 +109,7 @@ def benchmark_run(
         results: what came out, in Markdown: the run's description and the experiment's.
     """
     metrics: dict[str, float] = {}
-    for label in sorted({run.label for run in record.runs}):
+    for label in ("base", "champion"):
         each = [{k: v for k, v in flat(run).items() if k in MEANS} for run in record.of(label)]
         metrics |= over_seeds(each, f"{label}/")
     description = said(study, record)

@@ -232,6 +232,20 @@ def test_a_space_over_losses_is_checked_under_each(tmp_path: Path, digits_file: 
     assert told.startswith("rerun.scorers: vim scores the logits of a classifier, and a run with")
 
 
+def test_a_setting_that_not_every_scorer_of_a_space_has(tmp_path: Path, digits_file: Path) -> None:
+    def edit(data: dict[str, Any]) -> None:
+        data["run"]["scorer"] = {"name": "head_gen"}
+        data["search"]["space"] = {
+            "scorer.name": {"choices": ["head_gen", "knn"]},
+            "scorer.gamma": {"low": 0.05, "high": 1.0},
+        }
+
+    with pytest.raises(SpecError, match=r"search.space: scorer.gamma: knn has no such setting, and "
+                       r"scorer.name chooses it too; leave the choice to validation sets: "
+                       r"run.scorer.gamma: \[\.\.\.\]"):  # fmt: skip
+        load_study(edited(tmp_path, digits_file, edit))
+
+
 def test_logits_are_scored_where_there_are_some(tmp_path: Path, digits_file: Path) -> None:
     def edit(data: dict[str, Any]) -> None:
         data["run"] |= {"loss": {"name": "cross_entropy"}, "scorer": {"name": "vim", "dims": 8}}

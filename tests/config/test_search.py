@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from rwood.config.load import load_study
 from rwood.config.losses import CiderLoss, SupConLoss
+from rwood.config.scorers import ScorerConfig
 from rwood.config.search import (
     Choices,
     Range,
@@ -79,6 +80,22 @@ def test_another_loss_starts_from_its_own_defaults(digits_file: Path) -> None:
         apply(run, {"loss.name": "supcon", "loss.within_scale": 2.0})
     with pytest.raises(ValidationError, match="supco"):
         apply(run, {"loss.name": "supco"})
+
+
+def test_another_scorer_keeps_what_every_scorer_has(digits_file: Path) -> None:
+    """A base run with a scorer of settings of its own may search over scorers without them."""
+    run = apply(load_study(digits_file).run, {"scorer.name": "head_gen", "scorer.gamma": 0.5})
+    assert setting(run, "scorer.gamma") == 0.5
+    run = apply(run, {"scorer.k": 7})
+    names = {"scorer.name": Choices(choices=("head_gen", "knn", "head_sum"))}
+    check_space(run, names)
+    knn, both = (apply(run, {"scorer.name": name}).scorer for name in ("knn", "head_sum"))
+    assert knn == ScorerConfig(name="knn", k=7)
+    assert (both.k, setting(apply(run, {"scorer.name": "head_sum"}), "scorer.weight")) == (7, 1.0)
+    assert [point["scorer.name"] for point in grid(run, dict(names))] == ["head_gen", "knn",
+                                                                          "head_sum"]  # fmt: skip
+    with pytest.raises(ValidationError, match="no scorer is called ssdd; did you mean ssd"):
+        apply(run, {"scorer.name": "ssdd"})
 
 
 def test_each_loss_has_its_part_of_a_space(digits_file: Path) -> None:

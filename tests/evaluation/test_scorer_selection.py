@@ -12,7 +12,7 @@ from sklearn import metrics as sk
 from rwood.config.backbones import ModelConfig
 from rwood.config.benchmark import BenchmarkConfig, ImageSetRef
 from rwood.config.load import load_benchmark
-from rwood.config.scorers import ScorerConfig
+from rwood.config.scorers import ScorerConfig, load_scorer
 from rwood.evaluation import validation
 from rwood.evaluation.benchmark import run_benchmark
 from rwood.evaluation.embed import Embedded, embed
@@ -81,6 +81,14 @@ def test_only_the_scorers_own_setting_is_tried() -> None:
     assert [(c.k, c.shrinkage) for c in spec.candidates()] == [(1, 0.0), (1, 0.1)]
     assert len(spec.model_copy(update={"name": "knn"}).candidates()) == 3
     assert len(spec.model_copy(update={"name": "cosine"}).candidates()) == 1
+    both = load_scorer({"name": "head_sum", "weight": [0.5, 2], "shrinkage": [0, 0.1], "k": [1, 2]})
+    assert [(c.weight, c.shrinkage, c.k) for c in both.candidates()] == [
+        (0.5, 0.0, 1), (0.5, 0.1, 1), (2.0, 0.0, 1), (2.0, 0.1, 1)
+    ]  # fmt: skip
+    assert both.candidates()[2].chosen == {"weight": 2.0, "shrinkage": 0.0}
+    gen = load_scorer({"name": "head_gen", "gamma": [0.1, 0.5]})
+    assert [c.gamma for c in gen.candidates()] == [0.1, 0.5]
+    assert gen.named("knn").candidates() == [ScorerConfig(name="knn")]
     with pytest.raises(ValidationError, match="at least 1 item"):
         ScorerConfig(name="knn", k=())
     with pytest.raises(ValidationError, match="less than or equal to 1"):

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from rwood import results
-from rwood.cli.status import describe, read_status, rerun_folders
+from rwood.cli.status import describe, read_status
 from rwood.config.study import FinalsConfig, StudyConfig
 from rwood.paths import StudyPaths
 from rwood.progress import Running, StudyState, trials_left
 from rwood.progress.status import save_live
 from rwood.results import FinalsResult, StudyResult
+from rwood.study.rerun_plan import rerun_folder, rerun_plan
 from tests.report.a_study import make_spec, make_study
 from tests.stored_trials import store_trials
 
@@ -126,7 +127,8 @@ def test_a_trial_of_several_seeds_is_as_far_as_its_last_seed(
 def test_a_benchmark_that_nobody_works_on(study: tuple[StudyConfig, StudyResult, Path]) -> None:
     spec, record, folder = study
     write(spec, folder, record.model_copy(update={"runs": ()}))
-    paths = rerun_folders(spec, record, folder)
+    reruns = rerun_plan(spec, record.champion_params, ())
+    paths = [rerun_folder(spec, folder, *rerun) for rerun in reruns]
     assert [p.name.rpartition("-")[0] for p in paths] == [
         f"{label}-seed{seed}" for label in ("champion", "base") for seed in (1, 2, 3)
     ]
@@ -143,16 +145,6 @@ def test_a_benchmark_that_nobody_works_on(study: tuple[StudyConfig, StudyResult,
     )
     (folder / "lock").write_text("process 1 on elsewhere")
     assert read_status(spec, folder).working is None
-
-
-def test_rerun_folders_are_those_of_the_benchmark_stage(
-    study: tuple[StudyConfig, StudyResult, Path],
-) -> None:
-    from rwood.study.rerun import plan
-
-    spec, record, folder = study
-    jobs = plan(spec, record.champion_params, folder=folder, data_root=folder)
-    assert [job.folder for job in jobs] == rerun_folders(spec, record, folder.resolve())
 
 
 def test_status_loads_nothing_heavy_and_takes_no_lock(tmp_path: Path, digits_file: Path) -> None:

@@ -52,7 +52,7 @@ def runs_of(results: Path, experiment: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyConfig, Path, Any]:
     folder = tmp_path_factory.mktemp("study")
-    study = tiny(folder, rerun={"seeds": [1, 2], "base": True, "scorers": ["knn"]},
+    study = tiny(folder, rerun={"seeds": [1, 2], "base": True, "trials": 2, "scorers": ["knn"]},
                  run__scorer={"name": "mahalanobis", "k": 10})  # fmt: skip
     opened_in_driver: list[Any] = []
     real = image_sets.open_set
@@ -80,7 +80,8 @@ def test_everything_named_is_there(finished: tuple[StudyConfig, Path, Any]) -> N
     record = load(StudyResult, folder / "study.json")
     assert record.finished == digest(study)
     assert len(record.trials) == 6
-    assert {r.label for r in record.runs} == {"champion", "base"}
+    trial = {"trial-0001"} - {f"trial-{record.champion:04d}"}
+    assert {r.label for r in record.runs} == {"champion", "base"} | trial
     assert all(set(r.tables) == {"ood/mahalanobis", "ood/knn"} for r in record.runs)
     champion = yaml.safe_load((folder / "champion.yaml").read_text())["run"]
     assert champion["loss"]["temperature"] == record.champion_params["loss.temperature"]
@@ -101,9 +102,12 @@ def test_mlflow_holds_every_number_once(finished: tuple[StudyConfig, Path, Any])
     record = load(StudyResult, results / "tiny" / "study.json")
     runs = runs_of(results, "tiny")
     expected = {"search", "benchmark"} | {f"trial-{n:04d}" for n in range(6)}
-    expected |= {f"{label}-seed{seed}" for label in ("champion", "base") for seed in (1, 2)}
+    expected |= {f"{label}-seed{seed}" for label in ("champion", "base", "trial-0001")
+                 for seed in (1, 2)}  # fmt: skip
     if record.champion == 0:  # the base is not trained twice
         expected -= {"base-seed1", "base-seed2"}
+    if record.champion == 1:
+        expected -= {"trial-0001-seed1", "trial-0001-seed2"}
     assert runs.keys() == expected
     status = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
     for trial in record.trials:

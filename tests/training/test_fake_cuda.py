@@ -127,7 +127,8 @@ def test_scores_stay_on_the_device(name: str) -> None:
     raw = torch.randn(120, 8, generator=generator)
     unit = torch.nn.functional.normalize(raw, dim=1)
     layer = (torch.randn(4, 8, generator=generator), torch.randn(4, generator=generator))
-    fitted = fit(load_scorer({"name": name}), Embedded(unit, raw), torch.arange(120) % 4, 4, layer)
+    rows = Embedded(unit, raw)
+    fitted = fit(load_scorer({"name": name}), rows, rows, torch.arange(120) % 4, 4, layer)
     with fake_cuda(), patch("torch.Tensor.__bool__", lambda tensor: True):
         learned = {k: v.to(GPU) for k, v in vars(fitted.state).items() if isinstance(v, Tensor)}
         there = FittedScorer(
