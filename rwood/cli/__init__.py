@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from rwood.cli import checkpoints, compare, data, detect, status, study, submit
+from rwood.cli import checkpoints, compare, data, detect, init, status, study, submit
 
 app = typer.Typer(
     help="Which temperature and margins should ReweightOOD train with, and how good is it then?",
@@ -33,6 +33,7 @@ def options(
     """Options before a verb."""
 
 
+app.add_typer(init.app)
 app.add_typer(study.app)
 app.add_typer(status.app)
 app.add_typer(submit.app)

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 import rwood
-from rwood.config.benchmark import BenchmarkConfig, FolderSet, whole_set
+from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.run import RunConfig
 from rwood.config.scorers import ScorerConfig
 from rwood.config.study import run_digest
-from rwood.data import image_sets, listing
+from rwood.data import image_sets
 from rwood.data.opened import ImageSet
 from rwood.detector.metadata import Digests, Metadata, preprocessing_of
 from rwood.detector.model import Detector, load_detector, save_detector
@@ -118,7 +118,12 @@ def _threshold(scores_N: Tensor) -> float:
 
 
 def _class_names(benchmark: BenchmarkConfig, data_root: Path) -> tuple[str, ...]:
-    train = whole_set(benchmark.id.train)
-    if isinstance(train, FolderSet):
-        return tuple(listing.class_folders(data_root / train.folder, benchmark.classes))
+    """Names of the folders that hold one class each, if the files of ID train lie in such."""
+    if image_sets.has_files(benchmark.id.train):
+        files = image_sets.files_of(benchmark.id.train, benchmark, data_root)
+        parts = [path.split("/")[:-1] for path in files.paths]
+        for depth in range(min(map(len, parts))):
+            pairs = {(int(n), row[depth]) for n, row in zip(files.labels_N, parts, strict=True)}
+            if len(pairs) == benchmark.classes == len({name for _, name in pairs}):
+                return tuple(name for _, name in sorted(pairs))
     return tuple(str(label) for label in range(benchmark.classes))
