@@ -9,6 +9,7 @@ import yaml
 from rwood.report import figures_parallel, figures_scores, figures_search, interactive
 from rwood.report.cautions import cautions
 from rwood.report.document import Block, Code, Document, Folded, Picture, Section, Text
+from rwood.report.earlier import earlier_blocks
 from rwood.report.figures_scores import GEOMETRY, geometry_curves
 from rwood.report.finals import finals_blocks, power_sentence, search_sentences
 from rwood.report.finding import finding
@@ -105,6 +106,7 @@ def _benchmark(inputs: ReportInputs, figures: Path) -> list[Block]:
     path = figures_scores.draw_benchmark(inputs, figures / "benchmark.png")
     blocks.append(Picture(path, "Benchmark", caption))
     blocks += [Text(line) for line in [scorer_sentence(inputs)] if line]
+    blocks += earlier_blocks(inputs)
     others = [k for k in runs[0].tables if k != key]
     blocks += [Folded(f"{whose.capitalize()}: {key_words(k)}", own_table(runs, k, id_set, whose))
                for k in others]  # fmt: skip

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from rwood import results
 from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.held_out import without_held_out
 from rwood.config.run import RunConfig
@@ -10,8 +9,9 @@ from rwood.config.scorers import ScorerConfig, load_scorer
 from rwood.config.search import Params, apply
 from rwood.config.study import StudyConfig, run_digest
 from rwood.paths import StudyPaths
-from rwood.ray_backend.job import Job
+from rwood.ray_backend.job import Job, trained
 from rwood.results import RunResult
+from rwood.study.measured import is_measured
 from rwood.study.trainings import with_seed
 
 CHAMPION, BASE = "champion", "base"
@@ -44,18 +44,12 @@ def plan(study: StudyConfig, champion: Params, *, folder: Path, data_root: Path)
     ]
 
 
-def finished(job: Job) -> RunResult | None:
-    """The result of a rerun that is done; None if it is not, or was another training."""
-    path = job.paths.result
-    if not path.exists():
+def finished(job: Job, study: StudyConfig) -> RunResult | None:
+    """The result of a rerun that is done; None if anything that a study asks of it is missing."""
+    result = trained(job)
+    if result is None or (job.detector and not job.paths.detector.exists()):
         return None
-    result = results.load(RunResult, path)
-    wanted = {f"ood/{s.name}" for s in job.scorers}
-    wanted |= {f"fsood/{s.name}" for s in job.scorers if job.fsood}
-    if job.detector and not job.paths.detector.exists():
-        return None
-    same = result.digest == job.digest and wanted <= result.tables.keys()
-    return result if same else None
+    return result if is_measured(result, study) else None
 
 
 def run_folder(study_folder: Path, label: str, run: RunConfig, benchmark: BenchmarkConfig) -> Path:
