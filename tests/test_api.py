@@ -74,9 +74,7 @@ def test_the_results_command_prints_the_same_frames(found: StudyResults, tmp_pat
         assert len(frame) == len(getattr(found, name))
         assert list(frame.columns[: len(columns)]) == columns
     assert found.verdict in said()
-    with pytest.raises(
-        SpecError, match="--csv prints one table: name it by --table, one of"
-    ):
+    with pytest.raises(SpecError, match="--csv prints one table: name it by --table, one of"):
         said("--csv")
     with pytest.raises(SpecError, match="--csv or --json, not both"):
         said("--csv", "--json")

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 import rwood
 from rwood.config.benchmark import BenchmarkConfig
@@ -14,7 +13,7 @@ from rwood.config.study import run_digest
 from rwood.data import image_sets
 from rwood.data.opened import ImageSet
 from rwood.detector.metadata import Digests, Metadata, preprocessing_of
-from rwood.detector.model import Detector, load_detector, save_detector
+from rwood.detector.model import Detector, load_detector, save_detector, threshold_of
 from rwood.errors import DataError
 from rwood.evaluation.embed import Embedded, embed
 from rwood.evaluation.scorer import FittedScorer, fit, sees_raw
@@ -65,13 +64,15 @@ def build_detector(
     train = image_sets.open_set(benchmark.id.train, benchmark, data_root)
     val = image_sets.open_set(benchmark.id.val, benchmark, data_root)
     learned = _fit(encoder, train, scorer, benchmark, device)
+    scores = learned.score(_embed(encoder, val, scorer, benchmark, device))
+    scores_N = scores.double().cpu().numpy()
     metadata = Metadata(
         rwood=rwood.__version__,
         benchmark=benchmark.name,
         model=run.model.model_copy(update={"weights": None}),
         preprocessing=preprocessing_of(benchmark),
         scorer=scorer,
-        threshold=_threshold(learned.score(_embed(encoder, val, scorer, benchmark, device))),
+        threshold=threshold_of(scores_N, ACCEPTED),
         accepted=ACCEPTED,
         class_names=_class_names(benchmark, data_root),
         digests=Digests(
@@ -81,7 +82,7 @@ def build_detector(
             tensors="",
         ),
     )
-    save_detector(metadata, encoder, learned, folder)
+    save_detector(metadata, encoder, learned, scores_N, folder)
     return load_detector(folder, device=device, trust=True)
 
 
@@ -110,11 +111,6 @@ def _embed(
     device: torch.device,
 ) -> Embedded:
     return embed(encoder, image_set, benchmark, device, raw=sees_raw([scorer]))
-
-
-def _threshold(scores_N: Tensor) -> float:
-    """The least score that accepts the wanted share, which is a score of one of the images."""
-    return float(np.quantile(scores_N.cpu().numpy(), ACCEPTED, method="inverted_cdf"))
 
 
 def _class_names(benchmark: BenchmarkConfig, data_root: Path) -> tuple[str, ...]:
