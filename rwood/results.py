@@ -56,6 +56,8 @@ class RunResult(Record):
     """`<protocol>/<scorer>` -> the OOD sets' metrics."""
     scorers: tuple[AnyScorer, ...] = ()
     """The scorers of the tables, with the settings used, the run's own first."""
+    test_sets: str = ""
+    """Names the test sets of the tables by content."""
     id_metrics: dict[str, float]
     """Accuracy of the embedding on the ID test set, in percent: `linear_probe`, `nearest_mean`."""
     seconds: float
@@ -208,6 +210,8 @@ class StudyResult(Record):
     """None before the finals or without them."""
     runs: tuple[RunResult, ...] = ()
     """Reruns: champion, then those of trials, and base."""
+    earlier: tuple[tuple[RunResult, ...], ...] = ()
+    """The same reruns, without their epochs, as each benchmark on other test sets left them."""
     wall_seconds: dict[str, float] = {}
     """Stage -> seconds spent in it, over all starts."""
     versions: dict[str, str] = {}

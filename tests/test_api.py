@@ -1,13 +1,18 @@
 """The examples of the Python API, run as they stand."""
 
+import io
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 import rwood
+from rwood.cli import app
 from rwood.errors import SpecError, StudyError
 from rwood.study.frames import StudyResults
 from tests.tiny import write_tiny
@@ -48,6 +53,31 @@ def test_reruns_and_scores_agree(found: StudyResults) -> None:
         truth = np.r_[np.zeros(len(id_scores)), np.ones(len(rows))]
         area = 100 * roc_auc_score(truth, np.r_[id_scores, rows["score"]])
         assert reruns.loc[(label, seed), f"{part}/{name}/auroc"] == pytest.approx(area, abs=1e-6)
+
+
+def test_the_results_command_prints_the_same_frames(found: StudyResults, tmp_path: Path) -> None:
+    file = write_tiny(tmp_path, run__epochs=2, search__trials=4, finals=FINALS)
+    words = ["results", str(file), "--results", str(found.folder.parent)]
+
+    def said(*more: str) -> str:
+        done = CliRunner().invoke(app, [*words, *more])
+        if done.exception is not None:
+            raise done.exception
+        return done.output
+
+    told = json.loads(said("--json"))
+    assert told["verdict"] == found.verdict
+    assert told["champion"] == found.champion
+    assert [row["number"] for row in told["trials"]] == list(found.trials.index)
+    for name, columns in (("trials", ["number", "state"]), ("scores", ["label", "seed", "part"])):
+        frame = pd.read_csv(io.StringIO(said("--csv", "--table", name)))
+        assert len(frame) == len(getattr(found, name))
+        assert list(frame.columns[: len(columns)]) == columns
+    assert found.verdict in said()
+    with pytest.raises(SpecError, match="--csv prints one table: name it by --table, one of"):
+        said("--csv")
+    with pytest.raises(SpecError, match="--csv or --json, not both"):
+        said("--csv", "--json")
 
 
 def test_the_detector_of_a_study(found: StudyResults) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from rwood.cli import checkpoints, compare, data, detect, status, study, submit
+from rwood.cli import checkpoints, compare, data, detect, init, results, status, study, submit
 
 app = typer.Typer(
     help="Which temperature and margins should ReweightOOD train with, and how good is it then?",
@@ -33,8 +33,10 @@ def options(
     """Options before a verb."""
 
 
+app.add_typer(init.app)
 app.add_typer(study.app)
 app.add_typer(status.app)
+app.add_typer(results.app)
 app.add_typer(submit.app)
 app.add_typer(checkpoints.app)
 app.add_typer(compare.app)

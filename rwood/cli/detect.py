@@ -30,6 +30,12 @@ def detect(
         ),
     ],
     images: Annotated[list[Path], typer.Argument(help="Image files or folders.")],
+    false_alarms: Annotated[
+        float | None,
+        typer.Option(
+            metavar="RATE", help="Share of ID images that may be called OOD; default: 0.05."
+        ),
+    ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     trust: Annotated[
         bool, typer.Option("--trust", help="Run the packages that the detector names.")
@@ -45,6 +51,8 @@ def detect(
         raise SpecError("rwood detect takes --csv or --json, not both")
     with local_copy(detector) as folder:
         loaded = load_detector(folder, device=best_device(), trust=trust)
+    if false_alarms is not None:
+        loaded = loaded.with_false_alarms(false_alarms)
     verdicts: list[Verdict] = []
 
     def counted() -> Iterator["Verdict"]:
@@ -69,7 +77,10 @@ def _table(verdicts: Iterable["Verdict"], metadata: "Metadata") -> Iterator[str]
     """A line an image as soon as it is scored, under a heading."""
     title = "nearest class"
     wide = max(len(title), *map(len, metadata.class_names))
-    yield f"threshold {metadata.threshold:.4g}: an image with a higher score is called OOD"
+    yield (
+        f"threshold {metadata.threshold:.4g}: an image with a higher score is called OOD, as "
+        f"{100 * (1 - metadata.accepted):.3g} % of the ID validation images are"
+    )
     yield f"{'verdict':<10}  {'score':>9}  {title:<{wide}}  image"
     for verdict in verdicts:
         if verdict.score is None:

@@ -46,6 +46,13 @@ StorageUrl = Annotated[
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", help="Take trials that failed up again.")
 ]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="A setting of the base run, e.g. loss.temperature=0.2."
+    ),
+]
+Trials = Annotated[int | None, typer.Option(min=1, help="In place of the file's search.trials.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 RESULTS, DATA = Path("results"), Path("data")

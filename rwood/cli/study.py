@@ -2,7 +2,7 @@
 
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,8 +18,10 @@ from rwood.cli.options import (
     File,
     Results,
     RetryFailed,
+    Set,
     StorageUrl,
     TrackingUri,
+    Trials,
 )
 from rwood.config.load import load_study, naming, set_values
 from rwood.config.study import StudyConfig
@@ -52,11 +54,13 @@ def _stage_verb(verb: str) -> Callable[..., None]:
         tracking_uri: TrackingUri = None,
         storage: StorageUrl = None,
         retry_failed: RetryFailed = False,
+        set_: Set = None,
+        trials: Trials = None,
         as_json: AsJson = False,
     ) -> None:
         from rwood.results import is_finished
 
-        study = _load(file)
+        study = _load(file, set_, trials)
         folder = results / study.name
         if verb == "run" and is_finished(study, folder):
             page = StudyPaths(folder).report
@@ -85,12 +89,14 @@ def check(
         bool, typer.Option("--data", help="List every image set, and decode a sample of each.")
     ] = False,
     data_root: DataRoot = DATA,
+    set_: Set = None,
+    trials: Trials = None,
     as_json: AsJson = False,
 ) -> None:
     """Validate a study; print it resolved, its trials and its cost."""
     from rwood.cost import estimate
 
-    study = _load(file)
+    study = _load(file, set_, trials)
     if data:
         from rwood.data.image_sets import check_sets
 
@@ -110,9 +116,7 @@ def check(
 @app.command()
 def train(
     file: File,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value, e.g. loss.temperature=0.2")
-    ] = None,
+    set_: Set = None,
     results: Results = RESULTS,
     data_root: DataRoot = DATA,
     address: Address = None,
@@ -147,10 +151,12 @@ def train(
         console.print(f"weights: {folder}", soft_wrap=True)
 
 
-def _load(file: Path) -> StudyConfig:
+def _load(
+    file: Path, assignments: Sequence[str] | None = None, trials: int | None = None
+) -> StudyConfig:
     from rwood.data.known import check_known
 
-    study = load_study(file)
+    study = load_study(file, assignments or (), trials)
     check_known(study.benchmark)
     if study.search is not None and not study.search.is_short:
         from rwood.search.check import check_search

@@ -37,8 +37,15 @@ from rwood.text import count_of, did_you_mean, nearest
 S = TypeVar("S", bound=Config)
 
 
-def load_study(path: Path) -> StudyConfig:
+def load_study(
+    path: Path, assignments: Sequence[str] = (), trials: int | None = None
+) -> StudyConfig:
     """Read a study file and the benchmark file that it names.
+
+    Args:
+        path: of the study file.
+        assignments: `key=value` words that change its base run.
+        trials: in place of its `search.trials`.
 
     Raises:
         SpecError: file missing, not a mapping, or a setting that cannot be.
@@ -48,7 +55,11 @@ def load_study(path: Path) -> StudyConfig:
     if isinstance(named, str):
         benchmark = load_benchmark(path.parent / named)
         data = {**data, "benchmark": benchmark.model_dump(mode="json")}
-    study = _validate(StudyConfig, data, path)
+    if trials is not None:
+        if not isinstance(data.get("search"), dict):
+            raise SpecError(f"--trials {trials}: {path} has no search", file=str(path))
+        data = {**data, "search": {**data["search"], "trials": trials}}
+    study = set_values(_validate(StudyConfig, data, path), assignments)
     if study.search is not None:
         _check_search(study, path)
     return study

@@ -200,11 +200,9 @@ class StudyConfig(Config):
         """What must not change for trials to stay comparable: what they train and report.
 
         How a search proposes and stops, in which ranges, how many trials and how many at a time may
-        change between two starts.
+        change between two starts; so may the test sets, which no trial sees.
         """
-        same = {"objective", "seeds"}
-        search = self.search.model_dump(mode="json", include=same) if self.search else {}
-        return digest(self.benchmark, self.run, search)
+        return trial_digest(self.model_dump(mode="json"))
 
 
 ID_ACCURACY = "val/nearest_mean"
@@ -225,6 +223,27 @@ def objectives(benchmark: BenchmarkConfig) -> list[str]:
 def is_minimized(metric: str) -> bool:
     """Whether less is better for a metric named `<part>/<set>/<metric>`."""
     return metric.rsplit("/", 1)[-1] in MINIMIZED
+
+
+TEST_SETS = frozenset({"near", "far", "shifted"})
+"""Parts of a benchmark that no training sees; nor does it see `id.test`."""
+
+
+def trial_digest(plain: dict[str, Any]) -> str:
+    """Name by content what must not change for trials to stay comparable; see `StudyConfig`.
+
+    Args:
+        plain: a resolved study as plain JSON, e.g. as its record keeps it.
+    """
+    benchmark = {k: v for k, v in plain["benchmark"].items() if k not in {*TEST_SETS, "published"}}
+    benchmark["id"] = {k: v for k, v in benchmark["id"].items() if k != "test"}
+    search = {k: v for k, v in (plain["search"] or {}).items() if k in ("objective", "seeds")}
+    return digest(benchmark, plain["run"], search)
+
+
+def tested_digest(benchmark: BenchmarkConfig) -> str:
+    """Name the test sets of a benchmark by content."""
+    return digest(benchmark.model_dump(mode="json", include={*TEST_SETS, "id"}))
 
 
 def run_digest(run: RunConfig, benchmark: BenchmarkConfig) -> str:

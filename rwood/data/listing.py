@@ -117,7 +117,7 @@ def read_text(path: Path, remedy: str) -> str:
 def parse_list(
     lines: Sequence[str], path: Path, *, images: Path, classes: int | None, name: str, remedy: str
 ) -> Listing:
-    """Files and labels of a list: `<relative path> <label>` a line, split at the first blank.
+    """Files and labels of a list: `<relative path> <label>` a line, split at the last blank.
 
     Args:
         lines: of `list_lines`.
@@ -132,17 +132,18 @@ def parse_list(
     """
     paths, labels = [], np.full(len(lines), -1, dtype=np.int64)
     for row, line in enumerate(lines):
-        relative, _, label = line.partition(" ")
+        relative, _, label = line.rpartition(" ")
+        relative = relative.rstrip()
         where = f"{path}, line {row + 1}"
-        if not is_below(relative):
-            raise DataError(f"{where}: {relative} leads out of the image folder", file=str(path))
         try:
             value = int(label)
         except ValueError:
             raise DataError(
-                f"{where}: {label.strip()!r} is not a label; a line reads `<path> <number>`",
+                f"{where}: {label!r} is not a label; a line reads `<path> <number>`",
                 file=str(path),
             ) from None
+        if not is_below(relative):
+            raise DataError(f"{where}: {relative} leads out of the image folder", file=str(path))
         if classes is not None:
             if not 0 <= value < classes:
                 raise DataError(

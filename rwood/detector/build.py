@@ -4,17 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 import rwood
-from rwood.config.benchmark import BenchmarkConfig, FolderSet, whole_set
+from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.run import RunConfig
 from rwood.config.scorers import ScorerConfig
 from rwood.config.study import run_digest
-from rwood.data import image_sets, listing
+from rwood.data import image_sets
 from rwood.data.opened import ImageSet
 from rwood.detector.metadata import Digests, Metadata, preprocessing_of
-from rwood.detector.model import Detector, load_detector, save_detector
+from rwood.detector.model import Detector, load_detector, save_detector, threshold_of
 from rwood.errors import DataError
 from rwood.evaluation.embed import Embedded, embed
 from rwood.evaluation.scorer import FittedScorer, fit, sees_raw
@@ -68,13 +67,14 @@ def build_detector(
     val = image_sets.open_set(benchmark.id.val, benchmark, data_root)
     embedded_val = _embed(encoder, val, scorer, benchmark, device)
     learned = _fit(encoder, train, embedded_val, scorer, benchmark)
+    scores_N = learned.score(embedded_val).double().cpu().numpy()
     metadata = Metadata(
         rwood=rwood.__version__,
         benchmark=benchmark.name,
         model=run.model.model_copy(update={"weights": None}),
         preprocessing=preprocessing_of(benchmark),
         scorer=scorer,
-        threshold=_threshold(learned.score(embedded_val)),
+        threshold=threshold_of(scores_N, ACCEPTED),
         accepted=ACCEPTED,
         class_names=_class_names(benchmark, data_root),
         digests=Digests(
@@ -84,7 +84,7 @@ def build_detector(
             tensors="",
         ),
     )
-    save_detector(metadata, encoder, learned, folder)
+    save_detector(metadata, encoder, learned, scores_N, folder)
     return load_detector(folder, device=device, trust=True)
 
 
@@ -116,13 +116,13 @@ def _embed(
     return embed(encoder, image_set, benchmark, device, raw=sees_raw([scorer]))
 
 
-def _threshold(scores_N: Tensor) -> float:
-    """The least score that accepts the wanted share, which is a score of one of the images."""
-    return float(np.quantile(scores_N.cpu().numpy(), ACCEPTED, method="inverted_cdf"))
-
-
 def _class_names(benchmark: BenchmarkConfig, data_root: Path) -> tuple[str, ...]:
-    train = whole_set(benchmark.id.train)
-    if isinstance(train, FolderSet):
-        return tuple(listing.class_folders(data_root / train.folder, benchmark.classes))
+    """Names of the folders that hold one class each, if the files of ID train lie in such."""
+    if image_sets.has_files(benchmark.id.train):
+        files = image_sets.files_of(benchmark.id.train, benchmark, data_root)
+        parts = [path.split("/")[:-1] for path in files.paths]
+        for depth in range(min(map(len, parts))):
+            pairs = {(int(n), row[depth]) for n, row in zip(files.labels_N, parts, strict=True)}
+            if len(pairs) == benchmark.classes == len({name for _, name in pairs}):
+                return tuple(name for _, name in sorted(pairs))
     return tuple(str(label) for label in range(benchmark.classes))

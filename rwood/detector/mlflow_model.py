@@ -111,13 +111,20 @@ def log_detector(tracking_uri: str, run_id: str, folder: Path, name: str) -> str
 
 def _signature() -> Any:
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, Schema
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
     from mlflow.types.schema import AnyType
 
-    outputs = (("double", "score"), ("boolean", "ood"), ("long", "nearest_class"))
+    outputs = (
+        ("double", "score"),
+        ("boolean", "ood"),
+        ("long", "nearest_class"),
+        ("string", "class_name"),
+        ("double", "threshold"),
+    )
     return ModelSignature(
         inputs=Schema([ColSpec(AnyType(), pyfunc.COLUMN)]),
         outputs=Schema([ColSpec(kind, name) for kind, name in outputs]),
+        params=ParamSchema([ParamSpec(pyfunc.FALSE_ALARMS, "double", default=None)]),
     )
 
 

@@ -1,9 +1,10 @@
 """The detector itself, and the folder that it is kept in."""
 
 import hashlib
+import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from rwood.model.encoder import Encoder, build_encoder
 
 TENSORS_FILE = "detector.safetensors"
 _ENCODER = "encoder."
+_VAL_SCORES = "val_scores"
 CPU = torch.device("cpu")
 
 
@@ -48,8 +50,33 @@ class Detector:
     encoder: Encoder
     """In evaluation mode."""
     fitted: FittedScorer
+    val_scores_N: np.ndarray
+    """Of the ID validation images, float64; none in a detector of a version that kept none."""
     device: torch.device
     """Where it computes."""
+
+    def with_false_alarms(self, rate: float) -> "Detector":
+        """The detector with the least threshold that calls at most this share of ID images OOD.
+
+        The share is of the ID validation images, which stand for what is yet to come.
+
+        Args:
+            rate: above 0, below 1.
+
+        Raises:
+            DataError: no such rate, or fewer ID validation images than tell it.
+        """
+        count = len(self.val_scores_N)
+        if not 0 < rate < 1:
+            raise DataError(f"a false-alarm rate lies above 0 and below 1, got {rate:g}")
+        if count * rate < 1:
+            raise DataError(
+                f"a false-alarm rate of {rate:g} takes {math.ceil(1 / rate):,} ID validation "
+                f"images; this detector kept the scores of {count:,}"
+            )
+        threshold = threshold_of(self.val_scores_N, 1 - rate)
+        changes = {"threshold": threshold, "accepted": 1 - rate}
+        return replace(self, metadata=self.metadata.model_copy(update=changes))
 
     def predict(self, images: np.ndarray | Sequence[np.ndarray]) -> Prediction:
         """Score raw images.
@@ -116,11 +143,22 @@ def load_detector(folder: Path, *, device: torch.device = CPU, trust: bool = Fal
     )
     load_into(encoder, weights)
     encoder.to(device).eval().requires_grad_(False)
-    return Detector(metadata, encoder, scorer.from_tensors(metadata.scorer, tensors), device)
+    fitted = scorer.from_tensors(metadata.scorer, tensors)
+    val_scores_N = tensors.get(_VAL_SCORES, torch.empty(0)).double().cpu().numpy()
+    return Detector(metadata, encoder, fitted, val_scores_N, device)
+
+
+def threshold_of(scores_N: np.ndarray, accepted: float) -> float:
+    """The least score that accepts a share of the images, which is the score of one of them."""
+    return float(np.quantile(scores_N, accepted, method="inverted_cdf"))
 
 
 def save_detector(
-    metadata: Metadata, encoder: Encoder, learned: FittedScorer, folder: Path
+    metadata: Metadata,
+    encoder: Encoder,
+    learned: FittedScorer,
+    val_scores_N: np.ndarray,
+    folder: Path,
 ) -> None:
     """Write a detector's two files, each of them whole or not at all.
 
@@ -130,12 +168,14 @@ def save_detector(
         metadata: all but the digest of the tensors.
         encoder: the weights.
         learned: the statistics.
+        val_scores_N: scores of the ID validation images, for other thresholds.
         folder: made if need be; a detector in it is replaced.
     """
     from safetensors.torch import save
 
     weights = {f"{_ENCODER}{k}": tensor for k, tensor in encoder.state_dict().items()}
-    tensors = {k: t.detach().cpu().contiguous() for k, t in (weights | learned.tensors()).items()}
+    kept = weights | learned.tensors() | {_VAL_SCORES: torch.from_numpy(np.sort(val_scores_N))}
+    tensors = {k: t.detach().cpu().contiguous() for k, t in kept.items()}
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f".{TENSORS_FILE}.{os.getpid()}.part"
     with part.open("wb") as file:  # `save_file` would keep other users from reading it

@@ -6,14 +6,17 @@ Every row of the column `image` is an image of any size:
 - or raw pixels 0 to 255: nested lists of shape (height, width, 1 or 3), or a numpy array as
   `Detector.predict` takes it.
 
-The output has the columns `score` (higher = more OOD), `ood` and `nearest_class`. Served with
+The output has the columns `score` (higher = more OOD), `ood` (the score is above the `threshold`),
+`nearest_class` and its `class_name`. The parameter `false_alarms`, a share of ID images, sets
+another threshold. Served with
 `mlflow models serve --model-uri URI --env-manager local`, POST /invocations answers to
 
     {"dataframe_split": {"columns": ["image"], "data": [["iVBORw0..."], ["iVBORw0..."]]}}
     {"inputs": ["iVBORw0...", "iVBORw0..."]}
     {"inputs": [[[[0], [255]], [[9], [8]]]]}        (N, height, width, channels)
 
-with `{"predictions": [{"score": 12.3, "ood": false, "nearest_class": 4}, ...]}`. In Python,
+with `{"predictions": [{"score": 12.3, "ood": false, "nearest_class": 4, "class_name": "cat",
+"threshold": 20.1}, ...]}`; `"params": {"false_alarms": 0.01}` stands beside the images. In Python,
 `mlflow.pyfunc.load_model(URI).predict(...)` takes a data frame with that column, or
 `{"image": images_NHWC}`.
 """
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMN = "image"
+FALSE_ALARMS = "false_alarms"
 
 
 class PyfuncDetector:
@@ -45,8 +49,14 @@ class PyfuncDetector:
         """Wrap a detector."""
         self._detector = detector
 
-    def predict(self, model_input: "pd.DataFrame") -> "pd.DataFrame":
+    def predict(
+        self, model_input: "pd.DataFrame", params: dict[str, Any] | None = None
+    ) -> "pd.DataFrame":
         """Score the images of the column `image`.
+
+        Args:
+            model_input: as above.
+            params: `false_alarms`, or nothing: the detector's own threshold.
 
         Raises:
             MlflowException: a row is not an image; HTTP answers 400 with the sentence.
@@ -58,12 +68,21 @@ class PyfuncDetector:
             images = [image for cell in model_input[COLUMN] for image in _images(cell)]
             if not images:
                 raise DataError("no image was given")
-            pixels = [self._detector.pixels(_open(x, f"image {i}")) for i, x in enumerate(images)]
+            detector, rate = self._detector, (params or {}).get(FALSE_ALARMS)
+            if rate is not None:
+                detector = detector.with_false_alarms(rate)
+            pixels = [detector.pixels(_open(x, f"image {i}")) for i, x in enumerate(images)]
         except DataError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
-        said = self._detector.predict_pixels(np.stack(pixels))
+        said, metadata = detector.predict_pixels(np.stack(pixels)), detector.metadata
         return pd.DataFrame(
-            {"score": said.score, "ood": said.ood, "nearest_class": said.nearest_class}
+            {
+                "score": said.score,
+                "ood": said.ood,
+                "nearest_class": said.nearest_class,
+                "class_name": [metadata.class_names[label] for label in said.nearest_class],
+                "threshold": metadata.threshold,
+            }
         )
 
 

@@ -14,7 +14,7 @@ from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.held_out import fold_of
 from rwood.config.run import RunConfig
 from rwood.config.scorers import ScorerConfig
-from rwood.config.study import run_digest
+from rwood.config.study import run_digest, tested_digest
 from rwood.detector import build_detector
 from rwood.evaluation.benchmark import run_benchmark
 from rwood.evaluation.validation import settle
@@ -92,6 +92,7 @@ def work(job: Job, worker: Worker) -> None:
     )
     saved = checkpoint.load_latest(job.folder, job.digest, worker.note)
     assert saved is not None
+    before = trained(job)
     if job.detector:
         with replaced(job.paths.detector) as made:
             build_detector(
@@ -113,10 +114,19 @@ def work(job: Job, worker: Worker) -> None:
         history=json.loads(saved["history"]),
         tables=outcome.tables,
         scorers=scorers,
+        test_sets=tested_digest(job.benchmark),
         id_metrics=outcome.id_metrics,
-        seconds=time.monotonic() - started,
+        seconds=time.monotonic() - started + (before.seconds if before else 0),
     )
     results.save(result, job.paths.result)
+
+
+def trained(job: Job) -> RunResult | None:
+    """The result of a rerun, whatever it was measured on; None if its training is not done."""
+    if not job.paths.result.exists():
+        return None
+    result = results.load(RunResult, job.paths.result)
+    return result if result.digest == job.digest else None
 
 
 def _save_finals_run(job: Job, worker: Worker, seconds: float) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rwood.report.beside_published import verdict_sentence, verdict_table, verdicts
 from rwood.report.document import Block, Folded, Picture, Text
+from rwood.report.earlier import earlier_blocks
 from rwood.report.figures_scores import draw_benchmark
 from rwood.report.finals import power_sentence
 from rwood.report.inputs import ReportInputs
@@ -52,6 +53,7 @@ def benchmark_blocks(inputs: ReportInputs, figures: Path) -> list[Block]:
     path = draw_benchmark(inputs, figures / "benchmark.png")
     blocks.append(Picture(path, "Benchmark", caption))
     blocks += [Text(line) for line in [scorer_sentence(inputs)] if line]
+    blocks += earlier_blocks(inputs)
     others = [k for k in runs[0].tables if k != key]
     blocks += [Folded(f"{whose.capitalize()}: {key_words(k)}", own_table(runs, k, id_set, whose))
                for k in others]  # fmt: skip

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rwood import results, storage
-from rwood.config.study import StudyConfig
+from rwood.config.study import TEST_SETS, StudyConfig, trial_digest
 from rwood.errors import StudyError
 from rwood.paths import StudyPaths
 from rwood.ray_backend.versions import versions
@@ -19,6 +19,8 @@ from rwood.study import lease
 _WHOLE = ("benchmark", "run")
 _IDENTITY = ("name", *_WHOLE, "search", "search.objective", "search.seeds")
 """Settings that name a study: with others it is another study, and its trials count for nothing."""
+_FREE = frozenset(f"benchmark.{part}" for part in (*TEST_SETS, "published", "id.test"))
+"""Settings of those that no trial sees."""
 
 
 @contextmanager
@@ -84,7 +86,7 @@ def _read(study: StudyConfig, folder: Path) -> StudyResult:
         results.save(record, path)
         return record
     record = results.load(StudyResult, path)
-    if record.trial_digest != study.trial_digest:
+    if trial_digest(record.spec) != study.trial_digest:
         raise StudyError(
             f"{folder} belongs to another study: {_first_difference(record.spec, spec)}; choose "
             "another name or --results, or move the folder away",
@@ -118,6 +120,8 @@ def _first_difference(old: Any, new: Any, key: str = "") -> str:
     """Dotted key, old and new value of the first setting that differs."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in [*new, *(n for n in old if n not in new)]:
+            if f"{key}{name}" in _FREE:
+                continue
             if f"{key}{name}" not in _IDENTITY and key.partition(".")[0] not in _WHOLE:
                 continue
             if old.get(name) != new.get(name):

@@ -3,14 +3,14 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from rwood import results
 from rwood.config.held_out import without_held_out
 from rwood.config.run import RunConfig
 from rwood.config.scorers import ScorerConfig
 from rwood.config.search import Params
 from rwood.config.study import StudyConfig
-from rwood.ray_backend.job import Job
+from rwood.ray_backend.job import Job, trained
 from rwood.results import RunResult, TrialResult
+from rwood.study.measured import is_measured
 from rwood.study.rerun_plan import CHAMPION, rerun_folder, rerun_plan
 
 
@@ -41,18 +41,12 @@ def plan(
     ]
 
 
-def finished(job: Job) -> RunResult | None:
-    """The result of a rerun that is done; None if it is not, or was another training."""
-    path = job.paths.result
-    if not path.exists():
+def finished(job: Job, study: StudyConfig) -> RunResult | None:
+    """The result of a rerun that is done; None if anything that a study asks of it is missing."""
+    result = trained(job)
+    if result is None or (job.detector and not job.paths.detector.exists()):
         return None
-    result = results.load(RunResult, path)
-    wanted = {f"ood/{s.name}" for s in job.scorers}
-    wanted |= {f"fsood/{s.name}" for s in job.scorers if job.fsood}
-    if job.detector and not job.paths.detector.exists():
-        return None
-    same = result.digest == job.digest and wanted <= result.tables.keys()
-    return result if same else None
+    return result if is_measured(result, study) else None
 
 
 def _scorers(study: StudyConfig, run: RunConfig) -> tuple[ScorerConfig, ...]:

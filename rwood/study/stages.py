@@ -16,7 +16,7 @@ from rwood.config.study import StudyConfig
 from rwood.data.image_sets import check_sets
 from rwood.errors import StudyError
 from rwood.paths import StudyPaths
-from rwood.ray_backend.job import Job
+from rwood.ray_backend.job import Job, trained
 from rwood.ray_backend.nodes import check_machine, check_nodes
 from rwood.ray_backend.pool import TrainingPool
 from rwood.ray_backend.session import session
@@ -31,6 +31,7 @@ from rwood.storage import grown, local_copy, replaced
 from rwood.study.context import Context, Screen
 from rwood.study.finals import finals_run, run_finals
 from rwood.study.finals_plan import BASE
+from rwood.study.measured import superseded
 from rwood.study.mlflow_updates import MlflowUpdates
 from rwood.study.rerun import finished, plan
 from rwood.study.rerun_plan import CHAMPION
@@ -206,17 +207,20 @@ class Study:
                 f"`rwood {stage}` first, or `rwood run`"
             )
         jobs = self._jobs()
-        left = sum(finished(job) is None for job in jobs)
-        detail = f"{left} of {count_of(len(jobs), 'rerun')} to run"
+        left = [job for job in jobs if finished(job, self.spec) is None]
+        kept = sum(trained(job) is not None for job in left)
+        detail = f"{len(left) - kept} of {count_of(len(jobs), 'rerun')} to run"
+        detail += f", {kept} to score again without training" if kept else ""
         self._mlflow.benchmark(self.record, "running")
-        self._train("benchmark", detail, jobs, lambda job: finished(job) is not None)
-        runs = [result for job in jobs if (result := finished(job)) is not None]
+        self._train("benchmark", detail, jobs, lambda job: finished(job, self.spec) is not None)
+        runs = [result for job in jobs if (result := finished(job, self.spec)) is not None]
         for job, result in zip(jobs, runs, strict=True):
             self._mlflow.rerun(self.record, job, result.history, result)
         if self.spec.rerun.base and all(run.label != BASE for run in runs):
             own = [run for run in runs if run.label == CHAMPION]
             runs += [run.model_copy(update={"label": BASE}) for run in own]
-        self._save(runs=tuple(runs))
+        earlier = superseded(self.record.runs, runs)
+        self._save(runs=tuple(runs), earlier=self.record.earlier + ((earlier,) if earlier else ()))
         self._hand_over(next(job.paths.detector for job in jobs if job.detector))
         self._mlflow.benchmark(self.record, "complete")
 

@@ -192,6 +192,19 @@ def test_set_changes_the_base_run_and_is_validated(digits_file: Path) -> None:
         set_values(study, ["epochs=0"])
 
 
+def test_trials_and_settings_of_a_command_line_are_checked_as_the_file_is(
+    digits_file: Path, tmp_path: Path
+) -> None:
+    study = load_study(digits_file, ["epochs=3"], trials=7)
+    assert study.search is not None
+    assert (study.run.epochs, study.search.trials) == (3, 7)
+    with pytest.raises(SpecError, match="the base run's 0.9 is outside the range"):
+        load_study(digits_file, ["loss.temperature=0.9"])
+    alone = edited(tmp_path, digits_file, put("search", None))
+    with pytest.raises(SpecError, match=r"--trials 3: .*study.yaml has no search"):
+        load_study(alone, trials=3)
+
+
 def test_digests_name_content(digits_file: Path) -> None:
     study = load_study(digits_file)
     again = load_study(digits_file)

@@ -74,5 +74,12 @@ def test_csv_and_json_say_the_same(folder: Path, images: Path) -> None:
     assert json.loads(fine.stdout)[0]["error"] is None
 
 
+def test_a_false_alarm_rate_moves_the_threshold(folder: Path, images: Path) -> None:
+    done = rwood("detect", folder, images / "a-grey.png", "--false-alarms", "0.3")
+    threshold = load_detector(folder).with_false_alarms(0.3).metadata.threshold
+    assert done.stdout.startswith(f"threshold {threshold:.4g}: ")
+    assert "as 30 % of the ID validation images are" in done.stdout
+
+
 def test_one_form_at_a_time(folder: Path, images: Path) -> None:
     assert isinstance(rwood("detect", folder, images, "--json", "--csv").exception, SpecError)

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rwood.config.benchmark import FolderSet, ImageSetRef
+from rwood.config.benchmark import FolderSet, ImageSetRef, ListSet
 from rwood.config.scorers import CLASSIFIER_SCORERS, ScorerName
 from rwood.data import image_sets, transform
 from rwood.data.transform import Transform
@@ -85,6 +85,24 @@ def test_the_threshold_accepts_95_percent_of_id_val(
     wanted = np.quantile(reference["id/val"], 0.95, method="inverted_cdf")
     assert detector.metadata.threshold == pytest.approx(float(wanted), rel=1e-6)
     assert detector.predict(raw_images("far/permuted")[..., None]).ood.mean() > 0.1
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.1, 0.5])
+def test_a_chosen_false_alarm_rate_holds_on_id_val(
+    folder: Path, raw_images: Raw, rate: float
+) -> None:
+    detector = load_detector(folder).with_false_alarms(rate)
+    said = detector.predict(raw_images("id/val")[..., None])
+    assert said.ood.sum() == np.floor(rate * len(said.ood))
+    assert detector.metadata.accepted == 1 - rate
+
+
+def test_a_false_alarm_rate_that_cannot_be_told_costs_a_sentence(folder: Path) -> None:
+    detector = load_detector(folder)
+    with pytest.raises(DataError, match="above 0 and below 1, got 1"):
+        detector.with_false_alarms(1)
+    with pytest.raises(DataError, match="of 0.001 takes 1,000 ID validation images; .* of 253"):
+        detector.with_false_alarms(0.001)
 
 
 def test_only_id_train_and_val_are_opened(
@@ -237,6 +255,18 @@ def test_classes_of_ones_own_folders_keep_their_names(
     assert detector.metadata.class_names == tuple(names)
     [verdict] = detect(detector, find_images([tmp_path / "val" / "eel"])[:1])
     assert verdict.class_name in names
+    lists = {}
+    for part in ("train", "val"):
+        files = [f"{n}/{p.name} {i}\n" for i, n in enumerate(names)
+                 for p in sorted((tmp_path / part / n).iterdir())]  # fmt: skip
+        (tmp_path / f"{part}.txt").write_text("".join(files))
+        lists[part] = ListSet(list=f"{part}.txt", images=part)
+    listed = benchmark.model_copy(update={"id": own.model_copy(update=lists)})
+    detector = build_detector(
+        trained.run, listed, trained.weights, tmp_path / "listed",
+        data_root=tmp_path, device=torch.device("cpu"),
+    )  # fmt: skip
+    assert detector.metadata.class_names == tuple(names)
 
 
 def test_it_loads_and_predicts_without_ray_optuna_and_mlflow(

@@ -27,6 +27,7 @@ from rwood.detector import Detector, load_detector, log_detector, save_model
 
 Raw = Callable[[str], np.ndarray]
 START_S = 300.0
+COLUMNS = ["score", "ood", "nearest_class", "class_name", "threshold"]
 RAMP = np.arange(64, dtype=np.uint8).reshape(8, 8)
 
 
@@ -65,16 +66,20 @@ def test_the_pyfunc_predicts_what_the_detector_predicts(
     expected = detector.predict(images[..., None])
     loaded = mlflow.pyfunc.load_model(str(model))
     assert loaded.metadata.get_input_schema().input_names() == ["image"]
-    assert loaded.metadata.get_output_schema().input_names() == ["score", "ood", "nearest_class"]
+    assert loaded.metadata.get_output_schema().input_names() == COLUMNS
     texts = [png(image) for image in images]
     files = [base64.b64decode(text) for text in texts]
     wrapped = [base64.encodebytes(file).decode() for file in files]
     for column in (texts, wrapped, files, list(images), [i[..., None].tolist() for i in images]):
         said = loaded.predict(pd.DataFrame({"image": pd.Series(column, dtype=object)}))
-        assert list(said.columns) == ["score", "ood", "nearest_class"]
+        assert list(said.columns) == COLUMNS
         np.testing.assert_allclose(said["score"], expected.score, rtol=1e-5, atol=1e-5)
         assert said["ood"].tolist() == expected.ood.tolist()
         assert said["nearest_class"].tolist() == expected.nearest_class.tolist()
+    assert set(said["threshold"]) == {detector.metadata.threshold}
+    assert said["class_name"].tolist() == [str(label) for label in expected.nearest_class]
+    strict = loaded.predict({"image": images[..., None]}, params={"false_alarms": 0.01})
+    assert set(strict["threshold"]) == {detector.with_false_alarms(0.01).metadata.threshold}
     said = loaded.predict({"image": images[..., None]})
     np.testing.assert_allclose(said["score"], expected.score, rtol=1e-5, atol=1e-5)
     example = loaded.predict(loaded.input_example)
@@ -254,6 +259,10 @@ def test_served_over_http_it_gives_the_benchmarks_scores(
             above = scores > detector.metadata.threshold
             assert [row["ood"] for row in said] == above.tolist()
             assert {row["nearest_class"] for row in said} <= set(range(7))
+    few = {"inputs": [png(raw_images("id/test")[0])], "params": {"false_alarms": 0.3}}
+    assert post(address, few)[0]["threshold"] == pytest.approx(
+        detector.with_false_alarms(0.3).metadata.threshold
+    )
     image = raw_images("id/test")[0]
     mixed = [[png(np.tile(image, (3, 2)))], [image[..., None].tolist()]]
     said = post(address, {"dataframe_split": {"columns": ["image"], "data": mixed}})
@@ -266,3 +275,7 @@ def test_what_is_no_image_is_refused_over_http(address: str) -> None:
     with refused.value as answer:
         assert answer.code == 400
         assert "image 0 is not an image file" in json.load(answer)["message"]
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        post(address, {"inputs": [png(RAMP)], "params": {"false_alarms": 0.0001}})
+    with refused.value as answer:
+        assert "takes 10,000 ID validation images" in json.load(answer)["message"]

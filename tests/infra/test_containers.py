@@ -74,16 +74,19 @@ def test_every_ray_node_asks_for_the_token(resolved: dict[str, Any]) -> None:
     assert "MLFLOW_TRACKING_PASSWORD" not in resolved["services"]["worker"]["environment"]
 
 
-def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
+@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.detector"])
+def test_hadolint_finds_nothing_in_a_dockerfile(name: str) -> None:
     done = subprocess.run(
-        [str(BIN / "hadolint"), str(INFRA / "Dockerfile")], capture_output=True, text=True
+        [str(BIN / "hadolint"), str(INFRA / name)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout
 
 
 def test_images_run_without_root_and_hold_no_secret() -> None:
-    stages = re.split(r"^FROM ", (INFRA / "Dockerfile").read_text(encoding="utf-8"), flags=re.M)[1:]
-    assert len(stages) == 2
+    files = [INFRA / name for name in ("Dockerfile", "Dockerfile.detector")]
+    texts = [file.read_text(encoding="utf-8") for file in files]
+    stages = [stage for text in texts for stage in re.split(r"^FROM ", text, flags=re.M)[1:]]
+    assert len(stages) == 3
     for stage in stages:
         (user,) = re.findall(r"^USER (.+)$", stage, re.M)
         assert int(user) > 0

@@ -91,7 +91,7 @@ def test_reruns_see_all_classes_and_no_held_out_set(tmp_path: Path) -> None:
         work(job, LocalWorker(job.folder, CPU))
     finally:
         torch.set_num_threads(threads)
-    result = finished(job)
+    result = finished(job, spec)
     assert result is not None
     assert set(result.tables) == {"ood/mahalanobis", "ood/knn"}
     metrics = result.history[-1].metrics
