@@ -4,6 +4,7 @@ Beside it one undisturbed study, which all the disturbed ones must equal.
 """
 
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,12 @@ import pytest
 from tests.conftest import REPOSITORY
 from tests.faults.driver import SINGLE, Driver, outcome
 from tests.tiny import write_tiny
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c_is_heard() -> None:
+    """Also where the tests are a script's background job, whose children would ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
