@@ -1,6 +1,7 @@
 """The reruns of the benchmark stage as trainings, and which are done."""
 
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rwood.config.held_out import without_held_out
@@ -8,8 +9,11 @@ from rwood.config.run import RunConfig
 from rwood.config.scorers import ScorerConfig
 from rwood.config.search import Params
 from rwood.config.study import StudyConfig
+from rwood.paths import StudyPaths
 from rwood.ray_backend.job import Job, trained
 from rwood.results import RunResult, TrialResult
+from rwood.storage import local_copy, replaced
+from rwood.study.finals_plan import BASE
 from rwood.study.measured import is_measured
 from rwood.study.rerun_plan import CHAMPION, rerun_folder, rerun_plan
 
@@ -47,6 +51,20 @@ def finished(job: Job, study: StudyConfig) -> RunResult | None:
     if result is None or (job.detector and not job.paths.detector.exists()):
         return None
     return result if is_measured(result, study) else None
+
+
+def base_of(runs: Sequence[RunResult]) -> list[RunResult]:
+    """The champion's reruns as the base run's, where the champion is the base run; else none."""
+    if any(run.label == BASE for run in runs):
+        return []
+    return [r.model_copy(update={"label": BASE}) for r in runs if r.label == CHAMPION]
+
+
+def hand_over(jobs: Iterable[Job], paths: StudyPaths) -> None:
+    """Put the champion's detector where people look for it."""
+    made = next(job.paths.detector for job in jobs if job.detector)
+    with local_copy(made) as source, replaced(paths.detector) as target:
+        shutil.copytree(source, target, dirs_exist_ok=True)
 
 
 def _scorers(study: StudyConfig, run: RunConfig) -> tuple[ScorerConfig, ...]:

@@ -1,10 +1,9 @@
 """A whole study, stage by stage; each stage goes on where it stopped."""
 
 import logging
-import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -13,28 +12,21 @@ from rwood import results
 from rwood.config.base import digest
 from rwood.config.search import Params, apply
 from rwood.config.study import StudyConfig
-from rwood.data.image_sets import check_sets
 from rwood.errors import StudyError
 from rwood.paths import StudyPaths
 from rwood.ray_backend.job import Job, trained
-from rwood.ray_backend.nodes import check_machine, check_nodes
-from rwood.ray_backend.pool import TrainingPool
-from rwood.ray_backend.session import session
-from rwood.report import ReportInputs, load_scores, project_embeddings, render_report
 from rwood.results import EpochReport, TrialResult
-from rwood.search.importance import importances
 from rwood.search.journal import without_password
 from rwood.search.read_trials import read_trials
 from rwood.search.tuner import search
 from rwood.selection import pareto_front, select_champion, values_of
-from rwood.storage import grown, local_copy, replaced
+from rwood.study.connection import Connection
 from rwood.study.context import Context, Screen
 from rwood.study.finals import finals_run, run_finals
-from rwood.study.finals_plan import BASE
 from rwood.study.measured import superseded
 from rwood.study.mlflow_updates import MlflowUpdates
-from rwood.study.rerun import finished, plan
-from rwood.study.rerun_plan import CHAMPION
+from rwood.study.reporting import write_report
+from rwood.study.rerun import base_of, finished, hand_over, plan
 from rwood.study.trainings import run_trainings
 from rwood.text import count_of
 from rwood.tracking import signals_deferred
@@ -60,9 +52,7 @@ class Study:
         self._mlflow = MlflowUpdates(
             study, folder, context.results, context.tracking_uri, self.record
         )
-        self._open = ExitStack()
-        self._connected = False
-        self._pool = TrainingPool(study.cluster, self.paths.ray.resolve())
+        self._ray = Connection(study, context, folder)
         self._live: dict[str, tuple[EpochReport, ...]] = {}
         plain = yaml.safe_dump(self.record.spec, sort_keys=False)
         results.write_atomically(self.paths.spec, plain)
@@ -92,7 +82,7 @@ class Study:
         )
         self.screen.known(trials)
         if left or (self.context.retry_failed and any(t.state == "failed" for t in trials)):
-            self._connect()
+            self._ray.connect()
             with self._timed("search"):
                 try:
                     search(
@@ -177,13 +167,13 @@ class Study:
         self.screen.stage(stage, detail)
         self.screen.reruns(_name(job) for job in left)
         if left:
-            self._connect()
+            self._ray.connect()
             with self._timed(stage):
                 run_trainings(
                     self.spec,
                     left,
                     is_done,
-                    pool=self._pool,
+                    pool=self._ray.pool,
                     on_report=self._on_epoch,
                     on_note=self._on_note,
                 )
@@ -216,12 +206,10 @@ class Study:
         runs = [result for job in jobs if (result := finished(job, self.spec)) is not None]
         for job, result in zip(jobs, runs, strict=True):
             self._mlflow.rerun(self.record, job, result.history, result)
-        if self.spec.rerun.base and all(run.label != BASE for run in runs):
-            own = [run for run in runs if run.label == CHAMPION]
-            runs += [run.model_copy(update={"label": BASE}) for run in own]
+        runs += base_of(runs) if self.spec.rerun.base else []
         earlier = superseded(self.record.runs, runs)
         self._save(runs=tuple(runs), earlier=self.record.earlier + ((earlier,) if earlier else ()))
-        self._hand_over(next(job.paths.detector for job in jobs if job.detector))
+        hand_over(jobs, self.paths)
         self._mlflow.benchmark(self.record, "complete")
 
     def report(self) -> None:
@@ -231,24 +219,9 @@ class Study:
                 f"study {self.spec.name} has no benchmark yet: run `rwood benchmark` first"
             )
         self.screen.stage("report", str(self.paths.report))
-        trials = self._trials()
+        record = self.record.model_copy(update={"trials": self._trials()})
         with self._timed("report"):
-            first = {str(job.label): job.paths for job in reversed(self._jobs())}
-            searched = self.spec.search
-            importance, note = (
-                importances(self.spec.run, searched, trials) if searched else ({}, "")
-            )
-            files = render_report(
-                ReportInputs(
-                    study=self.record.model_copy(update={"trials": trials}),
-                    spec=self.spec,
-                    importance=importance,
-                    importance_note=note,
-                    scores={k: load_scores(f.scores) for k, f in first.items()},
-                    embedding=project_embeddings(first[CHAMPION].embeddings),
-                ),
-                self.folder,
-            )
+            files = write_report(self.spec, record, self._jobs(), self.folder)
         self._mlflow.benchmark(self.record, "complete", files)
         problem = self._mlflow.register(self.record, next(j for j in self._jobs() if j.detector))
         if problem:
@@ -258,32 +231,13 @@ class Study:
         """Leave Ray, send what is left to MLflow; note on disk if nothing is left to do."""
         with signals_deferred():  # A second Ctrl-C would leave runs as if they still ran.
             try:
-                self._open.close()
+                self._ray.close()
             finally:
                 problem = self._mlflow.close(interrupted=interrupted)
         if problem:
             self.screen.note(problem)
         elif not interrupted and self.record.runs and (self.paths.report).exists():
             self._save(finished=digest(self.spec))
-
-    def _hand_over(self, made: Path) -> None:
-        """Put the champion's detector where people look for it."""
-        with local_copy(made) as source, replaced(self.paths.detector) as target:
-            shutil.copytree(source, target, dirs_exist_ok=True)
-
-    def _connect(self) -> None:
-        """Connect to Ray, once for all stages; `close` disconnects."""
-        if not self._connected:
-            log = self._open.enter_context(grown(self.paths.log))
-            if self.context.address is None:
-                check_sets(self.spec.benchmark, self.context.data_root)
-            self._open.enter_context(session(self.context.address, log=log))
-            self._open.callback(self._pool.close)
-            self._connected = True
-            if self.context.address is not None:
-                check_nodes(self.spec.benchmark, self.folder, self.context.data_root)
-            else:
-                check_machine(self.spec.cluster)
 
     def _has_champion(self) -> bool:
         """True once the champion is chosen, or proved where the study has finals."""

@@ -131,7 +131,7 @@ def one(trials: int, asked: argparse.Namespace) -> None:
         stages.Study._connect = lambda self: None
     else:
         tuner._trainable = instant
-        stages.session = partial(stages.session, cpus=asked.concurrent)
+        connection.session = partial(connection.session, cpus=asked.concurrent)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         study = tiny(
