@@ -112,7 +112,7 @@ def one(trials: int, asked: argparse.Namespace) -> None:
     from rwood.progress import Lines
     from rwood.search import journal, tuner
     from rwood.search.trials import Trials
-    from rwood.study import mlflow_updates, stages
+    from rwood.study import connection, mlflow_updates, stages
     from rwood.study.open_study import open_study
     from rwood.tracking import sender
 
@@ -128,7 +128,7 @@ def one(trials: int, asked: argparse.Namespace) -> None:
         clock.watch(MlflowClient, method, "requests")
     if asked.controller == "loop":
         tuner._tune = loop
-        stages.Study._connect = lambda self: None
+        connection.Connection.connect = lambda self: None
     else:
         tuner._trainable = instant
         connection.session = partial(connection.session, cpus=asked.concurrent)
@@ -147,7 +147,7 @@ def one(trials: int, asked: argparse.Namespace) -> None:
         place = stages.Context(folder / "results", folder, None, asked.tracking_uri)
         quiet = Lines(study, Console(file=(folder / "screen").open("w")))
         with open_study(study, place, quiet) as opened:
-            opened._connect()
+            opened._ray.connect()
             began, cpu = time.perf_counter(), time.process_time()
             opened.search()
             searched, cpu = time.perf_counter() - began, time.process_time() - cpu
