@@ -193,7 +193,7 @@ class StudyConfig(Config):
         """
         same = {"objective", "seeds"}
         search = self.search.model_dump(mode="json", include=same) if self.search else {}
-        return digest(self.benchmark, self.run, search)
+        return digest(self.benchmark, _content(self.run), search)
 
 
 ID_ACCURACY = "val/nearest_mean"
@@ -222,4 +222,9 @@ def run_digest(run: RunConfig, benchmark: BenchmarkConfig) -> str:
         mode="json", exclude={"near", "far", "shifted", "published"}
     )
     seen["id"].pop("test")
-    return digest(run, seen)
+    return digest(_content(run), seen)
+
+
+def _content(run: RunConfig) -> RunConfig:
+    """The run as digests have it: whether it is compiled is not what it trains."""
+    return run.model_copy(update={"compile": False})
