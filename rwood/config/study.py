@@ -238,7 +238,7 @@ def trial_digest(plain: dict[str, Any]) -> str:
     benchmark = {k: v for k, v in plain["benchmark"].items() if k not in {*TEST_SETS, "published"}}
     benchmark["id"] = {k: v for k, v in benchmark["id"].items() if k != "test"}
     search = {k: v for k, v in (plain["search"] or {}).items() if k in ("objective", "seeds")}
-    return digest(benchmark, plain["run"], search)
+    return digest(benchmark, {**plain["run"], "compile": False}, search)
 
 
 def tested_digest(benchmark: BenchmarkConfig) -> str:
@@ -252,4 +252,9 @@ def run_digest(run: RunConfig, benchmark: BenchmarkConfig) -> str:
         mode="json", exclude={"near", "far", "shifted", "published"}
     )
     seen["id"].pop("test")
-    return digest(run, seen)
+    return digest(_content(run), seen)
+
+
+def _content(run: RunConfig) -> RunConfig:
+    """The run as digests have it: whether it is compiled is not what it trains."""
+    return run.model_copy(update={"compile": False})

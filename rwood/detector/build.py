@@ -19,7 +19,7 @@ from rwood.evaluation.embed import Embedded, embed
 from rwood.evaluation.scorer import FittedScorer, fit, sees_raw
 from rwood.model.checkpoint_keys import load_into, load_openood_state
 from rwood.model.encoder import Encoder, build_encoder
-from rwood.model.precision import precision_on, set_up
+from rwood.model.precision import set_up
 
 ACCEPTED = 0.95
 """Share of ID validation images whose score is at most the threshold."""
@@ -62,7 +62,7 @@ def build_detector(
     )
     load_into(encoder, load_openood_state(weights))
     set_up(device)
-    precision_on("float32", device, benchmark.channels).place(encoder.eval())
+    encoder.to(device).eval()  # in the plain layout, as it is when it is read back
     train = image_sets.open_set(benchmark.id.train, benchmark, data_root)
     val = image_sets.open_set(benchmark.id.val, benchmark, data_root)
     embedded_val = _embed(encoder, val, scorer, benchmark, device)

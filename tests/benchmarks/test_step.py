@@ -12,7 +12,7 @@ from test_loss import NUMBERS, boolean_mask_loss
 from rwood.config.backbones import ModelConfig
 from rwood.method.losses import cider_loss, reweightood_loss, supcon_loss
 from rwood.model.encoder import build_encoder
-from rwood.model.precision import Precision
+from rwood.model.precision import Precision, precision_on
 from rwood.training.precision import cpu_has_bfloat16
 
 VIEWS = 128
@@ -68,7 +68,7 @@ def test_step(precision):
     reference = Side(encoder, Precision("float32", CPU, False), boolean_mask_loss, foreach=True)
     ours = Side(
         encoder,
-        Precision(precision, CPU, half),
+        precision_on(precision, CPU, 3),
         lambda projections, labels: reweightood_loss(projections, labels, **NUMBERS),
         fused=True,
     )

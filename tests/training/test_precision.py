@@ -169,7 +169,7 @@ def test_layout_and_scale_follow_the_device(tmp_path: Path) -> None:
     )
     assert (grey.name, grey.channels_last) == ("float16", False)
     for precision, device, channels_last in (
-        ("float32", "cpu", False),
+        ("float32", "cpu", True),
         ("bfloat16", "cpu", True),
         ("float32", "cuda", True),
         ("float16", "cuda", True),

@@ -45,7 +45,7 @@ def step(folder: Path, loss: str, rank: int, world: int) -> dict[str, Tensor]:
     classes = 4 if run.is_classifier else None
     encoder = build_encoder(run.model, channels=1, seed=0, classes=classes).double().train()
     worker = LocalWorker(folder, torch.device("cpu"), rank=rank, world_size=world)
-    network = _wrap(encoder, run, worker)
+    network = _wrap(encoder, worker, False)
     batch = share(rank, world)
     module = build_loss(run, 4, worker.device).double()
     if isinstance(module, Cider):
