@@ -94,7 +94,7 @@ def photograph(results: Path, path: Path) -> None:
     """MLflow's page of the study's experiment, its settings side by side."""
     with mlflow_ui(f"sqlite:///{(results / 'mlflow.db').resolve()}", results) as address:
         profile = tempfile.mkdtemp()
-        view = f"{address}/#/experiments/1/runs?viewStateShareKey=settings&compareRunsMode=CHART"
+        view = f"{address}/#/experiments/1/runs?viewStateShareKey=trials&compareRunsMode=CHART"
         subprocess.run(
             [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
              f"--user-data-dir={profile}", "--window-size=1900,1150", "--hide-scrollbars",
@@ -103,7 +103,7 @@ def photograph(results: Path, path: Path) -> None:
         )  # fmt: skip
         shutil.rmtree(profile)
     with Image.open(path) as image:
-        image.crop((198, 0, 1400, 1150)).save(path)  # without its menu and its assistant
+        image.crop((198, 0, 1400, 755)).save(path)  # without its menu and its assistant
 
 
 def main() -> None:
