@@ -106,16 +106,20 @@ def photograph(results: Path, path: Path) -> None:
         image.crop((198, 0, 1400, 755)).save(path)  # without its menu and its assistant
 
 
-def main() -> None:
-    """Write them all, each in light and dark."""
-    FOLDER.mkdir(exist_ok=True)
+def draw(folder: Path) -> list[Path]:
+    """All but MLflow's, each in light and dark."""
     inputs = ReportInputs(record_of(SEARCHED), spec_of(SEARCHED), {}, {})
     made = [
-        draw_overview(inputs, FOLDER / "overview.png"),
-        draw_overview(inputs, FOLDER / "overview-narrow.png", stacked=True),
-        draw_stages(FOLDER / "stages.png"),
+        draw_overview(inputs, folder / "overview.png"),
+        draw_overview(inputs, folder / "overview-narrow.png", stacked=True),
+        draw_stages(folder / "stages.png"),
     ]
-    made += [in_the_dark(path) for path in made]
+    return [*made, *map(in_the_dark, made)]
+
+
+def main() -> None:
+    """Write them into the repository."""
+    made = draw(FOLDER)
     if len(sys.argv) > 1:
         photograph(Path(sys.argv[1]), FOLDER / "mlflow.png")
         made.append(FOLDER / "mlflow.png")

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import yaml
 from PIL import Image
 from typer.testing import CliRunner
@@ -11,6 +12,7 @@ from rwood.cli import app
 from rwood.config.load import load_study
 from rwood.report.outcome import outcome
 from rwood.results import StudyResult, load
+from tests.readme_pictures import FOLDER, draw
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -86,3 +88,17 @@ def test_every_study_file_that_is_named_exists() -> None:
     text = (ROOT / "studies/README.md").read_text(encoding="utf-8")
     for name in re.findall(r"`([a-z0-9/-]+\.(?:yaml|ipynb))`", text):
         assert (ROOT / "studies" / name).exists(), name
+
+
+def test_the_pictures_are_those_of_the_committed_records(tmp_path: Path) -> None:
+    """Drawn anew they look the same, whatever fonts and versions do to single pixels."""
+    drawn = {path.name for path in draw(tmp_path)}
+    assert drawn == {path.name for path in FOLDER.glob("*.png")} - {"mlflow.png"}
+    for name in drawn:
+        fresh, kept = (_blurred(folder / name) for folder in (tmp_path, FOLDER))
+        assert np.abs(fresh - kept).mean() < 6, f"{name}: run python -m tests.readme_pictures"
+
+
+def _blurred(path: Path) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB").resize((90, 60)), dtype=np.float64)
