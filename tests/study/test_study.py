@@ -104,6 +104,7 @@ def test_mlflow_holds_every_number_once(finished: tuple[StudyConfig, Path, Any])
     expected |= {f"{label}-seed{seed}" for label in ("champion", "base") for seed in (1, 2)}
     if record.champion == 0:  # the base is not trained twice
         expected -= {"base-seed1", "base-seed2"}
+    expected |= {"base", f"champion-trial-{record.champion:04d}"}  # means over their seeds
     assert runs.keys() == expected
     status = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
     for trial in record.trials:
