@@ -13,7 +13,7 @@ detector = rwood.load_detector(found.detector)
 ```
 
 `rwood.method` has losses, scorers, metrics and geometry as functions of tensors, for a training
-loop of one's own. The rooms below this one are drawn in README.md and `tests/test_layers.py`.
+loop of one's own. The rooms below this one are drawn in rwood/README.md and `tests/test_layers.py`.
 """
 
 from importlib.metadata import PackageNotFoundError, version

@@ -94,7 +94,7 @@ def photograph(results: Path, path: Path) -> None:
     """MLflow's page of the study's experiment, its settings side by side."""
     with mlflow_ui(f"sqlite:///{(results / 'mlflow.db').resolve()}", results) as address:
         profile = tempfile.mkdtemp()
-        view = f"{address}/#/experiments/1/runs?viewStateShareKey=settings&compareRunsMode=CHART"
+        view = f"{address}/#/experiments/1/runs?viewStateShareKey=trials&compareRunsMode=CHART"
         subprocess.run(
             [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
              f"--user-data-dir={profile}", "--window-size=1900,1150", "--hide-scrollbars",
@@ -103,19 +103,23 @@ def photograph(results: Path, path: Path) -> None:
         )  # fmt: skip
         shutil.rmtree(profile)
     with Image.open(path) as image:
-        image.crop((198, 0, 1400, 1150)).save(path)  # without its menu and its assistant
+        image.crop((198, 0, 1400, 755)).save(path)  # without its menu and its assistant
+
+
+def draw(folder: Path) -> list[Path]:
+    """All but MLflow's, each in light and dark."""
+    inputs = ReportInputs(record_of(SEARCHED), spec_of(SEARCHED), {}, {})
+    made = [
+        draw_overview(inputs, folder / "overview.png"),
+        draw_overview(inputs, folder / "overview-narrow.png", stacked=True),
+        draw_stages(folder / "stages.png"),
+    ]
+    return [*made, *map(in_the_dark, made)]
 
 
 def main() -> None:
-    """Write them all, each in light and dark."""
-    FOLDER.mkdir(exist_ok=True)
-    inputs = ReportInputs(record_of(SEARCHED), spec_of(SEARCHED), {}, {})
-    made = [
-        draw_overview(inputs, FOLDER / "overview.png"),
-        draw_overview(inputs, FOLDER / "overview-narrow.png", stacked=True),
-        draw_stages(FOLDER / "stages.png"),
-    ]
-    made += [in_the_dark(path) for path in made]
+    """Write them into the repository."""
+    made = draw(FOLDER)
     if len(sys.argv) > 1:
         photograph(Path(sys.argv[1]), FOLDER / "mlflow.png")
         made.append(FOLDER / "mlflow.png")

@@ -11,7 +11,7 @@ from rwood.config.search import apply
 from rwood.config.study import run_digest
 from rwood.report.inputs import ReportInputs
 from rwood.report.paired import PairedDifference
-from rwood.report.tables import benchmark_files, gain
+from rwood.report.tables import benchmark_files, cell, gain, own_key, row_values
 from rwood.results import RunResult
 from tests.an_evidence_page import (
     FOLDER,
@@ -158,15 +158,45 @@ def test_the_findings_hold() -> None:
 
 
 def test_the_readme_says_what_the_records_say() -> None:
+    """Its table row by row, and its sentence."""
+    readme = (FOLDER.parents[1] / "README.md").read_text(encoding="utf-8")
     measured = settings_measured()
-    found = gain(
-        measured["ReweightOOD, champion"], measured["ReweightOOD, defaults"], "nearood", "auroc"
-    )
+    champion, base = (measured[f"ReweightOOD, {which}"] for which in ("champion", "defaults"))
+    found = gain(champion, base, "nearood", "auroc")
     assert found is not None
     assert found.interval is not None
     low, high = found.interval
-    words = (
+    assert (
         f"+{found.mean:.1f} points of near-OOD AUROC over eight fresh seeds (95 % interval "
         f"+{low:.1f} to +{high:.1f}, p = {found.p:.3f})"
+    ) in readme
+    gained = f"{found.mean:+.2f} ({low:+.2f} to {high:+.2f})", f"{found.p:.3f}"
+    for title, runs in measured.items():
+        loss, which = title.split(", ")
+        near = cell(list(row_values(runs, own_key(runs[0]))["nearood"]["auroc"].values()))
+        stayed = "/" if f"{loss}, champion" in measured else "they stay"
+        cells = (
+            (f"{loss}, champion", "promoted", near, *gained)
+            if which == "champion"
+            else (f"{loss}, authors' settings", stayed, near, "/", "/")
+        )
+        assert f"| {' | '.join(cells)} |" in readme
+
+
+def test_the_readme_says_what_five_searches_on_digits_found() -> None:
+    page = (FOLDER.parents[1] / "tests/benchmarks/README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \d \| lr .*$", page, re.M)
+    assert len(rows) == 5
+    near, far = (
+        [re.match(r"\+(\S+) \(.*, p (\S+)\)", row.split(" | ")[at]) for row in rows]
+        for at in (3, 4)
     )
-    assert words in (FOLDER.parents[1] / "README.md").read_text(encoding="utf-8")
+    readme = (FOLDER.parents[1] / "README.md").read_text(encoding="utf-8")
+    gains, chances = [], []
+    for found in (near, far):
+        values = sorted(float(match[1]) for match in found if match)
+        ps = sorted(match[2] for match in found if match)
+        gains.append(f"{values[0]:.2f} to {values[-1]:.2f}")
+        chances.append(f"{ps[0]} to {ps[-1]}")
+    told = f"ahead by {gains[0]} points near and {gains[1]} far over ten seeds"
+    assert f"{told} (p {' and '.join(chances)})" in readme

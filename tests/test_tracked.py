@@ -95,7 +95,7 @@ def test_settings_are_means_over_their_seeds(study: tuple[StudyConfig, StudyResu
     spec, record = study
     champion = setting_run(spec, record, "champion", spec.run)
     base = setting_run(spec, record, "base", spec.run)
-    assert champion.name == f"champion, trial-{record.champion:04d}"
+    assert champion.name == f"champion-trial-{record.champion:04d}"
     assert base.name == "base"
     assert champion.key != base.key
     values = [run.tables["ood/mahalanobis"].rows()["nearood"].auroc for run in record.of("base")]

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.tracking import MlflowClient
 
 from rwood.config.search import apply
@@ -456,6 +458,25 @@ def test_the_experiment_says_what_it_asks_and_keeps_views(
     tags["mlflow.note.content"] += " Found."
     monkeypatch.setattr(MlflowClient, "set_experiment_tag", lambda *_: pytest.fail("said again"))
     Sender(uri, "toy", None, tags)
+
+
+def test_a_server_that_refuses_a_view_gets_the_study(
+    uri: str, study: tuple[StudyConfig, StudyResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As MLflow 3.10, which takes 5,000 characters of a tag."""
+    real = MlflowClient.set_experiment_tag
+
+    def set_tag(client: MlflowClient, experiment: str, key: str, value: str) -> None:
+        if len(value) > 5000:
+            raise MlflowException("'value' exceeds the maximum length", INVALID_PARAMETER_VALUE)
+        real(client, experiment, key, value)
+
+    monkeypatch.setattr(MlflowClient, "set_experiment_tag", set_tag)
+    send(uri, [a_run(1, "complete")], tags=experiment_tags(study[0]) | {"long": 5001 * "x"})
+    found = connect(uri).get_experiment_by_name("toy")
+    assert study[0].question in found.tags["mlflow.note.content"]
+    assert "long" not in found.tags
+    assert store(uri)["id/search/0"]["status"] == "FINISHED"
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ def setting_run(study: StudyConfig, record: StudyResult, label: str, run: RunCon
     of = key.rpartition("/")[2]
     return TrackedRun(
         key=key,
-        name=of if of == label else f"{label}, {of}",
+        name=of if of == label else f"{label}-{of}",
         parent=benchmark_key(record),
         state="complete",
         params={k: v for k, v in _params(study, run).items() if k != "seed"},

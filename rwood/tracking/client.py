@@ -1,5 +1,6 @@
 """The connection to an MLflow server or store."""
 
+import logging
 import os
 import shutil
 import tempfile
@@ -14,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 from rwood.errors import SpecError
 from rwood.tracked.views import EXPERIMENT
 
+_LOG = logging.getLogger(__name__)
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Makes MLflow's UI open its pages for training, not those for language models."""
 _SCHEMES = {"file", "http", "https", "databricks", "databricks-uc", "uc", "postgresql", "mysql",
@@ -102,16 +104,27 @@ def tag_experiment(
 ) -> None:
     """Set the tags of an experiment that it does not have yet.
 
+    One that the server refuses is left out, with a line in the log: early versions of MLflow 3 take
+    5,000 characters, which a saved view exceeds, and a study is worth more than its view.
+
     Args:
         client: of MLflow.
         experiment_id: stands for `{experiment}` in a tag's text.
         tags: how they should be.
         known: those that the server has.
     """
+    from mlflow.exceptions import MlflowException
+
     for key, text in tags.items():
         value = text.replace(EXPERIMENT, experiment_id)
-        if known.get(key) != value:
+        if known.get(key) == value:
+            continue
+        try:
             client.set_experiment_tag(experiment_id, key, value)
+        except MlflowException as error:
+            if error.get_http_status_code() != 400:
+                raise
+            _LOG.warning("MLflow does not take the tag %s of the experiment: %s", key, error)
 
 
 def all_runs(client: Any, experiment_id: str) -> list[Any]:

@@ -92,7 +92,7 @@ def test_view_of_the_reruns(page: Page, ids: dict[str, str]) -> None:
 def test_view_of_the_settings(page: Page, ids: dict[str, str]) -> None:
     view = f"experiments/{ids['']}/runs?viewStateShareKey=settings"
     page(view, "Settings: mean and std over seeds", "<strong>2</strong>", "far/auroc/std",
-         "champion, trial-0002", ">base<", "far/china/fpr95")  # fmt: skip
+         "champion-trial-0002", ">base<", "far/china/fpr95")  # fmt: skip
 
 
 def test_the_answer_is_in_the_experiments_first_line(page: Page, ids: dict[str, str]) -> None:

@@ -108,6 +108,7 @@ def test_mlflow_holds_every_number_once(finished: tuple[StudyConfig, Path, Any])
         expected -= {"base-seed1", "base-seed2"}
     if record.champion == 1:
         expected -= {"trial-0001-seed1", "trial-0001-seed2"}
+    expected |= {"base", f"champion-trial-{record.champion:04d}"}  # means over their seeds
     assert runs.keys() == expected
     status = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
     for trial in record.trials:
