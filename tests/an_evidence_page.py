@@ -271,9 +271,9 @@ TABLES: dict[str, Callable[[], str]] = {
 """Name on the page -> Markdown."""
 
 
-def filled(page: str) -> str:
+def filled(page: str, tables: Mapping[str, Callable[[], str]]) -> str:
     """The page with every table made anew."""
-    return _PLACE.sub(lambda m: f"{m[1]}{TABLES[m[2]]()}\n{m[4]}", page)
+    return _PLACE.sub(lambda m: f"{m[1]}{tables[m[2]]()}\n{m[4]}", page)
 
 
 def prose(page: str) -> str:
@@ -304,4 +304,4 @@ if __name__ == "__main__":
     if sys.argv[1:]:
         keep(Path(sys.argv[1]))
     else:
-        PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+        PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), TABLES), encoding="utf-8")
