@@ -23,8 +23,10 @@ from tests.an_evidence_page import (
     filled,
     prose,
     record_of,
+    scorer_gains,
     settings_measured,
     spec_of,
+    summed,
 )
 
 
@@ -147,6 +149,26 @@ def test_the_findings_hold() -> None:
         assert apart.p is not None
         assert 0.01 < apart.p < 0.05
         assert not difference(other, base, "farood").beyond_chance
+    gains = scorer_gains()
+    for title in measured:
+        near_sum, far_sum = (gains[title, part, "head_sum"] for part in ("near", "far"))
+        assert near_sum.mean > 0 > far_sum.mean
+        assert near_sum.beyond_chance == (title != "ReweightOOD, champion")
+        assert far_sum.beyond_chance == (title != "ReweightOOD, defaults")
+        if "ReweightOOD" not in title:
+            assert near_sum.mean + far_sum.mean < 0
+        for scorer in ("head_mls", "head_gen", "head_fdbd", "head_nci", "rmds", "rmds_unit"):
+            assert gains[title, "far", scorer].mean < -5
+            helps = gains[title, "near", scorer]
+            gained = helps.mean > 0 and helps.beyond_chance
+            assert gained == ((title, scorer) == ("CIDER, defaults", "head_nci"))
+    both = summed("ReweightOOD, champion", "near")
+    assert both.mean > 0
+    assert both.p is not None
+    assert both.p < 0.001
+    every = [(mean(runs, key, "nearood"), title, key)
+             for title, runs in measured.items() for key in runs[0].tables]  # fmt: skip
+    assert max(every)[1:] == ("ReweightOOD, champion", "ood/head_sum")
     best = max(measured.values(), key=lambda runs: mean(runs, "ood/mahalanobis", "nearood"))
     assert best == champion
     record = record_of(SEARCHED)
