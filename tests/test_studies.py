@@ -17,6 +17,7 @@ FILES = sorted(
     if not {"benchmarks", "results"} & set(path.relative_to(STUDIES).parts)
 )
 ABLATIONS = [path for path in FILES if path.parent.name == "ablations"]
+KNOBS = [path for path in FILES if path.parent.name == "knobs"]
 BENCHMARKS = sorted((STUDIES / "benchmarks").glob("*.yaml"))
 
 
@@ -62,6 +63,21 @@ def test_ablations_change_one_knob_over_seeds(path: Path) -> None:
     assert len(study.search.seeds) >= 3
     assert not set(study.search.seeds) & set(study.rerun.seeds)
     assert key.split(".")[1].replace("_", "-") in path.stem
+
+
+def test_the_study_over_all_knobs_searches_each_and_proves_what_it_finds() -> None:
+    asked = {path.stem: load_study(path) for path in KNOBS}
+    single = [study for study in asked.values() if study.search and study.search.is_grid]
+    every = asked["cifar10-near"]
+    assert every.search is not None
+    assert every.search.objective == "val/families"
+    assert every.finals is not None
+    for study in single:
+        assert study.search is not None
+        assert study.search.space.keys() <= every.search.space.keys(), study.name
+        assert study.search.trials == len(grid(study.run, study.search.space))
+        assert study.run.loss == ReweightOODLoss()
+        assert len(study.search.seeds) >= 3
 
 
 def test_paper_studies_are_the_authors_recipe() -> None:

@@ -216,8 +216,9 @@ NEAR_LIKE, FAR_LIKE, HELD_OUT = "near-like", "far-like", "held-out"
 def families_of(benchmark: BenchmarkConfig) -> dict[str, tuple[str, ...]]:
     """Validation sets that ask the same of a detector, so that none counts for more by its number.
 
-    `mixed` images rank settings as near test sets do, the other derived sets as far ones do; a real
-    set is a family of its own under its own name.
+    On digits `mixed` images and held-out classes rank settings as near test sets do, the other
+    derived sets as far ones do; a real set is a family of its own under its own name. The ranks are
+    measured in `studies/validation/README.md`, and why the families are these.
 
     Args:
         benchmark: whose sets; of a rerun, without held-out classes.
