@@ -154,10 +154,10 @@ def train(
 def _load(
     file: Path, assignments: Sequence[str] | None = None, trials: int | None = None
 ) -> StudyConfig:
-    from rwood.data.known import check_known
+    from rwood.data.known import check_study
 
     study = load_study(file, assignments or (), trials)
-    check_known(study.benchmark)
+    check_study(study)
     if study.search is not None and not study.search.is_short:
         from rwood.search.check import check_search
 

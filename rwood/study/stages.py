@@ -14,6 +14,7 @@ from rwood.config.base import digest
 from rwood.config.search import Params, apply
 from rwood.config.study import StudyConfig
 from rwood.data.image_sets import check_sets
+from rwood.data.shared_images import shared_images
 from rwood.errors import StudyError
 from rwood.paths import StudyPaths
 from rwood.ray_backend.job import Job, trained
@@ -272,6 +273,8 @@ class Study:
             log = self._open.enter_context(grown(self.paths.log))
             if self.context.address is None:
                 check_sets(self.spec.benchmark, self.context.data_root)
+                for sentence in shared_images(self.spec.benchmark, self.context.data_root):
+                    self._on_note(f"warning: {sentence}")
             self._open.enter_context(session(self.context.address, log=log))
             self._open.callback(self._pool.close)
             self._connected = True
