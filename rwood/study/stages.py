@@ -17,6 +17,7 @@ from rwood.data.image_sets import check_sets
 from rwood.data.shared_images import shared_images
 from rwood.errors import StudyError
 from rwood.paths import StudyPaths
+from rwood.ray_backend.compat import dashboard_url
 from rwood.ray_backend.job import Job, trained
 from rwood.ray_backend.nodes import check_machine, check_nodes
 from rwood.ray_backend.pool import TrainingPool
@@ -275,7 +276,11 @@ class Study:
                 check_sets(self.spec.benchmark, self.context.data_root)
                 for sentence in shared_images(self.spec.benchmark, self.context.data_root):
                     self._on_note(f"warning: {sentence}")
-            self._open.enter_context(session(self.context.address, log=log))
+            self._open.enter_context(
+                session(self.context.address, log=log, dashboard=self.context.dashboard)
+            )
+            if self.context.dashboard:
+                self.screen.note(f"Ray's dashboard: {dashboard_url() or 'there is none'}")
             self._open.callback(self._pool.close)
             self._connected = True
             if self.context.address is not None:
