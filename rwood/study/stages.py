@@ -272,6 +272,11 @@ class Study:
         """Connect to Ray, once for all stages; `close` disconnects."""
         if not self._connected:
             log = self._open.enter_context(grown(self.paths.log))
+            self.screen.note(
+                "opening the image sets, starting Ray"
+                if self.context.address is None
+                else f"connecting to Ray at {self.context.address}"
+            )
             if self.context.address is None:
                 check_sets(self.spec.benchmark, self.context.data_root)
                 for sentence in shared_images(self.spec.benchmark, self.context.data_root):
