@@ -43,10 +43,10 @@ def load_study(file: str | Path) -> "StudyConfig":
             file, key, value and the nearest right key.
     """
     from rwood.config.load import load_study
-    from rwood.data.known import check_known
+    from rwood.data.known import check_study
 
     study = load_study(Path(file))
-    check_known(study.benchmark)
+    check_study(study)
     return study
 
 

@@ -106,6 +106,11 @@ class StudyPaths:
         """What MLflow has acknowledged."""
         return self.folder / "mlflow.json"
 
+    @property
+    def runs(self) -> Path:
+        """Folders of the reruns."""
+        return self.folder / "runs"
+
     def trial(self, number: int) -> RunPaths:
         """A trial of the search."""
         return RunPaths(self.folder / "trials" / f"{number:04d}")
@@ -116,4 +121,4 @@ class StudyPaths:
 
     def rerun(self, label: str, seed: int, digest: str) -> RunPaths:
         """A rerun, likewise."""
-        return RunPaths(self.folder / "runs" / f"{label}-seed{seed}-{digest[:8]}")
+        return RunPaths(self.runs / f"{label}-seed{seed}-{digest[:8]}")

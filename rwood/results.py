@@ -253,9 +253,11 @@ R = TypeVar("R", bound=Record)
 
 
 def is_finished(study: StudyConfig, folder: Path) -> bool:
-    """True if nothing is left to do for a study in its results folder."""
-    path = StudyPaths(folder).record
-    return exists(path) and load(StudyResult, path).finished == digest(study)
+    """True if nothing is left to do for a study in its results folder, and nothing is missing."""
+    paths = StudyPaths(folder)
+    if not all(map(exists, (paths.record, paths.report, paths.detector))):
+        return False
+    return load(StudyResult, paths.record).finished == digest(study)
 
 
 def mean_of(rows: Iterable[SetMetrics]) -> SetMetrics:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from rwood.__main__ import main
+from rwood.config.load import load_study
 from tests.stored_trials import trials_in
 from tests.tiny import write_tiny
 
@@ -31,8 +32,13 @@ def test_check_prints_the_study_and_its_cost(digits_file: Path, tmp_path: Path) 
     assert "worker hours at 1,000 images/s" in done.stdout
     assert "temperature: 0.1" in done.stdout
     assert list(tmp_path.iterdir()) == []
-    plain = json.loads(rwood("check", digits_file, "--json", cwd=tmp_path).stdout)
-    assert plain["run"]["loss"]["between_shift"] == 4.0
+    told = json.loads(rwood("check", digits_file, "--json", cwd=tmp_path).stdout)
+    assert told["study"]["run"]["loss"]["between_shift"] == 4.0
+    assert told["cost"]["benchmark"] == "10 reruns of 20 epochs"
+    assert told["cost"]["memory"].startswith("about ")
+    again = tmp_path / "again.yaml"
+    again.write_text(done.stdout, encoding="utf-8")
+    assert load_study(again) == load_study(digits_file)
 
 
 @pytest.mark.parametrize(

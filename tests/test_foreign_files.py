@@ -46,6 +46,6 @@ def test_a_checkpoint_that_carries_code_is_refused(tmp_path: Path) -> None:
             return (Path.touch, (tmp_path / "ran",))
 
     torch.save({"conv1.weight": Bomb()}, tmp_path / "foreign.ckpt")
-    with pytest.raises(DataError, match="is not a checkpoint of tensors"):
+    with pytest.raises(DataError, match="is not a checkpoint of tensors: it holds other objects"):
         load_openood_state(tmp_path / "foreign.ckpt")
     assert not (tmp_path / "ran").exists()

@@ -15,7 +15,6 @@ from rich.table import Table
 from rwood.cli.options import DATA, AsJson, DataRoot
 from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.load import load_benchmark
-from rwood.errors import DataError
 from rwood.text import count_of
 
 app = typer.Typer(help="Image sets: list, fetch, pack, verify.", no_args_is_help=True)
@@ -111,7 +110,7 @@ def verify(
     workers: Workers = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check that every file decodes, counts match, and no train image is in a test set."""
+    """Check that every file decodes, counts match, and no ID image is in an OOD set."""
     from rwood.data.processes import processors
     from rwood.data.verify import verify as verify_sets
 
@@ -127,12 +126,14 @@ def verify(
             typer.echo(f"{mark:<4}{report.key:<24}{report.images:>8,} images{packed}")
             for problem in report.problems:
                 typer.echo(f"    {problem}")
-        for duplicate in found.duplicates[:20]:
-            typer.echo(f"duplicate: {duplicate.key} {duplicate.image} = {duplicate.train_image}")
-        duplicates = count_of(len(found.duplicates), "image")
-        typer.echo(f"{duplicates} of other sets with the pixels of a train image")
+        for d in (*found.shared, *(d for d in found.duplicates if d not in found.shared))[:20]:
+            typer.echo(f"duplicate: {d.key} {d.image} = {d.id_key} {d.id_image}")
+        duplicates, shared = len(found.duplicates) - len(found.shared), len(found.shared)
+        typer.echo(f"{count_of(duplicates, 'image')} of ID sets with the pixels of a train image")
+        typer.echo(f"{count_of(shared, 'image')} of OOD sets with the pixels of an ID image")
     if not found.sound:
-        raise DataError(f"benchmark {spec.name}: not sound, see above")
+        typer.echo(f"rwood: benchmark {spec.name}: not sound, see above", err=True)
+        raise typer.Exit(1)
 
 
 def _load(file: Path) -> BenchmarkConfig:

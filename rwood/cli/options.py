@@ -46,6 +46,9 @@ StorageUrl = Annotated[
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", help="Take trials that failed up again.")
 ]
+Dashboard = Annotated[
+    bool, typer.Option("--dashboard", help="Show Ray's dashboard of this machine's own Ray.")
+]
 Set = Annotated[
     list[str] | None,
     typer.Option(

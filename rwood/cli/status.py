@@ -27,6 +27,8 @@ from rwood.results import StudyResult, TrialResult, load
 from rwood.selection import select_champion, values_of
 from rwood.storage import exists, is_remote
 from rwood.study.finals_plan import known_plan
+from rwood.study.measured import is_measured
+from rwood.study.record import check_not_lost
 from rwood.study.rerun_plan import rerun_folder, rerun_plan
 from rwood.text import duration
 
@@ -71,6 +73,7 @@ def read_status(study: StudyConfig, folder: Path, storage: str | None = None) ->
     from rwood.search.read_trials import read_trials
 
     if not exists(StudyPaths(folder).record):
+        check_not_lost(folder)
         return Status(study.name, "not started", False, None)
     record = load(StudyResult, StudyPaths(folder).record)
     trials = list(read_trials(study, folder, storage).values()) if study.search else []
@@ -159,9 +162,10 @@ def _stage(
         return "search"
     if not _is_decided(study, record):
         return "select" if study.finals is None else "finals"
-    if left or not record.runs:
+    if left or not record.runs or not all(is_measured(run, study) for run in record.runs):
         return "benchmark"
-    return "finished" if record.finished and StudyPaths(folder).report.exists() else "report"
+    there = StudyPaths(folder).report.exists() and StudyPaths(folder).detector.exists()
+    return "finished" if record.finished and there else "report"
 
 
 def _best(study: StudyConfig, trials: list[TrialResult]) -> TrialResult | None:

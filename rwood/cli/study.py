@@ -14,6 +14,7 @@ from rwood.cli.options import (
     RESULTS,
     Address,
     AsJson,
+    Dashboard,
     DataRoot,
     File,
     Results,
@@ -54,6 +55,7 @@ def _stage_verb(verb: str) -> Callable[..., None]:
         tracking_uri: TrackingUri = None,
         storage: StorageUrl = None,
         retry_failed: RetryFailed = False,
+        dashboard: Dashboard = False,
         set_: Set = None,
         trials: Trials = None,
         as_json: AsJson = False,
@@ -67,7 +69,9 @@ def _stage_verb(verb: str) -> Callable[..., None]:
             done = f"study {study.name} is finished, nothing is left to do: {page}"
             typer.echo(f"{_outcome(study, folder)}\n\n{done}", err=as_json)
         else:
-            context = Context(results, data_root, address, tracking_uri, storage, retry_failed)
+            context = Context(
+                results, data_root, address, tracking_uri, storage, retry_failed, dashboard
+            )
             _work(study, verb, context, as_json)
         if as_json:
             typer.echo(StudyPaths(folder).record.read_text(encoding="utf-8"))
@@ -93,7 +97,7 @@ def check(
     trials: Trials = None,
     as_json: AsJson = False,
 ) -> None:
-    """Validate a study; print it resolved, its trials and its cost."""
+    """Validate a study; print it resolved, as a study file, with its cost as comments."""
     from rwood.cost import estimate
 
     study = _load(file, set_, trials)
@@ -103,14 +107,15 @@ def check(
         check_sets(study.benchmark, data_root)
     plain = study.model_dump(mode="json")
     if as_json:
-        typer.echo(json.dumps(plain, indent=1))
+        cost = dict(line.split(": ", 1) for line in estimate(study, images_per_s))
+        typer.echo(json.dumps({"study": plain, "cost": cost}, indent=1))
         return
     import yaml
 
     console = Console(highlight=False)
     console.print(yaml.safe_dump(plain, sort_keys=False), markup=False, soft_wrap=True)
     for line in estimate(study, images_per_s):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(f"# {line}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -154,10 +159,10 @@ def train(
 def _load(
     file: Path, assignments: Sequence[str] | None = None, trials: int | None = None
 ) -> StudyConfig:
-    from rwood.data.known import check_known
+    from rwood.data.known import check_study
 
     study = load_study(file, assignments or (), trials)
-    check_known(study.benchmark)
+    check_study(study)
     if study.search is not None and not study.search.is_short:
         from rwood.search.check import check_search
 

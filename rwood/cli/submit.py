@@ -64,7 +64,7 @@ def submit(
 ) -> None:
     """Run the study as a job on a Ray cluster; follow it, ask after it, stop it."""
     from rwood.config.load import load_study
-    from rwood.data.known import check_known
+    from rwood.data.known import check_study
 
     if status and stop:
         raise SpecError("rwood submit takes --status or --stop, not both")
@@ -72,7 +72,7 @@ def submit(
         _tell(_ask(address, _named(file), stop=stop), as_json)
         return
     study = load_study(file)
-    check_known(study.benchmark)
+    check_study(study)
     if results is None:
         raise SpecError(f"rwood submit needs --results: the results folder {OnCluster}")
     if requirements is not None and not requirements.is_file():

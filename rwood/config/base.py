@@ -4,7 +4,7 @@ import hashlib
 import json
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 def number_from_text(value: Any) -> Any:
@@ -17,6 +17,8 @@ def number_from_text(value: Any) -> Any:
     return value
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+"""What a random generator starts from."""
 Number = Annotated[float, BeforeValidator(number_from_text)]
 """A finite real number."""
 

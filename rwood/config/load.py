@@ -1,6 +1,7 @@
 """YAML file -> spec, with errors that name file, dotted key, what was got and what is allowed."""
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,7 +54,9 @@ def load_study(
     data = _read_mapping(path)
     named = data.get("benchmark")
     if isinstance(named, str):
-        benchmark = load_benchmark(path.parent / named)
+        benchmark = _validate(
+            BenchmarkConfig, _read_mapping(path.parent / named, path), path.parent / named
+        )
         data = {**data, "benchmark": benchmark.model_dump(mode="json")}
     if trials is not None:
         if not isinstance(data.get("search"), dict):
@@ -112,11 +115,13 @@ def naming(path: Path) -> Iterator[None]:
         raise SpecError(f"{path}: {error}", **{**error.details, "file": str(path)}) from error
 
 
-def _read_mapping(path: Path) -> dict[str, Any]:
+def _read_mapping(path: Path, asked_by: Path | None = None) -> dict[str, Any]:
+    """Plain values of a file; `asked_by` names it and is not what was meant."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        near = nearest(path.name, [p.name for p in _yaml_files(path)], cutoff=0.6)
+        names = [p.name for p in _yaml_files(path) if p != asked_by]
+        near = nearest(path.name, names, cutoff=0.6)
         hint = f"; did you mean {path.parent / near}?" if near else ""
         raise SpecError(f"{path}: no such file{hint}", file=str(path)) from None
     except (OSError, UnicodeDecodeError) as error:
@@ -176,14 +181,31 @@ def _sentence(error: ErrorDetails, kind: type[Config], data: Any = None) -> str:
     if error["type"] == "extra_forbidden":
         *parents, leaf = key.split(".")
         allowed = _keys_at(kind, parents, data)
+        if leaf in allowed:
+            others = ", ".join(name for name in _mapping_of(error, data) if name != leaf)
+            return f"{key}: {leaf} cannot stand beside {others}: they are two ways to say it"
         hint = did_you_mean(leaf, allowed, f"allowed here: {', '.join(allowed)}")
         return f"{key}: unknown setting; {hint}"
     if error["type"] == "missing":
         return f"{key}: missing"
     if error["type"] == "value_error":
         return f"{key}: {error['ctx']['error']}" if key else str(error["ctx"]["error"])
+    if isinstance(got, float) and not math.isfinite(got):
+        return f"{key}: got {got}, must be a finite number"
+    if error["type"] == "too_short" and not got:
+        return f"{key}: must not be empty"
+    if error["type"] == "string_pattern_mismatch":
+        marks = "- and _, the first no mark" if key == "name" else "and _"
+        return f"{key}: got {got!r}, a name has lower-case letters, digits, {marks}"
     message = error["msg"].removeprefix("Input ")
     return f"{key}: got {got!r}, {message[0].lower()}{message[1:]}"
+
+
+def _mapping_of(error: ErrorDetails, data: Any) -> dict[str, Any]:
+    """The mapping that holds the setting of an error; empty if there is none."""
+    for part in error["loc"][:-1]:
+        data = data[part] if isinstance(data, dict) and part in data else data
+    return data if isinstance(data, dict) else {}
 
 
 def _keys_at(kind: type[BaseModel], parents: list[str], data: Any) -> list[str]:
@@ -228,6 +250,14 @@ def _check_search(study: StudyConfig, path: Path) -> None:
             allowed=allowed,
         )
     _check_hyperparameters(study.run, search, path)
+    least = search.pruner.arguments.get("min_resource") if search.pruner else None
+    if isinstance(least, int) and least > study.run.epochs:
+        raise SpecError(
+            f"{path}: search.pruner.min_resource: a trial of {count_of(study.run.epochs, 'epoch')} "
+            f"would never be judged at epoch {least}; lower it, or set pruner to null",
+            file=str(path),
+            key="search.pruner.min_resource",
+        )
     points = len(grid(study.run, search.space)) if search.is_grid else search.trials
     if search.trials > points:
         raise SpecError(

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from rwood.config.backbones import AnyModel
-from rwood.config.base import Config, Number
+from rwood.config.base import Config, Number, Seed
 from rwood.config.losses import AnyLoss, ReweightOODLoss
 from rwood.config.scorers import CLASSIFIER_SCORERS, AnyScorer, ScorerConfig
 
@@ -81,9 +81,9 @@ class RunConfig(Config):
     schedule: ScheduleConfig = ScheduleConfig()
     views: ViewsConfig = ViewsConfig()
     scorer: AnyScorer = ScorerConfig()
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     """Seeds weights, order and views."""
-    epochs: int = Field(ge=1)
+    epochs: int = Field(ge=1, le=100_000)
     """Passes over the ID train set."""
     batch_size: int = Field(default=512, ge=2)
     """Images a step over all workers, two views each."""

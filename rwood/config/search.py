@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from rwood.config.base import Config, number_from_text
+from rwood.config.base import Config, Seed, number_from_text
 from rwood.config.losses import loss_defaults
 from rwood.config.optuna_classes import PrunerConfig, SamplerConfig, named_alone
 from rwood.config.run import RunConfig
@@ -71,7 +71,7 @@ def _whole_name(value: Any) -> Any:
 class SearchConfig(Config):
     """The search of a study."""
 
-    trials: int = Field(ge=1)
+    trials: int = Field(ge=1, le=100_000)
     """How many trials in all; raise it and run again to extend a study."""
     objective: Annotated[str | tuple[str, ...], BeforeValidator(_whole_name)]
     """Metric of the validation sets to optimise, e.g. `val/auroc`; FPR@95 is minimised.
@@ -80,7 +80,7 @@ class SearchConfig(Config):
 
     Of several, the champion is the trial of the Pareto front that is nearest to the best of each.
     """
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    seeds: tuple[Seed, ...] = ()
     """Trainings of a trial, epoch by epoch side by side; its metrics are their means.
 
     Empty: one, with the seed of the run.
@@ -92,7 +92,7 @@ class SearchConfig(Config):
     """
     sampler: Annotated[SamplerConfig, BeforeValidator(named_alone)] = SamplerConfig(name="tpe")
     """`tpe`: multivariate tree-structured Parzen estimator; `grid`: all choices, in order."""
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     """Seeds the sampler."""
     pruner: Annotated[PrunerConfig, BeforeValidator(named_alone)] | None = PrunerConfig(name="asha")
     """`asha`: successive halving, trials judged as they report; null: every trial runs to its end.

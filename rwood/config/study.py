@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from rwood.config.base import Config, Number, digest
+from rwood.config.base import Config, Number, Seed, digest
 from rwood.config.benchmark import METRICS, MINIMIZED, BenchmarkConfig
 from rwood.config.held_out import without_held_out
 from rwood.config.losses import loss_kind
@@ -16,7 +16,7 @@ from rwood.config.search import LOSS, Choices, SearchConfig
 class RerunConfig(Config):
     """The benchmark stage: the champion, the base run and, if asked for, trials over seeds."""
 
-    seeds: tuple[int, ...] = Field(default=(1, 2, 3, 4, 5), min_length=1)
+    seeds: tuple[Seed, ...] = Field(default=(1, 2, 3, 4, 5), min_length=1)
     """One training a seed."""
     base: bool = True
     """Rerun the base run too, so that the report can say what the search bought."""
@@ -27,6 +27,13 @@ class RerunConfig(Config):
     """Scorers to report beside the run's own."""
     fsood: bool = False
     """Report full-spectrum OOD detection too: shifted ID sets count as ID."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> "RerunConfig":
+        twice = next((s for s in self.seeds if self.seeds.count(s) > 1), None)
+        if twice is not None:
+            raise ValueError(f"seeds: {twice} is named twice")
+        return self
 
 
 class FinalsConfig(Config):
@@ -46,7 +53,7 @@ class FinalsConfig(Config):
     """Chance at which a setting that is no better than the base run is promoted."""
     delta: Annotated[Number, Field(ge=0)] = 0.5
     """Points that the winner may lose on a family of validation sets, on average."""
-    first_seed: int = Field(default=1000, ge=0)
+    first_seed: Seed = 1000
     """Of the race; the other seeds of the finals follow it."""
 
     @property

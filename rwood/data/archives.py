@@ -17,6 +17,10 @@ Place = Callable[[str], str | None]
 """Where a member of an archive goes, below the folder; None: nowhere."""
 
 
+EXPANSION, ALLOWED_BYTES = 20, 100_000_000
+"""An archive may unpack to so many times its size, and some bytes beside: images are compressed."""
+
+
 def is_archive(path: Path) -> bool:
     """Whether a path is named like an archive that can be unpacked."""
     return path.name.endswith((".tar", ".tar.gz", ".tgz", ".zip"))
@@ -35,11 +39,19 @@ def unpack(archive: Path, folder: Path, place: Place, progress: Progress) -> int
         Files that the archive had a place for.
 
     Raises:
-        DataError: not an archive, damaged, or a member that leaves the folder or is a link.
+        DataError: not an archive, damaged, far larger unpacked than images are, or a member that
+            leaves the folder or is a link.
     """
-    count = 0
+    count = total = 0
     try:
+        allowed = ALLOWED_BYTES + EXPANSION * archive.stat().st_size
         for name, size, source in _members(archive, progress):
+            total += size
+            if total > allowed:
+                raise DataError(
+                    f"{archive} expands to more than {EXPANSION} times its size, which image files "
+                    "do not; the archive is refused"
+                )
             if not is_below(name):
                 raise DataError(
                     f"{archive}: {name} leads out of the folder; the archive is refused"

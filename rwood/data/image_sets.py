@@ -140,11 +140,15 @@ def check_sets(benchmark: BenchmarkConfig, data_root: Path) -> None:
             continue
         try:
             files = files_of(ref, benchmark, data_root)
-            total = len(files.labels_N)
-            for row in range(0, total, max(1, -(-total // SAMPLED))):
+            for row in sampled_rows(len(files)):
                 decode.load(files.path(row), files.remedy)
         except DataError as error:
             raise DataError(f"{key}: {error}", **{**error.details, "key": key}) from error
+
+
+def sampled_rows(total: int) -> range:
+    """At most `SAMPLED` rows of a set, evenly spread."""
+    return range(0, total, max(1, -(-total // SAMPLED)))
 
 
 def transform_of(ref: ImageSetRef, benchmark: BenchmarkConfig) -> Transform:

@@ -1,6 +1,7 @@
 """Whether the image sets that a benchmark names can be had; opens no data."""
 
 from rwood.config.benchmark import BenchmarkConfig, SubsetSet, whole_set
+from rwood.config.study import StudyConfig
 from rwood.data.image_sets import NAMED, check_name, references
 from rwood.errors import SpecError
 from rwood.text import count_of
@@ -27,6 +28,25 @@ def check_known(benchmark: BenchmarkConfig) -> None:
                 )
         if isinstance(ref, SubsetSet):
             _check_subset(ref, key, where, benchmark.classes)
+
+
+def check_study(study: StudyConfig) -> None:
+    """The same for a study, and a batch of more images than ID train has.
+
+    Raises:
+        SpecError: likewise.
+    """
+    check_known(study.benchmark)
+    train = study.benchmark.id.train
+    images = train.images if isinstance(train, SubsetSet) else None
+    images = NAMED[train].count if isinstance(train, str) else images
+    if images is not None and study.run.batch_size > images:
+        raise SpecError(
+            f"run.batch_size: {study.run.batch_size:,} is more than the {images:,} images of "
+            "id.train",
+            key="run.batch_size",
+            got=study.run.batch_size,
+        )
 
 
 def _check_subset(ref: SubsetSet, key: str, where: str, classes: int) -> None:

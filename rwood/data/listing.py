@@ -221,9 +221,22 @@ def digest_of(lines: Sequence[str], labels_N: np.ndarray) -> str:
     return text.hexdigest()[:16]
 
 
-def _images_below(folder: Path, prefix: str = "") -> Iterator[tuple[str, int]]:
-    for entry in os.scandir(folder):
-        if entry.is_dir():
-            yield from _images_below(Path(entry.path), f"{prefix}{entry.name}/")
-        elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
-            yield f"{prefix}{entry.name}", entry.stat().st_size
+def _images_below(
+    folder: Path, prefix: str = "", above: tuple[str, ...] = ()
+) -> Iterator[tuple[str, int]]:
+    """Relative path and size of every image; `above` are the real folders that this one lies in."""
+    real = os.path.realpath(folder)
+    if real in above:
+        raise DataError(f"{folder} is a link to a folder that it lies in: take the link away")
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            try:
+                if entry.is_dir():
+                    below = f"{prefix}{entry.name}/"
+                    yield from _images_below(Path(entry.path), below, (*above, real))
+                elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
+                    yield f"{prefix}{entry.name}", entry.stat().st_size
+            except OSError as error:
+                raise DataError(
+                    f"{entry.path} cannot be read ({error.strerror}): replace it or take it away"
+                ) from error

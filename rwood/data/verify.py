@@ -1,4 +1,4 @@
-"""Does every file of a benchmark decode, are there enough, is a train image among the others?"""
+"""Does every file of a benchmark decode, are there enough, does a set hold images of another?"""
 
 import hashlib
 from collections.abc import Callable
@@ -10,6 +10,7 @@ import numpy as np
 from rwood.config.benchmark import BenchmarkConfig, ImageSetRef
 from rwood.data import decode, image_sets, pixel_cache, processes
 from rwood.data.listing import Listing
+from rwood.data.shared_images import OOD_PARTS
 from rwood.data.transform import Transform
 from rwood.errors import DataError
 
@@ -38,14 +39,16 @@ class SetReport:
 
 @dataclass(frozen=True)
 class Duplicate:
-    """An image of another set with the very pixels of an ID train image."""
+    """An image of a set with the very pixels of an ID image of another."""
 
     key: str
-    """Dotted key of the other set."""
+    """Dotted key of the set."""
     image: str
     """Its file or row there."""
-    train_image: str
-    """File or row in the ID train set."""
+    id_key: str
+    """Dotted key of the other set: `id.train`, or for an OOD image any part of ID."""
+    id_image: str
+    """File or row in that set."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,13 @@ class Verification:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is wrong; duplicates are reported, not an error (CIFAR has some)."""
-        return not any(report.problems for report in self.sets)
+        """Whether nothing is wrong; ID images that come twice are no error (CIFAR has some)."""
+        return not any(report.problems for report in self.sets) and not self.shared
+
+    @property
+    def shared(self) -> tuple[Duplicate, ...]:
+        """Images that are ID and OOD."""
+        return tuple(d for d in self.duplicates if d.key.startswith(OOD_PARTS))
 
 
 def verify(
@@ -68,7 +76,7 @@ def verify(
     workers: int = 1,
     progress: Progress = lambda key, done, total: None,
 ) -> Verification:
-    """Decode every file of a benchmark and look for ID train images in all other sets.
+    """Decode every file of a benchmark; look for ID images in OOD sets, train images in all.
 
     Images are compared after the test transform, which is what an encoder sees. Where there is a
     pack, its pixels are compared with the files'.
@@ -80,7 +88,7 @@ def verify(
         progress: called as images are done.
     """
     reports, duplicates = [], []
-    train: dict[bytes, str] = {}
+    known: dict[bytes, tuple[str, str]] = {}
     for key, ref in image_sets.references(benchmark):
         try:
             report, hashes, names = _verify(key, ref, benchmark, data_root, workers, progress)
@@ -88,15 +96,19 @@ def verify(
             reports.append(SetReport(key, image_sets.name_of(ref), 0, False, (str(error),)))
             continue
         reports.append(report)
-        if key == "id.train":
-            train = dict(zip(hashes, names, strict=True))
-            train.pop(b"", None)
-            continue
-        duplicates += [
-            Duplicate(key, name, train[found])
-            for found, name in zip(hashes, names, strict=True)
-            if found in train
-        ]
+        duplicates += (
+            [
+                Duplicate(key, name, *known[found])
+                for found, name in zip(hashes, names, strict=True)
+                if found in known and (known[found][0] == "id.train" or key.startswith(OOD_PARTS))
+            ]
+            if key != "id.train"
+            else []
+        )
+        if key.startswith("id."):
+            for found, name in zip(hashes, names, strict=True):
+                if found:
+                    known.setdefault(found, (key, name))
     return Verification(tuple(reports), tuple(duplicates))
 
 

@@ -30,7 +30,12 @@ def load_openood_state(path: Path) -> dict[str, Tensor]:
             state = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise DataError(f"{path}: no such checkpoint", file=str(path)) from None
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError:  # whose message advises to run what is in the file
+        raise DataError(
+            f"{path} is not a checkpoint of tensors: it holds other objects, whose code would run",
+            file=str(path),
+        ) from None
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "unreadable"
         raise DataError(
             f"{path} is not a checkpoint of tensors ({reason})", file=str(path)

@@ -168,6 +168,8 @@ class LiveView(_Screen):
             return _view(told, told.trial_words(), width)
         if told.stage in TRAINS and told.reruns_wanted:
             words = f"{told.reruns}/{told.reruns_wanted} trained, {len(waiting)} to start"
+            if told.reruns == told.reruns_wanted:
+                words = f"all {told.reruns} trained, the last ones are being scored"
             return _view(told, words, width)
         return Text("")
 

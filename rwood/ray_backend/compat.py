@@ -27,6 +27,12 @@ def log_folder() -> str | None:
     return str(node.get_logs_dir_path()) if node else None
 
 
+def dashboard_url() -> str | None:
+    """Address of the dashboard of the Ray that this process is connected to; None without one."""
+    url = ray._private.worker.get_dashboard_url()
+    return f"http://{url}" if url else None
+
+
 def log_instead_of_printing() -> None:
     """Send what Ray prints of lost workers and nodes to the log; it has no switch for that."""
     ray._private.worker.print_to_stdstream = _log_lines

@@ -42,7 +42,9 @@ ATTEMPTS = 3
 
 
 @contextmanager
-def session(address: str | None, *, log: Path, cpus: int | None = None) -> Iterator[str]:
+def session(
+    address: str | None, *, log: Path, cpus: int | None = None, dashboard: bool = False
+) -> Iterator[str]:
     """Connect to Ray; disconnect, and stop what was started here, at the end.
 
     Nodes and clients of one cluster share a token (Ray's default); Ray reads it from
@@ -52,6 +54,7 @@ def session(address: str | None, *, log: Path, cpus: int | None = None) -> Itera
         address: a running cluster (`auto`, `host:port`, `ray://...`); None starts a private Ray.
         log: file for what Ray says.
         cpus: CPUs of a private Ray; None: those of the machine.
+        dashboard: start the dashboard of a private Ray, on the loopback.
 
     Yields:
         Where Ray keeps its own logs.
@@ -70,7 +73,7 @@ def session(address: str | None, *, log: Path, cpus: int | None = None) -> Itera
 
     attached = ray.is_initialized()
     if not attached:
-        _connect(address, cpus)
+        _connect(address, cpus, dashboard)
     try:
         yield compat.log_folder() or "the cluster's head node"
     finally:
@@ -97,7 +100,7 @@ def _check_reachable(address: str) -> None:
         ) from error
 
 
-def _connect(address: str | None, cpus: int | None) -> None:
+def _connect(address: str | None, cpus: int | None, dashboard: bool) -> None:
     import ray
 
     from rwood.ray_backend import compat
@@ -117,7 +120,7 @@ def _connect(address: str | None, cpus: int | None) -> None:
                     num_cpus=cpus,
                     logging_level=logging.ERROR,
                     log_to_driver=False,
-                    include_dashboard=False if address is None else None,
+                    include_dashboard=dashboard if address is None else None,
                     # A private Ray inherits the environment; a cluster must be told.
                     runtime_env={"env_vars": _SETTINGS} if address else None,
                 )

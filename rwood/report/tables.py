@@ -236,6 +236,9 @@ def _titled(metric: Metric) -> str:
 
 
 def _over(runs: Sequence[RunResult]) -> str:
+    if "checkpoint" in runs[0].run:  # which does not say its seed
+        several = f"mean ± population std over {len(runs)} checkpoints"
+        return "one checkpoint" if len(runs) == 1 else several
     if len(runs) == 1:
         return f"one run (seed {runs[0].seed})"
     seeds = ", ".join(str(run.seed) for run in runs)

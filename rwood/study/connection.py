@@ -1,11 +1,14 @@
 """The Ray that a study's trainings run on: connected at the first need, for all stages."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 from rwood.config.study import StudyConfig
 from rwood.data.image_sets import check_sets
+from rwood.data.shared_images import shared_images
 from rwood.paths import StudyPaths
+from rwood.ray_backend.compat import dashboard_url
 from rwood.ray_backend.nodes import check_machine, check_nodes
 from rwood.ray_backend.pool import TrainingPool
 from rwood.ray_backend.session import session
@@ -16,9 +19,25 @@ from rwood.study.context import Context
 class Connection:
     """A connection to Ray and a pool of processes on it that train one job after another."""
 
-    def __init__(self, study: StudyConfig, context: Context, folder: Path) -> None:
-        """Connect nothing yet."""
+    def __init__(
+        self,
+        study: StudyConfig,
+        context: Context,
+        folder: Path,
+        tell: Callable[[str], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        """Connect nothing yet.
+
+        Args:
+            study: whose trainings.
+            context: where Ray and the data are.
+            folder: of the study's results.
+            tell: called with what happens.
+            warn: called with what the user may want to mend.
+        """
         self._study, self._context, self._folder = study, context, folder
+        self._tell, self._warn = tell, warn
         self._paths = StudyPaths(folder)
         self._open = ExitStack()
         self._connected = False
@@ -33,17 +52,24 @@ class Connection:
         """
         if self._connected:
             return
-        address, data_root = self._context.address, self._context.data_root
+        context = self._context
         log = self._open.enter_context(grown(self._paths.log))
-        if address is None:
-            check_sets(self._study.benchmark, data_root)
-        self._open.enter_context(session(address, log=log))
+        if context.address is None:
+            self._tell("opening the image sets, starting Ray")
+            check_sets(self._study.benchmark, context.data_root)
+            for sentence in shared_images(self._study.benchmark, context.data_root):
+                self._warn(f"warning: {sentence}")
+        else:
+            self._tell(f"connecting to Ray at {context.address}")
+        self._open.enter_context(session(context.address, log=log, dashboard=context.dashboard))
+        if context.dashboard:
+            self._tell(f"Ray's dashboard: {dashboard_url() or 'there is none'}")
         self._open.callback(self.pool.close)
         self._connected = True
-        if address is not None:
-            check_nodes(self._study.benchmark, self._folder, data_root)
-        else:
+        if context.address is None:
             check_machine(self._study.cluster)
+        else:
+            check_nodes(self._study.benchmark, self._folder, context.data_root)
 
     def close(self) -> None:
         """End the pool's processes and leave Ray, if ever connected."""

@@ -22,6 +22,8 @@ class Context:
     """URL of Optuna's storage; None keeps a journal in the results folder."""
     retry_failed: bool = False
     """Take failed trials up again."""
+    dashboard: bool = False
+    """Start the dashboard of a private Ray."""
 
 
 class Screen(Protocol):

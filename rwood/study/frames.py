@@ -16,6 +16,7 @@ from rwood.paths import StudyPaths
 from rwood.results import EpochReport, RunResult, StudyResult, TrialResult
 from rwood.search.read_trials import read_trials
 from rwood.storage import exists
+from rwood.study.record import check_not_lost
 from rwood.study.rerun import plan
 from rwood.study.rerun_plan import CHAMPION
 from rwood.tracked.measures import flat
@@ -129,6 +130,7 @@ def read_results(study: StudyConfig, *, folder: Path, storage: str | None = None
     """
     path = StudyPaths(folder).record
     if not exists(path):
+        check_not_lost(folder)
         raise StudyError(f"{folder} holds no results: run study {study.name} first")
     trials = tuple(read_trials(study, folder, storage).values()) if study.search else ()
     return StudyResults(study, results.load(StudyResult, path), folder, trials)

@@ -10,7 +10,7 @@ from typing import Any
 
 from rwood import results, storage
 from rwood.config.study import TEST_SETS, StudyConfig, trial_digest
-from rwood.errors import StudyError
+from rwood.errors import StorageError, StudyError
 from rwood.paths import StudyPaths
 from rwood.ray_backend.versions import versions
 from rwood.results import Change, StudyResult
@@ -42,6 +42,12 @@ def _locked(folder: Path) -> Iterator[None]:
     """Hold a lock that the operating system frees if the process dies."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"{folder} cannot be written: {error.strerror}; choose another --results",
+            path=str(folder),
+        ) from error
+    try:
         lock = (StudyPaths(folder).lock).open("a+", encoding="utf-8")
     except OSError as error:
         raise storage.unwritable(folder, error) from error
@@ -74,6 +80,7 @@ def _read(study: StudyConfig, folder: Path) -> StudyResult:
     path = StudyPaths(folder).record
     spec = study.model_dump(mode="json")
     if not path.exists():
+        check_not_lost(folder)
         record = StudyResult(
             name=study.name,
             id=uuid.uuid4().hex[:12],
@@ -94,6 +101,21 @@ def _read(study: StudyConfig, folder: Path) -> StudyResult:
         )
     changes = record.changes + tuple(_changes(record, spec))
     return record.model_copy(update={"spec": spec, "versions": versions(), "changes": changes})
+
+
+def check_not_lost(folder: Path) -> None:
+    """Refuse results whose record was deleted: a new one would not know what they are.
+
+    Raises:
+        StudyError: there are trials or reruns.
+    """
+    paths = StudyPaths(folder)
+    if storage.exists(paths.optuna) or storage.exists(paths.runs):
+        raise StudyError(
+            f"{paths.record} is missing, but {folder} holds trials or reruns of an earlier start: "
+            "put it back, or move the folder away to start anew",
+            folder=str(folder),
+        )
 
 
 def _changes(record: StudyResult, spec: dict[str, Any]) -> Iterator[Change]:

@@ -52,7 +52,7 @@ class Study:
         self._mlflow = MlflowUpdates(
             study, folder, context.results, context.tracking_uri, self.record
         )
-        self._ray = Connection(study, context, folder)
+        self._ray = Connection(study, context, folder, screen.note, self._on_note)
         self._live: dict[str, tuple[EpochReport, ...]] = {}
         plain = yaml.safe_dump(self.record.spec, sort_keys=False)
         results.write_atomically(self.paths.spec, plain)

@@ -153,6 +153,7 @@ def _fetch(uri: str, experiment: str) -> Sequence[Any]:
     uri = without_login(uri)
     shown = without_password(uri)
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import DatabaseError
 
     try:
         client = connect(uri)
@@ -162,6 +163,8 @@ def _fetch(uri: str, experiment: str) -> Sequence[Any]:
         names = [e.name for e in client.search_experiments() if e.name != "Default"]
     except MlflowException as error:
         raise StudyError(f"MLflow at {shown} does not answer: {reason(error, uri)}") from error
+    except DatabaseError as error:
+        raise StudyError(f"{shown} is no store of MLflow's: {error.orig}") from error
     hint = did_you_mean(experiment, names, "it holds no study", cutoff=0.0)
     raise StudyError(f"MLflow at {shown} knows no study {experiment}; {hint}", known=names)
 

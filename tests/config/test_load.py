@@ -9,6 +9,7 @@ import yaml
 from rwood.config.load import load_benchmark, load_study, set_values
 from rwood.config.search import setting
 from rwood.config.study import RerunConfig, run_digest
+from rwood.data.known import check_study
 from rwood.errors import SpecError
 
 
@@ -85,7 +86,7 @@ BAD = [
     ("search/seeds", [-1], ["search.seeds.0", "-1"]),
     ("search/sampler", "grid", ["search", "space.loss.between_scale", "a grid needs choices"]),
     ("run/scorer", {"name": "knn", "k": [10, 0]}, ["run.scorer.k.1", "0", "greater than or"]),
-    ("run/scorer", {"name": "knn", "k": []}, ["run.scorer.k", "at least 1 item"]),
+    ("run/scorer", {"name": "knn", "k": []}, ["run.scorer.k", "must not be empty"]),
     ("run/scorer", {"k": 0}, ["run.scorer.k", "greater than or equal to 1"]),
     ("run/scorer", {"shrinkage": "some"}, ["run.scorer.shrinkage", "some", "number"]),
     ("run/scorer", {"name": "msp"}, ["run: scorer.name: msp", "logits", "cross_entropy"]),
@@ -147,6 +148,44 @@ def test_files_that_are_no_mapping(tmp_path: Path, text: str, word: str) -> None
 def test_a_missing_file_names_the_nearest(digits_file: Path) -> None:
     with pytest.raises(SpecError, match=r"digitss.yaml: no such file; did you mean .*digits.yaml"):
         load_study(digits_file.with_name("digitss.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("dotted", "value", "sentence"),
+    [
+        ("rerun/seeds", [-1], "rerun.seeds.0: got -1, should be greater than or equal to 0"),
+        ("rerun/seeds", [10**20], r"rerun.seeds.0: got 10+, should be less than 2147483648"),
+        ("rerun/seeds", [2, 3, 2], "rerun: seeds: 2 is named twice"),
+        ("rerun/seeds", [], "rerun.seeds: must not be empty"),
+        ("run/epochs", 10**23, r"run.epochs: got 10+, should be less than or equal to 100000"),
+        ("search/trials", 10**9, "search.trials: got 1000000000, should be less than or equal"),
+        ("search/pruner", {"name": "asha", "min_resource": 50},
+         "a trial of 20 epochs would never be judged at epoch 50; lower it"),
+        ("search/space", {}, "search.space: must not be empty"),
+        ("search/space/loss.temperature", {"choices": [0.1], "low": 1},
+         "low cannot stand beside choices: they are two ways to say it"),
+        ("search/space/loss.temperature", {"low": 0.05, "high": float("inf")},
+         "high: got inf, must be a finite number"),
+        ("name", "My Study", "name: got 'My Study', a name has lower-case letters, digits"),
+    ],
+)  # fmt: skip
+def test_values_that_cannot_be_meant(
+    tmp_path: Path, digits_file: Path, dotted: str, value: Any, sentence: str
+) -> None:
+    with pytest.raises(SpecError, match=sentence):
+        load_study(edited(tmp_path, digits_file, put(dotted, value)))
+
+
+def test_a_batch_of_more_images_than_there_are(tmp_path: Path, digits_file: Path) -> None:
+    study = load_study(edited(tmp_path, digits_file, put("run/batch_size", 100_000)))
+    with pytest.raises(SpecError, match=r"run.batch_size: 100,000 is more than the 759 images of"):
+        check_study(study)
+
+
+def test_a_mistyped_benchmark_does_not_suggest_the_study(tmp_path: Path, digits_file: Path) -> None:
+    path = edited(tmp_path, digits_file, put("benchmark", "studie.yaml"))
+    with pytest.raises(SpecError, match=r"studie.yaml: no such file$"):
+        load_study(path)
 
 
 def test_a_missing_benchmark_is_named(tmp_path: Path, digits_file: Path) -> None:

@@ -115,3 +115,16 @@ def test_folder_errors_name_the_folder(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="empty holds no image"):
         read_folder(tmp_path / "empty", name="mine", class_names=None)
+
+
+def test_links_that_lead_in_circles_or_nowhere_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    (folder / "a").mkdir(parents=True)
+    (folder / "a" / "1.png").write_bytes(b"")
+    (folder / "a" / "again").symlink_to(folder)
+    with pytest.raises(DataError, match="again is a link to a folder that it lies in: take the"):
+        read_folder(folder, name="images", class_names=None)
+    (folder / "a" / "again").unlink()
+    (folder / "self.png").symlink_to("self.png")
+    with pytest.raises(DataError, match=r"self.png cannot be read \(Too many levels"):
+        read_folder(folder, name="images", class_names=None)

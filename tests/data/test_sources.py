@@ -107,6 +107,11 @@ def test_damaged_missing_and_unknown_archives(tmp_path: Path) -> None:
     (tmp_path / "no.zip").write_bytes(b"text")
     with pytest.raises(DataError, match="no.zip cannot be unpacked"):
         sources.fetch("tin", tmp_path / "root", source=tmp_path / "no.zip")
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as bundle:
+        for i in range(3):
+            bundle.writestr(f"tin/{i}.png", bytes(40_000_000))
+    with pytest.raises(DataError, match="bomb.zip expands to more than 20 times its size"):
+        sources.fetch("tin", tmp_path / "root", source=tmp_path / "bomb.zip")
     with pytest.raises(DataError, match="none.zip is missing"):
         sources.fetch("tin", tmp_path / "root", source=tmp_path / "none.zip")
     with pytest.raises(DataError, match="neither a folder nor"):

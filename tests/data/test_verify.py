@@ -4,12 +4,16 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
+from typer.testing import CliRunner
 
+from rwood.cli import app
 from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.load import load_benchmark
 from rwood.data import image_sets, pixel_cache, sources
 from rwood.data.inventory import inventory
+from rwood.data.shared_images import shared_images
 from rwood.data.verify import Duplicate, verify
 
 BENCHMARKS = Path(__file__).parents[2] / "studies" / "benchmarks"
@@ -26,6 +30,7 @@ def test_a_sound_benchmark(animals: BenchmarkConfig, tmp_path: Path) -> None:
     found = verify(animals, tmp_path, progress=lambda *p: seen.append(p))
     assert found.sound
     assert found.duplicates == ()
+    assert list(shared_images(animals, tmp_path)) == []
     assert [(r.key, r.images, r.packed) for r in found.sets] == [
         ("id.train", 24, False),
         ("id.val", 6, False),
@@ -65,8 +70,27 @@ def test_train_images_among_the_test_images_are_reported(
         ("far.far", "other_name.bmp"),
     }
     assert isinstance(found.duplicates[0], Duplicate)
-    assert found.duplicates[0].train_image.endswith("train2.png")
-    assert found.sound, "duplicates are reported, they are not an error"
+    assert found.duplicates[0].id_image.endswith("train2.png")
+    assert [d.key for d in found.shared] == ["far.far"]
+    assert not found.sound, "an image cannot be ID and OOD"
+
+
+def test_id_test_images_in_an_ood_set_end_verify_with_1_and_warn_a_run(
+    animals: BenchmarkConfig, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine"
+    shutil.copy(mine / "test" / "dog" / "test2.png", mine / "near" / "stray.png")
+    [sentence] = shared_images(animals, tmp_path)
+    assert sentence.startswith("1 of 6 images looked at in near.near are images of id.test too")
+    assert "stray.png = " in sentence
+    same = animals.model_copy(update={"far": {"far": animals.id.train}})
+    assert "far.far is made of the same set as id.train" in [*shared_images(same, tmp_path)][-1]
+    file = tmp_path / "animals.yaml"
+    file.write_text(yaml.safe_dump(animals.model_dump(mode="json")))
+    done = CliRunner().invoke(app, ["data", "verify", str(file), "--data-root", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "1 image of OOD sets with the pixels of an ID image" in done.output
+    assert "benchmark animals: not sound, see above" in done.output
 
 
 def test_a_pack_that_no_longer_shows_its_files_is_reported(

@@ -19,6 +19,11 @@ def test_logs_of_a_private_ray_are_found(ray_session: None) -> None:
     assert Path(folder).is_dir()
 
 
+def test_a_ray_without_a_dashboard_has_no_address_of_one(ray_session: None) -> None:
+    """Else `--dashboard` names an address where nothing answers."""
+    assert compat.dashboard_url() is None
+
+
 def test_what_ray_would_print_goes_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
     """Else lost workers are printed into the live display."""
     compat.log_instead_of_printing()

@@ -56,11 +56,14 @@ def test_a_single_study_is_champion_against_base(folder: Path) -> None:
 def test_markdown_and_mistakes(folder: Path) -> None:
     done = rwood("compare", "first", "second", "--markdown", cwd=folder)
     assert done.stdout.startswith("## Results")
+    (folder / "garbage").mkdir()
+    (folder / "garbage" / "mlflow.db").write_bytes(bytes(range(256)) * 16)
     for words, sentence in (
         (["frist", "second"], "knows no study frist; did you mean first?"),
         (["first", "first"], "a study is named twice"),
         (["first", "--results", "results", "--tracking-uri", "http://x"], "not both"),
         (["first", "--results", "nowhere"], "there is no MLflow store"),
+        (["first", "--results", "garbage"], "mlflow.db is no store of MLflow's: file is not a"),
     ):
         done = rwood("compare", *words, cwd=folder)
         assert done.returncode == 2

@@ -57,6 +57,13 @@ def test_single_run_prints_plain_numbers() -> None:
     assert rows["nearood"][:4] == ["34.00", "91.50", "92.00", "92.50"]
 
 
+def test_checkpoints_have_no_seed_to_name() -> None:
+    runs = [make_run("checkpoint", seed, 0.0, run={"checkpoint": f"{seed}.pt"}) for seed in (0, 1)]
+    one, both = (own_table(some, "ood/knn", None, "The checkpoint") for some in (runs[:1], runs))
+    assert ": one checkpoint, in percent" in one.caption
+    assert ": mean ± population std over 2 checkpoints, in percent" in both.caption
+
+
 def test_missing_accuracy_is_a_slash() -> None:
     rows = rows_of(benchmark_csv([make_run("champion", 5, 1.0, id_metrics={})], KEY))
     assert rows["nearood"][4:] == ["/", "/"]

@@ -1,0 +1,45 @@
+"""A results folder from which something was deleted."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from rwood.cli.status import read_status
+from rwood.config.base import digest
+from rwood.errors import StudyError
+from rwood.paths import StudyPaths
+from rwood.results import is_finished, save
+from rwood.study.frames import read_results
+from rwood.study.record import open_record
+from tests.report.a_study import make_study
+from tests.tiny import tiny
+
+
+def test_a_finished_study_that_lacks_a_file_is_not_finished(tmp_path: Path) -> None:
+    study, paths = tiny(tmp_path), StudyPaths(tmp_path / "tiny")
+    save(make_study(study, finished=digest(study)), paths.record)
+    paths.report.touch()
+    assert not is_finished(study, paths.folder)
+    paths.detector.mkdir()
+    assert is_finished(study, paths.folder)
+    paths.report.unlink()
+    assert not is_finished(study, paths.folder)
+
+
+@pytest.mark.parametrize("left", ["optuna.journal", "runs"])
+def test_results_whose_record_is_gone_are_not_taken_for_a_new_study(
+    tmp_path: Path, left: str
+) -> None:
+    study, folder = tiny(tmp_path), tmp_path / "tiny"
+    (folder / left).mkdir(parents=True)
+    sentence = "study.json is missing, but .* holds trials or reruns of an earlier start: put it"
+    with pytest.raises(StudyError, match=sentence), open_record(study, folder):
+        pass
+    with pytest.raises(StudyError, match=sentence):
+        read_status(study, folder)
+    with pytest.raises(StudyError, match=sentence):
+        read_results(study, folder=folder)
+    shutil.rmtree(folder)
+    with open_record(study, folder) as record:
+        assert record.trials == ()
