@@ -31,12 +31,13 @@ Formula = Callable[["Known", np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Known:
-    """What a scorer is fitted on: rows of the ID train set, labels, the classifier if any."""
+    """What a scorer is fitted on: rows of ID train and val, labels, the classifier if any."""
 
     rows_ND: np.ndarray
     labels_N: np.ndarray
     weight_CD: np.ndarray | None
     bias_C: np.ndarray | None
+    val_VD: np.ndarray
 
     @property
     def means_CD(self) -> np.ndarray:
@@ -153,6 +154,15 @@ def head_nci(known: Known, queries_QD: np.ndarray) -> np.ndarray:
     return -along - 1e-3 * np.abs(queries_QD).sum(axis=1)
 
 
+def head_sum(known: Known, queries_QD: np.ndarray) -> np.ndarray:
+    """Largest logit and distance, each minus its mean and over its std on ID val."""
+    total = np.zeros(len(queries_QD))
+    for part in (head_mls, mahalanobis):
+        scale = part(known, known.val_VD)
+        total += (part(known, queries_QD) - scale.mean()) / scale.std()
+    return total
+
+
 FORMULAS: dict[ScorerName, tuple[Formula, str]] = {
     "mahalanobis": (mahalanobis, "unit"),
     "mahalanobis_raw": (mahalanobis, "raw"),
@@ -168,6 +178,7 @@ FORMULAS: dict[ScorerName, tuple[Formula, str]] = {
     "head_gen": (head_gen, "unit"),
     "head_fdbd": (head_fdbd, "unit"),
     "head_nci": (head_nci, "unit"),
+    "head_sum": (head_sum, "unit"),
 }
 """Section 4 of the protocol, and the rows that each formula is about."""
 
@@ -224,7 +235,8 @@ def test_scores_are_the_formulas(
     formula, kind = FORMULAS[name]
     seen = rows[kind]
     assert encoder.classifier is not None
-    known = Known(seen["train"], labels_N, *(x.double().numpy() for x in encoder.classifier))
+    layer = (x.double().numpy() for x in encoder.classifier)
+    known = Known(seen["train"], labels_N, *layer, seen["val"])
     exact = next(encoder.parameters()).dtype == torch.float64
     compared = 0
     for part, scores in outcomes[name].scores.items():
