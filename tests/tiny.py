@@ -50,7 +50,7 @@ def write_tiny(folder: Path, **changes: Any) -> Path:
         for part in parents:
             node = node.setdefault(part, {})
         node[leaf] = value
-    if data["run"]["epochs"] == 1 and not any("pruner" in key for key in changes):
+    if data["search"] and data["run"]["epochs"] == 1 and "search__pruner" not in changes:
         data["search"]["pruner"] = None  # which would never be asked
     path = folder / f"{data['name']}.yaml"
     path.write_text(yaml.safe_dump(data), encoding="utf-8")
