@@ -1,4 +1,4 @@
-"""What a study will cost, from its spec and the table of image sets alone; nothing is opened."""
+"""What a study will cost, from its config and the table of image sets alone; nothing is opened."""
 
 import math
 from collections.abc import Iterable

@@ -57,9 +57,9 @@ class StudyPaths:
         return self.folder / "study.json"
 
     @property
-    def spec(self) -> Path:
+    def config(self) -> Path:
         """The resolved study."""
-        return self.folder / "spec.yaml"
+        return self.folder / "study.yaml"
 
     @property
     def champion(self) -> Path:

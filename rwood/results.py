@@ -197,8 +197,8 @@ class StudyResult(Record):
     changes: tuple[Change, ...] = ()
     """What changed between two starts of the search."""
     finished: str | None = None
-    """Digest of the whole spec once nothing was left to do for it."""
-    spec: dict[str, object]
+    """Digest of the whole config once nothing was left to do for it."""
+    config: dict[str, object]
     """The resolved study, as plain JSON."""
     trials: tuple[TrialResult, ...] = ()
     champion: int | None = None

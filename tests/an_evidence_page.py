@@ -45,7 +45,7 @@ def record_of(name: str) -> StudyResult:
     return load(StudyResult, RESULTS / name / "study.json")
 
 
-def spec_of(name: str) -> StudyConfig:
+def config_of(name: str) -> StudyConfig:
     """The study as its file says."""
     return load_study(FOLDER / f"{name}.yaml")
 
@@ -106,7 +106,7 @@ def _finals() -> str:
     for name in NAMES:
         finals = record_of(name).finals
         assert finals is not None
-        inputs = ReportInputs(record_of(name), spec_of(name), {}, {})
+        inputs = ReportInputs(record_of(name), config_of(name), {}, {})
         tables.append(f"**{STUDIES[name]}**\n\n{stage_table(inputs, finals).markdown()}")
     return "\n\n".join(tables)
 
@@ -125,7 +125,7 @@ def _differences() -> str:
             what = f"{part.removesuffix('ood')} {metric.upper()}"
             rows.append((ours, base, what, *gain_cells(found, metric)))
     columns = ("setting", "minus", "metric", "difference", "95 % interval", "p", "reading")
-    seeds = len(spec_of(SEARCHED).rerun.seeds)
+    seeds = len(config_of(SEARCHED).rerun.seeds)
     caption = (
         f"In percentage points, mean ± population std over {seeds} matching seeds; two-sided "
         f"paired t-test, {len(rows)} tests, no correction for their number."
@@ -276,8 +276,8 @@ def _trials() -> str:
     """Every trial of every search."""
     parts = []
     for name in NAMES:
-        inputs = ReportInputs(record_of(name), spec_of(name), {}, {})
-        spared = saving(inputs.study, inputs.spec)
+        inputs = ReportInputs(record_of(name), config_of(name), {}, {})
+        spared = saving(inputs.study, inputs.config)
         words = (
             f"{STUDIES[name]}: {spared.pruned} of {len(inputs.study.trials)} trials were pruned: "
             f"{spared.epochs_run} epochs of {spared.epochs_full}."

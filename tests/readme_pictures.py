@@ -17,7 +17,7 @@ from PIL import Image
 from rwood.report.figures import BLUE, GREY, INK, VERMILLION, canvas, write
 from rwood.report.figures_overview import draw_overview
 from rwood.report.inputs import ReportInputs
-from tests.an_evidence_page import SEARCHED, record_of, spec_of
+from tests.an_evidence_page import SEARCHED, config_of, record_of
 from tests.mlflow_ui import CHROMIUM, mlflow_ui
 
 FOLDER = Path(__file__).parents[1] / "studies" / "pictures"
@@ -108,7 +108,7 @@ def photograph(results: Path, path: Path) -> None:
 
 def draw(folder: Path) -> list[Path]:
     """All but MLflow's, each in light and dark."""
-    inputs = ReportInputs(record_of(SEARCHED), spec_of(SEARCHED), {}, {})
+    inputs = ReportInputs(record_of(SEARCHED), config_of(SEARCHED), {}, {})
     made = [
         draw_overview(inputs, folder / "overview.png"),
         draw_overview(inputs, folder / "overview-narrow.png", stacked=True),

@@ -62,4 +62,4 @@ def _values(trial: TrialResult) -> list[float] | None:
 def trials_in(folder: Path) -> dict[int, TrialResult]:
     """Every trial of a results folder, whose record knows the study."""
     record = load(StudyResult, StudyPaths(folder).record)
-    return read_trials(StudyConfig.model_validate_json(json.dumps(record.spec)), folder)
+    return read_trials(StudyConfig.model_validate_json(json.dumps(record.config)), folder)

@@ -26,8 +26,8 @@ def study(name: str, **changes: Any) -> StudyConfig:
     return StudyConfig.model_validate(plain)
 
 
-def lines(spec: StudyConfig, speed: float | None = 1000.0) -> dict[str, str]:
-    return dict(line.split(": ", 1) for line in estimate(spec, speed))
+def lines(config: StudyConfig, speed: float | None = 1000.0) -> dict[str, str]:
+    return dict(line.split(": ", 1) for line in estimate(config, speed))
 
 
 def test_imagenet_data_memory_and_hours() -> None:
@@ -83,12 +83,12 @@ def test_memory_follows_batch_workers_width_and_what_learns() -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_table_of_networks_is_true(name: str) -> None:
     row = NETWORKS[name]
-    spec = ModelConfig(backbone=name, width=row.width, trainable="layer4")  # type: ignore[arg-type]
-    encoder = build_encoder(spec, channels=1 if name == "small_cnn" else 3, seed=0)
-    assert encoder.dim == spec.dim
+    config = ModelConfig(backbone=name, width=row.width, trainable="layer4")  # type: ignore[arg-type]
+    encoder = build_encoder(config, channels=1 if name == "small_cnn" else 3, seed=0)
+    assert encoder.dim == config.dim
     total = sum(p.numel() for p in encoder.parameters())
     assert total == pytest.approx(row.parameters, rel=0.05)
-    freeze(encoder, spec)
+    freeze(encoder, config)
     learns = sum(p.numel() for p in encoder.parameters() if p.requires_grad)
     assert learns == pytest.approx(row.last_stage, rel=0.05)
 

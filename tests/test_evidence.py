@@ -20,12 +20,12 @@ from tests.an_evidence_page import (
     RESULTS,
     SEARCHED,
     TABLES,
+    config_of,
     filled,
     prose,
     record_of,
     scorer_gains,
     settings_measured,
-    spec_of,
     summed,
 )
 
@@ -33,36 +33,36 @@ from tests.an_evidence_page import (
 @pytest.mark.parametrize("name", NAMES)
 def test_the_records_are_of_these_study_files(name: str) -> None:
     """What was trained, and how it was searched and proved, is what the file says."""
-    spec, record = spec_of(name), record_of(name)
-    asked = StudyConfig.model_validate_json(json.dumps(record.spec))
-    assert asked.model_copy(update={"cluster": spec.cluster}) == spec
-    assert record.objective == (spec.search.primary if spec.search else None)
-    assert len(record.trials) == (spec.search.trials if spec.search else 0)
+    config, record = config_of(name), record_of(name)
+    asked = StudyConfig.model_validate_json(json.dumps(record.config))
+    assert asked.model_copy(update={"cluster": config.cluster}) == config
+    assert record.objective == (config.search.primary if config.search else None)
+    assert len(record.trials) == (config.search.trials if config.search else 0)
     for run in record.runs:
         chosen = record.champion_params if run.label == "champion" else {}
-        asked = apply(spec.run, chosen).model_copy(update={"seed": run.seed})
-        assert run.digest == run_digest(asked, without_held_out(spec.benchmark))
+        asked = apply(config.run, chosen).model_copy(update={"seed": run.seed})
+        assert run.digest == run_digest(asked, without_held_out(config.benchmark))
         assert run.run == asked.model_dump(mode="json")
-    assert {run.seed for run in record.of("champion")} == set(spec.rerun.seeds)
+    assert {run.seed for run in record.of("champion")} == set(config.rerun.seeds)
 
 
 def test_the_settings_share_all_but_the_loss() -> None:
-    first, *others = (spec_of(name).run.model_dump(exclude={"loss"}) for name in NAMES)
+    first, *others = (config_of(name).run.model_dump(exclude={"loss"}) for name in NAMES)
     assert all(other == first for other in others)
-    assert len({str(spec_of(name).benchmark) for name in NAMES}) == 1
+    assert len({str(config_of(name).benchmark) for name in NAMES}) == 1
     for runs in settings_measured().values():
         assert sorted(run.seed for run in runs) == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
 def test_every_loss_had_the_same_effort() -> None:
-    specs = [spec_of(name) for name in NAMES]
-    assert [name.removeprefix("cpu-") for name in NAMES] == [s.run.loss.name for s in specs]
+    configs = [config_of(name) for name in NAMES]
+    assert [name.removeprefix("cpu-") for name in NAMES] == [s.run.loss.name for s in configs]
     efforts = [
         (s.search.trials, s.search.pruner, s.search.objective, s.finals, s.rerun)
-        for s in specs
+        for s in configs
         if s.search is not None
     ]
-    assert len(efforts) == len(specs)
+    assert len(efforts) == len(configs)
     assert all(effort == efforts[0] for effort in efforts)
 
 
@@ -77,14 +77,14 @@ def test_no_number_is_written_by_hand() -> None:
     told = prose(PAGE.read_text(encoding="utf-8"))
     assert re.findall(r"\d+[.,]\d+|\d+ ?%|[±+−]\d", told) == []
     counts = set(re.findall(r"(?<![\w.-])\d+(?![\w.-])", told))
-    studies = [spec_of(path.stem) for path in FOLDER.glob("*.yaml")]
+    studies = [config_of(path.stem) for path in FOLDER.glob("*.yaml")]
     held = set(re.findall(r"\d+", " ".join(study.model_dump_json() for study in studies)))
     assert counts <= held, counts - held
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_csv_files_are_those_of_the_records(name: str) -> None:
-    made = benchmark_files(ReportInputs(record_of(name), spec_of(name), {}, {}))
+    made = benchmark_files(ReportInputs(record_of(name), config_of(name), {}, {}))
     kept = {path.name: path for path in (RESULTS / name).glob("benchmark*.csv")}
     assert "benchmark.csv" in kept
     for file, path in kept.items():
@@ -141,7 +141,7 @@ def test_the_findings_hold() -> None:
     promoted = {name: record_of(name).finals.promoted for name in NAMES}  # type: ignore[union-attr]
     assert promoted == {"cpu-reweightood": True, "cpu-supcon": False, "cpu-cider": False}
     temperature = record_of(SEARCHED).champion_params["loss.temperature"]
-    assert float(temperature) > 3 * spec_of(SEARCHED).run.loss.temperature  # type: ignore[attr-defined]
+    assert float(temperature) > 3 * config_of(SEARCHED).run.loss.temperature  # type: ignore[attr-defined]
     for title, sign in (("SupCon", 1), ("CIDER", -1)):
         other = measured[f"{title}, defaults"]
         apart = difference(other, base, "nearood")

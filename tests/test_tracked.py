@@ -19,34 +19,34 @@ from rwood.tracked import (
     setting_run,
     trial_run,
 )
-from tests.report.a_study import make_spec, make_study
+from tests.report.a_study import make_config, make_study
 
 COUNTS = {name: row.count for name, row in NAMED.items()}
 
 
 @pytest.fixture(scope="module")
 def study() -> tuple[StudyConfig, StudyResult]:
-    spec = make_spec()
-    return spec, make_study(spec)
+    config = make_config()
+    return config, make_study(config)
 
 
 def test_a_search_sees_no_test_set(study: tuple[StudyConfig, StudyResult]) -> None:
-    spec, _ = study
-    seen = {i.role: i for i in search_inputs(spec.benchmark, COUNTS)}
+    config, _ = study
+    seen = {i.role: i for i in search_inputs(config.benchmark, COUNTS)}
     assert seen.keys() == {"train", "val", "val/digit7", "val/flower"}
     assert (seen["train"].name, seen["train"].images) == ("digits/train", 759)
-    roles = [i.role for i in benchmark_inputs(spec.benchmark, COUNTS)]
+    roles = [i.role for i in benchmark_inputs(config.benchmark, COUNTS)]
     assert roles == [*seen, "test", "near/digit8", "near/digit9", "far/china", "far/permuted"]
 
 
 def test_own_folders_are_named_by_folder(study: tuple[StudyConfig, StudyResult]) -> None:
     from rwood.config.benchmark import FolderSet
 
-    spec, _ = study
-    own = spec.benchmark.model_copy(update={"validation": {"mine": FolderSet(folder="cats")}})
+    config, _ = study
+    own = config.benchmark.model_copy(update={"validation": {"mine": FolderSet(folder="cats")}})
     last = search_inputs(own, COUNTS)[-1]
     assert (last.name, last.role, last.images) == ("cats", "val/mine", None)
-    assert last.digest not in {i.digest for i in search_inputs(spec.benchmark, COUNTS)}
+    assert last.digest not in {i.digest for i in search_inputs(config.benchmark, COUNTS)}
 
 
 def test_time_in_which_the_study_stood_still_is_not_counted(
@@ -66,13 +66,13 @@ def test_time_in_which_the_study_stood_still_is_not_counted(
 
 
 def test_descriptions_say_what_was_found(study: tuple[StudyConfig, StudyResult]) -> None:
-    spec, record = study
-    note = search_run(spec, record, state="complete").tags["mlflow.note.content"]
+    config, record = study
+    note = search_run(config, record, state="complete").tags["mlflow.note.content"]
     best = next(t for t in record.trials if t.number == record.champion)
-    assert note.startswith(spec.question)
+    assert note.startswith(config.question)
     assert f"**trial-{best.number:04d}**, val/auroc {best.objective:.2f} %" in note
     assert f"| loss.temperature | {best.params['loss.temperature']:.4g} |" in note
-    assert benchmark_run(spec, record, state="running").tags["mlflow.note.content"] == note
+    assert benchmark_run(config, record, state="running").tags["mlflow.note.content"] == note
 
 
 def test_a_trial_says_what_became_of_it(study: tuple[StudyConfig, StudyResult]) -> None:
@@ -92,9 +92,9 @@ def test_a_trial_says_what_became_of_it(study: tuple[StudyConfig, StudyResult]) 
 
 
 def test_settings_are_means_over_their_seeds(study: tuple[StudyConfig, StudyResult]) -> None:
-    spec, record = study
-    champion = setting_run(spec, record, "champion", spec.run)
-    base = setting_run(spec, record, "base", spec.run)
+    config, record = study
+    champion = setting_run(config, record, "champion", config.run)
+    base = setting_run(config, record, "base", config.run)
     assert champion.name == f"champion-trial-{record.champion:04d}"
     assert base.name == "base"
     assert champion.key != base.key
@@ -108,19 +108,19 @@ def test_settings_are_means_over_their_seeds(study: tuple[StudyConfig, StudyResu
 def test_the_results_are_the_descriptions_of_benchmark_and_experiment(
     study: tuple[StudyConfig, StudyResult],
 ) -> None:
-    spec, record = study
-    words = result_words(spec, record)
+    config, record = study
+    words = result_words(config, record)
     assert words.startswith("Near AUROC 92.00 ± 0.41 against 91.00 ± 0.41 (p ")
     assert "So do this: " in words
     assert "| OOD set | FPR@95 ↓ champion | base | difference | AUROC ↑ champion |" in words
     rows = ("digit8", "digit9", "**nearood**", "china", "permuted", "**farood**")
     assert [f"\n| {row} |" in words for row in rows] == [True] * 6
-    told = benchmark_run(spec, record, state="complete", results=words)
-    assert told.tags["mlflow.note.content"] == f"{spec.question} {words}"
-    assert told.experiment["mlflow.note.content"].startswith(f"{spec.question} {words}")
+    told = benchmark_run(config, record, state="complete", results=words)
+    assert told.tags["mlflow.note.content"] == f"{config.question} {words}"
+    assert told.experiment["mlflow.note.content"].startswith(f"{config.question} {words}")
     assert {name.partition("/")[0] for name in told.metrics} == {"base", "champion"}
     assert len(told.metrics) == 2 * 4 * 2, "all sets are in the runs of the settings"
-    assert result_words(spec, record.model_copy(update={"runs": ()})) == ""
+    assert result_words(config, record.model_copy(update={"runs": ()})) == ""
 
 
 def test_a_failed_trial_has_no_objective(study: tuple[StudyConfig, StudyResult]) -> None:
@@ -132,35 +132,35 @@ def test_a_failed_trial_has_no_objective(study: tuple[StudyConfig, StudyResult])
 
 
 def test_the_base_does_not_point_at_the_champion(study: tuple[StudyConfig, StudyResult]) -> None:
-    spec, record = study
+    config, record = study
     for label, linked in (("champion", True), ("base", False)):
-        told = rerun_run(spec, record, label=label, run=spec.run, digest="d", history=())
+        told = rerun_run(config, record, label=label, run=config.run, digest="d", history=())
         assert ("rwood.champion_run_id" in told.links) == linked
 
 
-def saved_views(spec: StudyConfig) -> dict[str, dict[str, object]]:
+def saved_views(config: StudyConfig) -> dict[str, dict[str, object]]:
     prefix = "mlflow.sharedViewState."
-    tags = {k: v for k, v in experiment_tags(spec).items() if k.startswith(prefix)}
+    tags = {k: v for k, v in experiment_tags(config).items() if k.startswith(prefix)}
     return {k.removeprefix(prefix): json.loads(json.loads(v)["state"]) for k, v in tags.items()}
 
 
 def test_views_chart_what_the_study_measures(study: tuple[StudyConfig, StudyResult]) -> None:
-    spec, record = study
-    views = saved_views(spec)
+    config, record = study
+    views = saved_views(config)
     assert views.keys() == {"trials", "settings", "reruns"}
-    assert spec.search is not None
+    assert config.search is not None
     charts = {str(c["type"]): c for c in views["trials"]["compareRunCharts"]}  # type: ignore[attr-defined]
-    assert charts["PARALLEL"]["selectedParams"] == list(spec.search.space)
+    assert charts["PARALLEL"]["selectedParams"] == list(config.search.space)
     assert charts["PARALLEL"]["selectedMetrics"] == ["val/auroc"]
     curves = {c["metricKey"] for c in views["trials"]["compareRunCharts"] if c["type"] == "LINE"}  # type: ignore[attr-defined]
     assert curves >= {"val/auroc", "val/digit7/auroc", "val/flower/auroc", "train/loss"}
-    said = rerun_run(spec, record, label="champion", run=spec.run, digest="d",
+    said = rerun_run(config, record, label="champion", run=config.run, digest="d",
                      history=record.runs[0].history, result=record.runs[0])  # fmt: skip
     logged = said.metrics.keys() | said.history[0].metrics.keys()
     shown = [c["metricKey"] for c in views["reruns"]["compareRunCharts"]]  # type: ignore[attr-defined]
     assert set(shown) <= logged
     assert len({c["uuid"] for c in views["reruns"]["compareRunCharts"]}) == len(shown)  # type: ignore[attr-defined]
-    alone = saved_views(make_spec(search=None))
+    alone = saved_views(make_config(search=None))
     assert alone.keys() == {"settings", "reruns"}
 
 

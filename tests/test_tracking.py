@@ -42,7 +42,7 @@ from rwood.tracking import (
 )
 from rwood.tracking.client import check_uri, connect
 from rwood.tracking.sender import Sender
-from tests.report.a_study import make_run, make_spec, make_study
+from tests.report.a_study import make_config, make_run, make_study
 
 
 def send(
@@ -59,17 +59,17 @@ def send(
 
 
 def whole_study(
-    spec: StudyConfig, record: StudyResult, state: str = "complete"
+    config: StudyConfig, record: StudyResult, state: str = "complete"
 ) -> list[TrackedRun]:
-    runs = [search_run(spec, record, state=state)]
+    runs = [search_run(config, record, state=state)]
     runs += [trial_run(record, trial) for trial in record.trials]
-    runs.append(benchmark_run(spec, record, state=state, results=result_words(spec, record)))
-    runs += [setting_run(spec, record, label, spec.run) for label in ("champion", "base")]
+    runs.append(benchmark_run(config, record, state=state, results=result_words(config, record)))
+    runs += [setting_run(config, record, label, config.run) for label in ("champion", "base")]
     for result in record.runs:
         params = record.champion_params if result.label == "champion" else {}
-        run = apply(spec.run, {**params, "seed": result.seed})
+        run = apply(config.run, {**params, "seed": result.seed})
         runs.append(
-            rerun_run(spec, record, label=result.label, run=run, digest=result.digest,
+            rerun_run(config, record, label=result.label, run=run, digest=result.digest,
                       history=result.history, result=result)
         )  # fmt: skip
     return runs
@@ -134,10 +134,10 @@ def uri(tmp_path: Path, empty_store: bytes) -> str:
 @pytest.fixture(scope="module")
 def study() -> tuple[StudyConfig, StudyResult]:
     cluster = {"workers": 2, "gpus_per_worker": 1}
-    spec = make_spec(name="toy", cluster=cluster)
-    record = make_study(spec)
+    config = make_config(name="toy", cluster=cluster)
+    record = make_study(config)
     ended = [t.model_copy(update={"finished": t.history[-1].time + 4}) for t in record.trials]
-    return spec, record.model_copy(update={"trials": tuple(ended)})
+    return config, record.model_copy(update={"trials": tuple(ended)})
 
 
 @pytest.fixture(scope="module")
@@ -337,14 +337,14 @@ def test_links_lead_from_trial_to_search_to_champion_to_reruns(
 
 
 def test_summary_by_hand(toy: str, study: tuple[StudyConfig, StudyResult]) -> None:
-    spec, record = study
+    config, record = study
     told = read_summary(toy, "toy")
     best = next(t for t in record.trials if t.number == record.champion)
     assert (told.name, told.objective_name, told.note) == ("toy", "val/auroc", "")
     assert told.objective == best.objective
     for key, value in best.params.items():
         assert told.settings[key] == value
-    assert told.settings["model.backbone"] == spec.run.model.backbone
+    assert told.settings["model.backbone"] == config.run.model.backbone
     assert told.settings["search.trials"] == 12
     assert told.settings["views.crop_scale"] == (0.6, 1.0)
     assert "seed" not in told.settings
@@ -377,16 +377,16 @@ def test_champion_and_base_of_one_study(toy: str, study: tuple[StudyConfig, Stud
 def test_what_was_run_before_does_not_count(
     uri: str, study: tuple[StudyConfig, StudyResult]
 ) -> None:
-    spec, record = study
+    config, record = study
     few = record.model_copy(update={"trials": record.trials[:5], "champion": 0,
                                     "champion_params": record.trials[0].params,
                                     "runs": (make_run("champion", 1, 0.0),)})  # fmt: skip
-    send(uri, whole_study(spec, few))
+    send(uri, whole_study(config, few))
     champion, base = read_champion_and_base(uri, "toy")
     assert champion.seeds == base.seeds  # The champion is the base run.
     again = few.model_copy(update={"id": "later", "runs": (make_run("champion", 7, 9.0),)})
-    send(uri, whole_study(spec, again))
-    send(uri, [search_run(spec, few.model_copy(update={"id": "half"}), state="running")])
+    send(uri, whole_study(config, again))
+    send(uri, [search_run(config, few.model_copy(update={"id": "half"}), state="running")])
     told = read_summary(uri, "toy")
     assert list(told.seeds) == [7]
     assert told.note == "toy was run 3 times; this is the newest finished one"
@@ -395,15 +395,15 @@ def test_what_was_run_before_does_not_count(
 def test_an_earlier_champion_of_the_same_study_does_not_count(
     uri: str, study: tuple[StudyConfig, StudyResult]
 ) -> None:
-    spec, record = study
+    config, record = study
     earlier = record.model_copy(update={"champion": 1, "champion_params": record.trials[1].params,
                                         "runs": (make_run("champion", 9, 0.0, digest="old"),)}
                                 )  # fmt: skip
-    send(uri, whole_study(spec, earlier))
+    send(uri, whole_study(config, earlier))
     assert list(read_summary(uri, "toy").seeds) == [9]
     with pytest.raises(StudyError, match="study toy has no reruns of its base run"):
         read_champion_and_base(uri, "toy")
-    send(uri, whole_study(spec, record))
+    send(uri, whole_study(config, record))
     assert sorted(read_summary(uri, "toy").seeds) == [1, 2, 3]
     flags = {r["name"]: r["tags"]["rwood.is_champion"] for r in store(uri).values()
              if r["name"].startswith("trial")}  # fmt: skip

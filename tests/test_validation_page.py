@@ -16,18 +16,18 @@ from tests.an_evidence_page import filled, prose
 @pytest.mark.parametrize("name", NAMES.values())
 def test_the_records_are_of_these_study_files(name: str) -> None:
     inputs = inputs_of(name)
-    spec, record = inputs.spec, inputs.study
-    asked = StudyConfig.model_validate_json(json.dumps(record.spec))
-    assert asked.model_copy(update={"cluster": spec.cluster}) == spec
-    assert spec.search is not None
-    assert spec.search.sampler.name == "random"
-    assert [trial.state for trial in record.trials] == ["complete"] * spec.search.trials
+    config, record = inputs.config, inputs.study
+    asked = StudyConfig.model_validate_json(json.dumps(record.config))
+    assert asked.model_copy(update={"cluster": config.cluster}) == config
+    assert config.search is not None
+    assert config.search.sampler.name == "random"
+    assert [trial.state for trial in record.trials] == ["complete"] * config.search.trials
     settings = settings_of(name)
-    assert len(settings) == spec.rerun.trials == spec.search.trials
+    assert len(settings) == config.rerun.trials == config.search.trials
     for run in record.runs:
         plain = RunConfig.model_validate_json(json.dumps(run.run))
-        assert run.digest == run_digest(plain, without_held_out(spec.benchmark))
-    assert {run.seed for run in record.runs} == set(spec.rerun.seeds)
+        assert run.digest == run_digest(plain, without_held_out(config.benchmark))
+    assert {run.seed for run in record.runs} == set(config.rerun.seeds)
 
 
 def test_every_table_is_made_of_the_records_and_no_number_by_hand() -> None:

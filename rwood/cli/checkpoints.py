@@ -40,23 +40,23 @@ def evaluate(
         _export(checkpoint, export)
     if benchmark is None:
         return
-    spec = load_benchmark(benchmark)
-    specs = _scorers(scorer or ["mahalanobis"], k)
+    config = load_benchmark(benchmark)
+    configs = _scorers(scorer or ["mahalanobis"], k)
     if protocol not in ("ood", "fsood"):
         raise SpecError(f"--protocol {protocol}: allowed are ood and fsood")
-    if protocol == "fsood" and not spec.shifted:
-        raise SpecError(f"--protocol fsood: benchmark {spec.name} has no covariate-shifted set")
+    if protocol == "fsood" and not config.shifted:
+        raise SpecError(f"--protocol fsood: benchmark {config.name} has no covariate-shifted set")
     from rwood.data.known import check_known
     from rwood.evaluation.checkpoints import evaluate_checkpoints
     from rwood.report.tables import benchmark_csv, own_table
     from rwood.results import write_atomically
     from rwood.training.worker import best_device
 
-    check_known(spec)
+    check_known(config)
     runs = evaluate_checkpoints(
         checkpoint,
-        spec,
-        specs,
+        config,
+        configs,
         data_root=data_root,
         device=best_device(),
         fsood=protocol == "fsood",
@@ -65,7 +65,7 @@ def evaluate(
         typer.echo(json.dumps([run.model_dump(mode="json") for run in runs], indent=1))
     for key in runs[0].tables:
         if not as_json:
-            typer.echo(own_table(runs, key, spec.published, "The checkpoint").markdown() + "\n")
+            typer.echo(own_table(runs, key, config.published, "The checkpoint").markdown() + "\n")
         if csv is not None:
             write_atomically(csv / f"{key.replace('/', '_')}.csv", benchmark_csv(runs, key))
     if not as_json:

@@ -84,9 +84,9 @@ def pack(benchmark: Benchmark, data_root: DataRoot = DATA, workers: Workers = No
     from rwood.data import image_sets, pixel_cache
     from rwood.data.processes import processors
 
-    spec = _load(benchmark)
+    config = _load(benchmark)
     with _bar() as step:
-        for key, ref in image_sets.references(spec):
+        for key, ref in image_sets.references(config):
             if not image_sets.has_files(ref):
                 continue
 
@@ -94,13 +94,13 @@ def pack(benchmark: Benchmark, data_root: DataRoot = DATA, workers: Workers = No
                 step(key, done, total)
 
             pixel_cache.pack(
-                image_sets.files_of(ref, spec, data_root),
-                image_sets.transform_of(ref, spec),
+                image_sets.files_of(ref, config, data_root),
+                image_sets.transform_of(ref, config),
                 data_root,
                 workers=workers or processors(),
                 progress=progress,
             )
-    typer.echo(f"{spec.name}: packed")
+    typer.echo(f"{config.name}: packed")
 
 
 @app.command()
@@ -114,9 +114,9 @@ def verify(
     from rwood.data.processes import processors
     from rwood.data.verify import verify as verify_sets
 
-    spec = _load(benchmark)
+    config = _load(benchmark)
     with _bar() as step:
-        found = verify_sets(spec, data_root, workers=workers or processors(), progress=step)
+        found = verify_sets(config, data_root, workers=workers or processors(), progress=step)
     if as_json:
         typer.echo(json.dumps(asdict(found), indent=1))
     else:
@@ -132,16 +132,16 @@ def verify(
         typer.echo(f"{count_of(duplicates, 'image')} of ID sets with the pixels of a train image")
         typer.echo(f"{count_of(shared, 'image')} of OOD sets with the pixels of an ID image")
     if not found.sound:
-        typer.echo(f"rwood: benchmark {spec.name}: not sound, see above", err=True)
+        typer.echo(f"rwood: benchmark {config.name}: not sound, see above", err=True)
         raise typer.Exit(1)
 
 
 def _load(file: Path) -> BenchmarkConfig:
     from rwood.data.known import check_known
 
-    spec = load_benchmark(file)
-    check_known(spec)
-    return spec
+    config = load_benchmark(file)
+    check_known(config)
+    return config
 
 
 @contextmanager

@@ -38,8 +38,8 @@ class Config(BaseModel):
     )
 
 
-def digest(*specs: Config | dict[str, Any]) -> str:
+def digest(*configs: Config | dict[str, Any]) -> str:
     """Name settings by content: 16 hex digits of the SHA-256 of their canonical JSON."""
-    plain = [s.model_dump(mode="json") if isinstance(s, Config) else s for s in specs]
+    plain = [s.model_dump(mode="json") if isinstance(s, Config) else s for s in configs]
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

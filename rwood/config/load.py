@@ -1,4 +1,4 @@
-"""YAML file -> spec, with errors that name file, dotted key, what was got and what is allowed."""
+"""YAML file -> config, with errors that name file, dotted key, what was got and what is allowed."""
 
 import json
 import math

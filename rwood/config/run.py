@@ -1,5 +1,6 @@
 """One training run: network, loss, optimiser, schedule, views. A run has one seed."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -134,3 +135,8 @@ def no_logits(key: str, scorer: str, loss: str) -> str:
         f"{key}: {scorer} scores the logits of a classifier, and a run with loss.name {loss} has "
         "none; set loss.name to cross_entropy or choose another scorer"
     )
+
+
+def what_trains(run: Mapping[str, object]) -> dict[str, object]:
+    """Settings of a run, as plain JSON, that decide its weights: not whether it is compiled."""
+    return {**run, "compile": False}

@@ -8,7 +8,7 @@ from rwood.config.base import Config, Number, Seed, digest
 from rwood.config.benchmark import METRICS, MINIMIZED, BenchmarkConfig
 from rwood.config.held_out import without_held_out
 from rwood.config.losses import loss_kind
-from rwood.config.run import RunConfig, no_logits
+from rwood.config.run import RunConfig, no_logits, what_trains
 from rwood.config.scorers import CLASSIFIER_SCORERS, AnyScorerName
 from rwood.config.search import LOSS, Choices, SearchConfig
 
@@ -245,7 +245,7 @@ def trial_digest(plain: dict[str, Any]) -> str:
     benchmark = {k: v for k, v in plain["benchmark"].items() if k not in {*TEST_SETS, "published"}}
     benchmark["id"] = {k: v for k, v in benchmark["id"].items() if k != "test"}
     search = {k: v for k, v in (plain["search"] or {}).items() if k in ("objective", "seeds")}
-    return digest(benchmark, {**plain["run"], "compile": False}, search)
+    return digest(benchmark, what_trains(plain["run"]), search)
 
 
 def tested_digest(benchmark: BenchmarkConfig) -> str:
@@ -259,9 +259,4 @@ def run_digest(run: RunConfig, benchmark: BenchmarkConfig) -> str:
         mode="json", exclude={"near", "far", "shifted", "published"}
     )
     seen["id"].pop("test")
-    return digest(_content(run), seen)
-
-
-def _content(run: RunConfig) -> RunConfig:
-    """The run as digests have it: whether it is compiled is not what it trains."""
-    return run.model_copy(update={"compile": False})
+    return digest(what_trains(run.model_dump(mode="json")), seen)

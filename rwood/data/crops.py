@@ -16,14 +16,14 @@ CROP_DRAWS = 2 * ATTEMPTS + 2
 """Uniform numbers that decide a crop."""
 
 
-def crop_boxes(spec: ViewsConfig, draws_NK: Tensor, height: int, width: int) -> Tensor:
+def crop_boxes(config: ViewsConfig, draws_NK: Tensor, height: int, width: int) -> Tensor:
     """Crops by the law of torchvision's RandomResizedCrop.
 
     Ten times an area and a (log-uniform) ratio are proposed; the first crop that fits is placed
     uniformly. If none fits, the largest central crop of an allowed ratio is taken.
 
     Args:
-        spec: ranges of area and ratio.
+        config: ranges of area and ratio.
         draws_NK: (N, CROP_DRAWS) uniform numbers.
         height: of the source image, in pixels.
         width: of the source image, in pixels.
@@ -31,9 +31,9 @@ def crop_boxes(spec: ViewsConfig, draws_NK: Tensor, height: int, width: int) -> 
     Returns:
         (N, 4) int64 top, left, height, width.
     """
-    low, high = spec.crop_scale
+    low, high = config.crop_scale
     area_NT = height * width * (low + draws_NK[:, :ATTEMPTS] * (high - low))
-    low, high = (math.log(ratio) for ratio in spec.crop_ratio)
+    low, high = (math.log(ratio) for ratio in config.crop_ratio)
     ratio_NT = torch.exp(low + draws_NK[:, ATTEMPTS : 2 * ATTEMPTS] * (high - low))
     widths_NT = torch.round(torch.sqrt(area_NT * ratio_NT)).long()
     heights_NT = torch.round(torch.sqrt(area_NT / ratio_NT)).long()
@@ -44,12 +44,12 @@ def crop_boxes(spec: ViewsConfig, draws_NK: Tensor, height: int, width: int) -> 
     top_N = (draws_NK[:, -2] * (height - h_N + 1)).long()
     left_N = (draws_NK[:, -1] * (width - w_N + 1)).long()
     box_N4 = torch.stack([top_N, left_N, h_N, w_N], dim=1)
-    box_N4[~fits_NT.any(dim=1)] = torch.tensor(_central_box(spec, height, width))
+    box_N4[~fits_NT.any(dim=1)] = torch.tensor(_central_box(config, height, width))
     return box_N4
 
 
-def _central_box(spec: ViewsConfig, height: int, width: int) -> tuple[int, int, int, int]:
-    narrowest, widest = spec.crop_ratio
+def _central_box(config: ViewsConfig, height: int, width: int) -> tuple[int, int, int, int]:
+    narrowest, widest = config.crop_ratio
     h, w = height, width
     if width / height < narrowest:
         h = round(width / narrowest)

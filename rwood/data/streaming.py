@@ -96,7 +96,7 @@ def _start(
 def _cut(
     files: Listing,
     row: int,
-    spec: ViewsConfig,
+    config: ViewsConfig,
     draws_2K: Tensor,
     first_HWC: np.ndarray,
     second_HWC: np.ndarray,
@@ -104,7 +104,7 @@ def _cut(
     """Decode one image and cut its two views to size."""
     size, channels = first_HWC.shape[1:]
     image = transform.convert(decode.load(files.path(row), files.remedy), channels)
-    boxes = crop_boxes(spec, draws_2K[:, :CROP_DRAWS], image.height, image.width)
+    boxes = crop_boxes(config, draws_2K[:, :CROP_DRAWS], image.height, image.width)
     for (top, left, height, width), target in zip(
         boxes.tolist(), (first_HWC, second_HWC), strict=True
     ):

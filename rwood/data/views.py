@@ -65,7 +65,7 @@ def sent(host: Tensor, device: torch.device | str) -> Tensor:
 
 
 def draw_views(
-    spec: ViewsConfig,
+    config: ViewsConfig,
     count: int,
     *,
     seed: int,
@@ -77,7 +77,7 @@ def draw_views(
     """Draw the parameters of all views of one step.
 
     Args:
-        spec: the laws.
+        config: the laws.
         count: views of the global batch: 2 x images, all first views before all second ones.
         seed: of the run.
         epoch: 0-based.
@@ -86,8 +86,8 @@ def draw_views(
         channels: grey images have no saturation, hue or colours to drop.
     """
     draws = draw_numbers(count, seed=seed, epoch=epoch, step=step)
-    box_N4 = crop_boxes(spec, draws[:, :CROP_DRAWS], *image_size)
-    return parameters(spec, draws, box_N4, channels)
+    box_N4 = crop_boxes(config, draws[:, :CROP_DRAWS], *image_size)
+    return parameters(config, draws, box_N4, channels)
 
 
 def draw_numbers(count: int, *, seed: int, epoch: int, step: int) -> Tensor:
@@ -99,34 +99,34 @@ def draw_numbers(count: int, *, seed: int, epoch: int, step: int) -> Tensor:
 
 
 def parameters(
-    spec: ViewsConfig, draws_NK: Tensor, box_N4: Tensor, channels: int
+    config: ViewsConfig, draws_NK: Tensor, box_N4: Tensor, channels: int
 ) -> ViewParameters:
     """Turn uniform numbers into flips, factors, orders and grey rows.
 
     Args:
-        spec: the laws.
+        config: the laws.
         draws_NK: (N, K) of `draw_numbers`.
         box_N4: the crops.
         channels: 1 or 3.
     """
-    strength = {name: getattr(spec, name) for name in OPERATIONS}
+    strength = {name: getattr(config, name) for name in OPERATIONS}
     allowed = OPERATIONS if channels == 3 else OPERATIONS[:2]
     kept = [i for i, name in enumerate(OPERATIONS) if name in allowed and strength[name] > 0]
-    kept = kept if spec.jitter > 0 else []
+    kept = kept if config.jitter > 0 else []
     flip, applied = draws_NK[:, CROP_DRAWS], draws_NK[:, CROP_DRAWS + 1]
     factors = draws_NK[:, CROP_DRAWS + 2 : CROP_DRAWS + 2 + len(OPERATIONS)]
     order = draws_NK[:, CROP_DRAWS + 2 + len(OPERATIONS) : -1]
     centre = torch.tensor([0.0 if name == "hue" else 1.0 for name in OPERATIONS])
     reach = torch.tensor([strength[name] for name in OPERATIONS], dtype=torch.float64)
-    factors_NA = centre + (applied < spec.jitter)[:, None] * reach * (2 * factors - 1)
+    factors_NA = centre + (applied < config.jitter)[:, None] * reach * (2 * factors - 1)
     return ViewParameters(
         box_N4=box_N4,
-        flip_N=flip < spec.flip,
+        flip_N=flip < config.flip,
         factors_NA=factors_NA[:, kept].float(),
         order_NA=order[:, kept].argsort(dim=1),
-        grey_N=draws_NK[:, -1] < (spec.grayscale if channels == 3 else 0.0),
+        grey_N=draws_NK[:, -1] < (config.grayscale if channels == 3 else 0.0),
         operations=tuple(OPERATIONS[i] for i in kept),
-        greyable=channels == 3 and spec.grayscale > 0,
+        greyable=channels == 3 and config.grayscale > 0,
     )
 
 

@@ -77,15 +77,17 @@ def run_benchmark(
     embedded = {n: embed(encoder, part, benchmark, device, raw=raw) for n, part in parts.items()}
     tables: dict[str, BenchmarkTable] = {}
     kept: dict[str, np.ndarray] = {}
-    for spec in scorers:
+    for config in scorers:
         known = (train, embedded["id/val"], labels_N, benchmark.classes, encoder.classifier)
-        score = fit(spec, *known).score
+        score = fit(config, *known).score
         scores = {name: score(rows) for name, rows in embedded.items()}
         kept = kept or {name: s.cpu().numpy() for name, s in scores.items()}
-        tables[f"ood/{spec.name}"] = _table(scores, scores["id/test"])
+        tables[f"ood/{config.name}"] = _table(scores, scores["id/test"])
         if fsood:
             shifted = [s for name, s in scores.items() if name.startswith("shifted/")]
-            tables[f"fsood/{spec.name}"] = _table(scores, torch.cat([scores["id/test"], *shifted]))
+            tables[f"fsood/{config.name}"] = _table(
+                scores, torch.cat([scores["id/test"], *shifted])
+            )
     tested = embedded["id/test"]
     labels_Q = labels_of(test, device)
     found = accuracies(encoder, train, labels_N, tested, labels_Q, benchmark.classes)

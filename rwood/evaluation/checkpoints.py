@@ -28,12 +28,12 @@ def open_checkpoint(path: Path) -> tuple[ModelConfig, Encoder]:
     """
     state = load_openood_state(path)
     try:
-        spec, channels, classes = infer_model(state)
-        encoder = build_encoder(spec, channels=channels, seed=0, classes=classes)
+        config, channels, classes = infer_model(state)
+        encoder = build_encoder(config, channels=channels, seed=0, classes=classes)
         load_into(encoder, state)
     except DataError as error:
         raise DataError(f"{path}: {error}", file=str(path), **error.details) from error
-    return spec, encoder
+    return config, encoder
 
 
 def evaluate_checkpoints(
@@ -62,7 +62,7 @@ def evaluate_checkpoints(
     found = []
     for index, path in enumerate(paths):
         started = time.monotonic()
-        spec, encoder = open_checkpoint(path)
+        config, encoder = open_checkpoint(path)
         _check_fit(path, encoder, benchmark, scorers)
         precision_on("float32", device, benchmark.channels).place(encoder)
         outcome = run_benchmark(
@@ -78,7 +78,7 @@ def evaluate_checkpoints(
                 label="checkpoint",
                 seed=index,
                 digest=hashlib.sha256(path.read_bytes()).hexdigest()[:16],
-                run={"checkpoint": str(path), "model": spec.model_dump(mode="json")},
+                run={"checkpoint": str(path), "model": config.model_dump(mode="json")},
                 history=(),
                 tables=outcome.tables,
                 id_metrics=outcome.id_metrics,

@@ -237,7 +237,7 @@ def rows_for(scorer: ScorerConfig, embedded: Embedded) -> Tensor:
 
 
 def fit(
-    spec: ScorerConfig,
+    config: ScorerConfig,
     embedded: Embedded,
     val: Embedded,
     labels_N: Tensor,
@@ -247,7 +247,7 @@ def fit(
     """Fit a scorer and the class means on the embeddings of the ID train set.
 
     Args:
-        spec: which scorer, and its settings.
+        config: which scorer, and its settings.
         embedded: N rows of the kind that the scorer sees.
         val: of the ID val set, for scorers that add scores of several scales.
         labels_N: (N,) class of each row.
@@ -259,16 +259,16 @@ def fit(
             setting of which several values are left to choose from, or a scorer of logits for a
             network without any.
     """
-    if spec.several:
+    if config.several:
         raise ValueError("several values of its setting are left: choose one on validation sets")
-    rows_ND, row = rows_for(spec, embedded), ROWS.get(spec.name)
+    rows_ND, row = rows_for(config, embedded), ROWS.get(config.name)
     if row is None:
-        state = _build(spec, classes)
+        state = _build(config, classes)
         state.fit(rows_ND, labels_N)
     else:
-        rows_VD = rows_for(spec, val)
-        state = row.fit(Training(rows_ND, rows_VD, labels_N, classes, classifier, spec))
-    return FittedScorer(spec, state, class_means(embedded.unit_ND, labels_N, classes))
+        rows_VD = rows_for(config, val)
+        state = row.fit(Training(rows_ND, rows_VD, labels_N, classes, classifier, config))
+    return FittedScorer(config, state, class_means(embedded.unit_ND, labels_N, classes))
 
 
 def vim_dims(dim: int) -> int:
@@ -280,32 +280,32 @@ def vim_dims(dim: int) -> int:
     return 1000 if dim >= 2048 else dim // 2
 
 
-def from_tensors(spec: ScorerConfig, tensors: Mapping[str, Tensor]) -> FittedScorer:
+def from_tensors(config: ScorerConfig, tensors: Mapping[str, Tensor]) -> FittedScorer:
     """The same from what `tensors()` gave.
 
     Raises:
         DataError: names a tensor that is missing.
     """
-    row = ROWS.get(spec.name)
+    row = ROWS.get(config.name)
     wanted = [field.name for field in fields(row.state)] if row else []
     for key in [*(f"{_PREFIX}{field}" for field in wanted), _MEANS]:
         if key not in tensors:
-            raise DataError(f"the detector lacks {key}, which scorer {spec.name} needs", key=key)
+            raise DataError(f"the detector lacks {key}, which scorer {config.name} needs", key=key)
     if row:
         learned = row.state(**{field: tensors[f"{_PREFIX}{field}"] for field in wanted})
-        return FittedScorer(spec, learned, tensors[_MEANS])
-    state = _build(spec, len(tensors[_MEANS]))
+        return FittedScorer(config, learned, tensors[_MEANS])
+    state = _build(config, len(tensors[_MEANS]))
     for key, value in tensors.items():
         if key.startswith(_PREFIX):
             setattr(state, key.removeprefix(_PREFIX), value)
-    return FittedScorer(spec, state, tensors[_MEANS])
+    return FittedScorer(config, state, tensors[_MEANS])
 
 
-def _build(spec: ScorerConfig, classes: int) -> Scorer:
+def _build(config: ScorerConfig, classes: int) -> Scorer:
     """Other people's scorer, before it has learned."""
-    part = find("scorers", spec.part, SCORERS)
+    part = find("scorers", config.part, SCORERS)
     parameters = inspect.signature(part).parameters
-    settings = {key: v for key, v in spec.model_dump().items() if key in parameters}
+    settings = {key: v for key, v in config.model_dump().items() if key in parameters}
     scorer: Scorer = part(**settings, **({"classes": classes} if "classes" in parameters else {}))
     return scorer
 

@@ -32,13 +32,13 @@ class Seen:
     """By validation OOD set."""
 
 
-def choose(spec: ScorerConfig, seen: Seen) -> tuple[ScorerConfig, FittedScorer]:
-    """The best candidate by the mean of `spec.select_by` over the validation sets, fitted.
+def choose(config: ScorerConfig, seen: Seen) -> tuple[ScorerConfig, FittedScorer]:
+    """The best candidate by the mean of `config.select_by` over the validation sets, fitted.
 
     Ties go to the candidate named first. A single candidate is fitted and not measured.
 
     Args:
-        spec: a scorer with one or several values of its setting.
+        config: a scorer with one or several values of its setting.
         seen: embeddings of the ID train set and of the validation sets; no test set.
 
     Raises:
@@ -46,17 +46,17 @@ def choose(spec: ScorerConfig, seen: Seen) -> tuple[ScorerConfig, FittedScorer]:
     """
     fitted = [
         (one, fit(one, seen.train, seen.val, seen.labels_N, seen.classes, seen.classifier))
-        for one in spec.candidates()
+        for one in config.candidates()
     ]
     if len(fitted) == 1:
         return fitted[0]
-    sign = -1.0 if spec.select_by == "fpr95" else 1.0
-    return max(fitted, key=lambda pair: sign * _mean(pair[1], seen, spec.select_by))
+    sign = -1.0 if config.select_by == "fpr95" else 1.0
+    return max(fitted, key=lambda pair: sign * _mean(pair[1], seen, config.select_by))
 
 
-def choose_all(specs: Sequence[ScorerConfig], seen: Seen) -> tuple[ScorerConfig, ...]:
+def choose_all(configs: Sequence[ScorerConfig], seen: Seen) -> tuple[ScorerConfig, ...]:
     """The best candidate of each scorer."""
-    return tuple(choose(spec, seen)[0] for spec in specs)
+    return tuple(choose(config, seen)[0] for config in configs)
 
 
 def _mean(fitted: FittedScorer, seen: Seen, metric: str) -> float:

@@ -131,8 +131,8 @@ def settle(
     Raises:
         DataError: a set is missing or corrupt.
     """
-    if all(len(spec.candidates()) == 1 for spec in scorers):
-        return tuple(spec.candidates()[0] for spec in scorers)
+    if all(len(config.candidates()) == 1 for config in scorers):
+        return tuple(config.candidates()[0] for config in scorers)
     sets = open_validation(benchmark, data_root)
     return choose_all(scorers, _seen(encoder, sets, scorers, benchmark, device))
 

@@ -24,32 +24,32 @@ class Backbone(nn.Module):
     """Length of a feature vector."""
 
 
-def build_backbone(spec: ModelConfig, channels: int) -> Backbone:
+def build_backbone(config: ModelConfig, channels: int) -> Backbone:
     """A backbone with fresh weights from the global random state.
 
     Args:
-        spec: which one, and its width.
+        config: which one, and its width.
         channels: of the images, 1 or 3.
     """
-    match spec.backbone:
+    match config.backbone:
         case "small_cnn":
-            return SmallCNN(spec.width, channels)
+            return SmallCNN(config.width, channels)
         case "resnet18_32x32":
-            return ResNet(BasicBlock, (2, 2, 2, 2), spec.width, channels, stem="3x3")
+            return ResNet(BasicBlock, (2, 2, 2, 2), config.width, channels, stem="3x3")
         case "resnet18_224x224":
-            return ResNet(BasicBlock, (2, 2, 2, 2), spec.width, channels, stem="7x7")
+            return ResNet(BasicBlock, (2, 2, 2, 2), config.width, channels, stem="7x7")
         case "resnet50":
-            return ResNet(Bottleneck, (3, 4, 6, 3), spec.width, channels, stem="7x7")
+            return ResNet(Bottleneck, (3, 4, 6, 3), config.width, channels, stem="7x7")
         case _:
-            return OtherBackbone(_build_other(spec, channels))
+            return OtherBackbone(_build_other(config, channels))
 
 
-def _build_other(spec: ModelConfig, channels: int) -> nn.Module:
+def _build_other(config: ModelConfig, channels: int) -> nn.Module:
     """Other people's network."""
-    part = find("backbones", spec.part, tuple(BACKBONES))
+    part = find("backbones", config.part, tuple(BACKBONES))
     parameters = inspect.signature(part).parameters
-    settings = {key: v for key, v in spec.model_dump().items() if key in parameters}
-    given = {"channels": channels, "timm_name": spec.backbone.removeprefix(TIMM)}
+    settings = {key: v for key, v in config.model_dump().items() if key in parameters}
+    given = {"channels": channels, "timm_name": config.backbone.removeprefix(TIMM)}
     given = {key: value for key, value in given.items() if key in parameters}
     network: nn.Module = part(**settings, **given)
     return network

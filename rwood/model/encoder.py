@@ -97,27 +97,27 @@ class Classifier(Encoder):
 
 
 def build_encoder(
-    spec: ModelConfig, *, channels: int, seed: int, classes: int | None = None
+    config: ModelConfig, *, channels: int, seed: int, classes: int | None = None
 ) -> Encoder:
     """An encoder with fresh weights that depend on nothing but its arguments.
 
     The global random state is neither read nor moved.
 
     Args:
-        spec: the network.
+        config: the network.
         channels: of the images, 1 or 3.
         seed: of the weights.
         classes: number of logits of a classifier; None for a projection head.
     """
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
-        backbone = build_backbone(spec, channels)
+        backbone = build_backbone(config, channels)
         if classes is not None:
             return Classifier(backbone, classes)
-        return Contrastive(backbone, spec.projection_dim)
+        return Contrastive(backbone, config.projection_dim)
 
 
-def freeze(encoder: Encoder, spec: ModelConfig) -> None:
+def freeze(encoder: Encoder, config: ModelConfig) -> None:
     """Freeze what the settings freeze: those parameters require no gradient.
 
     Under `trainable: layer4` only the last stage and what follows it learn. Frozen stages stay in
@@ -127,10 +127,10 @@ def freeze(encoder: Encoder, spec: ModelConfig) -> None:
     Raises:
         SpecError: other people's backbone has no `layer4`.
     """
-    if spec.trainable == "layer4":
+    if config.trainable == "layer4":
         named = dict(encoder.backbone.named_modules())
         last = named.get("layer4") or named.get("network.layer4")
         if last is None:
-            raise SpecError(f"model.trainable: {spec.backbone} has no layer4; train all of it")
+            raise SpecError(f"model.trainable: {config.backbone} has no layer4; train all of it")
         encoder.backbone.requires_grad_(False)
         last.requires_grad_(True)

@@ -11,7 +11,7 @@ def advice(inputs: ReportInputs) -> str:
     Empty before the benchmark, and where nothing was searched.
     """
     finals = inputs.study.finals
-    if not inputs.runs or inputs.spec.search is None:
+    if not inputs.runs or inputs.config.search is None:
         return ""
     if not _differs(inputs) or (finals is not None and finals.promoted is False):
         return (
@@ -47,5 +47,5 @@ def _differs(inputs: ReportInputs) -> bool:
     chosen = inputs.study.champion_params
     return any(
         chosen.get(parameter.key, parameter.base) != parameter.base
-        for parameter in hyperparameters(inputs.spec)
+        for parameter in hyperparameters(inputs.config)
     )

@@ -22,7 +22,7 @@ from rwood.results import RunResult
 
 def benchmark_blocks(inputs: ReportInputs, figures: Path) -> list[Block]:
     """Champion and base run on every test OOD set; nothing before the reruns."""
-    runs, base, id_set = inputs.runs, inputs.base_runs, inputs.spec.benchmark.published
+    runs, base, id_set = inputs.runs, inputs.base_runs, inputs.config.benchmark.published
     if not runs:
         return []
     key, whose = own_key(runs[0]), inputs.whose

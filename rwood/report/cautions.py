@@ -56,7 +56,7 @@ def _benchmark(inputs: ReportInputs) -> Iterator[str]:
 def _search(inputs: ReportInputs) -> Iterator[str]:
     study = inputs.study
     trials = [t for t in study.trials if not t.outside and t.state != "running"]
-    if inputs.spec.search is None or not trials:
+    if inputs.config.search is None or not trials:
         return
     complete = [t for t in trials if t.state == "complete" and t.objective is not None]
     others = [t for t in trials if t.number != 0]

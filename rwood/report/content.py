@@ -53,7 +53,7 @@ def build_document(inputs: ReportInputs, figures: Path) -> Document:
     sections = (Section(title, tuple(part(inputs, figures))) for title, part in parts.items())
     return Document(
         title=f"Study {inputs.study.name}",
-        question=inputs.spec.question,
+        question=inputs.config.question,
         finding=finding(inputs),
         advice=advice(inputs),
         overview=_overview(inputs, figures),
@@ -79,7 +79,7 @@ def _cautions(inputs: ReportInputs, _: Path) -> list[Block]:
 
 
 def _chosen(inputs: ReportInputs, _: Path) -> list[Block]:
-    if not hyperparameters(inputs.spec) or inputs.study.champion is None:
+    if not hyperparameters(inputs.config) or inputs.study.champion is None:
         return []
     return [knob_table(inputs)]
 
@@ -94,10 +94,10 @@ def _validation(inputs: ReportInputs, _: Path) -> list[Block]:
 
 
 def _search(inputs: ReportInputs, figures: Path) -> list[Block]:
-    study, spec = inputs.study, inputs.spec
-    if spec.search is None or not study.trials:
+    study, config = inputs.study, inputs.config
+    if config.search is None or not study.trials:
         return []
-    spared = saving(study, spec)
+    spared = saving(study, config)
     trials, ran = count_of(len(study.trials), "trial"), count_of(spared.epochs_run, "epoch")
     blocks: list[Block] = [
         Text(
@@ -232,7 +232,7 @@ def _reproduce(inputs: ReportInputs, _: Path) -> list[Block]:
         train = " \\\n    ".join([f"rwood train {name}.yaml", *sets])
         words += ["", "# the champion alone", train]
     settings = yaml.safe_dump(
-        inputs.spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True
+        inputs.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True
     )
     return [
         Text(f"Save the settings below as {name}.yaml; the versions are those above."),

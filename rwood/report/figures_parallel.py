@@ -57,7 +57,7 @@ def draw_parallel(inputs: ReportInputs, path: Path) -> Path:
     """Every trial as a line through its settings to its objective."""
     from matplotlib.cm import ScalarMappable
 
-    found, objective = hyperparameters(inputs.spec), objective_of(inputs)
+    found, objective = hyperparameters(inputs.config), objective_of(inputs)
     figure, axes = canvas(4.2)
     axis = axes[0, 0]
     pairs = valued(inputs, "pruned") + valued(inputs, "complete")

@@ -168,7 +168,7 @@ def draw_curves(inputs: ReportInputs, path: Path) -> Path:
 
 def draw_importance(inputs: ReportInputs, path: Path) -> Path:
     """Share of the objective's variance that each setting explains (fANOVA)."""
-    names = {parameter.key: parameter.name for parameter in hyperparameters(inputs.spec)}
+    names = {parameter.key: parameter.name for parameter in hyperparameters(inputs.config)}
     shares = sorted(inputs.importance.items(), key=lambda item: item[1])
     figure, axes = canvas(0.9 + 0.36 * len(shares))
     axis = axes[0, 0]
@@ -183,7 +183,7 @@ def draw_importance(inputs: ReportInputs, path: Path) -> Path:
 
 def draw_slices(inputs: ReportInputs, path: Path) -> Path:
     """Each setting against the objective; the base run's value is a dotted line."""
-    found = hyperparameters(inputs.spec)
+    found = hyperparameters(inputs.config)
     columns = min(3, len(found))
     rows = -(-len(found) // columns)
     figure, axes = canvas(0.5 + 2.35 * rows, rows, columns, sharey=True)

@@ -63,7 +63,9 @@ def _search_row(inputs: ReportInputs, finals: FinalsResult) -> tuple[str, ...]:
 
 
 def _is_base(inputs: ReportInputs, trial: TrialResult) -> bool:
-    return all(parameter.of(trial) == parameter.base for parameter in hyperparameters(inputs.spec))
+    return all(
+        parameter.of(trial) == parameter.base for parameter in hyperparameters(inputs.config)
+    )
 
 
 def _test_row(
@@ -108,7 +110,7 @@ def _comparison_row(name: str, found: Comparison) -> tuple[str, ...]:
 
 
 def _seed_table(inputs: ReportInputs, finals: FinalsResult) -> Table:
-    seeds = inputs.spec.finals.confirmation if inputs.spec.finals is not None else ()
+    seeds = inputs.config.finals.confirmation if inputs.config.finals is not None else ()
     pairs = zip(finals.confirmation["finalist"], finals.confirmation["base"], strict=True)
     rows = tuple(
         (str(seed), *_three(ours, base)) for seed, (ours, base) in zip(seeds, pairs, strict=False)
@@ -117,8 +119,8 @@ def _seed_table(inputs: ReportInputs, finals: FinalsResult) -> Table:
 
 
 def _race_table(inputs: ReportInputs, finals: FinalsResult) -> Table:
-    names = [parameter.name for parameter in hyperparameters(inputs.spec)]
-    keys = [parameter.key for parameter in hyperparameters(inputs.spec)]
+    names = [parameter.name for parameter in hyperparameters(inputs.config)]
+    keys = [parameter.key for parameter in hyperparameters(inputs.config)]
     rows = tuple(
         (
             f"trial {number}",
@@ -138,7 +140,7 @@ def search_sentences(inputs: ReportInputs) -> list[str]:
 def _edges(inputs: ReportInputs) -> list[str]:
     """Searched settings of which the champion has the least or largest value allowed."""
     found = []
-    for parameter in hyperparameters(inputs.spec):
+    for parameter in hyperparameters(inputs.config):
         value = inputs.study.champion_params.get(parameter.key)
         if (
             value is None

@@ -16,13 +16,13 @@ def finding(inputs: ReportInputs) -> str:
         return _unfinished(inputs)
     near, far = _mean(inputs.runs, "nearood"), _mean(inputs.runs, "farood")
     reach = f"a near-OOD AUROC of {near} % and a far-OOD AUROC of {far} % ({_seeds(inputs.runs)})"
-    if inputs.spec.search is None:
+    if inputs.config.search is None:
         return f"The base run reaches {reach}; nothing was searched."
     if study.finals is not None and study.finals.promoted is False:
         return f"{study.finals.sentence} It reaches {reach}."
     if study.champion_params and all(
         study.champion_params.get(parameter.key, parameter.base) == parameter.base
-        for parameter in hyperparameters(inputs.spec)
+        for parameter in hyperparameters(inputs.config)
     ):
         return (
             "No trial beat the base run's own settings on the validation sets, so they are the "
@@ -59,7 +59,7 @@ def _settings(inputs: ReportInputs) -> str:
     params = inputs.study.champion_params
     words = [
         f"{parameter.word} {plain_number(params[parameter.key])}"
-        for parameter in hyperparameters(inputs.spec)
+        for parameter in hyperparameters(inputs.config)
         if parameter.key in params
     ]
     return ", ".join(words) if words else "its settings"

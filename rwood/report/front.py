@@ -15,7 +15,7 @@ from rwood.selection import distances, pareto_front, values_of
 
 def front_table(inputs: ReportInputs) -> Table:
     """Trials that no other dominates, nearest to the ideal point first, and the base run's."""
-    names, found = inputs.study.objectives, hyperparameters(inputs.spec)
+    names, found = inputs.study.objectives, hyperparameters(inputs.config)
     front = pareto_front(inputs.study.trials, names)
     distance = distances(front, names)
     rows = []
@@ -42,7 +42,7 @@ def _row(inputs: ReportInputs, trial: TrialResult, distance: str) -> tuple[str, 
     star = " ★" if trial.number == inputs.study.champion else ""
     values = values_of(trial, inputs.study.objectives)
     shown = (with_spread(value, trial.spread.get(name)) for name, value in values.items())
-    settings = (plain_number(parameter.of(trial)) for parameter in hyperparameters(inputs.spec))
+    settings = (plain_number(parameter.of(trial)) for parameter in hyperparameters(inputs.config))
     return (f"{trial.number}{star}", *shown, distance, *settings)
 
 

@@ -97,10 +97,10 @@ class Hyperparameter:
         return (at - low) / (high - low) if high > low else 0.5
 
 
-def hyperparameters(spec: StudyConfig) -> list[Hyperparameter]:
+def hyperparameters(config: StudyConfig) -> list[Hyperparameter]:
     """The study's searched settings in the file's order; none without a search."""
-    space = spec.search.space if spec.search else {}
-    run = spec.run
+    space = config.search.space if config.search else {}
+    run = config.run
     return [
         Hyperparameter(key, domain, setting(run, key) if has(run, key) else None)
         for key, domain in space.items()

@@ -56,7 +56,7 @@ class ReportInputs:
     """Everything that a report shows; nothing of it is computed on a device."""
 
     study: StudyResult
-    spec: StudyConfig
+    config: StudyConfig
     importance: dict[str, float]
     """Searched setting -> share of the objective's variance (fANOVA); empty: left out."""
     scores: dict[str, ScoreSamples]
@@ -74,7 +74,7 @@ class ReportInputs:
     @property
     def whose(self) -> str:
         """The runs that come first, in words."""
-        searched = self.spec.search is not None and self.label == "champion"
+        searched = self.config.search is not None and self.label == "champion"
         return "the champion" if searched else "the base run"
 
     @property

@@ -60,7 +60,7 @@ def plot_slices(inputs: ReportInputs) -> str:
     """Each setting against the objective; zoom and legend act on all panels."""
     from plotly.subplots import make_subplots
 
-    found = hyperparameters(inputs.spec)
+    found = hyperparameters(inputs.config)
     columns = min(3, len(found))
     rows = -(-len(found) // columns)
     figure = make_subplots(rows, columns, shared_yaxes="all", horizontal_spacing=0.05,
@@ -123,7 +123,7 @@ def plot_parallel(inputs: ReportInputs) -> str:
     pairs = valued(inputs, "pruned") + valued(inputs, "complete")
     values = [value for _, value in pairs]
     dimensions = [
-        _dimension(parameter, [t for t, _ in pairs]) for parameter in hyperparameters(inputs.spec)
+        _dimension(parameter, [t for t, _ in pairs]) for parameter in hyperparameters(inputs.config)
     ]
     epochs = [epochs_run(t) for t, _ in pairs]
     if len(set(epochs)) > 1:
@@ -218,7 +218,7 @@ def _error(shown: list[tuple[float, TrialResult, float, float]]) -> dict[str, An
 def _hover(inputs: ReportInputs, trial: TrialResult, value: float) -> str:
     lines = [f"trial {trial.number}, {trial.state} after {count_of(epochs_run(trial), 'epoch')}"]
     lines.append(f"{metric_title(objective_of(inputs))}: {value:.2f}")
-    own = [(parameter, parameter.of(trial)) for parameter in hyperparameters(inputs.spec)]
+    own = [(parameter, parameter.of(trial)) for parameter in hyperparameters(inputs.config)]
     lines += [
         f"{parameter.name}: {plain_number(value)}" for parameter, value in own if value is not None
     ]

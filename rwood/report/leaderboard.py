@@ -24,12 +24,12 @@ def leaderboard_files(inputs: ReportInputs) -> dict[str, str]:
 
     A row a setting and scorer. Empty for a benchmark that OpenOOD has no table of.
     """
-    if inputs.spec.benchmark.published is None or not inputs.runs:
+    if inputs.config.benchmark.published is None or not inputs.runs:
         return {}
     rows: dict[str, list[tuple[str, ...]]] = {}
     for runs in inputs.groups.values():
         chosen = inputs.study.champion_params if runs[0].label == "champion" else {}
-        settings = apply(inputs.spec.run, chosen)
+        settings = apply(inputs.config.run, chosen)
         for key in runs[0].tables:
             rows.setdefault(key.partition("/")[0], []).append(_row(settings, runs, key))
     return {f"leaderboard_{name}.csv": Table(COLUMNS, tuple(r)).csv() for name, r in rows.items()}

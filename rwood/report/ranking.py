@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from rwood.config.base import digest
 from rwood.config.benchmark import BenchmarkConfig, families_of
+from rwood.config.run import what_trains
 from rwood.config.search import apply
 from rwood.config.study import FAMILIES, ID_ACCURACY
 from rwood.evaluation.families import families_auroc, family_values
@@ -41,9 +43,9 @@ class RerunSetting:
 
 def rerun_settings(inputs: ReportInputs) -> list[RerunSetting]:
     """Every setting that was rerun: champion, base run, trials; each once."""
-    benchmark, spec = inputs.spec.benchmark, inputs.spec
+    benchmark, config = inputs.config.benchmark, inputs.config
     searched = {
-        _key(apply(spec.run, trial.params).model_dump(mode="json")): _measures(
+        _key(apply(config.run, trial.params).model_dump(mode="json")): _measures(
             trial.history, benchmark
         )
         for trial in inputs.study.trials
@@ -147,4 +149,4 @@ def _measures(history: Sequence[EpochReport], benchmark: BenchmarkConfig) -> dic
 
 def _key(run: Mapping[str, object]) -> str:
     """Names a setting: a run without its seed."""
-    return repr(sorted((key, value) for key, value in run.items() if key != "seed"))
+    return digest({**what_trains(run), "seed": None})

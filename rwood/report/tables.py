@@ -52,7 +52,7 @@ def row_values(runs: Sequence[RunResult], key: str) -> dict[str, dict[Metric, di
 
 def scorer_sentence(inputs: ReportInputs) -> str:
     """Which settings the validation sets chose for scorers that had several; empty if none had."""
-    asked = inputs.spec.run.scorer
+    asked = inputs.config.run.scorer
     parts = []
     for scorers in zip(*(run.scorers for run in inputs.runs), strict=False):
         name = scorers[0].name

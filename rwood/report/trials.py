@@ -32,14 +32,14 @@ def epochs_run(trial: TrialResult) -> int:
     return max((report.epoch for report in trial.history), default=0)
 
 
-def saving(study: StudyResult, spec: StudyConfig) -> Saving:
+def saving(study: StudyResult, config: StudyConfig) -> Saving:
     """Epochs run and epochs that a search without early stopping would have run, of all seeds."""
-    seeds = max(1, len(spec.search.seeds)) if spec.search else 1
+    seeds = max(1, len(config.search.seeds)) if config.search else 1
     ended = [t for t in study.trials if t.state in ("complete", "pruned")]
     return Saving(
         pruned=sum(t.state == "pruned" for t in ended),
         epochs_run=seeds * sum(epochs_run(t) for t in ended),
-        epochs_full=seeds * sum(int(t.params.get("epochs", spec.run.epochs)) for t in ended),
+        epochs_full=seeds * sum(int(t.params.get("epochs", config.run.epochs)) for t in ended),
     )
 
 
@@ -53,14 +53,14 @@ def knob_table(inputs: ReportInputs) -> Table:
             plain_number(parameter.base),
             plain_number(chosen.get(parameter.key) if chosen else parameter.base),
         )
-        for parameter in hyperparameters(inputs.spec)
+        for parameter in hyperparameters(inputs.config)
     )
     return Table(("setting", "searched", "base run", "champion"), rows)
 
 
 def trial_table(inputs: ReportInputs) -> Table:
     """Every trial: state, objective, epochs and settings."""
-    study, found = inputs.study, hyperparameters(inputs.spec)
+    study, found = inputs.study, hyperparameters(inputs.config)
     names = study.objectives or (study.objective or "objective",)
     titles = [metric_title(name) if "/" in name else name for name in names]
     columns = ("trial", "state", *titles, "epochs", *(parameter.name for parameter in found))

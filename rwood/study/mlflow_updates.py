@@ -77,7 +77,7 @@ class MlflowUpdates:
             trials: all of the search; an earlier champion among them is none any more.
         """
         folder = self._paths.trial(trial.number).folder
-        files = ((self._paths.spec, None), (self._paths.champion, None))
+        files = ((self._paths.config, None), (self._paths.champion, None))
         weights = tuple(  # of several seeds, each in a folder of its own
             (path, f"checkpoint{str(path.parent).removeprefix(str(folder))}")
             for path in sorted(folder.rglob(RunPaths(folder).encoder.name))
@@ -117,7 +117,7 @@ class MlflowUpdates:
 
     def benchmark(self, record: StudyResult, state: str, files: Iterable[Path] = ()) -> None:
         """The benchmark as a whole; `files` are tables, figures and pages."""
-        own = [self._paths.spec, self._paths.champion]
+        own = [self._paths.config, self._paths.champion]
         artifacts: Artifacts = tuple(
             (file, "figures" if file.parent.name == "figures" else None) for file in (*files, *own)
         )

@@ -1,4 +1,4 @@
-"""A study's record on disk: made once, owned by one spec, worked on by one process at a time."""
+"""A study's record on disk: made once, owned by one config, worked on by one process at a time."""
 
 import os
 import socket
@@ -78,7 +78,7 @@ def _take(lock: Any, folder: Path) -> None:
 
 def _read(study: StudyConfig, folder: Path) -> StudyResult:
     path = StudyPaths(folder).record
-    spec = study.model_dump(mode="json")
+    config = study.model_dump(mode="json")
     if not path.exists():
         check_not_lost(folder)
         record = StudyResult(
@@ -87,20 +87,20 @@ def _read(study: StudyConfig, folder: Path) -> StudyResult:
             objective=study.search.primary if study.search else None,
             objectives=study.search.objectives if study.search else (),
             trial_digest=study.trial_digest,
-            spec=spec,
+            config=config,
             versions=versions(),
         )
         results.save(record, path)
         return record
     record = results.load(StudyResult, path)
-    if trial_digest(record.spec) != study.trial_digest:
+    if trial_digest(record.config) != study.trial_digest:
         raise StudyError(
-            f"{folder} belongs to another study: {_first_difference(record.spec, spec)}; choose "
-            "another name or --results, or move the folder away",
+            f"{folder} belongs to another study: {_first_difference(record.config, config)}; "
+            "choose another name or --results, or move the folder away",
             folder=str(folder),
         )
-    changes = record.changes + tuple(_changes(record, spec))
-    return record.model_copy(update={"spec": spec, "versions": versions(), "changes": changes})
+    changes = record.changes + tuple(_changes(record, config))
+    return record.model_copy(update={"config": config, "versions": versions(), "changes": changes})
 
 
 def check_not_lost(folder: Path) -> None:
@@ -118,12 +118,12 @@ def check_not_lost(folder: Path) -> None:
         )
 
 
-def _changes(record: StudyResult, spec: dict[str, Any]) -> Iterator[Change]:
+def _changes(record: StudyResult, config: dict[str, Any]) -> Iterator[Change]:
     """What this start of the search does in another way; nothing before its first trial."""
     if not record.trials:
         return
     for part in ("search", "cluster"):
-        old, new = _flat(record.spec.get(part), part), _flat(spec.get(part), part)
+        old, new = _flat(record.config.get(part), part), _flat(config.get(part), part)
         for key in dict.fromkeys([*old, *new]):
             if old.get(key) != new.get(key):
                 yield Change(

@@ -28,7 +28,7 @@ def write_report(
     first = {str(job.label): job.paths for job in reversed(jobs)}
     inputs = ReportInputs(
         study=record,
-        spec=study,
+        config=study,
         importance=importance,
         importance_note=note,
         scores={label: load_scores(paths.scores) for label, paths in first.items()},

@@ -44,7 +44,7 @@ class Study:
         screen: Screen,
     ) -> None:
         """Start tracking."""
-        self.spec, self.context, self.folder, self.screen = study, context, folder, screen
+        self.config, self.context, self.folder, self.screen = study, context, folder, screen
         self.paths = StudyPaths(folder)
         self.record = record.model_copy(
             update={"storage": without_password(context.storage) if context.storage else None}
@@ -54,31 +54,31 @@ class Study:
         )
         self._ray = Connection(study, context, folder, screen.note, self._on_note)
         self._live: dict[str, tuple[EpochReport, ...]] = {}
-        plain = yaml.safe_dump(self.record.spec, sort_keys=False)
-        results.write_atomically(self.paths.spec, plain)
+        plain = yaml.safe_dump(self.record.config, sort_keys=False)
+        results.write_atomically(self.paths.config, plain)
 
     def run(self) -> None:
         """All stages."""
-        if self.spec.search is not None:
+        if self.config.search is not None:
             self.search()
         self.select()
-        if self.spec.search is not None and self.spec.finals is not None:
+        if self.config.search is not None and self.config.finals is not None:
             self.finals()
         self.benchmark()
         self.report()
 
     def search(self) -> None:
         """Run the trials that are left."""
-        if self.spec.search is None:
-            raise StudyError(f"study {self.spec.name} has no search: give it a `search:` section")
+        if self.config.search is None:
+            raise StudyError(f"study {self.config.name} has no search: give it a `search:` section")
         self._mlflow.search(self.record, "running")
         trials = self._trials()
         for trial in trials:
             self._mlflow.trial(self.record, trial)
         done = sum(t.state != "running" and not t.outside for t in trials)
-        left = max(0, self.spec.search.trials - done)
+        left = max(0, self.config.search.trials - done)
         self.screen.stage(
-            "search", f"{left} of {count_of(self.spec.search.trials, 'trial')} to run"
+            "search", f"{left} of {count_of(self.config.search.trials, 'trial')} to run"
         )
         self.screen.known(trials)
         if left or (self.context.retry_failed and any(t.state == "failed" for t in trials)):
@@ -86,7 +86,7 @@ class Study:
             with self._timed("search"):
                 try:
                     search(
-                        self.spec,
+                        self.config,
                         record_id=self.record.id,
                         folder=self.folder,
                         data_root=self.context.data_root,
@@ -103,12 +103,12 @@ class Study:
 
     def select(self) -> None:
         """Choose the best complete trial, on validation sets only: the champion, or a finalist."""
-        if self.spec.search is None:
+        if self.config.search is None:
             self.screen.stage("select", "no search: the base run is the champion")
             self._crown(None, {})
             return
         trials = self._trials()
-        names = self.spec.search.objectives
+        names = self.config.search.objectives
         best, front = select_champion(trials, names), pareto_front(trials, names)
         self._save(front=tuple(t.number for t in front))
         hyperparameters = ", ".join(
@@ -117,20 +117,20 @@ class Study:
         among = f" of {len(front)} on the Pareto front" if len(names) > 1 else ""
         goals = ", ".join(f"{n} {v:.2f}" for n, v in values_of(best, names).items())
         self.screen.stage("select", f"trial {best.number}{among}, {goals}: {hyperparameters}")
-        if self.spec.finals is None:
+        if self.config.finals is None:
             self._crown(best.number, best.params)
 
     def finals(self) -> None:
         """Race the best trials on fresh seeds, and prove the winner against the base run."""
-        if self.spec.search is None or self.spec.finals is None:
+        if self.config.search is None or self.config.finals is None:
             raise StudyError(
-                f"study {self.spec.name} has no finals: they need a `search:` section, and "
+                f"study {self.config.name} has no finals: they need a `search:` section, and "
                 "`finals:` must not be null"
             )
         trials = self._trials()
-        select_champion(trials, self.spec.search.objectives)  # or there is nothing to prove
+        select_champion(trials, self.config.search.objectives)  # or there is nothing to prove
         finals = run_finals(
-            self.spec,
+            self.config,
             trials,
             folder=self.folder,
             data_root=self.context.data_root,
@@ -143,7 +143,7 @@ class Study:
         if finals.promoted and finals.finalist is not None:
             self._crown(finals.finalist, finals.candidates[finals.finalist])
         else:
-            same = (t.number for t in trials if apply(self.spec.run, t.params) == self.spec.run)
+            same = (t.number for t in trials if apply(self.config.run, t.params) == self.config.run)
             self._crown(next(same, None), {})
         self._mlflow.finals(self.record, "complete")
 
@@ -170,7 +170,7 @@ class Study:
             self._ray.connect()
             with self._timed(stage):
                 run_trainings(
-                    self.spec,
+                    self.config,
                     left,
                     is_done,
                     pool=self._ray.pool,
@@ -181,7 +181,7 @@ class Study:
     def _crown(self, champion: int | None, params: Params) -> None:
         """Record the champion; None is the base run without a trial of its own."""
         self._save(champion=champion, champion_params=dict(params))
-        run = apply(self.spec.run, self.record.champion_params).model_dump(mode="json")
+        run = apply(self.config.run, self.record.champion_params).model_dump(mode="json")
         plain = yaml.safe_dump({"run": run}, sort_keys=False)
         results.write_atomically(self.paths.champion, plain)
         if champion is not None:
@@ -190,23 +190,23 @@ class Study:
 
     def benchmark(self) -> None:
         """Rerun champion, base and the trials of `rerun.trials` over seeds on the test sets."""
-        if self.spec.search is not None and not self._has_champion():
-            stage = "select" if self.spec.finals is None else "finals"
+        if self.config.search is not None and not self._has_champion():
+            stage = "select" if self.config.finals is None else "finals"
             raise StudyError(
-                f"study {self.spec.name} has no champion yet: run `rwood search` and "
+                f"study {self.config.name} has no champion yet: run `rwood search` and "
                 f"`rwood {stage}` first, or `rwood run`"
             )
         jobs = self._jobs()
-        left = [job for job in jobs if finished(job, self.spec) is None]
+        left = [job for job in jobs if finished(job, self.config) is None]
         kept = sum(trained(job) is not None for job in left)
         detail = f"{len(left) - kept} of {count_of(len(jobs), 'rerun')} to run"
         detail += f", {kept} to score again without training" if kept else ""
         self._mlflow.benchmark(self.record, "running")
-        self._train("benchmark", detail, jobs, lambda job: finished(job, self.spec) is not None)
-        runs = [result for job in jobs if (result := finished(job, self.spec)) is not None]
+        self._train("benchmark", detail, jobs, lambda job: finished(job, self.config) is not None)
+        runs = [result for job in jobs if (result := finished(job, self.config)) is not None]
         for job, result in zip(jobs, runs, strict=True):
             self._mlflow.rerun(self.record, job, result.history, result)
-        runs += base_of(runs) if self.spec.rerun.base else []
+        runs += base_of(runs) if self.config.rerun.base else []
         earlier = superseded(self.record.runs, runs)
         self._save(runs=tuple(runs), earlier=self.record.earlier + ((earlier,) if earlier else ()))
         hand_over(jobs, self.paths)
@@ -216,12 +216,12 @@ class Study:
         """Write tables, figures and the page from what is on disk."""
         if not self.record.runs:
             raise StudyError(
-                f"study {self.spec.name} has no benchmark yet: run `rwood benchmark` first"
+                f"study {self.config.name} has no benchmark yet: run `rwood benchmark` first"
             )
         self.screen.stage("report", str(self.paths.report))
         record = self.record.model_copy(update={"trials": self._trials()})
         with self._timed("report"):
-            files = write_report(self.spec, record, self._jobs(), self.folder)
+            files = write_report(self.config, record, self._jobs(), self.folder)
         self._mlflow.benchmark(self.record, "complete", files)
         problem = self._mlflow.register(self.record, next(j for j in self._jobs() if j.detector))
         if problem:
@@ -237,23 +237,23 @@ class Study:
         if problem:
             self.screen.note(problem)
         elif not interrupted and self.record.runs and (self.paths.report).exists():
-            self._save(finished=digest(self.spec))
+            self._save(finished=digest(self.config))
 
     def _has_champion(self) -> bool:
         """True once the champion is chosen, or proved where the study has finals."""
-        if self.spec.finals is None:
+        if self.config.finals is None:
             return self.record.champion is not None
         return self.record.finals is not None and self.record.finals.promoted is not None
 
     def _trials(self) -> tuple[TrialResult, ...]:
         """Every trial so far, by number."""
-        return tuple(read_trials(self.spec, self.folder, self.context.storage).values())
+        return tuple(read_trials(self.config, self.folder, self.context.storage).values())
 
     def _jobs(self) -> list[Job]:
         return plan(
-            self.spec,
+            self.config,
             self.record.champion_params,
-            self._trials() if self.spec.rerun.trials else (),
+            self._trials() if self.config.rerun.trials else (),
             folder=self.folder,
             data_root=self.context.data_root,
         )

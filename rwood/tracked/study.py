@@ -187,7 +187,7 @@ def rerun_run(
 
 def _trainings(record: StudyResult) -> int:
     """Seeds that a trial trains."""
-    search = record.spec.get("search")
+    search = record.config.get("search")
     return len(search.get("seeds", ())) or 1 if isinstance(search, dict) else 1
 
 

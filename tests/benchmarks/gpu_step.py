@@ -47,8 +47,8 @@ class Step:
 
     def __init__(self, size: Size, precision: str, views: int | None = None) -> None:
         self.kind: Precision = precision_on(precision, DEVICE, 3)  # type: ignore[arg-type]
-        spec = ModelConfig(backbone="resnet18_32x32", width=size.width)
-        self.encoder = build_encoder(spec, channels=3, seed=0).train()
+        config = ModelConfig(backbone="resnet18_32x32", width=size.width)
+        self.encoder = build_encoder(config, channels=3, seed=0).train()
         self.kind.place(self.encoder)
         self.sgd = torch.optim.SGD(
             self.encoder.parameters(), lr=1e-3, momentum=0.9, nesterov=True, fused=True

@@ -155,8 +155,8 @@ def test_a_held_out_set_is_checked_tracked_and_paid_for(tmp_path: Path) -> None:
     assert seen["val/unseen"].name == "20% of the classes of digits/train"
     assert seen["val/unseen"].images is None
     assert "val/unseen" not in {i.role for i in benchmark_inputs(benchmark, {})}
-    spec = tiny(tmp_path, benchmark=benchmark.model_dump(mode="json"))
+    config = tiny(tmp_path, benchmark=benchmark.model_dump(mode="json"))
     plain = tiny(tmp_path, benchmark=without_held_out(benchmark).model_dump(mode="json"))
-    costs = [next(x for x in estimate(s) if x.startswith("cost:")) for s in (spec, plain)]
+    costs = [next(x for x in estimate(s) if x.startswith("cost:")) for s in (config, plain)]
     assert all("training images" in cost for cost in costs)
     assert costs[0] != costs[1], "a trial has fewer images to train on"

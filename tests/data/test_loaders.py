@@ -16,35 +16,35 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def spec() -> BenchmarkConfig:
+def config() -> BenchmarkConfig:
     return load_benchmark(Path(__file__).parents[2] / "studies" / "benchmarks" / "digits.yaml")
 
 
 @pytest.fixture(scope="module")
-def digits(spec: BenchmarkConfig) -> ImageSet:
-    return image_sets.open_set("digits/val", spec, Path("nowhere"))
+def digits(config: BenchmarkConfig) -> ImageSet:
+    return image_sets.open_set("digits/val", config, Path("nowhere"))
 
 
-def run_spec(seed: int = 0, batch_size: int = 100) -> RunConfig:
+def run_config(seed: int = 0, batch_size: int = 100) -> RunConfig:
     return RunConfig(
         model=ModelConfig(backbone="small_cnn"), epochs=2, seed=seed, batch_size=batch_size
     )
 
 
 def epoch_of(
-    digits: ImageSet, spec: BenchmarkConfig, run: RunConfig, epoch: int = 0, **workers: int
+    digits: ImageSet, config: BenchmarkConfig, run: RunConfig, epoch: int = 0, **workers: int
 ) -> list[Batch]:
     share = {"rank": 0, "world_size": 1} | workers
-    return list(training_batches(digits, run, spec, epoch=epoch, device=CPU, **share))
+    return list(training_batches(digits, run, config, epoch=epoch, device=CPU, **share))
 
 
 def test_an_epoch_shows_every_image_once_in_two_views(
-    digits: ImageSet, spec: BenchmarkConfig
+    digits: ImageSet, config: BenchmarkConfig
 ) -> None:
-    still = run_spec().model_copy(
+    still = run_config().model_copy(
         update={"views": ViewsConfig(crop_scale=(1.0, 1.0), crop_ratio=(1, 1), flip=0, jitter=0)}
     )
-    batches = epoch_of(digits, spec, still)
+    batches = epoch_of(digits, config, still)
     assert [b.count for b in batches] == [100, 100, 53]
     assert [(b.step, b.steps) for b in batches] == [(0, 3), (1, 3), (2, 3)]
     seen = []
@@ -55,28 +55,28 @@ def test_an_epoch_shows_every_image_once_in_two_views(
         assert torch.equal(batch.labels[:n], batch.labels[n:])
         torch.testing.assert_close(batch.images[:n], batch.images[n:])
         seen += [row.numpy().round(3).tobytes() for row in batch.images[:n]]
-    images = torch.cat(list(embedding_batches(digits, spec, device=CPU, batch=64)))
+    images = torch.cat(list(embedding_batches(digits, config, device=CPU, batch=64)))
     assert sorted(seen) == sorted(row.numpy().round(3).tobytes() for row in images)
 
 
-def test_labels_belong_to_their_images(digits: ImageSet, spec: BenchmarkConfig) -> None:
-    still = run_spec().model_copy(
+def test_labels_belong_to_their_images(digits: ImageSet, config: BenchmarkConfig) -> None:
+    still = run_config().model_copy(
         update={"views": ViewsConfig(crop_scale=(1.0, 1.0), crop_ratio=(1, 1), flip=0, jitter=0)}
     )
-    images = torch.cat(list(embedding_batches(digits, spec, device=CPU, batch=64)))
-    for batch in epoch_of(digits, spec, still):
+    images = torch.cat(list(embedding_batches(digits, config, device=CPU, batch=64)))
+    for batch in epoch_of(digits, config, still):
         nearest = torch.cdist(batch.images.flatten(1), images.flatten(1)).argmin(1)
         assert torch.equal(batch.labels, torch.from_numpy(digits.labels_N)[nearest])
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 64])
 def test_the_union_over_workers_is_one_workers_batch(
-    digits: ImageSet, spec: BenchmarkConfig, world_size: int
+    digits: ImageSet, config: BenchmarkConfig, world_size: int
 ) -> None:
-    run = run_spec(batch_size=50)
-    alone = epoch_of(digits, spec, run, epoch=1)
+    run = run_config(batch_size=50)
+    alone = epoch_of(digits, config, run, epoch=1)
     shares = [
-        epoch_of(digits, spec, run, epoch=1, rank=rank, world_size=world_size)
+        epoch_of(digits, config, run, epoch=1, rank=rank, world_size=world_size)
         for rank in range(world_size)
     ]
     for step, whole in enumerate(alone):
@@ -97,15 +97,15 @@ def test_the_union_over_workers_is_one_workers_batch(
 
 
 def test_order_and_views_are_keyed_by_seed_and_epoch(
-    digits: ImageSet, spec: BenchmarkConfig
+    digits: ImageSet, config: BenchmarkConfig
 ) -> None:
-    first = epoch_of(digits, spec, run_spec())[0]
+    first = epoch_of(digits, config, run_config())[0]
     torch.manual_seed(99)
-    again = epoch_of(digits, spec, run_spec())[0]
+    again = epoch_of(digits, config, run_config())[0]
     assert torch.equal(first.images, again.images)
     for other in (
-        epoch_of(digits, spec, run_spec(), epoch=1)[0],
-        epoch_of(digits, spec, run_spec(seed=1))[0],
+        epoch_of(digits, config, run_config(), epoch=1)[0],
+        epoch_of(digits, config, run_config(seed=1))[0],
     ):
         assert not torch.equal(first.labels, other.labels)
 
@@ -117,8 +117,8 @@ def test_a_resident_set_is_put_on_the_device_once(digits: ImageSet) -> None:
     assert held.images_MCHW.dtype == torch.uint8
 
 
-def test_scored_images_come_in_order(digits: ImageSet, spec: BenchmarkConfig) -> None:
-    batches = list(embedding_batches(digits, spec, device=CPU, batch=100))
+def test_scored_images_come_in_order(digits: ImageSet, config: BenchmarkConfig) -> None:
+    batches = list(embedding_batches(digits, config, device=CPU, batch=100))
     assert [len(b) for b in batches] == [100, 100, 53]
     expected = (digits.images_NHWC.transpose(0, 3, 1, 2) / 255 - 0.305) / 0.376
     assert np.abs(torch.cat(batches).numpy() - expected).max() < 1e-6

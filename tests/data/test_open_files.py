@@ -102,8 +102,8 @@ def test_own_list_of_images(animals: BenchmarkConfig, tmp_path: Path) -> None:
 
 def test_absolute_folders_and_wrong_class_counts(animals: BenchmarkConfig, tmp_path: Path) -> None:
     ref = FolderSet(folder=str(tmp_path / "mine" / "near"))
-    spec = changed(animals, near={"near": ref.model_dump()})
-    assert len(image_sets.open_set(ref, spec, tmp_path / "elsewhere").labels_N) == 5
+    config = changed(animals, near={"near": ref.model_dump()})
+    assert len(image_sets.open_set(ref, config, tmp_path / "elsewhere").labels_N) == 5
     three = changed(animals, classes=3)
     with pytest.raises(DataError, match="train has 2 class folders, the benchmark says 3"):
         image_sets.open_set(three.id.train, three, tmp_path)
@@ -124,7 +124,7 @@ def test_named_list_without_images_says_what_to_fetch(
 
 def test_imagenet_c_is_not_resized() -> None:
     plain = {"image_size": 224, "resize": 256, "channels": 3}
-    spec = BenchmarkConfig(
+    config = BenchmarkConfig(
         name="x",
         classes=2,
         mean=(0.5,) * 3,
@@ -135,5 +135,5 @@ def test_imagenet_c_is_not_resized() -> None:
         far={"f": "f"},
         **plain,
     )
-    assert image_sets.transform_of("imagenet/test_imagenet_c", spec).resize == 224
-    assert image_sets.transform_of("imagenet/test_imagenet_v2", spec).resize == 256
+    assert image_sets.transform_of("imagenet/test_imagenet_c", config).resize == 224
+    assert image_sets.transform_of("imagenet/test_imagenet_v2", config).resize == 256

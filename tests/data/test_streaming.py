@@ -29,12 +29,12 @@ def forget() -> None:
 
 
 def epoch_of(
-    spec: BenchmarkConfig, root: Path, run: RunConfig = RUN, epoch: int = 0, **workers: int
+    config: BenchmarkConfig, root: Path, run: RunConfig = RUN, epoch: int = 0, **workers: int
 ) -> list[Batch]:
-    opened = image_sets.open_set(spec.id.train, spec, root)
+    opened = image_sets.open_set(config.id.train, config, root)
     assert opened.files is not None
     share = {"rank": 0, "world_size": 1} | workers
-    return list(training_batches(opened, run, spec, epoch=epoch, device=CPU, **share))
+    return list(training_batches(opened, run, config, epoch=epoch, device=CPU, **share))
 
 
 def test_crops_are_torchvisions_on_the_original_image(
@@ -142,16 +142,16 @@ def test_imagenet_path_on_images_of_many_sizes(tmp_path: Path, draw, animals) ->
         draw(tmp_path / "large" / f"n{i % 2}" / f"{i:03d}.jpeg", *size)
     plain = animals.model_dump() | {"image_size": 224, "resize": 256}
     plain["id"] = plain["id"] | {"train": {"folder": "large"}}
-    spec = BenchmarkConfig(**plain)
+    config = BenchmarkConfig(**plain)
     run = RUN.model_copy(
         update={"batch_size": 80, "views": ViewsConfig(crop_scale=(0.4, 1.0), jitter=0)}
     )
-    batches = epoch_of(spec, tmp_path, run)
+    batches = epoch_of(config, tmp_path, run)
     assert [b.count for b in batches] == [80, 80, 40]
     assert batches[0].images.shape == (160, 3, 224, 224)
     assert batches[0].images.isfinite().all()
-    opened = image_sets.open_set(spec.id.train, spec, tmp_path)
-    scored = list(embedding_batches(opened, spec, device=CPU, batch=90))
+    opened = image_sets.open_set(config.id.train, config, tmp_path)
+    scored = list(embedding_batches(opened, config, device=CPU, batch=90))
     assert [tuple(b.shape) for b in scored] == [(90, 3, 224, 224)] * 2 + [(20, 3, 224, 224)]
 
 

@@ -49,27 +49,27 @@ def test_an_ood_set_is_drawn_from_end_to_end() -> None:
 
 def test_more_images_than_there_are(animals: BenchmarkConfig, tmp_path: Path) -> None:
     ref = subset({"folder": "mine/near"}, 6)
-    spec = BenchmarkConfig(**(animals.model_dump() | {"near": {"near": ref.model_dump()}}))
+    config = BenchmarkConfig(**(animals.model_dump() | {"near": {"near": ref.model_dump()}}))
     with pytest.raises(DataError, match="mine/near has 5 images, a subset of 6 was asked for"):
-        image_sets.open_set(ref, spec, tmp_path)
+        image_sets.open_set(ref, config, tmp_path)
 
 
 def test_only_the_drawn_files_are_decoded(
     animals: BenchmarkConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = with_train(animals, {"of": {"folder": "mine/train"}, "images": 6})
-    files = image_sets.files_of(spec.id.train, spec, tmp_path)
+    config = with_train(animals, {"of": {"folder": "mine/train"}, "images": 6})
+    files = image_sets.files_of(config.id.train, config, tmp_path)
     for path in (tmp_path / "mine" / "train").rglob("*.png"):
         if str(path.relative_to(tmp_path / "mine" / "train")) not in files.paths:
             path.write_bytes(b"no image")
     image_sets._files.cache_clear()  # sizes changed
     monkeypatch.setattr(processes, "processors", lambda: 1)
-    opened = image_sets.open_set(spec.id.train, spec, tmp_path)
+    opened = image_sets.open_set(config.id.train, config, tmp_path)
     assert opened.name == "mine/train:6"
     assert np.bincount(opened.labels_N).tolist() == [3, 3]
     assert opened.files is not None
     for row, path in enumerate(opened.files.paths):
-        how = image_sets.transform_of(spec.id.train, spec)
+        how = image_sets.transform_of(config.id.train, config)
         assert np.array_equal(opened.images_NHWC[row], decode.scored(opened.files, row, how)[0]), (
             path
         )
@@ -80,12 +80,12 @@ def test_other_folders_take_their_labels_from_the_whole_train_folder(
     animals: BenchmarkConfig, tmp_path: Path, draw
 ) -> None:
     draw(tmp_path / "mine" / "fog" / "dog" / "a.png", 16, 16)
-    spec = with_train(
+    config = with_train(
         animals,
         {"of": {"folder": "mine/train"}, "images": 4},
         shifted={"fog": {"folder": "mine/fog"}},
     )
-    assert image_sets.open_set(spec.shifted["fog"], spec, tmp_path).labels_N.tolist() == [1]
+    assert image_sets.open_set(config.shifted["fog"], config, tmp_path).labels_N.tolist() == [1]
 
 
 def test_a_subset_of_an_own_list(animals: BenchmarkConfig, tmp_path: Path) -> None:
@@ -93,18 +93,18 @@ def test_a_subset_of_an_own_list(animals: BenchmarkConfig, tmp_path: Path) -> No
         f"train/{name}/train{i}.png {k}" for k, name in enumerate(("cat", "dog")) for i in range(12)
     ]
     (tmp_path / "mine.txt").write_text("\n".join(names))
-    spec = with_train(animals, {"of": {"list": "mine.txt", "images": "mine"}, "images": 5})
-    opened = image_sets.open_set(spec.id.train, spec, tmp_path)
+    config = with_train(animals, {"of": {"list": "mine.txt", "images": "mine"}, "images": 5})
+    opened = image_sets.open_set(config.id.train, config, tmp_path)
     assert sorted(np.bincount(opened.labels_N).tolist()) == [2, 3]
-    assert whole_set(spec.id.train) == ListSet(list="mine.txt", images="mine")
+    assert whole_set(config.id.train) == ListSet(list="mine.txt", images="mine")
 
 
 def test_a_subset_of_an_embedded_set() -> None:
     digits = load_benchmark(STUDIES / "benchmarks" / "digits.yaml")
-    spec = with_train(digits, {"of": "digits/train", "images": 70})
-    check_known(spec)
-    whole = image_sets.open_set("digits/train", spec, Path("nowhere"))
-    opened = image_sets.open_set(spec.id.train, spec, Path("nowhere"))
+    config = with_train(digits, {"of": "digits/train", "images": 70})
+    check_known(config)
+    whole = image_sets.open_set("digits/train", config, Path("nowhere"))
+    opened = image_sets.open_set(config.id.train, config, Path("nowhere"))
     assert np.bincount(opened.labels_N).tolist() == [10] * 7
     assert opened.digest != whole.digest
     rows = listing.even_rows(whole.labels_N, 70, "")
@@ -118,8 +118,8 @@ def test_a_subset_of_an_embedded_set() -> None:
 
 
 def test_verify_reads_subsets(animals: BenchmarkConfig, tmp_path: Path) -> None:
-    spec = with_train(animals, {"of": {"folder": "mine/train"}, "images": 6})
-    found = verify(spec, tmp_path)
+    config = with_train(animals, {"of": {"folder": "mine/train"}, "images": 6})
+    found = verify(config, tmp_path)
     assert found.sound
     assert [(s.name, s.images) for s in found.sets][:2] == [("mine/train:6", 6), ("mine/val", 6)]
 

@@ -112,9 +112,9 @@ def test_views_stay_within_rounding_of_the_pil_path() -> None:
 
 
 def test_crop_and_flip_stay_within_one_level_of_the_pil_path() -> None:
-    spec = ViewsConfig(jitter=0.0, grayscale=0.0)
+    config = ViewsConfig(jitter=0.0, grayscale=0.0)
     images = photographs(300)
-    p = draw_views(spec, 300, seed=1, epoch=2, step=5, image_size=(32, 32))
+    p = draw_views(config, 300, seed=1, epoch=2, step=5, image_size=(32, 32))
     ours = augment(images, p, mean=PLAIN, std=UNIT, output_size=32)
     theirs = torch.stack([pil_view(images[i], p.rows(slice(i, i + 1)), 32) for i in range(300)])
     levels = (ours - theirs).abs() * 255
@@ -126,8 +126,8 @@ def test_crop_and_flip_stay_within_one_level_of_the_pil_path() -> None:
 def test_crop_of_any_source_size_is_antialiased(height: int, width: int) -> None:
     rng = np.random.default_rng(3)
     images = torch.from_numpy(rng.integers(0, 256, (60, 3, height, width), dtype=np.uint8))
-    spec = ViewsConfig(jitter=0.0, grayscale=0.0)
-    p = draw_views(spec, 60, seed=0, epoch=0, step=0, image_size=(height, width))
+    config = ViewsConfig(jitter=0.0, grayscale=0.0)
+    p = draw_views(config, 60, seed=0, epoch=0, step=0, image_size=(height, width))
     ours = augment(images, p, mean=PLAIN, std=UNIT, output_size=32)
     for i in range(60):
         theirs = torchvision_view(images[i], p.rows(slice(i, i + 1)), 32)
@@ -208,8 +208,8 @@ def test_draws_are_keyed_by_seed_epoch_and_step() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (40, 300)])
 def test_crops_follow_torchvisions_law(height: int, width: int) -> None:
-    spec = ViewsConfig()
-    p = draw_views(spec, 20_000, seed=0, epoch=0, step=0, image_size=(height, width))
+    config = ViewsConfig()
+    p = draw_views(config, 20_000, seed=0, epoch=0, step=0, image_size=(height, width))
     box = p.box_N4
     assert (box[:, :2] >= 0).all()
     assert (box[:, 0] + box[:, 2] <= height).all()
@@ -218,7 +218,7 @@ def test_crops_follow_torchvisions_law(height: int, width: int) -> None:
     image = torch.empty(3, height, width)
     theirs = torch.tensor(
         [
-            transforms.RandomResizedCrop.get_params(image, spec.crop_scale, spec.crop_ratio)
+            transforms.RandomResizedCrop.get_params(image, config.crop_scale, config.crop_ratio)
             for _ in range(5_000)
         ]
     )
@@ -236,10 +236,10 @@ def kolmogorov_smirnov(a: Tensor, b: Tensor) -> float:
 
 
 def test_a_crop_that_never_fits_becomes_the_central_one() -> None:
-    spec = ViewsConfig(crop_scale=(0.9, 1.0), crop_ratio=(0.75, 4 / 3))
-    tall = draw_views(spec, 5, seed=0, epoch=0, step=0, image_size=(100, 10)).box_N4
+    config = ViewsConfig(crop_scale=(0.9, 1.0), crop_ratio=(0.75, 4 / 3))
+    tall = draw_views(config, 5, seed=0, epoch=0, step=0, image_size=(100, 10)).box_N4
     assert tall.tolist() == [[43, 0, 13, 10]] * 5
-    wide = draw_views(spec, 5, seed=0, epoch=0, step=0, image_size=(10, 100)).box_N4
+    wide = draw_views(config, 5, seed=0, epoch=0, step=0, image_size=(10, 100)).box_N4
     assert wide.tolist() == [[0, 43, 10, 13]] * 5
 
 
@@ -262,8 +262,8 @@ def test_probabilities_factors_and_orders() -> None:
 
 
 def test_impossible_operations_are_not_carried_along() -> None:
-    spec = ViewsConfig(hue=0.0, saturation=0.0, grayscale=0.0)
-    p = draw_views(spec, 10, seed=0, epoch=0, step=0, image_size=(8, 8))
+    config = ViewsConfig(hue=0.0, saturation=0.0, grayscale=0.0)
+    p = draw_views(config, 10, seed=0, epoch=0, step=0, image_size=(8, 8))
     assert p.operations == ("brightness", "contrast")
     assert not p.greyable
     p = draw_views(ViewsConfig(jitter=0.0), 10, seed=0, epoch=0, step=0, image_size=(8, 8))
@@ -271,9 +271,9 @@ def test_impossible_operations_are_not_carried_along() -> None:
 
 
 def test_only_hue_may_be_jittered() -> None:
-    spec = ViewsConfig(brightness=0.0, contrast=0.0, saturation=0.0, grayscale=0.0)
+    config = ViewsConfig(brightness=0.0, contrast=0.0, saturation=0.0, grayscale=0.0)
     images = pictures(20)
-    p = draw_views(spec, 20, seed=0, epoch=0, step=0, image_size=(32, 32))
+    p = draw_views(config, 20, seed=0, epoch=0, step=0, image_size=(32, 32))
     ours = augment(images, p, mean=PLAIN, std=UNIT, output_size=32)
     for i in range(20):
         theirs = torchvision_view(images[i], p.rows(slice(i, i + 1)), 32)

@@ -59,7 +59,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def shapes_spec(shapes: Path) -> BenchmarkConfig:
+def shapes_config(shapes: Path) -> BenchmarkConfig:
     from rwood.config.load import load_benchmark
 
     return load_benchmark(shapes / "shapes.yaml")

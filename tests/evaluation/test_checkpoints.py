@@ -89,8 +89,8 @@ def best(tmp_path: Path) -> Path:
     return path
 
 
-def score(paths: list[Path], spec: BenchmarkConfig, root: Path) -> list[RunResult]:
-    return evaluate_checkpoints(paths, spec, SCORERS, data_root=root, device=CPU, fsood=True)
+def score(paths: list[Path], config: BenchmarkConfig, root: Path) -> list[RunResult]:
+    return evaluate_checkpoints(paths, config, SCORERS, data_root=root, device=CPU, fsood=True)
 
 
 def test_the_hand_written_checkpoint_has_the_published_keys() -> None:
@@ -102,9 +102,9 @@ def test_the_hand_written_checkpoint_has_the_published_keys() -> None:
 
 
 def test_evaluated_exported_and_evaluated_again(
-    best: Path, tmp_path: Path, shapes: Path, shapes_spec: BenchmarkConfig
+    best: Path, tmp_path: Path, shapes: Path, shapes_config: BenchmarkConfig
 ) -> None:
-    first = score([best], shapes_spec, shapes)[0]
+    first = score([best], shapes_config, shapes)[0]
     assert set(first.tables) == {
         "ood/mahalanobis", "ood/knn", "fsood/mahalanobis", "fsood/knn",
     }  # fmt: skip
@@ -114,16 +114,16 @@ def test_evaluated_exported_and_evaluated_again(
     original = openood_state(1)
     assert list(plain) == list(original)
     assert all(torch.equal(plain[k], original[k]) for k in original)
-    again = score([tmp_path / "out" / "best.ckpt"], shapes_spec, shapes)[0]
+    again = score([tmp_path / "out" / "best.ckpt"], shapes_config, shapes)[0]
     assert again.tables == first.tables
     assert again.id_metrics == first.id_metrics
 
 
 def test_a_data_parallel_prefix_changes_nothing(
-    best: Path, tmp_path: Path, shapes: Path, shapes_spec: BenchmarkConfig
+    best: Path, tmp_path: Path, shapes: Path, shapes_config: BenchmarkConfig
 ) -> None:
     torch.save(openood_state(1, prefix="module."), tmp_path / "ddp.ckpt")
-    plain, prefixed = score([best, tmp_path / "ddp.ckpt"], shapes_spec, shapes)
+    plain, prefixed = score([best, tmp_path / "ddp.ckpt"], shapes_config, shapes)
     assert prefixed.tables == plain.tables
     export_checkpoint(tmp_path / "ddp.ckpt", tmp_path / "out.ckpt")
     assert list(torch.load(tmp_path / "out.ckpt", weights_only=True)) == list(openood_state(1))
@@ -176,7 +176,7 @@ def test_what_does_not_fit_names_the_first_key_and_shape(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_a_classifier_of_openood_is_scored_by_its_logits(
-    tmp_path: Path, shapes: Path, shapes_spec: BenchmarkConfig, prefix: str
+    tmp_path: Path, shapes: Path, shapes_config: BenchmarkConfig, prefix: str
 ) -> None:
     path = tmp_path / "best.ckpt"
     state = classifier_state(1)
@@ -192,8 +192,8 @@ def test_a_classifier_of_openood_is_scored_by_its_logits(
     assert exported.keys() == state.keys()
     assert all(torch.equal(exported[key], state[key]) for key in state)
     _, encoder = open_checkpoint(path)
-    test = open_set(shapes_spec.id.test, shapes_spec, shapes)
-    features = embed(encoder, test, shapes_spec, CPU, raw=True).raw_ND
+    test = open_set(shapes_config.id.test, shapes_config, shapes)
+    features = embed(encoder, test, shapes_config, CPU, raw=True).raw_ND
     assert features is not None
     logits = features @ state["fc.weight"].T + state["fc.bias"]
     right = logits.argmax(1).numpy() == test.labels_N
@@ -201,12 +201,12 @@ def test_a_classifier_of_openood_is_scored_by_its_logits(
 
 
 def test_scorers_that_a_checkpoint_cannot_have_are_refused(
-    best: Path, tmp_path: Path, shapes: Path, shapes_spec: BenchmarkConfig
+    best: Path, tmp_path: Path, shapes: Path, shapes_config: BenchmarkConfig
 ) -> None:
     def sentence(path: Path) -> str:
         with pytest.raises(DataError) as caught:
             evaluate_checkpoints(
-                [path], shapes_spec, [ScorerConfig(name="msp")], data_root=shapes, device=CPU
+                [path], shapes_config, [ScorerConfig(name="msp")], data_root=shapes, device=CPU
             )
         return str(caught.value)
 
@@ -216,8 +216,8 @@ def test_scorers_that_a_checkpoint_cannot_have_are_refused(
 
 
 def test_a_checkpoint_for_colour_refuses_grey_images(
-    best: Path, shapes: Path, shapes_spec: BenchmarkConfig
+    best: Path, shapes: Path, shapes_config: BenchmarkConfig
 ) -> None:
-    plain = shapes_spec.model_dump() | {"channels": 1, "mean": (0.5,), "std": (0.25,)}
+    plain = shapes_config.model_dump() | {"channels": 1, "mean": (0.5,), "std": (0.25,)}
     with pytest.raises(DataError, match="takes images of 3 channels, benchmark shapes has 1"):
         score([best], BenchmarkConfig(**plain), shapes)

@@ -77,10 +77,10 @@ def test_the_best_mean_over_validation_sets_is_chosen() -> None:
 
 
 def test_only_the_scorers_own_setting_is_tried() -> None:
-    spec = ScorerConfig(name="mahalanobis", k=(1, 2, 3), shrinkage=(0.0, 0.1))
-    assert [(c.k, c.shrinkage) for c in spec.candidates()] == [(1, 0.0), (1, 0.1)]
-    assert len(spec.model_copy(update={"name": "knn"}).candidates()) == 3
-    assert len(spec.model_copy(update={"name": "cosine"}).candidates()) == 1
+    config = ScorerConfig(name="mahalanobis", k=(1, 2, 3), shrinkage=(0.0, 0.1))
+    assert [(c.k, c.shrinkage) for c in config.candidates()] == [(1, 0.0), (1, 0.1)]
+    assert len(config.model_copy(update={"name": "knn"}).candidates()) == 3
+    assert len(config.model_copy(update={"name": "cosine"}).candidates()) == 1
     both = load_scorer({"name": "head_sum", "weight": [0.5, 2], "shrinkage": [0, 0.1], "k": [1, 2]})
     assert [(c.weight, c.shrinkage, c.k) for c in both.candidates()] == [
         (0.5, 0.0, 1), (0.5, 0.1, 1), (2.0, 0.0, 1), (2.0, 0.1, 1)

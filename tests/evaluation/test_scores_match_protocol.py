@@ -186,20 +186,20 @@ FORMULAS: dict[ScorerName, tuple[Formula, str]] = {
 @pytest.fixture(scope="module", params=["float32", "float64"])
 def encoder(request: pytest.FixtureRequest) -> Encoder:
     """Three classes, width 4: no collapsed feature, so that every formula is well-conditioned."""
-    spec = ModelConfig(backbone="resnet18_32x32", width=4)
-    return build_encoder(spec, channels=3, seed=3, classes=3).to(getattr(torch, request.param))
+    config = ModelConfig(backbone="resnet18_32x32", width=4)
+    return build_encoder(config, channels=3, seed=3, classes=3).to(getattr(torch, request.param))
 
 
 @pytest.fixture(scope="module")
 def embedded(
-    encoder: Encoder, shapes_spec: BenchmarkConfig, shapes: Path
+    encoder: Encoder, shapes_config: BenchmarkConfig, shapes: Path
 ) -> tuple[dict[str, Rows], np.ndarray, np.ndarray]:
     """`unit` and `raw` rows of every set in float64; labels of ID train and test."""
     rows: dict[str, Rows] = {"unit": {}, "raw": {}}
     labels = {}
-    for key, ref in references(shapes_spec):
-        opened = open_set(ref, shapes_spec, shapes)
-        found = embed(encoder, opened, shapes_spec, CPU, raw=True)
+    for key, ref in references(shapes_config):
+        opened = open_set(ref, shapes_config, shapes)
+        found = embed(encoder, opened, shapes_config, CPU, raw=True)
         assert found.raw_ND is not None
         name = key.replace(".", "/").removeprefix("id/")
         rows["raw"][name] = found.raw_ND.double().numpy()
@@ -211,11 +211,11 @@ def embedded(
 
 @pytest.fixture(scope="module")
 def outcomes(
-    encoder: Encoder, shapes_spec: BenchmarkConfig, shapes: Path
+    encoder: Encoder, shapes_config: BenchmarkConfig, shapes: Path
 ) -> dict[str, BenchmarkOutcome]:
     return {
         name: run_benchmark(
-            encoder, shapes_spec, [load_scorer({"name": name, "k": K})],
+            encoder, shapes_config, [load_scorer({"name": name, "k": K})],
             data_root=shapes, device=CPU, fsood=True,
         )
         for name in FORMULAS
@@ -253,7 +253,7 @@ def test_scores_are_the_formulas(
 
 
 def test_all_scorers_share_one_pass(
-    encoder: Encoder, shapes_spec: BenchmarkConfig, shapes: Path,
+    encoder: Encoder, shapes_config: BenchmarkConfig, shapes: Path,
     outcomes: dict[str, BenchmarkOutcome], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     passes, features = [], Encoder.features
@@ -263,8 +263,8 @@ def test_all_scorers_share_one_pass(
         return features(self, images)
 
     monkeypatch.setattr(Encoder, "features", counted)
-    specs = [load_scorer({"name": name, "k": K}) for name in FORMULAS]
-    together = run_benchmark(encoder, shapes_spec, specs, data_root=shapes, device=CPU)
+    configs = [load_scorer({"name": name, "k": K}) for name in FORMULAS]
+    together = run_benchmark(encoder, shapes_config, configs, data_root=shapes, device=CPU)
     assert sum(passes) == 180 + 45 + 36 + 25 + 20 + 30, "train, test, val, near and far, once"
     for name in FORMULAS:
         assert together.tables[f"ood/{name}"] == outcomes[name].tables[f"ood/{name}"]

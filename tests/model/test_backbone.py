@@ -98,15 +98,15 @@ def test_keys_shapes_and_counts_of_the_18_layer_networks(name: str) -> None:
     keys = [f"{key} {list(value.shape)}" for key, value in encoder.state_dict().items()]
     assert len(keys) == golden["n_state_dict_keys"]
     assert zlib.crc32("\n".join(keys).encode()) == golden["state_dict_keys_crc32"]
-    spec = ModelConfig(backbone=name, trainable="layer4")
-    freeze(encoder, spec)
+    config = ModelConfig(backbone=name, trainable="layer4")
+    freeze(encoder, config)
     trained = sum(p.numel() for p in encoder.parameters() if p.requires_grad)
     assert trained == golden["trainable_when_only_layer4_and_head"]
 
 
 def test_resnet50_is_torchvisions_network_with_a_head() -> None:
-    spec = ModelConfig(backbone="resnet50")
-    encoder = build_encoder(spec, channels=3, seed=0).double().eval()
+    config = ModelConfig(backbone="resnet50")
+    encoder = build_encoder(config, channels=3, seed=0).double().eval()
     assert sum(p.numel() for p in encoder.parameters()) == 27_966_656
     shapes = {k: tuple(v.shape) for k, v in encoder.state_dict().items()}
     assert shapes["head.0.weight"] == (2048, 2048)

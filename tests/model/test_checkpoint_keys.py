@@ -67,8 +67,8 @@ def test_a_classifier_is_written_under_openoods_keys_and_comes_back(tmp_path: Pa
     assert plain["fc.weight"].shape == (10, 32)
     load_into(target, load_openood_state(tmp_path / "best.ckpt"))
     assert same(target.state_dict(), source.state_dict())
-    spec, channels, classes = infer_model(load_openood_state(tmp_path / "best.ckpt"))
-    assert (spec.backbone, spec.width, channels, classes) == ("resnet18_32x32", 4, 3, 10)
+    config, channels, classes = infer_model(load_openood_state(tmp_path / "best.ckpt"))
+    assert (config.backbone, config.width, channels, classes) == ("resnet18_32x32", 4, 3, 10)
 
 
 def test_backbone_weights_may_come_from_an_encoder(tmp_path: Path) -> None:

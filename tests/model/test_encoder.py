@@ -11,8 +11,8 @@ SMALL = ModelConfig(backbone="small_cnn", width=8, projection_dim=6)
 @pytest.mark.parametrize("backbone", ["small_cnn", "resnet18_32x32", "resnet18_224x224"])
 @pytest.mark.parametrize("count", [1, 3])
 def test_rows_have_unit_length_whatever_the_batch(backbone: str, count: int) -> None:
-    spec = ModelConfig(backbone=backbone, width=4, projection_dim=6)
-    encoder = build_encoder(spec, channels=3, seed=0).eval()
+    config = ModelConfig(backbone=backbone, width=4, projection_dim=6)
+    encoder = build_encoder(config, channels=3, seed=0).eval()
     size = {"small_cnn": 8, "resnet18_32x32": 32, "resnet18_224x224": 64}[backbone]
     images = torch.rand(count, 3, size, size)
     for rows, width in ((encoder.embed(images), encoder.dim), (encoder(images), 6)):
@@ -73,9 +73,9 @@ def test_weights_depend_on_the_seed_alone_and_leave_the_global_state() -> None:
 
 
 def test_layer4_freezes_all_but_the_last_stage_and_the_head() -> None:
-    spec = ModelConfig(backbone="resnet18_32x32", trainable="layer4")
-    encoder = build_encoder(spec, channels=3, seed=0)
-    freeze(encoder, spec)
+    config = ModelConfig(backbone="resnet18_32x32", trainable="layer4")
+    encoder = build_encoder(config, channels=3, seed=0)
+    freeze(encoder, config)
     trained = [p for p in encoder.parameters() if p.requires_grad]
     assert sum(p.numel() for p in trained) == 8_722_048
     named = {name for name, p in encoder.named_parameters() if p.requires_grad}

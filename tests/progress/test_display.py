@@ -12,7 +12,7 @@ from rwood.progress import Lines, LiveView, read_live, screen
 from rwood.progress.status import short_names
 from rwood.results import EpochReport, TrialResult
 from rwood.selection import select_champion
-from tests.report.a_study import make_spec, make_trials
+from tests.report.a_study import make_config, make_trials
 
 
 def terminal(width: int, **how: object) -> Console:
@@ -42,8 +42,8 @@ def running(number: int, epochs: int) -> TrialResult:
 
 
 @pytest.fixture
-def spec() -> StudyConfig:
-    return make_spec(name="toy")
+def config() -> StudyConfig:
+    return make_config(name="toy")
 
 
 THREE = ("val/mixed/auroc", "val/jigsaw/auroc", "val/nearest_mean")
@@ -67,16 +67,16 @@ def of_three(trial: TrialResult) -> TrialResult:
 
 @pytest.fixture
 def three() -> StudyConfig:
-    spec = make_spec(name="toy")
-    assert spec.search is not None
-    search = spec.search.model_copy(update={"objective": THREE})
-    return spec.model_copy(update={"search": search})
+    config = make_config(name="toy")
+    assert config.search is not None
+    search = config.search.model_copy(update={"objective": THREE})
+    return config.model_copy(update={"search": search})
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
-def test_a_search_at_every_width(spec: StudyConfig, width: int) -> None:
+def test_a_search_at_every_width(config: StudyConfig, width: int) -> None:
     console = terminal(width)
-    with LiveView(spec, console) as view:
+    with LiveView(config, console) as view:
         view.stage("search", "12 of 12 trials to run")
         view.known([])
         for trial in make_trials()[:8]:
@@ -156,8 +156,8 @@ def test_the_shortest_names_that_differ(measures: list[str], short: list[str]) -
     assert short_names(measures) == dict(zip(measures, short, strict=True))
 
 
-def test_a_benchmark_says_what_is_trained_and_what_waits(spec: StudyConfig) -> None:
-    with LiveView(spec, terminal(80)) as view:
+def test_a_benchmark_says_what_is_trained_and_what_waits(config: StudyConfig) -> None:
+    with LiveView(config, terminal(80)) as view:
         view.stage("benchmark", "3 of 3 reruns to run")
         view.reruns(["champion-seed1", "champion-seed2", "champion-seed3"])
         assert "0/3 trained, 3 to start" in drawn(view, 80)[0]
@@ -175,10 +175,10 @@ def test_a_benchmark_says_what_is_trained_and_what_waits(spec: StudyConfig) -> N
 
 
 def test_plain_lines_where_there_is_no_terminal(
-    spec: StudyConfig, monkeypatch: pytest.MonkeyPatch
+    config: StudyConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     console = Console(file=io.StringIO(), width=20)
-    view = screen(spec, console)
+    view = screen(config, console)
     assert isinstance(view, Lines)
     with view:
         view.stage("search", "12 of 12 trials to run")
@@ -195,28 +195,32 @@ def test_plain_lines_where_there_is_no_terminal(
     assert lines[12].endswith("12/12 done")
     assert lines[14] == "[benchmark] base-seed1: 20 epochs, loss 3.000; 1/1 trained"
     monkeypatch.setenv("TERM", "dumb")
-    assert isinstance(screen(spec, terminal(80)), Lines), "a terminal that cannot move its cursor"
+    assert isinstance(screen(config, terminal(80)), Lines), "a terminal that cannot move its cursor"
 
 
-def test_no_colour_where_none_is_wanted(spec: StudyConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_colour_where_none_is_wanted(
+    config: StudyConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
     console = terminal(80)
-    with LiveView(spec, console) as view:
+    with LiveView(config, console) as view:
         view.stage("search", "12 of 12 trials to run")
         view.trial(make_trials()[7])
     assert "\x1b[36" not in printed(console)
     assert "\x1b[31" not in printed(console)
 
 
-def test_the_status_is_left_while_it_runs_and_taken_away(spec: StudyConfig, tmp_path: Path) -> None:
+def test_the_status_is_left_while_it_runs_and_taken_away(
+    config: StudyConfig, tmp_path: Path
+) -> None:
     path = StudyPaths(tmp_path).live
-    with Lines(spec, Console(file=io.StringIO()), tmp_path) as view:
+    with Lines(config, Console(file=io.StringIO()), tmp_path) as view:
         assert not path.exists(), "not before the folder is ours"
         view.stage("search", "12 of 12 trials to run")
         told = read_live(path)
         assert told is not None
         assert (told.study, told.stage, told.working) == ("toy", "search", True)
     assert not path.exists()
-    with Lines(spec, Console(file=io.StringIO()), tmp_path / "not there") as view:
+    with Lines(config, Console(file=io.StringIO()), tmp_path / "not there") as view:
         view.stage("search", "12 of 12 trials to run")

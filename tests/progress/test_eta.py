@@ -10,15 +10,15 @@ import pytest
 from rwood.config.study import StudyConfig
 from rwood.progress import reruns_left, trials_left
 from rwood.results import EpochReport, TrialResult
-from tests.report.a_study import make_spec
+from tests.report.a_study import make_config
 
 START_S, EPOCH_S, TRIALS = 3.0, 2.0, 60
 RUNGS = ((2, 0.67), (6, 0.22), (20, 0.11))
 """Epochs at which trials end, and how many of them do: early stopping with reduction 3."""
 
 
-def spec() -> StudyConfig:
-    plain = json.loads(make_spec().model_dump_json())
+def config() -> StudyConfig:
+    plain = json.loads(make_config().model_dump_json())
     pruner = {"name": "asha", "min_resource": 2, "reduction_factor": 3}
     plain["search"] |= {"trials": TRIALS, "pruner": pruner}
     plain["run"]["schedule"]["warmup"] = "none"
@@ -65,7 +65,7 @@ def left(study: StudyConfig, trials: Iterable[TrialResult]) -> float | None:
 
 
 def test_time_left_converges() -> None:
-    study = spec()
+    study = config()
     trials = whole_search(study)
     end = max(t.finished or 0.0 for t in trials)
     whole = end - 1000.0
@@ -82,7 +82,7 @@ def test_time_left_converges() -> None:
 
 
 def test_unknown_before_two_epochs_and_not_moved_by_a_pause() -> None:
-    study = spec()
+    study = config()
     trials = whole_search(study)
     assert left(study, []) is None
     assert left(study, as_of(trials, 1000.0 + START_S + 1.5 * EPOCH_S)) is None
@@ -96,7 +96,7 @@ def test_unknown_before_two_epochs_and_not_moved_by_a_pause() -> None:
 
 
 def test_reruns_take_their_own_pace_or_that_of_the_trials() -> None:
-    study = spec()
+    study = config()
     trials = whole_search(study)
     waiting = {f"champion-seed{n}": () for n in (1, 2, 3, 4)}
     assert reruns_left(study, waiting) is None

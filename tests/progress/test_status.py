@@ -17,30 +17,30 @@ from rwood.progress import Running, StudyState, trials_left
 from rwood.progress.status import save_live
 from rwood.results import FinalsResult, StudyResult
 from rwood.study.rerun_plan import rerun_folder, rerun_plan
-from tests.report.a_study import make_spec, make_study
+from tests.report.a_study import make_config, make_study
 from tests.stored_trials import store_trials
 
 
-def write(spec: StudyConfig, folder: Path, record: StudyResult) -> None:
+def write(config: StudyConfig, folder: Path, record: StudyResult) -> None:
     slim = tuple(t.model_copy(update={"history": ()}) for t in record.trials)
     results.save(record.model_copy(update={"trials": slim}), folder / "study.json")
-    store_trials(spec, folder, record.trials)
+    store_trials(config, folder, record.trials)
 
 
 @pytest.fixture
 def study(tmp_path: Path) -> tuple[StudyConfig, StudyResult, Path]:
-    spec = make_spec(name="toy", rerun={"seeds": [1, 2, 3], "base": True})
-    return spec, make_study(spec), tmp_path / "toy"
+    config = make_config(name="toy", rerun={"seeds": [1, 2, 3], "base": True})
+    return config, make_study(config), tmp_path / "toy"
 
 
 def test_not_started(study: tuple[StudyConfig, StudyResult, Path]) -> None:
-    spec, _, folder = study
-    assert describe(read_status(spec, folder), 80) == ["study toy: not started"]
+    config, _, folder = study
+    assert describe(read_status(config, folder), 80) == ["study toy: not started"]
     assert not folder.exists()
 
 
 def test_a_search_under_way(study: tuple[StudyConfig, StudyResult, Path]) -> None:
-    spec, record, folder = study
+    config, record, folder = study
     trials = list(record.trials[:6])
     trials[5] = trials[5].model_copy(
         update={
@@ -54,20 +54,20 @@ def test_a_search_under_way(study: tuple[StudyConfig, StudyResult, Path]) -> Non
     early = record.model_copy(
         update={"trials": tuple(trials), "champion": None, "champion_params": {}, "runs": ()}
     )
-    write(spec, folder, early)
+    write(config, folder, early)
     own = folder / "trials" / "0005"
     own.mkdir()
     for epoch in (3, 4):
         (own / f"epoch-{epoch:04d}.pt").touch()
     (folder / "lock").write_text(f"process {os.getpid()} on {socket.gethostname()}")
-    told = read_status(spec, folder)
+    told = read_status(config, folder)
     assert (told.stage, told.working) == ("search", True)
     assert told.trials == {"running": 1, "complete": 4, "pruned": 1, "failed": 0}
     best = max((t for t in trials if t.objective), key=lambda t: t.objective or 0)
     assert (told.best_trial, told.best_params) == (best.number, best.params)
     assert told.best == {"val/auroc": best.objective}
     assert [(r.name, r.epoch, r.epochs) for r in told.running] == [("trial 5", 4, 20)]
-    assert told.seconds_left == trials_left(spec, trials, begun=len(trials))
+    assert told.seconds_left == trials_left(config, trials, begun=len(trials))
     text = "\n".join(describe(told, 80))
     assert "trials: 5/12 done; 1 running, 4 complete, 1 pruned, 0 failed" in text
     assert f"\nbest so far: trial {best.number}, val/auroc {best.objective:.2f}: loss." in text
@@ -78,7 +78,7 @@ def test_a_search_under_way(study: tuple[StudyConfig, StudyResult, Path]) -> Non
 def test_what_the_process_at_work_left_is_told(
     study: tuple[StudyConfig, StudyResult, Path],
 ) -> None:
-    spec, record, folder = study
+    config, record, folder = study
     trials = [t.model_copy(update={"state": "running", "objective": None, "objectives": {},
                               "finished": None})
               if t.number == 4 else t for t in record.trials[:5]]  # fmt: skip
@@ -86,14 +86,14 @@ def test_what_the_process_at_work_left_is_told(
     early = record.model_copy(
         update={"trials": tuple(hidden), "champion": None, "champion_params": {}, "runs": ()}
     )
-    write(spec, folder, early)  # a running trial's history is not on disk
+    write(config, folder, early)  # a running trial's history is not on disk
     (folder / "lock").write_text(f"process {os.getpid()} on {socket.gethostname()}")
-    assert read_status(spec, folder).running == (Running("trial 4", 0, 20),)
-    tally = StudyState(spec, "search")
+    assert read_status(config, folder).running == (Running("trial 4", 0, 20),)
+    tally = StudyState(config, "search")
     tally.begin(trials)
     live = tally.status()
     save_live(live, StudyPaths(folder).live)
-    told = read_status(spec, folder)
+    told = read_status(config, folder)
     assert (told.running, told.seconds_left) == (live.running, live.seconds_left)
     assert live.at is not None
     lines = describe(told, 80, live.at + 1)
@@ -102,33 +102,33 @@ def test_what_the_process_at_work_left_is_told(
     assert "ago" not in lines[-1]
     assert describe(told, 80, live.at + 3700)[-1] == "last heard of 1 h 01 min ago"
     (folder / "lock").write_text("process 999999999 on " + socket.gethostname())
-    assert read_status(spec, folder).running == (Running("trial 4", 0, 20),), "it died"
+    assert read_status(config, folder).running == (Running("trial 4", 0, 20),), "it died"
     StudyPaths(folder).live.write_text("{")
-    assert read_status(spec, folder).stage == "search"
+    assert read_status(config, folder).stage == "search"
 
 
 def test_a_trial_of_several_seeds_is_as_far_as_its_last_seed(
     study: tuple[StudyConfig, StudyResult, Path],
 ) -> None:
-    spec, record, folder = study
+    config, record, folder = study
     trial = record.trials[5].model_copy(
         update={"state": "running", "finished": None, "objective": None, "objectives": {}}
     )
     trials = (*record.trials[:5], trial)
     early = {"trials": trials, "champion": None, "champion_params": {}, "runs": ()}
-    write(spec, folder, record.model_copy(update=early))
+    write(config, folder, record.model_copy(update=early))
     for seed, epoch in ((0, 3), (0, 4), (1, 3)):
         own = folder / "trials" / "0005" / f"seed-{seed}"
         own.mkdir(exist_ok=True, parents=True)
         (own / f"epoch-{epoch:04d}.pt").touch()
-    assert [(r.name, r.epoch) for r in read_status(spec, folder).running] == [("trial 5", 3)]
+    assert [(r.name, r.epoch) for r in read_status(config, folder).running] == [("trial 5", 3)]
 
 
 def test_a_benchmark_that_nobody_works_on(study: tuple[StudyConfig, StudyResult, Path]) -> None:
-    spec, record, folder = study
-    write(spec, folder, record.model_copy(update={"runs": ()}))
-    reruns = rerun_plan(spec, record.champion_params, ())
-    paths = [rerun_folder(spec, folder, *rerun) for rerun in reruns]
+    config, record, folder = study
+    write(config, folder, record.model_copy(update={"runs": ()}))
+    reruns = rerun_plan(config, record.champion_params, ())
+    paths = [rerun_folder(config, folder, *rerun) for rerun in reruns]
     assert [p.name.rpartition("-")[0] for p in paths] == [
         f"{label}-seed{seed}" for label in ("champion", "base") for seed in (1, 2, 3)
     ]
@@ -136,7 +136,7 @@ def test_a_benchmark_that_nobody_works_on(study: tuple[StudyConfig, StudyResult,
     paths[1].mkdir(parents=True)
     (paths[1] / "epoch-0007.pt").touch()
     (folder / "lock").write_text("process 999999999 on " + socket.gethostname())
-    told = read_status(spec, folder)
+    told = read_status(config, folder)
     assert (told.stage, told.working, told.reruns, told.reruns_wanted) == ("benchmark", False, 1, 6)
     assert [(r.name, r.epoch) for r in told.running] == [("champion-seed2", 7)]
     assert told.seconds_left == pytest.approx(20 * 1.0 * 5 / 2)  # 20 epochs of a second, 2 at once
@@ -144,7 +144,7 @@ def test_a_benchmark_that_nobody_works_on(study: tuple[StudyConfig, StudyResult,
         "study toy: benchmark (nobody works on it; last: process"
     )
     (folder / "lock").write_text("process 1 on elsewhere")
-    assert read_status(spec, folder).working is None
+    assert read_status(config, folder).working is None
 
 
 def test_status_loads_nothing_heavy_and_takes_no_lock(tmp_path: Path, digits_file: Path) -> None:
@@ -164,8 +164,8 @@ def test_status_loads_nothing_heavy_and_takes_no_lock(tmp_path: Path, digits_fil
 def test_the_finals_are_a_stage_with_its_trainings_and_a_verdict(
     study: tuple[StudyConfig, StudyResult, Path],
 ) -> None:
-    spec, record, folder = study
-    finals = spec.model_copy(update={"finals": FinalsConfig(candidates=2, race_seeds=1)})
+    config, record, folder = study
+    finals = config.model_copy(update={"finals": FinalsConfig(candidates=2, race_seeds=1)})
     params = {t.number: t.params for t in record.trials}
     race = FinalsResult(candidates={3: params[3], 4: params[4]})
     write(finals, folder, record.model_copy(update={"runs": (), "champion": None, "finals": race}))

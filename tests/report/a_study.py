@@ -35,7 +35,7 @@ BASE = dict(zip(SPACE, (0.1, 2.0, 1.0, 5.0, 4.0), strict=True))
 SETS = {"near": ("digit8", "digit9"), "far": ("china", "permuted")}
 
 
-def make_spec(**changes: object) -> StudyConfig:
+def make_config(**changes: object) -> StudyConfig:
     """The digits study with the search that the trials below belong to."""
     plain = load_study(STUDIES / "digits-margins.yaml").model_dump(mode="json")
     space = {key: {"low": low, "high": high} for key, (low, high) in SPACE.items()}
@@ -138,15 +138,15 @@ def make_runs() -> tuple[RunResult, ...]:
     )
 
 
-def make_study(spec: StudyConfig, **changes: object) -> StudyResult:
+def make_study(config: StudyConfig, **changes: object) -> StudyResult:
     trials = make_trials()
     best = max((t for t in trials if t.objective is not None), key=lambda t: t.objective or 0)
     fields: dict[str, object] = {
-        "name": spec.name,
+        "name": config.name,
         "objective": "val/auroc",
         "id": "a1b2c3d4",
         "trial_digest": "0" * 16,
-        "spec": spec.model_dump(mode="json"),
+        "config": config.model_dump(mode="json"),
         "trials": trials,
         "champion": best.number,
         "champion_params": best.params,
@@ -191,12 +191,12 @@ CIFAR10 = {"near": ("cifar100", "tin"), "far": ("mnist", "svhn", "texture", "pla
 
 def published_inputs(inputs: ReportInputs) -> ReportInputs:
     """The same study on sets for which figures were published."""
-    benchmark = inputs.spec.benchmark
+    benchmark = inputs.config.benchmark
     benchmark = benchmark.model_copy(update={"name": "cifar10", "published": "cifar10"})
     tables = {"ood/mahalanobis": make_table(1.0, CIFAR10)}
     runs = tuple(run.model_copy(update={"tables": tables}) for run in inputs.study.runs)
     return replace(
         inputs,
-        spec=inputs.spec.model_copy(update={"benchmark": benchmark}),
+        config=inputs.config.model_copy(update={"benchmark": benchmark}),
         study=inputs.study.model_copy(update={"runs": runs}),
     )

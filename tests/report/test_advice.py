@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from a_study import make_run, make_spec, make_study
+from a_study import make_config, make_run, make_study
 
 from rwood.report import ReportInputs
 from rwood.report.advice import advice
@@ -50,6 +50,6 @@ def test_the_base_runs_own_settings_are_kept(inputs: ReportInputs) -> None:
 
 
 def test_no_advice_without_a_result() -> None:
-    spec = make_spec()
-    assert advice(ReportInputs(make_study(spec, runs=()), spec, {}, {})) == ""
-    assert advice(ReportInputs(make_study(spec), make_spec(search=None), {}, {})) == ""
+    config = make_config()
+    assert advice(ReportInputs(make_study(config, runs=()), config, {}, {})) == ""
+    assert advice(ReportInputs(make_study(config), make_config(search=None), {}, {})) == ""

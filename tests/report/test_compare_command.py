@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rwood.tracking import local_uri
-from tests.report.a_study import BASE_SHIFTS, CHAMPION_SHIFTS, make_run, make_spec, make_study
+from tests.report.a_study import BASE_SHIFTS, CHAMPION_SHIFTS, make_config, make_run, make_study
 from tests.test_cli import rwood
 from tests.test_tracking import send, whole_study
 
@@ -17,12 +17,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two studies in one store; the second is 2 points better on every seed but the third."""
     folder = tmp_path_factory.mktemp("compare")
     for name, gains in (("first", (0.0, 0.0, 0.0)), ("second", (2.0, 2.0, 0.5))):
-        spec = make_spec(name=name)
+        config = make_config(name=name)
         shifts = [shift + gain for shift, gain in zip(CHAMPION_SHIFTS.values(), gains, strict=True)]
         runs = [make_run("champion", n + 1, shift) for n, shift in enumerate(shifts)]
         runs += [make_run("base", seed, shift) for seed, shift in BASE_SHIFTS.items()]
-        record = make_study(spec, runs=tuple(runs), id=f"id-{name}")
-        send(local_uri(folder / "results"), whole_study(spec, record), name)
+        record = make_study(config, runs=tuple(runs), id=f"id-{name}")
+        send(local_uri(folder / "results"), whole_study(config, record), name)
     return folder
 
 

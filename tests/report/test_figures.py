@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from a_study import make_spec, make_study
+from a_study import make_config, make_study
 from PIL import Image
 
 from rwood.config.search import Choices, Range
@@ -54,7 +54,7 @@ def test_choices_and_a_minimised_objective(
     draw: Callable[[ReportInputs, Path], Path], inputs: ReportInputs, tmp_path: Path
 ) -> None:
     space = {"scorer.name": {"choices": ["knn", "cosine"]}, "batch_size": {"low": 64, "high": 128}}
-    spec = make_spec(search={"trials": 3, "objective": "val/fpr95", "space": space})
+    config = make_config(search={"trials": 3, "objective": "val/fpr95", "space": space})
     names = ("knn", "cosine", "knn")
     trials = tuple(
         trial.model_copy(
@@ -65,10 +65,12 @@ def test_choices_and_a_minimised_objective(
         )
         for trial, name in zip(inputs.study.trials[:3], names, strict=True)
     )
-    study = make_study(spec, objective="val/fpr95", trials=trials, champion=2, champion_params={})
+    study = make_study(config, objective="val/fpr95", trials=trials, champion=2, champion_params={})
     importance = {"scorer.name": 0.7, "batch_size": 0.3}
     check(
-        draw(replace(inputs, spec=spec, study=study, importance=importance), tmp_path / "f.png"),
+        draw(
+            replace(inputs, config=config, study=study, importance=importance), tmp_path / "f.png"
+        ),
         least_height=150,
     )
 
@@ -85,11 +87,11 @@ def test_best_so_far(inputs: ReportInputs) -> None:
 
 
 def test_a_single_setting(inputs: ReportInputs, tmp_path: Path) -> None:
-    spec = make_spec()
-    assert spec.search is not None
-    space = {"loss.temperature": spec.search.space["loss.temperature"]}
-    one = spec.search.model_copy(update={"space": space})
-    narrow = replace(inputs, spec=spec.model_copy(update={"search": one}))
+    config = make_config()
+    assert config.search is not None
+    space = {"loss.temperature": config.search.space["loss.temperature"]}
+    one = config.search.model_copy(update={"space": space})
+    narrow = replace(inputs, config=config.model_copy(update={"search": one}))
     check(search.draw_slices(narrow, tmp_path / "one.png"))
     check(parallel.draw_parallel(narrow, tmp_path / "parallel.png"))
 
@@ -110,10 +112,10 @@ LOSSES = {
 def test_no_text_lies_on_another(
     inputs: ReportInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    spec = make_spec()
-    assert spec.search is not None
+    config = make_config()
+    assert config.search is not None
     space = dict(list(LOSSES.items())[:count])
-    spec = spec.model_copy(update={"search": spec.search.model_copy(update={"space": space})})
+    config = config.model_copy(update={"search": config.search.model_copy(update={"space": space})})
     trials = tuple(
         trial.model_copy(
             update={
@@ -136,8 +138,8 @@ def test_no_text_lies_on_another(
 
     real = parallel.write
     monkeypatch.setattr(parallel, "write", write)
-    study = make_study(spec, trials=trials)
-    check(parallel.draw_parallel(replace(inputs, spec=spec, study=study), tmp_path / "p.png"))
+    study = make_study(config, trials=trials)
+    check(parallel.draw_parallel(replace(inputs, config=config, study=study), tmp_path / "p.png"))
     axis = figures[0].axes[0]
     texts = list(axis.texts)
     if not any(label.get_rotation() for label in axis.get_xticklabels()):

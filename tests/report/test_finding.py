@@ -64,7 +64,7 @@ def test_before_the_benchmark(inputs: ReportInputs) -> None:
 
 
 def test_before_anything(inputs: ReportInputs) -> None:
-    empty = make_study(inputs.spec, trials=(), champion=None, champion_params={}, runs=())
+    empty = make_study(inputs.config, trials=(), champion=None, champion_params={}, runs=())
     assert finding(replace(inputs, study=empty)) == "Nothing has been run yet."
     failed = tuple(t for t in inputs.study.trials if t.state != "complete")
     study = empty.model_copy(update={"trials": failed})
@@ -72,12 +72,12 @@ def test_before_anything(inputs: ReportInputs) -> None:
 
 
 def test_without_a_search(inputs: ReportInputs) -> None:
-    spec = inputs.spec.model_copy(update={"search": None})
+    config = inputs.config.model_copy(update={"search": None})
     runs = tuple(inputs.study.of("base"))
     study = make_study(
-        spec, objective=None, trials=(), champion=None, champion_params={}, runs=runs
+        config, objective=None, trials=(), champion=None, champion_params={}, runs=runs
     )
-    assert finding(replace(inputs, spec=spec, study=study)) == (
+    assert finding(replace(inputs, config=config, study=study)) == (
         "The base run reaches a near-OOD AUROC of 91.00 ± 0.41 % and a far-OOD AUROC of "
         "97.75 ± 0.41 % (mean ± std over 3 seeds); nothing was searched."
     )

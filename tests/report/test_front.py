@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from a_study import SPACE, make_spec, make_study
+from a_study import SPACE, make_config, make_study
 from test_figures import check
 
 from rwood.config.scorers import ScorerConfig
@@ -53,7 +53,7 @@ def front(inputs: ReportInputs, request: pytest.FixtureRequest) -> ReportInputs:
     names = NAMES[: request.param]
     space = {key: {"low": low, "high": high} for key, (low, high) in SPACE.items()}
     asked = {"trials": 12, "objective": list(names), "seeds": [0, 10, 20], "space": space}
-    spec = make_spec(search=asked)
+    config = make_config(search=asked)
     trials = tuple(
         several(t).model_copy(
             update={"objectives": {n: several(t).objectives[n] for n in names}}
@@ -64,10 +64,10 @@ def front(inputs: ReportInputs, request: pytest.FixtureRequest) -> ReportInputs:
     )
     best = select_champion(trials, names)
     study = make_study(
-        spec, objectives=names, trials=trials, champion=best.number, champion_params=best.params,
+        config, objectives=names, trials=trials, champion=best.number, champion_params=best.params,
         front=tuple(t.number for t in pareto_front(trials, names)),
     )  # fmt: skip
-    return replace(inputs, spec=spec, study=study)
+    return replace(inputs, config=config, study=study)
 
 
 def test_the_front_is_drawn_and_listed(front: ReportInputs, tmp_path: Path) -> None:
@@ -95,8 +95,10 @@ def test_the_report_shows_the_front_and_the_spread(front: ReportInputs, tmp_path
     assert titles[2] == "validation AUROC (%)"
     assert titles[3] == "validation FPR@95 on digit7 (%)"
     assert all("± 0.50" in row[3] or row[1] == "failed" for row in trial_table(front).rows)
-    one = replace(front, spec=make_spec())
-    assert saving(front.study, front.spec).epochs_run == 3 * saving(one.study, one.spec).epochs_run
+    one = replace(front, config=make_config())
+    assert (
+        saving(front.study, front.config).epochs_run == 3 * saving(one.study, one.config).epochs_run
+    )
 
 
 def test_one_objective_has_no_front(inputs: ReportInputs, tmp_path: Path) -> None:
@@ -116,22 +118,22 @@ def test_mlflow_tells_of_front_and_spread(front: ReportInputs) -> None:
     assert told.tags["rwood.on_front"] == "true"
     stopped = next(t for t in study.trials if t.state == "pruned")
     assert trial_run(study, stopped).tags["rwood.on_front"] == "false"
-    whole = search_run(front.spec, study, state="complete")
+    whole = search_run(front.config, study, state="complete")
     assert whole.tags["rwood.objectives"] == ", ".join(names)
     assert f"{len(study.front)} trials on the Pareto front" in whole.tags["mlflow.note.content"]
 
 
 def test_chosen_scorer_settings_are_told(inputs: ReportInputs) -> None:
     assert scorer_sentence(inputs) == ""
-    plain = inputs.spec.model_dump(mode="json")
+    plain = inputs.config.model_dump(mode="json")
     plain["run"]["scorer"] = {"name": "knn", "k": [5, 50], "shrinkage": [0.0, 0.1]}
-    spec = make_spec(run=plain["run"])
+    config = make_config(run=plain["run"])
     used = [(ScorerConfig(name="knn", k=k), ScorerConfig(shrinkage=0.1)) for k in (5, 50, 5)]
     runs = tuple(
         run.model_copy(update={"scorers": used[place % 3]})
         for place, run in enumerate(inputs.study.runs)
     )
-    told = replace(inputs, spec=spec, study=inputs.study.model_copy(update={"runs": runs}))
+    told = replace(inputs, config=config, study=inputs.study.model_copy(update={"runs": runs}))
     assert scorer_sentence(told) == (
         "Chosen on the validation sets (seeds 1, 2, 3): k of knn: 5, 50, 5; "
         "shrinkage of mahalanobis: 0.1, 0.1, 0.1."

@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from a_study import BASE, make_spec
+from a_study import BASE, make_config
 
 from rwood.config.search import Choices, Range
 from rwood.report.hyperparameters import (
@@ -26,13 +26,13 @@ def trial(**changes: object) -> TrialResult:
 
 
 def test_knobs_know_the_base_run() -> None:
-    found = hyperparameters(make_spec())
+    found = hyperparameters(make_config())
     assert {parameter.key: parameter.base for parameter in found} == BASE
     assert [parameter.name for parameter in found][:2] == ["temperature (τ)", "within_scale (m_w)"]
 
 
 def test_no_search_no_knobs() -> None:
-    assert hyperparameters(make_spec(search=None)) == []
+    assert hyperparameters(make_config(search=None)) == []
 
 
 def test_other_settings_go_by_their_whole_key() -> None:
@@ -85,13 +85,13 @@ def test_metric_title(name: str, title: str) -> None:
 
 
 def test_a_setting_of_another_loss_has_no_value_and_a_place_of_its_own() -> None:
-    plain = make_spec().search.model_dump(mode="json")
+    plain = make_config().search.model_dump(mode="json")
     plain["space"] = {
         "loss.name": {"choices": ["reweightood", "cider"]},
         "loss.temperature": {"low": 0.02, "high": 0.5},
         "loss.momentum": {"low": 0.5, "high": 0.9},
     }
-    found = {parameter.key: parameter for parameter in hyperparameters(make_spec(search=plain))}
+    found = {parameter.key: parameter for parameter in hyperparameters(make_config(search=plain))}
     momentum = found["loss.momentum"]
     assert momentum.base is None
     assert not momentum.base_among

@@ -72,5 +72,5 @@ def test_the_base_run_does_not_stand_beside_itself(inputs: ReportInputs) -> None
     same = replace(inputs, study=inputs.study.model_copy(update={"runs": both}))
     assert same.base_runs == []
     assert list(same.groups) == ["champion"]
-    alone = replace(same, spec=same.spec.model_copy(update={"search": None}))
+    alone = replace(same, config=same.config.model_copy(update={"search": None}))
     assert list(alone.groups) == ["base run"]

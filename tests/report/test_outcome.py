@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 
-from a_study import make_spec, make_study
+from a_study import make_config, make_study
 
 from rwood.report import ReportInputs
 from rwood.report.outcome import outcome, outcome_table
 
 
 def test_the_finding_and_champion_beside_base(inputs: ReportInputs) -> None:
-    text = outcome(inputs.spec, inputs.study)
+    text = outcome(inputs.config, inputs.study)
     sentence, told, table = text.split("\n\n")
     assert "near-OOD AUROC" in sentence
     assert told.startswith("So do this: ")
@@ -29,5 +29,5 @@ def test_without_a_base_run_there_is_nothing_to_compare(inputs: ReportInputs) ->
 
 
 def test_before_the_benchmark_there_is_nothing_to_say() -> None:
-    spec = make_spec()
-    assert outcome(spec, make_study(spec, runs=())) == ""
+    config = make_config()
+    assert outcome(config, make_study(config, runs=())) == ""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from a_study import make_run, make_spec, make_study, published_inputs
+from a_study import make_config, make_run, make_study, published_inputs
 
 from rwood.config.load import load_study
 from rwood.report import ReportInputs, render_report
@@ -142,8 +142,8 @@ def test_hostile_text_is_escaped(inputs: ReportInputs, tmp_path: Path) -> None:
         for t in inputs.study.trials
     )
     study = inputs.study.model_copy(update={"trials": trials, "versions": {evil: evil}})
-    spec = inputs.spec.model_copy(update={"question": evil})
-    render_report(replace(inputs, spec=spec, study=study), tmp_path)
+    config = inputs.config.model_copy(update={"question": evil})
+    render_report(replace(inputs, config=config, study=study), tmp_path)
     text, loads = page_of(tmp_path)
     assert "<script>alert" not in text
     assert "<img src=x" not in text
@@ -154,11 +154,11 @@ def test_hostile_text_is_escaped(inputs: ReportInputs, tmp_path: Path) -> None:
 
 
 def test_without_a_search(inputs: ReportInputs, tmp_path: Path) -> None:
-    spec = make_spec(search=None)
+    config = make_config(search=None)
     runs = tuple(inputs.study.of("base"))
-    study = make_study(spec, objective=None, trials=(), champion=None, champion_params={},
+    study = make_study(config, objective=None, trials=(), champion=None, champion_params={},
                        runs=runs)  # fmt: skip
-    bare = ReportInputs(study=study, spec=spec, importance={}, scores={})
+    bare = ReportInputs(study=study, config=config, importance={}, scores={})
     render_report(bare, tmp_path)
     text, loads = page_of(tmp_path)
     assert sorted(p.stem for p in (tmp_path / "figures").iterdir()) == ["benchmark", "geometry"]
@@ -181,11 +181,11 @@ def test_single_seed(inputs: ReportInputs, tmp_path: Path) -> None:
 
 def test_before_the_benchmark_and_before_anything(inputs: ReportInputs, tmp_path: Path) -> None:
     study = inputs.study.model_copy(update={"runs": ()})
-    early = ReportInputs(study=study, spec=inputs.spec, importance={}, scores={})
+    early = ReportInputs(study=study, config=inputs.config, importance={}, scores={})
     render_report(early, tmp_path / "searched")
     assert not (tmp_path / "searched" / "benchmark.csv").exists()
     assert "Benchmark" not in page_of(tmp_path / "searched")[1].fetched
-    empty = make_study(inputs.spec, trials=(), champion=None, champion_params={}, runs=(),
+    empty = make_study(inputs.config, trials=(), champion=None, champion_params={}, runs=(),
                        wall_seconds={}, versions={})  # fmt: skip
     render_report(replace(early, study=empty), tmp_path / "empty")
     text = (tmp_path / "empty" / "report.md").read_text(encoding="utf-8")
@@ -202,8 +202,8 @@ def test_until_a_trial_ends_there_are_no_search_figures(
         stopped.model_copy(update={"state": "failed", "number": 8, "error": "a worker died"}),
         stopped.model_copy(update={"state": "running", "number": 9}),
     )
-    study = make_study(inputs.spec, trials=failed, champion=None, champion_params={}, runs=())
-    render_report(ReportInputs(study, inputs.spec, {}, {}), tmp_path)
+    study = make_study(inputs.config, trials=failed, champion=None, champion_params={}, runs=())
+    render_report(ReportInputs(study, inputs.config, {}, {}), tmp_path)
     assert not (tmp_path / "figures").exists()
     assert "Trial 7 failed" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
@@ -229,7 +229,7 @@ def test_settings_in_the_report_are_the_study(report: Path, inputs: ReportInputs
     settings = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)
     assert settings is not None
     (report.parent / "again.yaml").write_text(settings.group(1), encoding="utf-8")
-    assert load_study(report.parent / "again.yaml") == inputs.spec
+    assert load_study(report.parent / "again.yaml") == inputs.config
     assert yaml.safe_load(settings.group(1))["name"] == "digits"
     temperature = inputs.study.champion_params["loss.temperature"]
     assert f"--set loss.temperature={temperature}" in text

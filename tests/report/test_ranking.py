@@ -11,7 +11,7 @@ from rwood.config.search import apply
 from rwood.report.inputs import ReportInputs
 from rwood.report.ranking import rank_correlation, ranking_table, rerun_settings
 from rwood.results import EpochReport, RunResult, TrialResult
-from tests.report.a_study import make_run, make_spec, make_study
+from tests.report.a_study import make_config, make_run, make_study
 
 AUROCS = {"digit7": 80.0, "flower": 95.0, "mixed": 70.0, "jigsaw": 98.0, "permuted": 99.0,
           "blobs": 97.0}  # fmt: skip
@@ -29,8 +29,8 @@ def said(quality: float) -> EpochReport:
 @pytest.fixture
 def inputs() -> ReportInputs:
     """Ten trials of quality 0, 1, ..., rerun with seeds 1 and 2; the champion is trial 9."""
-    spec = make_spec(
-        benchmark=make_spec().benchmark.model_dump(mode="json")
+    config = make_config(
+        benchmark=make_config().benchmark.model_dump(mode="json")
         | {"validation": {"digit7": "digits/7", "flower": "digits/flower"}
            | {kind: {"derived": kind} for kind in ("mixed", "jigsaw", "permuted", "blobs")}},
     )  # fmt: skip
@@ -43,14 +43,14 @@ def inputs() -> ReportInputs:
         )  # fmt: skip
         label = "champion" if number == 9 else f"trial-{number:04d}"
         for seed in (1, 2):
-            run = apply(spec.run, params | {"seed": seed}).model_dump(mode="json")
+            run = apply(config.run, params | {"seed": seed}).model_dump(mode="json")
             runs.append(
                 make_run(label, seed, shift=0.1 * number + 0.02 * seed, run=run,
                          history=(said(number + 0.1 * seed),))
             )  # fmt: skip
     base = [run.model_copy(update={"label": "base"}) for run in runs if run.label == "trial-0000"]
-    study = make_study(spec, trials=tuple(trials), runs=(*runs, *base), champion=9)
-    return ReportInputs(study, spec, {}, {})
+    study = make_study(config, trials=tuple(trials), runs=(*runs, *base), champion=9)
+    return ReportInputs(study, config, {}, {})
 
 
 def test_every_setting_counts_once_with_the_mean_over_its_seeds(inputs: ReportInputs) -> None:

@@ -162,4 +162,4 @@ def test_one_seed_and_no_seed_in_common() -> None:
 
 
 def test_study_without_runs_has_no_csv(inputs: ReportInputs) -> None:
-    assert benchmark_files(replace(inputs, study=make_study(inputs.spec, runs=()))) == {}
+    assert benchmark_files(replace(inputs, study=make_study(inputs.config, runs=()))) == {}

@@ -15,7 +15,7 @@ from rwood.report.trials import (
 
 
 def test_saving_counts_complete_and_stopped_trials(inputs: ReportInputs) -> None:
-    found = saving(inputs.study, inputs.spec)
+    found = saving(inputs.study, inputs.config)
     assert found == Saving(pruned=5, epochs_run=6 * 20 + 2 + 6 + 2 + 6 + 2, epochs_full=11 * 20)
     assert round(found.share, 4) == round(100 * (1 - 138 / 220), 4)
     assert len(COMPLETE) + len(STOPPED) == 11
@@ -26,11 +26,11 @@ def test_saving_honours_a_searched_number_of_epochs(inputs: ReportInputs) -> Non
         t.model_copy(update={"params": {**t.params, "epochs": 40}}) for t in inputs.study.trials
     )
     study = inputs.study.model_copy(update={"trials": trials})
-    assert saving(study, inputs.spec).epochs_full == 11 * 40
+    assert saving(study, inputs.config).epochs_full == 11 * 40
 
 
 def test_no_trial_saves_nothing(inputs: ReportInputs) -> None:
-    found = saving(make_study(inputs.spec, trials=(), champion=None), inputs.spec)
+    found = saving(make_study(inputs.config, trials=(), champion=None), inputs.config)
     assert found == Saving(0, 0, 0)
     assert found.share == 0.0
 
@@ -72,5 +72,6 @@ def test_cost_table(inputs: ReportInputs) -> None:
 def test_versions(inputs: ReportInputs) -> None:
     assert dict(versions_table(inputs.study).rows)["torch"] == "2.11"
     assert (
-        versions_table(replace(inputs, study=make_study(inputs.spec, versions={})).study).rows == ()
+        versions_table(replace(inputs, study=make_study(inputs.config, versions={})).study).rows
+        == ()
     )

@@ -11,7 +11,7 @@ from rwood.tracked import experiment_tags
 from rwood.tracking import local_uri
 from rwood.tracking.client import connect
 from tests.mlflow_ui import CHROMIUM, mlflow_ui
-from tests.report.a_study import make_spec, make_study
+from tests.report.a_study import make_config, make_study
 from tests.test_tracking import send, whole_study
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine")  # fmt: skip
@@ -22,8 +22,8 @@ Page = Callable[..., str]
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """A store with a whole study, and the address of MLflow's UI on it."""
     folder = tmp_path_factory.mktemp("pages")
-    uri, spec = local_uri(folder), make_spec(name="toy")
-    send(uri, whole_study(spec, make_study(spec)), tags=experiment_tags(spec))
+    uri, config = local_uri(folder), make_config(name="toy")
+    send(uri, whole_study(config, make_study(config)), tags=experiment_tags(config))
     with mlflow_ui(uri, folder) as address:
         yield uri, address
 

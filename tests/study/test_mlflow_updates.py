@@ -7,22 +7,22 @@ from rwood.paths import StudyPaths
 from rwood.results import StudyResult
 from rwood.study.mlflow_updates import MlflowUpdates
 from rwood.tracking import local_uri
-from tests.report.a_study import make_spec, make_study
+from tests.report.a_study import make_config, make_study
 from tests.test_tracking import store
 
 
 def test_a_study_that_grew_has_one_champion(tmp_path: Path) -> None:
     """Chosen among 3 trials, then among 12 by `rwood select` alone, which reads a slim record."""
-    spec = make_spec(name="toy")
-    record = make_study(spec)
+    config = make_config(name="toy")
+    record = make_study(config)
     folder = tmp_path / "toy"
-    for file in (StudyPaths(folder).spec, StudyPaths(folder).champion):
+    for file in (StudyPaths(folder).config, StudyPaths(folder).champion):
         results.write_atomically(file, "run: {}\n")
     assert record.champion not in (0, None)
     slim = tuple(t.model_copy(update={"history": ()}) for t in record.trials)
     for champion, trials in ((0, record.trials[:3]), (record.champion, slim)):
         chosen: StudyResult = record.model_copy(update={"champion": champion, "trials": trials})
-        updates = MlflowUpdates(spec, folder, tmp_path, None, chosen)
+        updates = MlflowUpdates(config, folder, tmp_path, None, chosen)
         known = record.trials[: len(trials)]
         updates.champion(chosen, record.trials[champion], known)
         assert updates.close(interrupted=False) is None

@@ -7,14 +7,14 @@ from pydantic import ValidationError
 
 from rwood.study.rerun import plan
 from rwood.study.rerun_plan import rerun_folder, rerun_plan
-from tests.report.a_study import make_spec, make_study
+from tests.report.a_study import make_config, make_study
 
 
 def labels(trials: int, champion: int, **changes: object) -> list[str]:
-    spec = make_spec(rerun={"seeds": [1, 2], "trials": trials} | changes)
-    record = make_study(spec)
+    config = make_config(rerun={"seeds": [1, 2], "trials": trials} | changes)
+    record = make_study(config)
     chosen = record.trials[champion].params
-    return list(dict.fromkeys(label for label, _ in rerun_plan(spec, chosen, record.trials)))
+    return list(dict.fromkeys(label for label, _ in rerun_plan(config, chosen, record.trials)))
 
 
 def test_the_champion_and_the_base_run_alone_unless_trials_are_asked_for() -> None:
@@ -32,12 +32,12 @@ def test_the_first_trials_that_ended_whatever_came_of_them() -> None:
 
 
 def test_folders_are_those_of_the_trainings(tmp_path: Path) -> None:
-    spec = make_spec(rerun={"seeds": [1, 2], "trials": 3})
-    record = make_study(spec)
-    given = (spec, record.champion_params, record.trials)
+    config = make_config(rerun={"seeds": [1, 2], "trials": 3})
+    record = make_study(config)
+    given = (config, record.champion_params, record.trials)
     jobs = plan(*given, folder=tmp_path, data_root=tmp_path)
     assert [job.folder for job in jobs] == [
-        rerun_folder(spec, tmp_path.resolve(), *rerun) for rerun in rerun_plan(*given)
+        rerun_folder(config, tmp_path.resolve(), *rerun) for rerun in rerun_plan(*given)
     ]
     assert [job.detector for job in jobs] == [True] + [False] * (len(jobs) - 1)
 
@@ -45,4 +45,4 @@ def test_folders_are_those_of_the_trainings(tmp_path: Path) -> None:
 def test_more_reruns_than_trials_are_refused() -> None:
     sentence = "rerun.trials: 13 trials to rerun, and the search has 12"
     with pytest.raises(ValidationError, match=sentence):
-        make_spec(rerun={"trials": 13})
+        make_config(rerun={"trials": 13})

@@ -73,7 +73,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyConfig, Pat
 def test_everything_named_is_there(finished: tuple[StudyConfig, Path, Any]) -> None:
     study, results, _ = finished
     folder = results / "tiny"
-    for name in ("study.json", "champion.yaml", "spec.yaml", "benchmark.csv", "report.md",
+    for name in ("study.json", "champion.yaml", "study.yaml", "benchmark.csv", "report.md",
                  "report.html", "figures/history.png", "figures/scores.png",
                  "figures/embedding.png", "optuna.journal", "rwood.log"):  # fmt: skip
         assert (folder / name).stat().st_size > 0 or name == "rwood.log", name
@@ -150,7 +150,7 @@ def test_reruns_are_logged_with_near_and_far(finished: tuple[StudyConfig, Path, 
         abs(both[0] - both[1]) / 2
     )
     names = {a.path for a in client.list_artifacts(parent.info.run_id)}
-    assert {"report.html", "report.md", "benchmark.csv", "champion.yaml", "spec.yaml"} <= names
+    assert {"report.html", "report.md", "benchmark.csv", "champion.yaml", "study.yaml"} <= names
     assert {a.path for a in client.list_artifacts(run.info.run_id, "checkpoint")} == {
         "checkpoint/encoder.pt"
     }

@@ -172,8 +172,8 @@ def test_the_geometry_stays_on_the_device() -> None:
 def test_a_checkpoint_is_scored_as_training_places_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = ModelConfig(backbone="resnet18_32x32", width=8)
-    save_openood_state(build_encoder(spec, channels=3, seed=0), tmp_path / "best.ckpt")
+    config = ModelConfig(backbone="resnet18_32x32", width=8)
+    save_openood_state(build_encoder(config, channels=3, seed=0), tmp_path / "best.ckpt")
     benchmark = load_benchmark(STUDIES / "benchmarks" / "cifar10.yaml")
     placed: list[Precision] = []
     monkeypatch.setattr(Precision, "place", lambda precision, encoder: placed.append(precision))

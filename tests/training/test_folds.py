@@ -36,15 +36,15 @@ def test_a_fold_is_trained_and_measured(
     tmp_path: Path, loss: str, opened: list[ImageSetRef]
 ) -> None:
     sets = {"unseen": {"held_out": 0.2}, "mixed": {"derived": "mixed"}}
-    spec = study(tmp_path, sets, run__loss={"name": loss}, search=None, run__seed=1)
+    config = study(tmp_path, sets, run__loss={"name": loss}, search=None, run__seed=1)
     reports: list[EpochReport] = []
     worker = LocalWorker(tmp_path / "run", CPU, reports.append)
-    encoder = train(spec.run, spec.benchmark, worker, data_root=tmp_path)
-    fold = fold_of(spec.benchmark, 1)
+    encoder = train(config.run, config.benchmark, worker, data_root=tmp_path)
+    fold = fold_of(config.benchmark, 1)
     assert fold.classes == 5
     assert set(opened) == {fold.id.train, fold.id.val, *fold.validation.values()}
     assert all(not isinstance(ref, str) for ref in opened), "no whole set, no test set"
-    saved = checkpoint.load_latest(worker.folder, run_digest(spec.run, fold), print)
+    saved = checkpoint.load_latest(worker.folder, run_digest(config.run, fold), print)
     assert saved is not None
     if loss == "cider":
         assert len(saved["loss"]["prototypes_CD"]) == 5
@@ -53,7 +53,7 @@ def test_a_fold_is_trained_and_measured(
     if loss == "cross_entropy":
         assert encoder.classifier is not None
         assert len(encoder.classifier[1]) == 5
-    measured = validate(encoder, open_validation(fold, tmp_path), fold, spec.run.scorer, CPU)
+    measured = validate(encoder, open_validation(fold, tmp_path), fold, config.run.scorer, CPU)
     assert measured.items() <= reports[-1].metrics.items()
     assert 0 <= measured["val/unseen/auroc"] <= 100
     assert measured["val/auroc"] == (measured["val/unseen/auroc"] + measured["val/mixed/auroc"]) / 2
@@ -62,36 +62,38 @@ def test_a_fold_is_trained_and_measured(
 def test_each_seed_of_a_trial_leaves_out_its_own_fold(
     tmp_path: Path, opened: list[ImageSetRef]
 ) -> None:
-    spec = study(tmp_path, search__objective="val/unseen/auroc")
-    assert spec.search is not None
-    assert spec.search.objectives == ("val/unseen/auroc",)
+    config = study(tmp_path, search__objective="val/unseen/auroc")
+    assert config.search is not None
+    assert config.search.objectives == ("val/unseen/auroc",)
     reports: list[EpochReport] = []
     folder = tmp_path / "trial"
-    job = Job(spec.run, spec.benchmark, tmp_path, folder, threads=1, seeds=(0, 3))
+    job = Job(config.run, config.benchmark, tmp_path, folder, threads=1, seeds=(0, 3))
     threads = torch.get_num_threads()
     try:
         work(job, LocalWorker(folder, CPU, reports.append))
     finally:
         torch.set_num_threads(threads)
-    folds = [fold_of(spec.benchmark, seed) for seed in (0, 3)]
+    folds = [fold_of(config.benchmark, seed) for seed in (0, 3)]
     trained = {ref for ref in opened if isinstance(ref, ClassesSet) and ref.of == "digits/train"}
     assert trained == {fold.id.train for fold in folds}
     for seed, fold in zip((0, 3), folds, strict=True):
-        run = spec.run.model_copy(update={"seed": seed})
+        run = config.run.model_copy(update={"seed": seed})
         path = seed_folder(folder, seed)
         assert checkpoint.load_latest(path, run_digest(run, fold), print) is not None
     assert {"val/unseen/auroc", "val/unseen/auroc/std", "val/auroc"} <= reports[-1].metrics.keys()
 
 
 def test_reruns_see_all_classes_and_no_held_out_set(tmp_path: Path) -> None:
-    spec = study(tmp_path, rerun={"seeds": [1], "base": False, "scorers": ["knn"]})
-    (job,) = plan(spec, {"loss.temperature": 0.2}, (), folder=tmp_path / "tiny", data_root=tmp_path)
+    config = study(tmp_path, rerun={"seeds": [1], "base": False, "scorers": ["knn"]})
+    (job,) = plan(
+        config, {"loss.temperature": 0.2}, (), folder=tmp_path / "tiny", data_root=tmp_path
+    )
     threads = torch.get_num_threads()
     try:
         work(job, LocalWorker(job.folder, CPU))
     finally:
         torch.set_num_threads(threads)
-    result = finished(job, spec)
+    result = finished(job, config)
     assert result is not None
     assert set(result.tables) == {"ood/mahalanobis", "ood/knn"}
     metrics = result.history[-1].metrics
@@ -101,9 +103,9 @@ def test_reruns_see_all_classes_and_no_held_out_set(tmp_path: Path) -> None:
 
 
 def test_training_alone_sees_all_classes(tmp_path: Path, opened: list[ImageSetRef]) -> None:
-    spec = study(tmp_path, search=None)
+    config = study(tmp_path, search=None)
     report, _ = train_alone(
-        spec,
+        config,
         results=tmp_path / "results",
         data_root=tmp_path,
         address=None,
@@ -115,7 +117,7 @@ def test_training_alone_sees_all_classes(tmp_path: Path, opened: list[ImageSetRe
 
 
 def test_a_trial_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
-    spec = study(tmp_path, search=None)
+    config = study(tmp_path, search=None)
     whole: list[EpochReport] = []
     again: list[EpochReport] = []
 
@@ -127,7 +129,7 @@ def test_a_trial_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
 
     def run(folder: str, on_report: Any) -> None:
         worker = LocalWorker(tmp_path / folder, CPU, on_report)
-        train(spec.run, spec.benchmark, worker, data_root=tmp_path)
+        train(config.run, config.benchmark, worker, data_root=tmp_path)
 
     run("whole", whole.append)
     with pytest.raises(Stop):

@@ -52,12 +52,12 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 @pytest.mark.parametrize(("precision", "least"), [("float32", 0.9999), ("bfloat16", 0.9)])
 def test_the_gradient_of_a_resnet_against_float64(precision: Any, least: float) -> None:
-    spec = ModelConfig(backbone="resnet18_32x32", width=8, projection_dim=16)
+    config = ModelConfig(backbone="resnet18_32x32", width=8, projection_dim=16)
     images = torch.randn(32, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     kind = Precision(precision, CPU, channels_last=precision != "float32")
     gradients = []
     for dtype in (torch.float64, torch.float32):
-        encoder = build_encoder(spec, channels=3, seed=0).to(dtype)
+        encoder = build_encoder(config, channels=3, seed=0).to(dtype)
         target = torch.randn(32, 16, generator=torch.Generator().manual_seed(1)).to(dtype)
         if dtype == torch.float64:
             projections = encoder(images.to(dtype))

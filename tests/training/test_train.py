@@ -239,10 +239,10 @@ LOSSES = {
 
 
 def _one_run(folder: Path, case: str, rank: int = 0, world: int = 1) -> None:
-    spec = folder / f"{case}-{world}-{rank}"
-    spec.mkdir()
+    config = folder / f"{case}-{world}-{rank}"
+    config.mkdir()
     changes = LOWEST if case == "lowest" else {"run__epochs": 2, "run__loss": LOSSES[case]}
-    study = tiny(spec, **changes, search=None)
+    study = tiny(config, **changes, search=None)
     reports: list[EpochReport] = []
     worker = LocalWorker(
         folder / f"{case}-{world}", CPU, reports.append, rank=rank, world_size=world
