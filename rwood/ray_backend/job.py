@@ -145,4 +145,4 @@ def _save_finals_run(job: Job, worker: Worker, seconds: float) -> None:
 
 def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with written(path) as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+        np.savez_compressed(file, **arrays)
