@@ -18,6 +18,14 @@ REPOSITORY = Path(__file__).parents[1]
 STUDIES = REPOSITORY / "studies"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together, in one process, all tests that use Ray, all faults, and else those of a file."""
+    names = {item.path: "ray" for item in items if "ray_session" in getattr(item, "fixturenames", ())}
+    for item in items:
+        name = names.get(item.path, "faults" if "faults" in item.path.parts else str(item.path))
+        item.add_marker(pytest.mark.xdist_group(name))
+
+
 @pytest.fixture(scope="session")
 def digits_file() -> Path:
     """The study of the loss's five settings."""
