@@ -64,41 +64,39 @@ class ClassSums:
         return self.moment_DD(self.mean_D())
 
     def moment_DD(self, point_D: Tensor) -> Tensor:
-        """Second moment around any point, divisor N.
-
-        Args:
-            point_D: (D,) the point.
-
-        Returns:
-            (D, D) mean of (x - point)(x - point)^T.
-        """
+        """Mean over all rows of (x - point)(x - point)^T."""
         return self.gram_around_DD(point_D.double().expand_as(self.pivot_CD)) / self.count_C.sum()
 
     def gram_around_DD(self, points_CD: Tensor) -> Tensor:
-        """The second moment about other points than the pivots, not divided.
-
-        Args:
-            points_CD: (C, D) one point a class.
-
-        Returns:
-            (D, D) sum of (x - point)(x - point)^T over all rows.
-        """
+        """Sum over all rows of (x - point)(x - point)^T, with a point for each class."""
         offset_CD = self.pivot_CD - points_CD
         half_DD = (self.sum_CD + self.count_C[:, None] / 2.0 * offset_CD).T @ offset_CD
         return self.gram_DD + half_DD + half_DD.T
 
 
-def empty_class_sums(classes: int, dims: int, device: torch.device | str = "cpu") -> ClassSums:
-    """Sums over no row.
+def class_sums(
+    embeddings_ND: Tensor, labels_N: Tensor | None = None, *, classes: int = 1
+) -> ClassSums:
+    """Sums over rows that are all at hand.
 
     Args:
+        embeddings_ND: (N, D) rows of any float dtype.
+        labels_N: (N,) integer classes in 0..C-1; None: one class.
         classes: C.
-        dims: D.
-        device: where the sums live.
 
-    Returns:
-        Zeros.
+    Raises:
+        ValueError: see `accumulate`.
     """
+    if labels_N is None:
+        labels_N = torch.zeros(
+            embeddings_ND.shape[0], dtype=torch.int64, device=embeddings_ND.device
+        )
+    empty = empty_class_sums(classes, embeddings_ND.shape[-1], embeddings_ND.device)
+    return accumulate(empty, embeddings_ND, labels_N)
+
+
+def empty_class_sums(classes: int, dims: int, device: torch.device | str = "cpu") -> ClassSums:
+    """Sums over no row: zeros."""
     zeros = torch.zeros(classes, dims, dtype=torch.float64, device=device)
     count_C, gram_DD = zeros.new_zeros(classes), zeros.new_zeros(dims, dims)
     return ClassSums(count_C, zeros, gram_DD, zeros.clone())
@@ -129,29 +127,21 @@ def accumulate(sums: ClassSums, embeddings_ND: Tensor, labels_N: Tensor) -> Clas
     for start in range(0, embeddings_ND.shape[0], _CHUNK_ROWS):
         rows_ND = embeddings_ND[start : start + _CHUNK_ROWS].double()
         chunk_N = labels_N[start : start + _CHUNK_ROWS]
-        found_C = torch.bincount(chunk_N, minlength=classes)
-        new_C = (count_C == 0) & (found_C > 0)
+        chunk_count_C = torch.bincount(chunk_N, minlength=classes)
+        new_C = (count_C == 0) & (chunk_count_C > 0)
         if bool(new_C.any()):
             means_CD = torch.zeros_like(pivot_CD).index_add_(0, chunk_N, rows_ND)
-            means_CD /= found_C.clamp_min(1)[:, None]
+            means_CD /= chunk_count_C.clamp_min(1)[:, None]
             pivot_CD = torch.where(new_C[:, None], means_CD, pivot_CD)
         offset_ND = rows_ND - pivot_CD.index_select(0, chunk_N)
-        count_C += found_C
+        count_C += chunk_count_C
         sum_CD.index_add_(0, chunk_N, offset_ND)
         gram_DD += _gram(offset_ND)
     return ClassSums(count_C, sum_CD, gram_DD, pivot_CD)
 
 
 def merge(first: ClassSums, second: ClassSums) -> ClassSums:
-    """Sums over the rows of both, whatever their pivots.
-
-    Args:
-        first: sums over some rows.
-        second: sums over other rows, of the same classes and dims.
-
-    Returns:
-        New sums, with the pivots of the first except for classes that only the second has seen.
-    """
+    """Sums over the rows of both, of the same classes and dims but whatever pivots."""
     only_second_C = first.count_C == 0
     pivot_CD = torch.where(only_second_C[:, None], second.pivot_CD, first.pivot_CD)
     offset_CD = second.pivot_CD - pivot_CD
