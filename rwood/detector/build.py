@@ -16,7 +16,7 @@ from rwood.errors import DataError
 from rwood.evaluation.embed import EmbeddedID, embed, labels_of
 from rwood.evaluation.scorer import fit, sees_raw
 from rwood.model.checkpoint_keys import load_into, load_openood_state
-from rwood.model.encoder import build_encoder
+from rwood.model.encoder import encoder_of
 from rwood.model.precision import set_up
 
 ACCEPTED = 0.95
@@ -52,12 +52,7 @@ def build_detector(
             on that set.
     """
     scorer = scorer or run.scorer
-    encoder = build_encoder(
-        run.model,
-        channels=benchmark.channels,
-        seed=run.seed,
-        classes=benchmark.classes if run.is_classifier else None,
-    )
+    encoder = encoder_of(run, benchmark)
     load_into(encoder, load_openood_state(weights))
     set_up(device)
     encoder.to(device).eval()  # in the plain layout, as it is when it is read back

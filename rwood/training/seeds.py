@@ -38,7 +38,7 @@ def train_seeds(
         data_root: where image sets lie.
 
     Raises:
-        NonFiniteLossError: the loss of one seed left the real numbers.
+        NonFiniteLossError: the loss of one seed became NaN or infinite.
         DataError: an image set is missing or corrupt.
         StudyError: the folder holds another training.
     """
@@ -48,7 +48,7 @@ def train_seeds(
                 apply(run, {"seed": seed}),
                 benchmark,
                 worker,
-                folder=seed_folder(worker.folder, seed),
+                folder=RunPaths(worker.folder).seed(seed).folder,
                 data_root=data_root,
             )
             for seed in seeds
@@ -65,10 +65,11 @@ def merged(reports: Sequence[EpochReport]) -> EpochReport:
     Means of what every seed reported, and for `val/...` the population std as `<name>/std`;
     seconds are added up.
     """
-    names = [name for name in reports[0].metrics if all(name in r.metrics for r in reports)]
     metrics: dict[str, float] = {}
-    for name in names:
-        values = [report.metrics[name] for report in reports]
+    for name in reports[0].metrics:
+        values = [report.metrics[name] for report in reports if name in report.metrics]
+        if len(values) < len(reports):
+            continue
         mean, std = mean_and_std(values)
         metrics[name] = sum(values) if name in _SUMMED else mean
         if name.startswith("val/"):
@@ -76,8 +77,3 @@ def merged(reports: Sequence[EpochReport]) -> EpochReport:
     return EpochReport(
         epoch=reports[0].epoch, time=max(report.time for report in reports), metrics=metrics
     )
-
-
-def seed_folder(trial: Path, seed: int) -> Path:
-    """Where one seed of a trial keeps its checkpoints."""
-    return RunPaths(trial).seed(seed).folder
