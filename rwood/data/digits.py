@@ -18,13 +18,10 @@ PERMUTATION_SEED = 8
 
 @functools.cache
 def read(part: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels of one embedded set.
-
-    Args:
-        part: what follows `digits/` in the set's name.
+    """Images and labels of one embedded set, read once a process.
 
     Returns:
-        (N, 8, 8) uint8 grey images and (N,) int64 labels, -1 for OOD. Read once a process.
+        (N, 8, 8) uint8 grey images of `digits/<part>` and (N,) int64 labels, -1 for OOD.
     """
     images_NHW, labels_N = _READERS[part]()
     images_NHW.setflags(write=False)

@@ -43,10 +43,13 @@ class Listing:
         """Where an image lies."""
         return self.root / self.paths[row]
 
-    def part(self, rows: range) -> "Listing":
-        """Some consecutive files."""
-        kept = slice(rows.start, rows.stop)
-        return replace(self, paths=self.paths[kept], labels_N=self.labels_N[kept])
+    def parts(self, height: int) -> list[tuple[int, "Listing"]]:
+        """Parts of `height` consecutive files, the last of what is left, with their first row."""
+        cuts = [(start, slice(start, start + height)) for start in range(0, len(self), height)]
+        return [
+            (start, replace(self, paths=self.paths[rows], labels_N=self.labels_N[rows]))
+            for start, rows in cuts
+        ]
 
     def take(self, rows_n: np.ndarray, labels_n: np.ndarray) -> "Listing":
         """Some files, under other labels."""
@@ -65,19 +68,14 @@ class Listing:
 
 
 def even_rows(labels_N: np.ndarray, count: int, name: str) -> np.ndarray:
-    """Rows of a subset, ascending: the same ones every time, spread evenly.
+    """`count` rows of the labels of a whole set, ascending: always the same ones, spread evenly.
 
     Every label gives as many as any other, or one more, or all it has if that is less. The rows of
     a label are cut into as many stretches as it gives, and one is drawn from each: lists are sorted
     by what they show, so that an OOD set, which has one label, keeps its mixture too.
 
-    Args:
-        labels_N: of the whole set.
-        count: rows wanted.
-        name: of the set, for the message.
-
     Raises:
-        DataError: the set has fewer rows.
+        DataError: the set, called `name`, has fewer rows.
     """
     if count > len(labels_N):
         raise DataError(
@@ -159,13 +157,9 @@ def parse_list(
 def read_folder(folder: Path, *, name: str, class_names: Sequence[str] | None) -> Listing:
     """Files of plain folders, sorted: `<folder>/<class>/<file>`, deeper levels included.
 
-    File sizes are part of the digest: one's own images change more often than a benchmark's.
-
-    Args:
-        folder: absolute, or relative to the working directory.
-        name: of the set.
-        class_names: folders of the ID classes in the order of their labels; None: an OOD set,
-            whose images may lie in the folder itself too.
+    `class_names` are the folders of the ID classes in the order of their labels; None: an OOD set,
+    whose images may lie in the folder itself too. File sizes are part of the digest: one's own
+    images change more often than a benchmark's.
 
     Raises:
         DataError: no such folder, no image in it, or a class that the ID train set lacks.

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +30,7 @@ SAMPLED = 500
 def own_splits(folder: Path) -> dict[str, Listing]:
     """ID train, val and test: its folders of these names, or a seeded draw from each class.
 
-    Args:
-        folder: with `train`, and perhaps `val` and `test`, or with the class folders themselves.
+    The folder holds `train`, and perhaps `val` and `test`, or the class folders themselves.
 
     Returns:
         The three parts; paths start from `folder`, and the labels are the same in all.
@@ -83,9 +83,7 @@ def key_of(folder: Path) -> str:
 def measure(train: Listing, image_size: int | None) -> ImageFacts:
     """Sizes and pixel statistics of ID train, from at most `SAMPLED` images, evenly spread.
 
-    Args:
-        train: its files.
-        image_size: of the encoder's input; None: by the images' own size.
+    `image_size` is that of the encoder's input; None: by the images' own size.
 
     Raises:
         DataError: an image cannot be read.
@@ -115,9 +113,7 @@ def _below(folder: Path, part: str, names: Sequence[str]) -> Listing:
     """The images of a part, with paths that start from the whole folder."""
     files = read_folder(folder / part, name=f"{folder.name}/{part}", class_names=names)
     paths = [f"{part}/{path}" for path in files.paths]
-    return Listing(
-        files.name, folder, paths, files.labels_N, digest_of(paths, files.labels_N), files.remedy
-    )
+    return replace(files, root=folder, paths=paths, digest=digest_of(paths, files.labels_N))
 
 
 def _split(whole: Listing, names: Sequence[str], drawn: Sequence[str]) -> dict[str, Listing]:

@@ -40,16 +40,10 @@ def shares(
     world_size: int,
     first_step: int = 0,
 ) -> Iterator[Share]:
-    """One worker's shares of an epoch.
+    """One worker's shares of an epoch (0-based), whose order follows from it and the run's seed.
 
-    Args:
-        total: images of the set.
-        batch_size: images of a global batch.
-        seed: of the run; with the epoch it gives the order.
-        epoch: 0-based.
-        rank: this worker; it takes rows floor(rank count / W) to floor((rank + 1) count / W).
-        world_size: W.
-        first_step: steps before it are left out.
+    Of a step's B images, rank r of W takes rows floor(r B / W) to floor((r + 1) B / W). Steps
+    before `first_step` are left out.
     """
     order_N = _order(total, seed, epoch)
     starts = range(first_step * batch_size, total, batch_size)
@@ -62,6 +56,10 @@ def shares(
 
 @functools.lru_cache(maxsize=2)
 def _order(total: int, seed: int, epoch: int) -> Tensor:
-    key = hashlib.sha256(f"order {seed} {epoch}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(key[:8], "little") >> 1)
-    return torch.randperm(total, generator=generator)
+    return torch.randperm(total, generator=generator_of(f"order {seed} {epoch}"))
+
+
+def generator_of(key: str) -> torch.Generator:
+    """A CPU generator seeded by a text, so that what is drawn depends on nothing else."""
+    digest = hashlib.sha256(key.encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)

@@ -55,11 +55,7 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
 
 
 def detect(detector: Detector, paths: Iterable[Path]) -> Iterator[Verdict]:
-    """Score image files, a batch at a time.
-
-    Args:
-        detector: from `load_detector`.
-        paths: of image files, e.g. from `find_images`.
+    """Score image files, e.g. of `find_images`, a batch at a time.
 
     Yields:
         A verdict a path, in order. One whose file cannot be read has `error` and nothing else.

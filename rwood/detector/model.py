@@ -160,16 +160,9 @@ def save_detector(
     val_scores_N: np.ndarray,
     folder: Path,
 ) -> None:
-    """Write a detector's two files, each of them whole or not at all.
+    """Write a detector's two files, each of them whole or not at all, and the tensors' digest.
 
     Should a crash leave one old and one new, their digests differ and `load_detector` says so.
-
-    Args:
-        metadata: all but the digest of the tensors.
-        encoder: the weights.
-        learned: the statistics.
-        val_scores_N: scores of the ID validation images, for other thresholds.
-        folder: made if need be; a detector in it is replaced.
     """
     from safetensors.torch import save
 

@@ -49,16 +49,9 @@ def run_benchmark(
 ) -> BenchmarkOutcome:
     """Score the ID test set against every near and far set. Only this opens test sets.
 
-    Each set is embedded once for all scorers. Under `fsood` the shifted sets' scores are pooled
-    with the ID test set's, as OpenOOD does.
-
-    Args:
-        encoder: network in any mode.
-        benchmark: the sets.
-        scorers: settled; the first one's scores are kept for the report.
-        data_root: where image sets lie.
-        device: where the encoder lives.
-        fsood: report the full-spectrum protocol too.
+    Each set is embedded once for all scorers, whose settings must be settled; the scores of the
+    first are kept for the report. Under `fsood`, the full-spectrum protocol too: the shifted sets'
+    scores are pooled with the ID test set's, as OpenOOD does.
 
     Raises:
         DataError: a set is missing or corrupt.

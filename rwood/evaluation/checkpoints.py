@@ -47,13 +47,8 @@ def evaluate_checkpoints(
 ) -> list[RunResult]:
     """Score checkpoints, one result a file; all scorers share one embedding pass.
 
-    Args:
-        paths: runs of one experiment (seeds): their mean and std make the table.
-        benchmark: the sets.
-        scorers: the first one leads.
-        data_root: where image sets lie.
-        device: where to compute.
-        fsood: report the full-spectrum protocol too.
+    The files are runs of one experiment (seeds): their mean and std make the table. The first
+    scorer leads. `fsood` adds the full-spectrum protocol.
 
     Raises:
         DataError: a checkpoint does not fit, or an image set is missing or corrupt.

@@ -68,8 +68,10 @@ def embed(
 ) -> Embedded:
     """Embed every image once, without augmentation, in evaluation mode; collective if shared.
 
+    The encoder is left in the mode that it is in.
+
     Args:
-        encoder: network in any mode; it is left in that mode.
+        encoder: network in any mode.
         image_set: (N, H, W, C) uint8 images.
         benchmark: pixel statistics.
         device: where the encoder lives.

@@ -23,10 +23,6 @@ def choose(config: ScorerConfig, embedded: EmbeddedSets) -> FittedScorer:
 
     Ties go to the candidate named first. A single candidate is fitted and not measured.
 
-    Args:
-        config: a scorer with one or several values of its setting.
-        embedded: the ID train set and the validation sets; no test set.
-
     Raises:
         ValueError: a candidate cannot be fitted.
     """

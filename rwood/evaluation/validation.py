@@ -64,20 +64,13 @@ def validate(
 
     `val/families` is the AUROC over families of sets (see `families_auroc`). `val/nearest_mean` is
     the accuracy, in percent, of the nearest class mean on ID val, and `val/classifier` that of a
-    classifier's logits. The paper's geometry: `id/mes_radius` and
-    `id/dispersion` (degrees) of ID val where it shows every class, `val/overlap`, the mean share of
-    mass that ID and OOD scores have in common. Without any OOD set, ID metrics only.
+    classifier's logits. The paper's geometry: `id/mes_radius` and `id/dispersion` (degrees) of ID
+    val where it shows every class, `val/overlap`, the mean share of mass that ID and OOD scores
+    have in common. Without any OOD set, ID metrics only.
 
-    A scorer of several settings is fitted with each on the same embeddings; all metrics are those
-    of the best one, which `scorer/k` or `scorer/shrinkage` tells.
-
-    Args:
-        encoder: network in any mode; it is left in that mode.
-        sets: the opened sets.
-        benchmark: number of classes, pixel statistics.
-        scorer: fitted on the whole ID train set.
-        device: where the encoder lives.
-        how: precision, and the ranks that share the embedding; those other than 0 measure nothing.
+    A scorer of several settings is fitted with each on the same embeddings of the whole ID train
+    set; all metrics are those of the best one, which `scorer/k` or `scorer/shrinkage` tells. Where
+    ranks share the embedding (`how`), those other than 0 measure nothing.
     """
     embedded = _embed(encoder, sets, [scorer], benchmark, device, how)
     if how.rank != 0:
@@ -118,13 +111,6 @@ def settle(
     """Scorers with the settings that separate the validation sets best; opens no test set.
 
     Where nothing is left to choose, nothing is opened.
-
-    Args:
-        encoder: network in any mode.
-        benchmark: the sets.
-        scorers: each with one or several values of its setting.
-        data_root: where image sets lie.
-        device: where the encoder lives.
 
     Raises:
         DataError: a set is missing or corrupt.

@@ -65,18 +65,10 @@ def enclosing_radii(
 
 
 def class_dispersion(embeddings_ND: Tensor, labels_N: Tensor, *, classes: int) -> float:
-    """Mean angle between the directions of two class means.
+    """Mean angle between the directions of two class means, over unordered pairs of classes.
 
-    Inter-class dispersion of Ming et al., ICLR 2023 (CIDER), in degrees: the larger, the farther
-    apart the classes lie.
-
-    Args:
-        embeddings_ND: (N, D) rows.
-        labels_N: (N,) integer classes in 0..C-1.
-        classes: C, two or more.
-
-    Returns:
-        Degrees in 0..180, the mean over unordered pairs of classes.
+    Inter-class dispersion of Ming et al., ICLR 2023 (CIDER), in degrees, 0..180: the larger, the
+    farther apart the (N, D) rows of the classes lie.
 
     Raises:
         ValueError: rows are empty or not finite, a class has none, or there is only one class.

@@ -26,11 +26,7 @@ _STEPS = 200
 
 @dataclass(frozen=True)
 class Head(LastLayer):
-    """A linear head and the mean of what it was fitted on; float64.
-
-    Attributes:
-        mean_D: mean of the training rows.
-    """
+    """A linear head and `mean_D`, the mean of the rows it was fitted on; float64."""
 
     mean_D: Tensor
 

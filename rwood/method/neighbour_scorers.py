@@ -69,11 +69,7 @@ def score_knn(state: Knn, embeddings_QD: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Cosine:
-    """One direction a class.
-
-    Attributes:
-        directions_CD: normalised means of the normalised rows of each class, float64.
-    """
+    """One direction a class: normalised means of the normalised rows of each class, float64."""
 
     directions_CD: Tensor
 

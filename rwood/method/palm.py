@@ -126,14 +126,7 @@ class Palm(Loss):
     def __init__(
         self, *, classes: int, dims: int, prototypes_per_class: int, **settings: float
     ) -> None:
-        """Draw the prototypes: uniform in the positive orthant, as in the authors' code.
-
-        Args:
-            classes: C.
-            dims: D.
-            prototypes_per_class: K.
-            settings: the others of `palm_loss`.
-        """
+        """Draw the prototypes: uniform in the positive orthant, as in the authors' code."""
         super().__init__(**settings)
         drawn_KCD = torch.rand(prototypes_per_class, classes, dims)
         self.register_buffer("prototypes_KCD", F.normalize(drawn_KCD, dim=2))

@@ -152,13 +152,7 @@ class Cider(Loss):
     prototypes_CD: Tensor
 
     def __init__(self, *, classes: int, dims: int, **settings: float) -> None:
-        """Start from zeros: `start` sets the prototypes.
-
-        Args:
-            classes: C.
-            dims: D.
-            settings: `temperature`, `momentum` and `compactness_weight` of `cider_loss`.
-        """
+        """Start from zeros: `start` sets the prototypes. `settings` are those of `cider_loss`."""
         super().__init__(**settings)
         self.register_buffer("prototypes_CD", torch.zeros(classes, dims))
 

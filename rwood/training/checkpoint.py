@@ -30,9 +30,6 @@ def save(folder: Path, epoch: int, digest: str, state: State, *, step: int = 0) 
         digest: names the training; reading under another digest is refused.
         state: tensors and plain values only.
         step: steps done in the epoch after those.
-
-    Returns:
-        The file.
     """
     path = folder / (f"epoch-{epoch:04d}" + (f"-step-{step:06d}" if step else "") + ".pt")
     write_tensors(path, {"digest": digest, "epoch": epoch, **state})
@@ -50,25 +47,13 @@ class Writer:
     """
 
     def __init__(self, folder: Path, digest: str, *, behind: bool) -> None:
-        """Write nothing yet.
-
-        Args:
-            folder: the run's folder.
-            digest: names the training.
-            behind: write in a thread.
-        """
+        """Write nothing yet; `behind`: later in a thread."""
         self.folder, self._digest, self._behind = folder, digest, behind
         self._thread: Thread | None = None
         self._error: Exception | None = None
 
     def save(self, epoch: int, state: State, *, step: int = 0, at_once: bool = False) -> None:
-        """Write a checkpoint (see `save`), or begin to, or leave it out.
-
-        Args:
-            epoch: epochs done.
-            state: tensors and plain values only.
-            step: steps done in the epoch after those.
-            at_once: it must be on disk when this returns.
+        """Write a checkpoint (see `save`), or begin to, or leave it out; `at_once`: it is on disk.
 
         Raises:
             StorageError: this one or the one before it could not be written.
@@ -114,13 +99,10 @@ def discard(folder: Path) -> None:
 def load_latest(folder: Path, digest: str, note: Callable[[str], None]) -> State | None:
     """The newest whole checkpoint, on the CPU; None if there is none.
 
-    Args:
-        folder: the run's folder.
-        digest: names the training.
-        note: told of a damaged file, which is passed over: the one before it is used.
+    A damaged file is passed over, with a note: the one before it is used.
 
     Raises:
-        StudyError: the folder belongs to another training.
+        StudyError: the folder belongs to another training than the digest names.
     """
     for epoch, _, path in reversed(_by_time(folder)):
         try:

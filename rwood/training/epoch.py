@@ -37,15 +37,17 @@ def train_epoch(
 ) -> tuple[float, float, float]:
     """Train one epoch, or what is left of it after the steps whose losses the state holds.
 
+    Every few steps the worker is asked whether it is being preempted; if so, `keep` is called.
+
     Args:
         run: what to train.
         benchmark: pixel statistics and sizes.
-        worker: rank, world size, device; asked every few steps whether it is being preempted.
+        worker: rank, world size, device.
         state: of the run; changed.
         network: the encoder, over all workers.
         train_set: the ID train set.
         epoch: 0-based.
-        keep: called every few steps while the worker is being preempted.
+        keep: writes a checkpoint.
 
     Returns:
         Mean loss, smoothed loss, last learning rate.

@@ -25,12 +25,7 @@ from rwood.training.worker import Worker
 
 
 def build_loss(run: RunConfig, classes: int, device: torch.device) -> nn.Module:
-    """The loss of a run, before its first step.
-
-    Args:
-        run: which loss, and its settings.
-        classes: number of ID classes.
-        device: where its buffers are.
+    """The loss of a run, before its first step, with its buffers on the device.
 
     Raises:
         ValueError: other people's loss cannot be imported.
@@ -49,15 +44,7 @@ def build_loss(run: RunConfig, classes: int, device: torch.device) -> nn.Module:
 def loss_of(
     loss: nn.Module, run: RunConfig, outputs_MD: Tensor, batch: Batch, worker: Worker
 ) -> Tensor:
-    """The loss of one step, over the rows of all workers unless it is local.
-
-    Args:
-        loss: of `build_loss`.
-        run: whose loss.
-        outputs_MD: what the encoder's last part made of the batch.
-        batch: labels and row counts.
-        worker: rank, world size.
-    """
+    """The loss of one step over the rows of all workers, or of this one if it is local."""
     if not isinstance(loss, Loss):
         return loss(outputs_MD, batch.labels)  # type: ignore[no-any-return]
     edges = _edges(batch.count, worker.world_size)

@@ -26,16 +26,10 @@ def train_seeds(
     """Train a run with every seed, side by side, and report the means after each epoch.
 
     After epoch e every seed has trained e epochs, so trials are compared, and stopped, at equal
-    training and on all their seeds. Each seed has checkpoints of its own in `seed-<n>` and is to
-    the bit what `train` makes of it; killed at any moment, each goes on from its own last epoch.
-    Where the benchmark has a held-out set, each seed leaves out its own fold of classes.
-
-    Args:
-        run: what to train; its own seed does not count.
-        seeds: one training each; their networks are in memory together.
-        benchmark: ID train set, validation sets, pixel statistics.
-        worker: rank, world size, device, folder, report.
-        data_root: where image sets lie.
+    training and on all their seeds; their networks are in memory together. The run's own seed does
+    not count. Each seed has checkpoints of its own in `seed-<n>` and is to the bit what `train`
+    makes of it; killed at any moment, each goes on from its own last epoch. Where the benchmark has
+    a held-out set, each seed leaves out its own fold of classes.
 
     Raises:
         NonFiniteLossError: the loss of one seed became NaN or infinite.

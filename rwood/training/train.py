@@ -74,14 +74,7 @@ def train(
 def training_epochs(
     run: RunConfig, benchmark: BenchmarkConfig, worker: Worker, *, folder: Path, data_root: Path
 ) -> Generator[EpochReport, None, Encoder]:
-    """Train one run an epoch at a time; see `train`.
-
-    Args:
-        run: what to train.
-        benchmark: ID train set, validation sets, pixel statistics.
-        worker: all but `folder` and `report` of it.
-        folder: the run's checkpoints.
-        data_root: where image sets lie.
+    """Train one run an epoch at a time, with its checkpoints in the folder; see `train`.
 
     Yields:
         The report of each epoch. Its checkpoint is on disk; beside a GPU it may still be written,
