@@ -32,9 +32,9 @@ def read(part: str) -> tuple[np.ndarray, np.ndarray]:
 def _all_digits() -> tuple[np.ndarray, np.ndarray]:
     from sklearn.datasets import load_digits
 
-    found = load_digits()
-    images = np.rint(found.images * (255 / 16)).astype(np.uint8)
-    return images, found.target.astype(np.int64)
+    digits = load_digits()
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+    return images, digits.target.astype(np.int64)
 
 
 def _split(part: int) -> tuple[np.ndarray, np.ndarray]:

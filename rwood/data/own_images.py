@@ -1,6 +1,5 @@
 """One's own folders of images: their classes, seeded splits, sizes and pixel statistics."""
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -11,7 +10,7 @@ from PIL import Image
 
 from rwood.config.new_study import ImageFacts, input_size
 from rwood.data import decode, transform
-from rwood.data.listing import Listing, digest_of, read_folder
+from rwood.data.listing import Listing, digest_of, read_folder, subfolders
 from rwood.data.transform import Transform
 from rwood.errors import DataError
 from rwood.text import count_of
@@ -46,9 +45,8 @@ def own_splits(folder: Path) -> dict[str, Listing]:
             "class, and two classes are the least"
         )
     if not given:
-        return _split(
-            read_folder(folder, name=folder.name, class_names=names), names, ("val", "test")
-        )
+        whole = read_folder(folder, name=folder.name, class_names=names)
+        return _split(whole, names, ("val", "test"))
     parts = {part: _below(folder, name, names) for part, name in given.items()}
     drawn = tuple(part for part in ("val", "test") if part not in parts)
     return parts | _split(parts["train"], names, drawn)
@@ -135,9 +133,7 @@ def _split(whole: Listing, names: Sequence[str], drawn: Sequence[str]) -> dict[s
 
 
 def _folders(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        raise DataError(f"{folder} is no folder: put images there as <class>/<file>")
-    return sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
+    return [name for name in subfolders(folder) if not name.startswith(".")]
 
 
 def _images(files: Listing, rows: Sequence[int]) -> Iterator[Image.Image]:

@@ -139,22 +139,22 @@ def reliability_weights(
     equal = dict.fromkeys(families, 1.0)
     if len(trials) < 2 or not repeated:
         return FamilyWeights(equal)
-    found = {
+    by_family = {
         family: reliability(
             [trial[family] for trial in trials],
             [[seed[family] for seed in seeds] for seeds in repeated],
         )
         for family in families
     }
-    if max(found.values()) < LEAST_RELIABILITY:
+    if max(by_family.values()) < LEAST_RELIABILITY:
         sentence = (
             "All families count equally: in none of them do settings differ enough beyond seeds "
             f"(reliability below {LEAST_RELIABILITY:g})."
         )
         return FamilyWeights(equal, (sentence,))
-    dropped = {family: share for family, share in found.items() if share < LEAST_RELIABILITY}
+    dropped = {family: share for family, share in by_family.items() if share < LEAST_RELIABILITY}
     return FamilyWeights(
-        found | dict.fromkeys(dropped, 0.0),
+        by_family | dict.fromkeys(dropped, 0.0),
         tuple(
             f"The family {family} counts for nothing: its reliability, {share:.2f}, "
             f"is below {LEAST_RELIABILITY:g}."

@@ -125,12 +125,8 @@ def with_gradient(unit_nD: Tensor, loss: Tensor, gradient_nD: Tensor) -> Tensor:
 def unit_rows(projections_nD: Tensor, labels_n: Tensor) -> Tensor:
     """Rows of length one in at least float32, with gradient through the normalisation.
 
-    Args:
-        projections_nD: (n, D) rows of any length; a zero row stays zero.
-        labels_n: (n,) classes, for a check of the shapes only.
-
-    Returns:
-        (n, D) unit rows; half precision becomes float32, autocast is ignored.
+    Half precision becomes float32, autocast is ignored; a zero row stays zero. The labels check the
+    shapes only.
 
     Raises:
         ValueError: the shapes of rows and labels do not fit.

@@ -16,11 +16,7 @@ _CHUNK_ROWS = 256
 
 
 def check_embeddings(embeddings_ND: Tensor, dims: int | None = None) -> None:
-    """Refuses embeddings that would give a meaningless statistic or score.
-
-    Args:
-        embeddings_ND: (N, D) rows.
-        dims: D, where it is known.
+    """Refuses (N, D) embeddings that would give a meaningless statistic or score.
 
     Raises:
         ValueError: not a matrix of that many dims, without rows, or with NaN or infinite values.

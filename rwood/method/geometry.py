@@ -86,15 +86,11 @@ def class_dispersion(embeddings_ND: Tensor, labels_N: Tensor, *, classes: int) -
 def score_overlap(
     id_scores: Tensor | NDArray[Any], ood_scores: Tensor | NDArray[Any], *, bins: int = 100
 ) -> float:
-    """Share of mass that the distributions of ID and OOD scores have in common.
+    """Share of mass that the distributions of ID and OOD scores (1-D) have in common.
 
     The overlapping coefficient, the integral of min(p, q) = 1 - total variation distance (Inman and
-    Bradley, Commun. Stat. 1989), estimated from two histograms over the same equal bins.
-
-    Args:
-        id_scores: 1-D.
-        ood_scores: 1-D.
-        bins: bins between the smallest and the largest score of both.
+    Bradley, Commun. Stat. 1989), estimated from two histograms over the same equal bins between the
+    smallest and the largest score of both.
 
     Returns:
         0 (disjoint) to 1 (the same histogram).

@@ -20,12 +20,7 @@ from .statistics import class_sums
 
 @dataclass(frozen=True)
 class LastLayer:
-    """A classifier's last layer, which is all that MSP and energy need to know; float64.
-
-    Attributes:
-        weight_CD: its weights.
-        bias_C: its biases.
-    """
+    """A classifier's last layer, which is all that MSP and energy need to know; float64."""
 
     weight_CD: Tensor
     bias_C: Tensor
@@ -81,11 +76,8 @@ class Vim(LastLayer):
 def fit_vim(embeddings_ND: Tensor, weight_CD: Tensor, bias_C: Tensor, *, dims: int) -> Vim:
     """Residual space and scale of the virtual logit. Wang et al., CVPR 2022.
 
-    Args:
-        embeddings_ND: (N, D) training rows, as the classifier sees them.
-        weight_CD: classifier weights.
-        bias_C: classifier biases.
-        dims: principal directions left out of the residual, 1..D-1.
+    Rows, weights and biases are those of the classifier. `dims` principal directions, 1..D-1, are
+    left out of the residual.
 
     Raises:
         ValueError: rows are empty, not finite or of other dims, or `dims` leaves no residual.

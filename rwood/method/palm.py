@@ -98,18 +98,11 @@ def palm_loss(
 
 
 def assignment(unit_ND: Tensor, prototypes_PD: Tensor, epsilon: float | Tensor) -> Tensor:
-    """Log shares of each row in the prototypes, all prototypes taking about as many rows.
+    """(N, P) log shares of unit rows in unit prototypes, which take about as many rows each.
 
     Sinkhorn-Knopp on exp(z . p / epsilon): in turn, the shares in a prototype sum to one over the
-    rows, then those of a row over the prototypes.
-
-    Args:
-        unit_ND: (N, D) unit rows.
-        prototypes_PD: (P, D) unit rows.
-        epsilon: > 0; the smaller, the harder the assignment.
-
-    Returns:
-        (N, P) logarithms; their exponentials sum to one over the prototypes.
+    rows, then those of a row over the prototypes. The smaller epsilon > 0, the harder the
+    assignment.
     """
     log_NP = unit_ND @ prototypes_PD.T / scalar_like(unit_ND, epsilon)
     for _ in range(SINKHORN_TURNS):

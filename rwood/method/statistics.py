@@ -77,12 +77,7 @@ class ClassSums:
 def class_sums(
     embeddings_ND: Tensor, labels_N: Tensor | None = None, *, classes: int = 1
 ) -> ClassSums:
-    """Sums over rows that are all at hand.
-
-    Args:
-        embeddings_ND: (N, D) rows of any float dtype.
-        labels_N: (N,) integer classes in 0..C-1; None: one class.
-        classes: C.
+    """Sums over (N, D) rows that are all at hand; without labels they are of one class.
 
     Raises:
         ValueError: see `accumulate`.
@@ -103,18 +98,10 @@ def empty_class_sums(classes: int, dims: int, device: torch.device | str = "cpu"
 
 
 def accumulate(sums: ClassSums, embeddings_ND: Tensor, labels_N: Tensor) -> ClassSums:
-    """The sums with more rows added; the given sums stay as they are.
-
-    Args:
-        sums: rows seen so far.
-        embeddings_ND: (N, D) rows of any float dtype on the device of the sums.
-        labels_N: (N,) integer classes in 0..C-1.
-
-    Returns:
-        New sums.
+    """New sums with more (N, D) rows added, of any float dtype and on the device of the sums.
 
     Raises:
-        ValueError: rows are empty, not finite or of other dims, or a label is out of range.
+        ValueError: rows are empty, not finite or of other dims, or a label is outside 0..C-1.
     """
     classes, dims = sums.pivot_CD.shape
     check_embeddings(embeddings_ND, dims)
@@ -165,15 +152,9 @@ def shrunk(covariance_DD: Tensor, shrinkage: float) -> Tensor:
     """A covariance between itself and the multiple of the identity with the same total variance.
 
     (1 - a) S + a (tr S / D) I: the estimator of Ledoit and Wolf, J. Multivariate Analysis 2004,
-    with the share `a` given instead of estimated. A contrastive embedding collapses onto few
-    directions; the others have variances near zero, whose inverses would rule the distance.
-
-    Args:
-        covariance_DD: (D, D) covariance.
-        shrinkage: a, from 0 (as it is) to 1 (distances are Euclidean).
-
-    Returns:
-        (D, D) covariance.
+    with the share a = `shrinkage` given instead of estimated, from 0 (as it is) to 1 (distances are
+    Euclidean). A contrastive embedding collapses onto few directions; the others have variances
+    near zero, whose inverses would rule the distance.
     """
     if shrinkage == 0:
         return covariance_DD

@@ -43,18 +43,8 @@ def fit_head_sum(
 ) -> HeadSum:
     """A head and Gaussians of the training rows, and the scale of both scores on validation rows.
 
-    Training rows would not do for the scale: both parts were fitted to them and flatter them.
-
-    Args:
-        embeddings_ND: (N, D) training rows.
-        labels_N: (N,) integer classes in 0..C-1.
-        val_VD: (V, D) rows of ID validation images.
-        classes: C.
-        rtol: see `mahalanobis_from_sums`.
-        shrinkage: see `statistics.shrunk`.
-
-    Raises:
-        ValueError: rows are empty or not finite, or a class has none.
+    The (V, D) validation rows are of ID images. Training rows would not do for the scale: both
+    parts were fitted to them and flatter them. `rtol` and `shrinkage`: see `mahalanobis_from_sums`.
     """
     check_embeddings(val_VD, embeddings_ND.shape[-1])
     head = fit_head(embeddings_ND, labels_N, classes=classes)
