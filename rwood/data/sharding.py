@@ -42,16 +42,21 @@ def shares(
 ) -> Iterator[Share]:
     """One worker's shares of an epoch (0-based), whose order follows from it and the run's seed.
 
-    Of a step's B images, rank r of W takes rows floor(r B / W) to floor((r + 1) B / W). Steps
-    before `first_step` are left out.
+    Steps before `first_step` are left out.
     """
     order_N = _order(total, seed, epoch)
     starts = range(first_step * batch_size, total, batch_size)
     for step, start in enumerate(starts, first_step):
         batch_B = order_N[start : start + batch_size]
         count = len(batch_B)
-        mine = torch.arange(rank * count // world_size, (rank + 1) * count // world_size)
+        first, end = edges(count, world_size)[rank : rank + 2]
+        mine = torch.arange(first, end)
         yield Share(batch_B[mine], torch.cat([mine, count + mine]), batch_B, epoch, step)
+
+
+def edges(count: int, world_size: int) -> list[int]:
+    """First image of every worker's share of a global batch, and the end."""
+    return [rank * count // world_size for rank in range(world_size + 1)]
 
 
 @functools.lru_cache(maxsize=2)

@@ -11,11 +11,7 @@ SHAPES = "(H, W), (H, W, 1) or (H, W, 3)"
 
 
 def each_image(images: np.ndarray | Sequence[np.ndarray]) -> Iterator[Image.Image]:
-    """One PIL image for each image given.
-
-    Args:
-        images: uint8; one image (H, W), (H, W, 1) or (H, W, 3), a batch (N, H, W, 1 or 3), or a
-            sequence of images, whose sizes may differ.
+    """One PIL image for each image given, in the forms that `Detector.predict` takes.
 
     Raises:
         DataError: none, or not such an image; says which and what it is instead.
