@@ -59,13 +59,8 @@ def run_benchmark(
     train_set = image_sets.open_set(benchmark.id.train, benchmark, data_root)
     raw = sees_raw(scorers)
     train = embed(encoder, train_set, benchmark, device, raw=raw)
-    test = image_sets.open_set(benchmark.id.test, benchmark, data_root)
-    val = image_sets.open_set(benchmark.id.val, benchmark, data_root)
-    parts: dict[str, ImageSet] = {"id/test": test, "id/val": val}
-    for part in ("near", "far", "shifted") if fsood else ("near", "far"):
-        for name, ref in getattr(benchmark, part).items():
-            parts[f"{part}/{name}"] = image_sets.open_set(ref, benchmark, data_root)
-    raw = raw or encoder.classifier is not None
+    parts = _open_parts(benchmark, data_root, fsood)
+    raw = raw or encoder.classifier is not None  # a classifier's accuracy needs its logits
     embedded = {n: embed(encoder, part, benchmark, device, raw=raw) for n, part in parts.items()}
     known = EmbeddedID(
         train=train,
@@ -86,7 +81,7 @@ def run_benchmark(
             tables[f"fsood/{config.name}"] = _table(
                 scores, torch.cat([scores["id/test"], *shifted])
             )
-    queries, labels_Q = embedded["id/test"], labels_of(test, device)
+    queries, labels_Q = embedded["id/test"], labels_of(parts["id/test"], device)
     probe = linear_probe_accuracy(
         train.unit_ND, known.labels_N, queries.unit_ND, labels_Q, benchmark.classes
     )
@@ -95,8 +90,16 @@ def run_benchmark(
         id_metrics={"linear_probe": probe} | accuracies(known, queries, labels_Q),
         scores=kept,
         embeddings={n: e.unit_ND[:PICTURE_ROWS].float().cpu().numpy() for n, e in embedded.items()}
-        | {"id/test_labels": test.labels_N[:PICTURE_ROWS]},
+        | {"id/test_labels": parts["id/test"].labels_N[:PICTURE_ROWS]},
     )
+
+
+def _open_parts(benchmark: BenchmarkConfig, data_root: Path, fsood: bool) -> dict[str, ImageSet]:
+    """`id/test`, `id/val`, `near/<set>`, `far/<set>` and, under `fsood`, `shifted/<set>`."""
+    refs = {"id/test": benchmark.id.test, "id/val": benchmark.id.val}
+    for part in ("near", "far", "shifted") if fsood else ("near", "far"):
+        refs |= {f"{part}/{name}": ref for name, ref in getattr(benchmark, part).items()}
+    return {key: image_sets.open_set(ref, benchmark, data_root) for key, ref in refs.items()}
 
 
 def _table(scores: Mapping[str, Tensor], id_scores: Tensor) -> BenchmarkTable:

@@ -95,10 +95,14 @@ def train_epoch(
             _note(unread, run, state, epoch, rate)
             keep()
     _note(unread, run, state, epoch, rate)
+    return math.fsum(state.losses) / len(state.losses), _smoothed(state.losses), rate
+
+
+def _smoothed(losses: list[float]) -> float:
     smoothed = 0.0
-    for value in state.losses:
+    for value in losses:
         smoothed = SMOOTHING * smoothed + (1 - SMOOTHING) * value
-    return math.fsum(state.losses) / len(state.losses), smoothed, rate
+    return smoothed
 
 
 def _note(unread: list[Tensor], run: RunConfig, state: RunState, epoch: int, rate: float) -> None:
