@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import IO
 
 from rwood.data.listing import is_below
+from rwood.data.processes import Progress
 from rwood.errors import DataError
 
-Progress = Callable[[int, int], None]
 Place = Callable[[str], str | None]
 """Where a member of an archive goes, below the folder; None: nowhere."""
-
-
 EXPANSION, ALLOWED_BYTES = 20, 100_000_000
 """An archive may unpack to so many times its size, and some bytes beside: images are compressed."""
 
@@ -27,13 +25,9 @@ def is_archive(path: Path) -> bool:
 
 
 def unpack(archive: Path, folder: Path, place: Place, progress: Progress) -> int:
-    """Unpack the files of an archive; those already there in full are left alone.
+    """Unpack the files of an archive below a folder; those already there in full are left alone.
 
-    Args:
-        archive: `.tar`, `.tar.gz`, `.tgz` or `.zip`.
-        folder: everything goes below it.
-        place: maps a member's path to a path below the folder.
-        progress: called with bytes read and bytes in all.
+    `place` maps a member's path to one below the folder; `progress` is told bytes read and in all.
 
     Returns:
         Files that the archive had a place for.
@@ -45,7 +39,8 @@ def unpack(archive: Path, folder: Path, place: Place, progress: Progress) -> int
     count = total = 0
     try:
         allowed = ALLOWED_BYTES + EXPANSION * archive.stat().st_size
-        for name, size, source in _members(archive, progress):
+        members = _zip_members if archive.name.endswith(".zip") else _tar_members
+        for name, size, source in members(archive, progress):
             total += size
             if total > allowed:
                 raise DataError(
@@ -84,10 +79,6 @@ def _store(source: Callable[[], IO[bytes]], target: Path, size: int) -> None:
 
 Members = Iterator[tuple[str, int, Callable[[], IO[bytes]]]]
 """Path, size and opener of each regular file."""
-
-
-def _members(archive: Path, progress: Progress) -> Members:
-    return (_zip_members if archive.name.endswith(".zip") else _tar_members)(archive, progress)
 
 
 def _tar_members(archive: Path, progress: Progress) -> Members:

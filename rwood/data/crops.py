@@ -17,7 +17,7 @@ CROP_DRAWS = 2 * ATTEMPTS + 2
 
 
 def crop_boxes(config: ViewsConfig, draws_NK: Tensor, height: int, width: int) -> Tensor:
-    """Crops by the law of torchvision's RandomResizedCrop.
+    """Crops by the law of torchvision's RandomResizedCrop, of source images of `height` x `width`.
 
     Ten times an area and a (log-uniform) ratio are proposed; the first crop that fits is placed
     uniformly. If none fits, the largest central crop of an allowed ratio is taken.
@@ -25,8 +25,8 @@ def crop_boxes(config: ViewsConfig, draws_NK: Tensor, height: int, width: int) -
     Args:
         config: ranges of area and ratio.
         draws_NK: (N, CROP_DRAWS) uniform numbers.
-        height: of the source image, in pixels.
-        width: of the source image, in pixels.
+        height: in pixels.
+        width: in pixels.
 
     Returns:
         (N, 4) int64 top, left, height, width.

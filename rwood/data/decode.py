@@ -8,6 +8,7 @@ from PIL import Image, UnidentifiedImageError
 
 from rwood.data import transform
 from rwood.data.listing import Listing
+from rwood.data.rows import LazyImages
 from rwood.data.transform import Transform
 from rwood.errors import DataError
 
@@ -15,12 +16,8 @@ from rwood.errors import DataError
 def load(path: Path, remedy: str) -> Image.Image:
     """An image, decoded to the last byte.
 
-    Args:
-        path: of the file.
-        remedy: what to run when it is missing or damaged.
-
     Raises:
-        DataError: the file is missing, truncated or no image; names it.
+        DataError: the file is missing, truncated or no image; names it and the remedy.
     """
     try:
         with Image.open(path) as image:
@@ -48,32 +45,18 @@ def scored(listing: Listing, row: int, how: Transform) -> tuple[np.ndarray, bool
     return transform.apply(image, how), whole
 
 
-class FileImages:
-    """A set too large for a pack: an array of images that are decoded when they are indexed."""
-
-    dtype = np.dtype(np.uint8)
+class FileImages(LazyImages):
+    """A set too large for a pack: images that are decoded when they are indexed."""
 
     def __init__(self, listing: Listing, how: Transform, threads: int) -> None:
-        """Remember the files.
-
-        Args:
-            listing: the files.
-            how: the test transform.
-            threads: images decoded at a time.
-        """
-        self.shape = (len(listing), how.size, how.size, how.channels)
+        """Remember the files, the test transform, and how many threads decode."""
+        super().__init__(len(listing), how.size, how.size, how.channels)
         self._listing, self._how, self._threads = listing, how, threads
 
-    def __len__(self) -> int:
-        """Number of images."""
-        return self.shape[0]
-
     def __getitem__(self, rows: slice) -> np.ndarray:
-        """Decode some images: (n, size, size, channels) uint8."""
-        wanted = range(*rows.indices(len(self)))
+        """Decode some images."""
         with ThreadPoolExecutor(self._threads) as pool:
-            images = list(pool.map(self._decode, wanted))
-        return np.stack(images) if images else np.empty((0, *self.shape[1:]), np.uint8)
+            return self._stack(list(pool.map(self._decode, range(*rows.indices(len(self))))))
 
     def of(self, listing: Listing) -> "FileImages":
         """The same for other files."""

@@ -18,8 +18,7 @@ import hashlib
 import numpy as np
 
 from rwood.config.benchmark import DERIVED, DerivedKind
-from rwood.data.decode import FileImages
-from rwood.data.rows import RowImages
+from rwood.data.rows import LazyImages
 from rwood.errors import DataError
 
 SEED = 20240617
@@ -32,42 +31,25 @@ MEMORY_LIMIT = 256 * 2**20
 _LUMINANCE = np.array([0.299, 0.587, 0.114])
 
 
-class DerivedImages:
-    """An array of images that are made when they are indexed."""
-
-    dtype = np.dtype(np.uint8)
+class DerivedImages(LazyImages):
+    """Images that are made when they are indexed."""
 
     def __init__(
-        self,
-        kind: DerivedKind,
-        images_NHWC: np.ndarray | FileImages | RowImages,
-        labels_N: np.ndarray,
+        self, kind: DerivedKind, images_NHWC: np.ndarray | LazyImages, labels_N: np.ndarray
     ) -> None:
-        """Draw the pairs of `mixed`; make no image.
-
-        Args:
-            kind: how images are changed.
-            images_NHWC: (N, H, W, C) uint8 images, H and W at least `TILES`.
-            labels_N: (N,) classes.
+        """Draw the pairs of `mixed`; make no image. Sides of the source images: at least `TILES`.
 
         Raises:
             DataError: `mixed` and all images are of one class.
         """
-        self.shape = tuple(images_NHWC.shape)
+        super().__init__(*images_NHWC.shape)
         self._kind, self._images = kind, images_NHWC
         self._partner_N = other_class(labels_N) if kind == "mixed" else None
 
-    def __len__(self) -> int:
-        """Number of images."""
-        return int(self.shape[0])
-
     def __getitem__(self, rows: slice) -> np.ndarray:
-        """Make some images: (n, H, W, C) uint8."""
-        wanted = range(*rows.indices(len(self)))
-        made = [
-            self._make(row, image) for row, image in zip(wanted, self._images[rows], strict=True)
-        ]
-        return np.stack(made) if made else np.empty((0, *self.shape[1:]), np.uint8)
+        """Make some images."""
+        numbered = zip(range(*rows.indices(len(self))), self._images[rows], strict=True)
+        return self._stack([self._make(row, image) for row, image in numbered])
 
     def _make(self, row: int, image_HWC: np.ndarray) -> np.ndarray:
         rng = np.random.default_rng((SEED, DERIVED.index(self._kind), row))
@@ -85,7 +67,7 @@ class DerivedImages:
 
 
 def derive(
-    kind: DerivedKind, images_NHWC: np.ndarray | FileImages | RowImages, labels_N: np.ndarray
+    kind: DerivedKind, images_NHWC: np.ndarray | LazyImages, labels_N: np.ndarray
 ) -> np.ndarray | DerivedImages:
     """The images of a derived set, in memory where they are few.
 

@@ -18,13 +18,10 @@ PERMUTATION_SEED = 8
 
 @functools.cache
 def read(part: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels of one embedded set.
-
-    Args:
-        part: what follows `digits/` in the set's name.
+    """Images and labels of one embedded set, read once a process.
 
     Returns:
-        (N, 8, 8) uint8 grey images and (N,) int64 labels, -1 for OOD. Read once a process.
+        (N, 8, 8) uint8 grey images of `digits/<part>` and (N,) int64 labels, -1 for OOD.
     """
     images_NHW, labels_N = _READERS[part]()
     images_NHW.setflags(write=False)
@@ -35,9 +32,9 @@ def read(part: str) -> tuple[np.ndarray, np.ndarray]:
 def _all_digits() -> tuple[np.ndarray, np.ndarray]:
     from sklearn.datasets import load_digits
 
-    found = load_digits()
-    images = np.rint(found.images * (255 / 16)).astype(np.uint8)
-    return images, found.target.astype(np.int64)
+    digits = load_digits()
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+    return images, digits.target.astype(np.int64)
 
 
 def _split(part: int) -> tuple[np.ndarray, np.ndarray]:

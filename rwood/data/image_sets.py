@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from rwood.config.benchmark import (
     BenchmarkConfig,
@@ -47,28 +48,20 @@ class NamedSet:
     """What it shows, in a few words."""
 
 
-def _embedded_rows() -> dict[str, NamedSet]:
-    return {
-        "digits/train": NamedSet(759, 7, "scikit-learn's digits 0-6, 60 %"),
-        "digits/val": NamedSet(253, 7, "scikit-learn's digits 0-6, 20 %"),
-        "digits/test": NamedSet(252, 7, "scikit-learn's digits 0-6, 20 %"),
-        "digits/7": NamedSet(179, 0, "scikit-learn's digit 7"),
-        "digits/8": NamedSet(174, 0, "scikit-learn's digit 8"),
-        "digits/9": NamedSet(180, 0, "scikit-learn's digit 9"),
-        "digits/flower": NamedSet(300, 0, "8x8 grey patches of scikit-learn's flower.jpg"),
-        "digits/china": NamedSet(300, 0, "8x8 grey patches of scikit-learn's china.jpg"),
-        "digits/permuted": NamedSet(252, 0, "digits/test, the pixels of each image permuted"),
-    }
-
-
-def _listed_rows() -> dict[str, NamedSet]:
-    return {
-        name: NamedSet(row.count, row.classes, f"images of {row.tree}, a list of OpenOOD v1.5")
-        for name, row in openood.table().items()
-    }
-
-
-NAMED: dict[str, NamedSet] = _embedded_rows() | _listed_rows()
+NAMED: dict[str, NamedSet] = {
+    "digits/train": NamedSet(759, 7, "scikit-learn's digits 0-6, 60 %"),
+    "digits/val": NamedSet(253, 7, "scikit-learn's digits 0-6, 20 %"),
+    "digits/test": NamedSet(252, 7, "scikit-learn's digits 0-6, 20 %"),
+    "digits/7": NamedSet(179, 0, "scikit-learn's digit 7"),
+    "digits/8": NamedSet(174, 0, "scikit-learn's digit 8"),
+    "digits/9": NamedSet(180, 0, "scikit-learn's digit 9"),
+    "digits/flower": NamedSet(300, 0, "8x8 grey patches of scikit-learn's flower.jpg"),
+    "digits/china": NamedSet(300, 0, "8x8 grey patches of scikit-learn's china.jpg"),
+    "digits/permuted": NamedSet(252, 0, "digits/test, the pixels of each image permuted"),
+} | {
+    name: NamedSet(row.count, row.classes, f"images of {row.tree}, a list of OpenOOD v1.5")
+    for name, row in openood.table().items()
+}
 
 
 def open_set(ref: ImageSetRef, benchmark: BenchmarkConfig, data_root: Path) -> ImageSet:
@@ -258,15 +251,15 @@ def _files(ref: ImageSetRef, classes: int | None, train: WholeSetRef, data_root:
 def _from_files(
     ref: ImageSetRef, classes: int | None, train: WholeSetRef, how: Transform, data_root: Path
 ) -> ImageSet:
-    found = _files(ref, classes, train, data_root)
+    files = _files(ref, classes, train, data_root)
     workers = processes.processors()
-    opened = pixel_cache.open_pack(found, how, data_root)
-    if opened is None and pixel_cache.pack_bytes(len(found), how) > PACK_LIMIT:
-        digest = f"{found.digest}-{how.resize}-{how.size}-{how.channels}"
-        return ImageSet(found.name, FileImages(found, how, workers), found.labels_N, digest, found)
-    opened = opened or pixel_cache.pack(found, how, data_root, workers=workers)
-    files = None if opened.whole else found
-    return ImageSet(found.name, opened.images_NHWC, opened.labels_N, opened.digest, files)
+    opened = pixel_cache.open_pack(files, how, data_root)
+    if opened is None and pixel_cache.pack_bytes(len(files), how) > PACK_LIMIT:
+        digest = f"{files.digest}-{how.resize}-{how.size}-{how.channels}"
+        return ImageSet(files.name, FileImages(files, how, workers), files.labels_N, digest, files)
+    opened = opened or pixel_cache.pack(files, how, data_root, workers=workers)
+    uncut = None if opened.whole else files
+    return ImageSet(files.name, opened.images_NHWC, opened.labels_N, opened.digest, uncut)
 
 
 @functools.cache
@@ -284,7 +277,7 @@ def _embedded(ref: ImageSetRef, how: Transform) -> ImageSet:
     if isinstance(ref, SubsetSet):
         rows = listing.even_rows(labels_N, ref.images, name)
         images_NHW, labels_N = images_NHW[rows], labels_N[rows]
-    images_NHWC = transform.apply_all(images_NHW, how)
+    images_NHWC = np.stack([transform.apply(Image.fromarray(image), how) for image in images_NHW])
     images_NHWC.setflags(write=False)
     digest = hashlib.sha256(images_NHWC.tobytes() + labels_N.tobytes()).hexdigest()[:16]
     return ImageSet(name_of(ref), images_NHWC, labels_N, digest)

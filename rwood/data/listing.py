@@ -43,10 +43,13 @@ class Listing:
         """Where an image lies."""
         return self.root / self.paths[row]
 
-    def part(self, rows: range) -> "Listing":
-        """Some consecutive files."""
-        kept = slice(rows.start, rows.stop)
-        return replace(self, paths=self.paths[kept], labels_N=self.labels_N[kept])
+    def parts(self, height: int) -> list[tuple[int, "Listing"]]:
+        """Parts of `height` consecutive files, the last of what is left, with their first row."""
+        cuts = [(start, slice(start, start + height)) for start in range(0, len(self), height)]
+        return [
+            (start, replace(self, paths=self.paths[rows], labels_N=self.labels_N[rows]))
+            for start, rows in cuts
+        ]
 
     def take(self, rows_n: np.ndarray, labels_n: np.ndarray) -> "Listing":
         """Some files, under other labels."""
@@ -65,19 +68,14 @@ class Listing:
 
 
 def even_rows(labels_N: np.ndarray, count: int, name: str) -> np.ndarray:
-    """Rows of a subset, ascending: the same ones every time, spread evenly.
+    """`count` rows of the labels of a whole set, ascending: always the same ones, spread evenly.
 
     Every label gives as many as any other, or one more, or all it has if that is less. The rows of
     a label are cut into as many stretches as it gives, and one is drawn from each: lists are sorted
     by what they show, so that an OOD set, which has one label, keeps its mixture too.
 
-    Args:
-        labels_N: of the whole set.
-        count: rows wanted.
-        name: of the set, for the message.
-
     Raises:
-        DataError: the set has fewer rows.
+        DataError: the set, called `name`, has fewer rows.
     """
     if count > len(labels_N):
         raise DataError(
@@ -130,26 +128,23 @@ def parse_list(
     Raises:
         DataError: a path that leaves the folder, or a label that is none.
     """
+
+    def wrong(row: int, reason: str) -> DataError:
+        return DataError(f"{path}, line {row + 1}: {reason}", file=str(path))
+
     paths, labels = [], np.full(len(lines), -1, dtype=np.int64)
     for row, line in enumerate(lines):
         relative, _, label = line.rpartition(" ")
         relative = relative.rstrip()
-        where = f"{path}, line {row + 1}"
         try:
             value = int(label)
         except ValueError:
-            raise DataError(
-                f"{where}: {label!r} is not a label; a line reads `<path> <number>`",
-                file=str(path),
-            ) from None
+            raise wrong(row, f"{label!r} is not a label; a line reads `<path> <number>`") from None
         if not is_below(relative):
-            raise DataError(f"{where}: {relative} leads out of the image folder", file=str(path))
-        if classes is not None:
-            if not 0 <= value < classes:
-                raise DataError(
-                    f"{where}: label {value} is outside 0..{classes - 1}", file=str(path)
-                )
-            labels[row] = value
+            raise wrong(row, f"{relative} leads out of the image folder")
+        if classes is not None and not 0 <= value < classes:
+            raise wrong(row, f"label {value} is outside 0..{classes - 1}")
+        labels[row] = -1 if classes is None else value
         paths.append(relative)
     if not paths:
         raise DataError(f"{path} lists no image", file=str(path))
@@ -159,35 +154,41 @@ def parse_list(
 def read_folder(folder: Path, *, name: str, class_names: Sequence[str] | None) -> Listing:
     """Files of plain folders, sorted: `<folder>/<class>/<file>`, deeper levels included.
 
-    File sizes are part of the digest: one's own images change more often than a benchmark's.
-
-    Args:
-        folder: absolute, or relative to the working directory.
-        name: of the set.
-        class_names: folders of the ID classes in the order of their labels; None: an OOD set,
-            whose images may lie in the folder itself too.
+    `class_names` are the folders of the ID classes in the order of their labels; None: an OOD set,
+    whose images may lie in the folder itself too. File sizes are part of the digest: one's own
+    images change more often than a benchmark's.
 
     Raises:
         DataError: no such folder, no image in it, or a class that the ID train set lacks.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder: put images there as <class>/<file>", file=name)
-    found = sorted(_images_below(folder))
-    if not found:
+    sizes = sorted(_images_below(folder))
+    if not sizes:
         raise DataError(f"{folder} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})", file=name)
-    labels = np.full(len(found), -1, dtype=np.int64)
+    paths, labels = [path for path, _ in sizes], np.full(len(sizes), -1, dtype=np.int64)
     if class_names is not None:
         rank = {class_name: i for i, class_name in enumerate(class_names)}
-        for row, (path, _) in enumerate(found):
+        for row, path in enumerate(paths):
             first, _, rest = path.partition("/")
             if not rest:
                 raise DataError(f"{folder / path} lies in no class folder", file=name)
             if first not in rank:
                 raise DataError(f"{folder / first} is no class of the ID train set", file=name)
             labels[row] = rank[first]
-    lines = [f"{path} {size}" for path, size in found]
-    remedy = "replace it or take it away"
-    return Listing(name, folder, [p for p, _ in found], labels, digest_of(lines, labels), remedy)
+    digest = digest_of([f"{path} {size}" for path, size in sizes], labels)
+    return Listing(name, folder, paths, labels, digest, "replace it or take it away")
+
+
+def subfolders(folder: Path) -> list[str]:
+    """Names of the folders in a folder, sorted.
+
+    Raises:
+        DataError: no such folder.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder: put images there as <class>/<file>")
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
 
 
 def class_folders(folder: Path, classes: int) -> list[str]:
@@ -196,9 +197,7 @@ def class_folders(folder: Path, classes: int) -> list[str]:
     Raises:
         DataError: no such folder, or not so many classes.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder} is no folder: put images there as <class>/<file>")
-    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    names = subfolders(folder)
     if len(names) != classes:
         raise DataError(
             f"{folder} has {count_of(len(names), 'class folder')}, the benchmark says {classes}",

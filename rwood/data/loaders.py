@@ -23,10 +23,8 @@ from torch import Tensor
 from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.run import RunConfig
 from rwood.data import streaming, views
-from rwood.data.decode import FileImages
-from rwood.data.derived import DerivedImages
 from rwood.data.opened import ImageSet
-from rwood.data.rows import RowImages
+from rwood.data.rows import LazyImages, RowImages
 from rwood.data.sharding import Share, shares
 
 DEVICE_SHARE = 0.25
@@ -74,7 +72,9 @@ def training_batches(
     first_step: int = 0,
     compiled: bool = False,
 ) -> Iterator[Batch]:
-    """One epoch of this worker's batches; the last one may be smaller.
+    """One epoch of this worker's batches from `first_step` on; the last one may be smaller.
+
+    With more workers than images, one gets no rows.
 
     Args:
         image_set: the ID train set.
@@ -82,9 +82,9 @@ def training_batches(
         benchmark: pixel statistics and sizes.
         epoch: 0-based.
         rank: this worker.
-        world_size: workers that share the batch; one with more workers than images gets no rows.
+        world_size: workers that share the batch.
         device: where the batches are made.
-        first_step: an epoch that was broken off goes on here.
+        first_step: where an interrupted epoch goes on.
         compiled: make views of images in a GPU's memory by compiled code.
 
     Raises:
@@ -127,16 +127,10 @@ def embedding_batches(
 ) -> Iterator[Tensor]:
     """Normalised images of a set in its order, for scoring; the next batch is read meanwhile.
 
-    Args:
-        image_set: an opened set; its images went through the test transform's resize and crop.
-        benchmark: pixel statistics.
-        device: where the batches are wanted.
-        batch: images a batch.
-        rank: take batches `rank`, `rank + world_size`, ...
-        world_size: of how many takers.
+    Of several ranks, each takes the batches `rank`, `rank + world_size`, ...
 
     Yields:
-        (n, C, S, S) float32.
+        (n, C, S, S) float32 on the device.
     """
     stride = batch * world_size
     starts = range(rank * batch, len(image_set.labels_N), stride)
@@ -228,7 +222,5 @@ def _augment(compiled: bool) -> Callable[..., Tensor]:
     return torch.compile(views.augment, dynamic=False) if compiled else views.augment
 
 
-def _read(
-    images_NHWC: np.ndarray | FileImages | DerivedImages | RowImages, batch: int, start: int
-) -> np.ndarray:
+def _read(images_NHWC: np.ndarray | LazyImages, batch: int, start: int) -> np.ndarray:
     return np.array(images_NHWC[start : start + batch])

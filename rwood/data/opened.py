@@ -7,9 +7,8 @@ import numpy as np
 
 from rwood.data import listing
 from rwood.data.decode import FileImages
-from rwood.data.derived import DerivedImages
 from rwood.data.listing import Listing
-from rwood.data.rows import RowImages, rows_of
+from rwood.data.rows import LazyImages, RowImages, rows_of
 from rwood.errors import DataError
 
 
@@ -19,7 +18,7 @@ class ImageSet:
 
     name: str
     """Its name, folder or list."""
-    images_NHWC: np.ndarray | FileImages | DerivedImages | RowImages
+    images_NHWC: np.ndarray | LazyImages
     """uint8, after the test transform's resize and crop, not normalised; may be a memory map."""
     labels_N: np.ndarray
     """int64: 0..classes-1, or -1 where OOD."""
@@ -54,7 +53,7 @@ def _rows(part: ImageSet, rows_N: np.ndarray, labels_N: np.ndarray) -> ImageSet:
     digest = listing.digest_of([part.digest, *map(str, rows_N)], labels_N)
     files = part.files.take(rows_N, labels_N) if part.files is not None else None
     images = part.images_NHWC
-    made: FileImages | RowImages
+    made: LazyImages
     if isinstance(images, FileImages):
         assert files is not None
         made = images.of(files)

@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from rwood.data import listing
 from rwood.data.listing import Listing
@@ -60,17 +61,20 @@ class OpenOODList:
 @functools.cache
 def table() -> dict[str, OpenOODList]:
     """Every list by name."""
-    text = resources.files("rwood.data").joinpath("lists.json").read_text(encoding="utf-8")
-    return {name: OpenOODList(name=name, **row) for name, row in json.loads(text).items()}
+    return {name: OpenOODList(name=name, **row) for name, row in resource("lists.json").items()}
+
+
+def resource(name: str) -> dict[str, Any]:
+    """A JSON file that comes with this package."""
+    text = resources.files("rwood.data").joinpath(name).read_text(encoding="utf-8")
+    plain: dict[str, Any] = json.loads(text)
+    return plain
 
 
 def read(name: str, data_root: Path, *, ood: bool) -> Listing:
     """Files and labels of a named list, after its checksum was verified.
 
-    Args:
-        name: a row of the table.
-        data_root: OpenOOD's data folder.
-        ood: whether the set counts as OOD, whatever its labels say.
+    `ood` says whether the set counts as OOD, whatever its labels say.
 
     Raises:
         DataError: the list is missing, is of OpenOOD v1.0, or differs from v1.5's.
@@ -98,17 +102,14 @@ def checksum(lines: list[str]) -> str:
 
 def _verify(row: OpenOODList, lines: list[str], path: Path, remedy: str) -> None:
     if row.count is not None and len(lines) != row.count:
+        length = count_of(len(lines), "line")
+        difference = f"{path} has {length}, OpenOOD v1.5's has {row.count:,}: {remedy}"
         if len(lines) == V1_0_COUNTS.get(row.name):
-            raise DataError(
-                f"{path} is the list of OpenOOD v1.0 ({count_of(len(lines), 'line')}); v1.5 has "
-                f"{row.count:,}: {remedy} with the lists of v1.5",
-                file=str(path),
+            difference = (
+                f"{path} is the list of OpenOOD v1.0 ({length}); v1.5 has {row.count:,}: {remedy} "
+                "with the lists of v1.5"
             )
-        raise DataError(
-            f"{path} has {count_of(len(lines), 'line')}, OpenOOD v1.5's has {row.count:,}: "
-            f"{remedy}",
-            file=str(path),
-        )
+        raise DataError(difference, file=str(path))
     if row.md5 is not None and checksum(lines) not in (row.md5, row.md5_sorted):
         raise DataError(
             f"{path} differs from OpenOOD v1.5's list (MD5 {checksum(lines)}, not {row.md5}): "

@@ -1,8 +1,8 @@
 """One's own folders of images: their classes, seeded splits, sizes and pixel statistics."""
 
-import os
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from PIL import Image
 
 from rwood.config.new_study import ImageFacts, input_size
 from rwood.data import decode, transform
-from rwood.data.listing import Listing, digest_of, read_folder
+from rwood.data.listing import Listing, digest_of, read_folder, subfolders
 from rwood.data.transform import Transform
 from rwood.errors import DataError
 from rwood.text import count_of
@@ -29,8 +29,7 @@ SAMPLED = 500
 def own_splits(folder: Path) -> dict[str, Listing]:
     """ID train, val and test: its folders of these names, or a seeded draw from each class.
 
-    Args:
-        folder: with `train`, and perhaps `val` and `test`, or with the class folders themselves.
+    The folder holds `train`, and perhaps `val` and `test`, or the class folders themselves.
 
     Returns:
         The three parts; paths start from `folder`, and the labels are the same in all.
@@ -46,9 +45,8 @@ def own_splits(folder: Path) -> dict[str, Listing]:
             "class, and two classes are the least"
         )
     if not given:
-        return _split(
-            read_folder(folder, name=folder.name, class_names=names), names, ("val", "test")
-        )
+        whole = read_folder(folder, name=folder.name, class_names=names)
+        return _split(whole, names, ("val", "test"))
     parts = {part: _below(folder, name, names) for part, name in given.items()}
     drawn = tuple(part for part in ("val", "test") if part not in parts)
     return parts | _split(parts["train"], names, drawn)
@@ -83,9 +81,7 @@ def key_of(folder: Path) -> str:
 def measure(train: Listing, image_size: int | None) -> ImageFacts:
     """Sizes and pixel statistics of ID train, from at most `SAMPLED` images, evenly spread.
 
-    Args:
-        train: its files.
-        image_size: of the encoder's input; None: by the images' own size.
+    `image_size` is that of the encoder's input; None: by the images' own size.
 
     Raises:
         DataError: an image cannot be read.
@@ -115,9 +111,7 @@ def _below(folder: Path, part: str, names: Sequence[str]) -> Listing:
     """The images of a part, with paths that start from the whole folder."""
     files = read_folder(folder / part, name=f"{folder.name}/{part}", class_names=names)
     paths = [f"{part}/{path}" for path in files.paths]
-    return Listing(
-        files.name, folder, paths, files.labels_N, digest_of(paths, files.labels_N), files.remedy
-    )
+    return replace(files, root=folder, paths=paths, digest=digest_of(paths, files.labels_N))
 
 
 def _split(whole: Listing, names: Sequence[str], drawn: Sequence[str]) -> dict[str, Listing]:
@@ -139,9 +133,7 @@ def _split(whole: Listing, names: Sequence[str], drawn: Sequence[str]) -> dict[s
 
 
 def _folders(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        raise DataError(f"{folder} is no folder: put images there as <class>/<file>")
-    return sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
+    return [name for name in subfolders(folder) if not name.startswith(".")]
 
 
 def _images(files: Listing, rows: Sequence[int]) -> Iterator[Image.Image]:

@@ -7,11 +7,12 @@ that are on disk, so that an interrupted packing goes on where it stopped. Proce
 that want the same pack wait for the one that writes it.
 """
 
+import functools
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy as np
 
 from rwood.data import decode, processes
 from rwood.data.listing import Listing
+from rwood.data.processes import Progress, silent
 from rwood.data.transform import Transform
 from rwood.errors import DataError
 
@@ -28,9 +30,6 @@ FORMAT = 1
 PAGE = 4096
 CHUNK_BYTES = 16 * 2**20
 """Pixels written between two entries of the journal."""
-
-Progress = Callable[[int, int], None]
-"""Called with what is done and what there is to do."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def packs_of(name: str, data_root: Path) -> list[Path]:
 
 def pack_bytes(count: int, how: Transform) -> int:
     """Size of the pack of so many images, in bytes."""
-    return _pixels_at(count) + count * how.size * how.size * how.channels
+    return _pixels_at(count) + count * _image_bytes(how)
 
 
 def open_pack(listing: Listing, how: Transform, data_root: Path) -> Pack | None:
@@ -98,30 +97,23 @@ def pack(
     data_root: Path,
     *,
     workers: int = 1,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = silent,
 ) -> Pack:
-    """Open the pack of a set; write it first where there is none.
-
-    Args:
-        listing: the files.
-        how: the test transform.
-        data_root: packs lie in its folder `packs`.
-        workers: processes that decode; 1: this one.
-        progress: called with images done and images in all.
+    """Open the pack of a set; write it first where there is none, with so many decoding processes.
 
     Raises:
         DataError: a file is missing or damaged, or the folder cannot be written.
     """
     path = pack_path(listing, how, data_root)
-    found = open_pack(listing, how, data_root)
-    if found is None:
+    opened = open_pack(listing, how, data_root)
+    if opened is None:
         with _locked(path):
             if not path.exists():  # another process may have written it while this one waited
                 _write(listing, how, path, workers, progress)
-        found = open_pack(listing, how, data_root)
-        assert found is not None
+        opened = open_pack(listing, how, data_root)
+        assert opened is not None
     progress(len(listing), len(listing))
-    return found
+    return opened
 
 
 def _write(listing: Listing, how: Transform, path: Path, workers: int, progress: Progress) -> None:
@@ -134,17 +126,18 @@ def _write(listing: Listing, how: Transform, path: Path, workers: int, progress:
         journal.unlink(missing_ok=True)
         with part.open("wb") as file:
             file.truncate(size)
-    chunks = _chunks(len(listing), how)
-    images_done = sum(len(chunks[i]) for i in done)
+    chunks = listing.parts(max(1, CHUNK_BYTES // _image_bytes(how)))
+    images_done = sum(len(chunks[i][1]) for i in done)
     progress(images_done, len(listing))
-    jobs = [job for job in _jobs(listing, how, part, chunks) if job.number not in done]
+    left = [(i, *chunk) for i, chunk in enumerate(chunks) if i not in done]
+    decode_chunk = functools.partial(_decode, how, part, _pixels_at(len(listing)))
     with journal.open("a", encoding="ascii") as log:
-        for i, digest, whole in processes.each(_decode, jobs, workers):
+        for i, digest, whole in processes.each(decode_chunk, left, workers):
             done[i] = (digest, whole)
             log.write(f"{i} {digest} {int(whole)}\n")
             log.flush()
             os.fsync(log.fileno())
-            images_done += len(chunks[i])
+            images_done += len(chunks[i][1])
             progress(images_done, len(listing))
     _finish(listing, how, part, [done[i] for i in range(len(chunks))])
     part.replace(path)
@@ -170,41 +163,23 @@ def _finish(listing: Listing, how: Transform, part: Path, chunks: list[tuple[str
         os.fsync(file.fileno())
 
 
-@dataclass(frozen=True)
-class _Job:
-    """A chunk of consecutive images for one process to decode."""
-
-    number: int
-    listing: Listing
-    how: Transform
-    part: Path
-    offset: int
-    """Where its pixels go in the file."""
-
-
-def _jobs(listing: Listing, how: Transform, part: Path, chunks: list[range]) -> list[_Job]:
-    image_bytes = how.size * how.size * how.channels
-    start = _pixels_at(len(listing))
-    return [
-        _Job(number, listing.part(rows), how, part, start + rows.start * image_bytes)
-        for number, rows in enumerate(chunks)
-    ]
-
-
-def _decode(job: _Job) -> tuple[int, str, bool]:
-    """Decode a chunk into its place; returns once it is on disk."""
+def _decode(
+    how: Transform, part: Path, pixels_at: int, chunk: tuple[int, int, Listing]
+) -> tuple[int, str, bool]:
+    """Decode a chunk into its place; returns once it is on disk: number, digest, all uncut."""
+    number, first, files = chunk
     content, whole = hashlib.sha256(), True
-    with job.part.open("r+b") as file:
-        file.seek(job.offset)
-        for row in range(len(job.listing)):
-            image_HWC, uncut = decode.scored(job.listing, row, job.how)
+    with part.open("r+b") as file:
+        file.seek(pixels_at + first * _image_bytes(how))
+        for row in range(len(files)):
+            image_HWC, uncut = decode.scored(files, row, how)
             pixels = image_HWC.tobytes()
             content.update(pixels)
             file.write(pixels)
             whole &= uncut
         file.flush()
         os.fsync(file.fileno())
-    return job.number, content.hexdigest(), whole
+    return number, content.hexdigest(), whole
 
 
 def _check_space(folder: Path, size: int) -> None:
@@ -216,13 +191,12 @@ def _check_space(folder: Path, size: int) -> None:
         )
 
 
-def _chunks(count: int, how: Transform) -> list[range]:
-    each = max(1, CHUNK_BYTES // (how.size * how.size * how.channels))
-    return [range(start, min(start + each, count)) for start in range(0, count, each)]
-
-
 def _stem(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_" else "-" for c in name)[-60:]
+
+
+def _image_bytes(how: Transform) -> int:
+    return how.size * how.size * how.channels
 
 
 def _pixels_at(count: int) -> int:

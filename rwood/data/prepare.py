@@ -13,34 +13,25 @@ classes were left out for their overlap) is a bitmap over their names in order, 
 import base64
 import functools
 import io
-import json
 import os
 import zlib
 from collections.abc import Callable, Iterator
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from rwood.data import archives, openood
+from rwood.data.processes import Progress
 from rwood.errors import DataError
 
-Progress = Callable[[int, int], None]
 TIN_URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 TIN_MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
 JPEG_QUALITY = 95
 
 
 def tree(name: str, raw: Path, folder: Path, download: bool, progress: Progress) -> int:
-    """Fill a tree from torchvision's files.
-
-    Args:
-        name: of the source.
-        raw: where torchvision keeps its files.
-        folder: the tree.
-        download: whether what is missing is downloaded.
-        progress: called with images done and images in all.
+    """Fill a tree from torchvision's files in `raw`, which are downloaded first if need be.
 
     Returns:
         Images in the tree.
@@ -79,11 +70,11 @@ def _cifar(kind: str, raw: Path, download: bool) -> tuple[int, Files]:
 
     def files() -> Files:
         for split, dataset in splits.items():
-            seen = dict.fromkeys(dataset.classes, 0)
+            numbers = dict.fromkeys(dataset.classes, 0)
             for image, label in dataset:
-                seen[dataset.classes[label]] += 1
                 name = dataset.classes[label]
-                path = f"{split}/{name}/{seen[name]:04d}.png"
+                numbers[name] += 1
+                path = f"{split}/{name}/{numbers[name]:04d}.png"
                 yield path, functools.partial(_encoded, image, "PNG")
 
     return sum(map(len, splits.values())), files()
@@ -117,11 +108,11 @@ def _svhn(raw: Path, download: bool) -> tuple[int, Files]:
 def _texture(raw: Path, download: bool) -> tuple[int, Files]:
     from torchvision.datasets import DTD
 
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for split in ("train", "val", "test"):
         for path in DTD(raw, split=split, download=download)._image_files:
-            found[f"{Path(path).parent.name}/{Path(path).name}"] = Path(path)
-    return len(found), ((name, path.read_bytes) for name, path in sorted(found.items()))
+            paths[f"{Path(path).parent.name}/{Path(path).name}"] = Path(path)
+    return _copied(paths)
 
 
 def _places365(raw: Path, download: bool) -> tuple[int, Files]:
@@ -129,11 +120,11 @@ def _places365(raw: Path, download: bool) -> tuple[int, Files]:
 
     present = (raw / "val_256").is_dir()
     dataset = Places365(raw, split="val", small=True, download=download and not present)
-    found = {}
+    paths = {}
     for file, label in dataset.imgs:  # a class reads /f/field/cultivated
         category = "-".join(Path(dataset.classes[label]).parts[2:])
-        found[f"{category}/{Path(file).name}"] = Path(file)
-    return len(found), ((name, path.read_bytes) for name, path in sorted(found.items()))
+        paths[f"{category}/{Path(file).name}"] = Path(file)
+    return _copied(paths)
 
 
 def _tin(raw: Path, download: bool) -> tuple[int, Files]:
@@ -142,8 +133,12 @@ def _tin(raw: Path, download: bool) -> tuple[int, Files]:
     unpacked = raw / "tiny-imagenet-200"
     if download and not unpacked.is_dir():
         download_and_extract_archive(TIN_URL, str(raw), md5=TIN_MD5)
-    images = sorted((unpacked / "val" / "images").iterdir())
-    return len(images), ((f"val/images/{path.name}", path.read_bytes) for path in images)
+    return _copied({f"val/images/{p.name}": p for p in (unpacked / "val" / "images").iterdir()})
+
+
+def _copied(paths: dict[str, Path]) -> tuple[int, Files]:
+    """Files as they are, by their path below the tree."""
+    return len(paths), ((name, path.read_bytes) for name, path in sorted(paths.items()))
 
 
 _MAKERS: dict[str, Callable[[Path, bool], tuple[int, Files]]] = {
@@ -192,12 +187,7 @@ def missing_lists(name: str, data_root: Path) -> list[str]:
 
 
 def rebuilt(name: str, files: list[str]) -> list[str]:
-    """Lines of a list, sorted, from the names of all files of its tree.
-
-    Args:
-        name: a row of the table of lists.
-        files: paths below the image folder, of the whole tree.
-    """
+    """Lines of a list, sorted, from the paths, below the image folder, of all files of its tree."""
     row = openood.table()[name]
     if row.tree in ("cifar10", "cifar100"):
         split = "train" if "/train_" in name else "test"
@@ -214,8 +204,8 @@ def rebuilt(name: str, files: list[str]) -> list[str]:
 
 @functools.cache
 def _splits() -> dict[str, bytes]:
-    text = resources.files("rwood.data").joinpath("splits.json").read_text(encoding="utf-8")
-    return {k: zlib.decompress(base64.b64decode(v)) for k, v in json.loads(text).items()}
+    packed = openood.resource("splits.json")
+    return {k: zlib.decompress(base64.b64decode(v)) for k, v in packed.items()}
 
 
 def _is_set(bits: bytes, i: int) -> bool:

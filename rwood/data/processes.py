@@ -1,4 +1,4 @@
-"""The same function over many jobs in processes that start fresh, and how many have a place."""
+"""The same function over many jobs in processes that start fresh; how many fit, and progress."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -8,6 +8,12 @@ from typing import TypeVar
 
 J = TypeVar("J")
 R = TypeVar("R")
+Progress = Callable[[int, int], None]
+"""Called with what is done and what there is to do."""
+
+
+def silent(done: int, total: int) -> None:
+    """The `Progress` that shows nothing."""
 
 
 def processors() -> int:
@@ -21,7 +27,7 @@ def each(function: Callable[[J], R], jobs: Sequence[J], workers: int) -> Iterato
     Processes are spawned, not forked: the caller may hold threads, locks or a GPU.
 
     Args:
-        function: of a module's top level.
+        function: of a module's top level, or a `functools.partial` of one.
         jobs: what it is called with; must pickle.
         workers: processes; 1 runs in this one, without starting any.
     """

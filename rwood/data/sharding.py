@@ -40,28 +40,31 @@ def shares(
     world_size: int,
     first_step: int = 0,
 ) -> Iterator[Share]:
-    """One worker's shares of an epoch.
+    """One worker's shares of an epoch (0-based), whose order follows from it and the run's seed.
 
-    Args:
-        total: images of the set.
-        batch_size: images of a global batch.
-        seed: of the run; with the epoch it gives the order.
-        epoch: 0-based.
-        rank: this worker; it takes rows floor(rank count / W) to floor((rank + 1) count / W).
-        world_size: W.
-        first_step: steps before it are left out.
+    Steps before `first_step` are left out.
     """
     order_N = _order(total, seed, epoch)
     starts = range(first_step * batch_size, total, batch_size)
     for step, start in enumerate(starts, first_step):
         batch_B = order_N[start : start + batch_size]
         count = len(batch_B)
-        mine = torch.arange(rank * count // world_size, (rank + 1) * count // world_size)
+        first, end = edges(count, world_size)[rank : rank + 2]
+        mine = torch.arange(first, end)
         yield Share(batch_B[mine], torch.cat([mine, count + mine]), batch_B, epoch, step)
+
+
+def edges(count: int, world_size: int) -> list[int]:
+    """First image of every worker's share of a global batch, and the end."""
+    return [rank * count // world_size for rank in range(world_size + 1)]
 
 
 @functools.lru_cache(maxsize=2)
 def _order(total: int, seed: int, epoch: int) -> Tensor:
-    key = hashlib.sha256(f"order {seed} {epoch}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(key[:8], "little") >> 1)
-    return torch.randperm(total, generator=generator)
+    return torch.randperm(total, generator=generator_of(f"order {seed} {epoch}"))
+
+
+def generator_of(key: str) -> torch.Generator:
+    """A CPU generator seeded by a text, so that what is drawn depends on nothing else."""
+    digest = hashlib.sha256(key.encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)

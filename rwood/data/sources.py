@@ -5,16 +5,14 @@ Below the data root: `benchmark_imglist/<id set>/*.txt`, `images_classic/<tree>/
 """
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from rwood.data import archives, openood
 from rwood.data.openood import CLASSIC, JPEG, LARGE, LISTS
+from rwood.data.processes import Progress, silent
 from rwood.errors import DataError, SpecError
 from rwood.text import count_of, did_you_mean
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -59,19 +57,13 @@ def fetch(
     data_root: Path,
     *,
     source: Path | None = None,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = silent,
 ) -> str:
     """Bring a source into the data root; what is already there is kept.
 
-    Without `source` it is downloaded. An archive is unpacked; a folder is linked, not copied, or,
-    if it holds torchvision's raw files, turned into OpenOOD's tree. The lists of a tree that was
-    downloaded are rebuilt where they are missing.
-
-    Args:
-        name: a row of the table.
-        data_root: OpenOOD's data folder.
-        source: an archive or a folder on this machine.
-        progress: called with what is done and what there is to do.
+    Without `source`, an archive or a folder of this machine, it is downloaded. An archive is
+    unpacked; a folder is linked, not copied, or, if it holds torchvision's raw files, turned into
+    OpenOOD's tree. The lists of a tree that was downloaded are rebuilt where they are missing.
 
     Returns:
         What was done, in a sentence.
@@ -140,22 +132,15 @@ def _place(name: str, member: str) -> str | None:
 
 
 def _from_folder(name: str, data_root: Path, folder: Path, progress: Progress) -> str:
-    inside = [part for part in LAYOUT if (folder / part).is_dir()]
-    pairs: list[tuple[Path, Path]] = []
-    if name == JPEG and inside:
-        pairs = [(folder, data_root / JPEG)]
-    elif inside:
-        wanted = PurePosixPath(SOURCES[name].folder)
-        pairs = [(folder / wanted, data_root / wanted)]
-    elif SOURCES[name].downloads and _has_raw_files(folder):
+    has_layout = any((folder / part).is_dir() for part in LAYOUT)
+    if not has_layout and SOURCES[name].downloads and _has_raw_files(folder):
         return _prepare(name, data_root, folder, False, progress)
-    else:
-        pairs = [(folder, data_root / SOURCES[name].folder)]
-    for source, target in pairs:
-        if not source.is_dir():
-            raise DataError(f"{folder} holds nothing of {name}: {source} is missing")
-        _link(source.resolve(), target)
-    return f"{name}: linked {pairs[0][1]} to {pairs[0][0]}"
+    target = data_root / SOURCES[name].folder
+    source = folder / SOURCES[name].folder if has_layout and name != JPEG else folder
+    if not source.is_dir():
+        raise DataError(f"{folder} holds nothing of {name}: {source} is missing")
+    _link(source.resolve(), target)
+    return f"{name}: linked {target} to {source}"
 
 
 def _link(source: Path, target: Path) -> None:
@@ -169,8 +154,7 @@ def _link(source: Path, target: Path) -> None:
 
 def _has_raw_files(folder: Path) -> bool:
     """Whether torchvision downloaded into this folder."""
-    names = {entry.name for entry in os.scandir(folder)}
-    return bool(names & RAW_NAMES)
+    return any((folder / name).exists() for name in RAW_NAMES)
 
 
 RAW_NAMES = frozenset(

@@ -28,14 +28,9 @@ def of(benchmark: BenchmarkConfig) -> Transform:
 
 
 def apply(image: Image.Image, how: Transform) -> np.ndarray:
-    """Transform one image; equal to torchvision's Resize and CenterCrop on PIL images.
+    """(size, size, channels) uint8 of one image of any mode and size.
 
-    Args:
-        image: of any mode and size.
-        how: channels and sizes.
-
-    Returns:
-        (size, size, channels) uint8.
+    Equal to torchvision's Resize and CenterCrop on PIL images.
     """
     image = convert(image, how.channels)
     width, height = image.size
@@ -66,11 +61,6 @@ def _of_sixteen_bits(image: Image.Image) -> Image.Image:
     if image.mode == "I" and values.max(initial=0) <= 255:  # 32-bit storage of 8-bit values
         return image
     return Image.fromarray((np.clip(values, 0, 65535) / 257).round().astype(np.uint8))
-
-
-def apply_all(images_NHW: np.ndarray, how: Transform) -> np.ndarray:
-    """Transform grey images held in memory: (N, H, W) uint8 -> (N, size, size, channels)."""
-    return np.stack([apply(Image.fromarray(image), how) for image in images_NHW])
 
 
 def _centre(image: Image.Image, size: int) -> Image.Image:

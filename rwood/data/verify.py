@@ -1,5 +1,6 @@
 """Does every file of a benchmark decode, are there enough, does a set hold images of another?"""
 
+import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -79,13 +80,7 @@ def verify(
     """Decode every file of a benchmark; look for ID images in OOD sets, train images in all.
 
     Images are compared after the test transform, which is what an encoder sees. Where there is a
-    pack, its pixels are compared with the files'.
-
-    Args:
-        benchmark: the sets.
-        data_root: where they lie.
-        workers: processes that decode; 1: this one.
-        progress: called as images are done.
+    pack, its pixels are compared with the files'. `workers` processes decode.
     """
     reports, duplicates = [], []
     known: dict[bytes, tuple[str, str]] = {}
@@ -96,29 +91,17 @@ def verify(
             reports.append(SetReport(key, image_sets.name_of(ref), 0, False, (str(error),)))
             continue
         reports.append(report)
-        duplicates += (
-            [
-                Duplicate(key, name, *known[found])
-                for found, name in zip(hashes, names, strict=True)
-                if found in known and (known[found][0] == "id.train" or key.startswith(OOD_PARTS))
-            ]
-            if key != "id.train"
-            else []
-        )
+        for content, name in zip(hashes, names, strict=True):
+            twin = known.get(content)
+            if key == "id.train" or twin is None:
+                continue
+            if twin[0] == "id.train" or key.startswith(OOD_PARTS):
+                duplicates.append(Duplicate(key, name, *twin))
         if key.startswith("id."):
-            for found, name in zip(hashes, names, strict=True):
-                if found:
-                    known.setdefault(found, (key, name))
+            for content, name in zip(hashes, names, strict=True):
+                if content:
+                    known.setdefault(content, (key, name))
     return Verification(tuple(reports), tuple(duplicates))
-
-
-@dataclass(frozen=True)
-class _Job:
-    """Some consecutive files of a set."""
-
-    first: int
-    listing: Listing
-    how: Transform
 
 
 def _verify(
@@ -138,14 +121,12 @@ def _verify(
         return report, hashes, [f"row {i}" for i in range(len(hashes))]
     files = image_sets.files_of(ref, benchmark, data_root)
     how = image_sets.transform_of(ref, benchmark)
-    starts = range(0, len(files), CHUNK)
-    rows = [range(start, min(start + CHUNK, len(files))) for start in starts]
-    jobs = [_Job(r.start, files.part(r), how) for r in rows]
+    check = functools.partial(_check, how)
     hashes, problems, done = [b""] * len(files), [], 0
-    for first, found, wrong in processes.each(_check, jobs, workers):
-        hashes[first : first + len(found)] = found
-        problems += wrong
-        done += len(found)
+    for first, part_hashes, part_problems in processes.each(check, files.parts(CHUNK), workers):
+        hashes[first : first + len(part_hashes)] = part_hashes
+        problems += part_problems
+        done += len(part_hashes)
         progress(key, done, len(files))
     decoded = sum(map(bool, hashes))
     packed, stale = _compare_pack(files, how, data_root, hashes)
@@ -153,15 +134,16 @@ def _verify(
     return report, hashes, list(files.paths)
 
 
-def _check(job: _Job) -> tuple[int, list[bytes], list[str]]:
+def _check(how: Transform, part: tuple[int, Listing]) -> tuple[int, list[bytes], list[str]]:
+    first, files = part
     hashes, problems = [], []
-    for row in range(len(job.listing)):
+    for row in range(len(files)):
         try:
-            hashes.append(_hash(decode.scored(job.listing, row, job.how)[0]))
+            hashes.append(_hash(decode.scored(files, row, how)[0]))
         except DataError as error:
             hashes.append(b"")
             problems.append(str(error))
-    return job.first, hashes, problems
+    return first, hashes, problems
 
 
 def _compare_pack(
@@ -174,8 +156,8 @@ def _compare_pack(
     if pack is None:
         return False, ()
     differ = sum(
-        bool(found) and found != _hash(image)
-        for found, image in zip(hashes, pack.images_NHWC, strict=True)
+        bool(content) and content != _hash(image)
+        for content, image in zip(hashes, pack.images_NHWC, strict=True)
     )
     if not differ:
         return True, ()

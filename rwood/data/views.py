@@ -9,7 +9,6 @@ float path.
 Shapes: N views, C channels, H x W pixels in, S x S pixels out, A colour operations.
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +19,7 @@ from torch import Tensor
 from rwood.config.run import ViewsConfig
 from rwood.data.crops import CROP_DRAWS, crop, crop_boxes
 from rwood.data.jitter import OPERATIONS, drop_colour, jitter
+from rwood.data.sharding import generator_of
 
 CPU_CHUNK, GPU_CHUNK = 3 * 2**17, 2**26
 """Values augmented at a time."""
@@ -74,14 +74,14 @@ def draw_views(
     image_size: tuple[int, int],
     channels: int = 3,
 ) -> ViewParameters:
-    """Draw the parameters of all views of one step.
+    """Draw the parameters of all views of one step (0-based, as is the epoch).
 
     Args:
         config: the laws.
         count: views of the global batch: 2 x images, all first views before all second ones.
         seed: of the run.
-        epoch: 0-based.
-        step: 0-based, in the epoch.
+        epoch: of the step.
+        step: in the epoch.
         image_size: (H, W) of the source images, in pixels.
         channels: grey images have no saturation, hue or colours to drop.
     """
@@ -92,8 +92,7 @@ def draw_views(
 
 def draw_numbers(count: int, *, seed: int, epoch: int, step: int) -> Tensor:
     """(count, K) uniform numbers in [0, 1), float64: all the chance there is in a step's views."""
-    key = hashlib.sha256(f"views {seed} {epoch} {step}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(key[:8], "little") >> 1)
+    generator = generator_of(f"views {seed} {epoch} {step}")
     width = CROP_DRAWS + 1 + 1 + 2 * len(OPERATIONS) + 1
     return torch.rand(count, width, generator=generator, dtype=torch.float64)
 
@@ -101,14 +100,7 @@ def draw_numbers(count: int, *, seed: int, epoch: int, step: int) -> Tensor:
 def parameters(
     config: ViewsConfig, draws_NK: Tensor, box_N4: Tensor, channels: int
 ) -> ViewParameters:
-    """Turn uniform numbers into flips, factors, orders and grey rows.
-
-    Args:
-        config: the laws.
-        draws_NK: (N, K) of `draw_numbers`.
-        box_N4: the crops.
-        channels: 1 or 3.
-    """
+    """Turn (N, K) uniform numbers of `draw_numbers` into flips, factors, orders and grey rows."""
     strength = {name: getattr(config, name) for name in OPERATIONS}
     allowed = OPERATIONS if channels == 3 else OPERATIONS[:2]
     kept = [i for i, name in enumerate(OPERATIONS) if name in allowed and strength[name] > 0]

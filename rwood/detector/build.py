@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
 import rwood
@@ -11,14 +10,13 @@ from rwood.config.run import RunConfig
 from rwood.config.scorers import ScorerConfig
 from rwood.config.study import run_digest
 from rwood.data import image_sets
-from rwood.data.opened import ImageSet
 from rwood.detector.metadata import Digests, Metadata, preprocessing_of
 from rwood.detector.model import Detector, load_detector, save_detector, threshold_of
 from rwood.errors import DataError
-from rwood.evaluation.embed import Embedded, embed
+from rwood.evaluation.embed import EmbeddedID, embed, labels_of
 from rwood.evaluation.scorer import FittedScorer, fit, sees_raw
 from rwood.model.checkpoint_keys import load_into, load_openood_state
-from rwood.model.encoder import Encoder, build_encoder
+from rwood.model.encoder import encoder_of
 from rwood.model.precision import set_up
 
 ACCEPTED = 0.95
@@ -54,20 +52,22 @@ def build_detector(
             on that set.
     """
     scorer = scorer or run.scorer
-    encoder = build_encoder(
-        run.model,
-        channels=benchmark.channels,
-        seed=run.seed,
-        classes=benchmark.classes if run.is_classifier else None,
-    )
+    encoder = encoder_of(run, benchmark)
     load_into(encoder, load_openood_state(weights))
     set_up(device)
     encoder.to(device).eval()  # in the plain layout, as it is when it is read back
     train = image_sets.open_set(benchmark.id.train, benchmark, data_root)
     val = image_sets.open_set(benchmark.id.val, benchmark, data_root)
-    embedded_val = _embed(encoder, val, scorer, benchmark, device)
-    learned = _fit(encoder, train, embedded_val, scorer, benchmark)
-    scores_N = learned.score(embedded_val).double().cpu().numpy()
+    raw = sees_raw([scorer])
+    embedded = EmbeddedID(
+        train=embed(encoder, train, benchmark, device, raw=raw),
+        labels_N=labels_of(train, device),
+        classes=benchmark.classes,
+        classifier=encoder.classifier,
+        val=embed(encoder, val, benchmark, device, raw=raw),
+    )
+    learned = _fit(scorer, embedded, train.name)
+    scores_N = learned.score(embedded.val).double().cpu().numpy()
     metadata = Metadata(
         rwood=rwood.__version__,
         benchmark=benchmark.name,
@@ -88,32 +88,11 @@ def build_detector(
     return load_detector(folder, device=device, trust=True)
 
 
-def _fit(
-    encoder: Encoder,
-    train: ImageSet,
-    val: Embedded,
-    scorer: ScorerConfig,
-    benchmark: BenchmarkConfig,
-) -> FittedScorer:
-    device = val.unit_ND.device
-    labels_N = torch.as_tensor(np.array(train.labels_N), device=device)
-    embedded = _embed(encoder, train, scorer, benchmark, device)
+def _fit(scorer: ScorerConfig, embedded: EmbeddedID, name: str) -> FittedScorer:
     try:
-        return fit(scorer, embedded, val, labels_N, benchmark.classes, encoder.classifier)
+        return fit(scorer, embedded)
     except ValueError as error:
-        raise DataError(
-            f"scorer {scorer.name} cannot be fitted on {train.name}: {error}"
-        ) from error
-
-
-def _embed(
-    encoder: Encoder,
-    image_set: ImageSet,
-    scorer: ScorerConfig,
-    benchmark: BenchmarkConfig,
-    device: torch.device,
-) -> Embedded:
-    return embed(encoder, image_set, benchmark, device, raw=sees_raw([scorer]))
+        raise DataError(f"scorer {scorer.name} cannot be fitted on {name}: {error}") from error
 
 
 def _class_names(benchmark: BenchmarkConfig, data_root: Path) -> tuple[str, ...]:

@@ -44,22 +44,18 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     Raises:
         DataError: a folder holds no image.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     for path in paths:
         if path.is_dir():
             below = listing.read_folder(path, name=str(path), class_names=None)
-            found += [below.path(row) for row in range(len(below))]
+            files += [below.path(row) for row in range(len(below))]
         else:
-            found.append(path)
-    return found
+            files.append(path)
+    return files
 
 
 def detect(detector: Detector, paths: Iterable[Path]) -> Iterator[Verdict]:
-    """Score image files, a batch at a time.
-
-    Args:
-        detector: from `load_detector`.
-        paths: of image files, e.g. from `find_images`.
+    """Score image files, e.g. of `find_images`, a batch at a time.
 
     Yields:
         A verdict a path, in order. One whose file cannot be read has `error` and nothing else.

@@ -25,12 +25,9 @@ REQUIREMENTS = ("mlflow", "numpy", "pandas", "pillow", "pydantic", "safetensors"
 
 
 def save_model(folder: Path, path: Path, model: Any = None) -> None:
-    """Write a detector as an MLflow model.
+    """Write a detector as an MLflow model in a path that is not there yet.
 
-    Args:
-        folder: of the detector.
-        path: of the model, which must not be there yet.
-        model: an `mlflow.models.Model` that says where it will be logged, if it will.
+    `model` is an `mlflow.models.Model` that says where it will be logged, if it will.
 
     Raises:
         DataError: the folder holds no detector.
@@ -56,12 +53,6 @@ def log_detector(tracking_uri: str, run_id: str, folder: Path, name: str) -> str
     """Log a detector as a model of a run; the same detector is not logged twice.
 
     Leaves MLflow's process-wide settings (tracking address, active run) alone.
-
-    Args:
-        tracking_uri: MLflow server or store.
-        run_id: the run that made it.
-        folder: of the detector.
-        name: of the logged model.
 
     Returns:
         Address of the model (`models:/m-...`), to load, serve or register it from.

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from rwood.evaluation.embed import BATCH, Embedded
 from rwood.evaluation.scorer import FittedScorer
 from rwood.model.checkpoint_keys import load_into
 from rwood.model.encoder import Encoder, build_encoder
+from rwood.storage import written
 
 TENSORS_FILE = "detector.safetensors"
 _ENCODER = "encoder."
@@ -160,30 +160,19 @@ def save_detector(
     val_scores_N: np.ndarray,
     folder: Path,
 ) -> None:
-    """Write a detector's two files, each of them whole or not at all.
+    """Write a detector's two files, each of them whole or not at all, and the tensors' digest.
 
     Should a crash leave one old and one new, their digests differ and `load_detector` says so.
-
-    Args:
-        metadata: all but the digest of the tensors.
-        encoder: the weights.
-        learned: the statistics.
-        val_scores_N: scores of the ID validation images, for other thresholds.
-        folder: made if need be; a detector in it is replaced.
     """
     from safetensors.torch import save
 
     weights = {f"{_ENCODER}{k}": tensor for k, tensor in encoder.state_dict().items()}
     kept = weights | learned.tensors() | {_VAL_SCORES: torch.from_numpy(np.sort(val_scores_N))}
     tensors = {k: t.detach().cpu().contiguous() for k, t in kept.items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f".{TENSORS_FILE}.{os.getpid()}.part"
-    with part.open("wb") as file:  # `save_file` would keep other users from reading it
-        file.write(save(tensors))
-        file.flush()
-        os.fsync(file.fileno())
-    digests = metadata.digests.model_copy(update={"tensors": _digest(part)})
-    part.replace(folder / TENSORS_FILE)
+    content = save(tensors)
+    with written(folder / TENSORS_FILE) as file:  # `save_file` would keep others from reading it
+        file.write(content)
+    digests = metadata.digests.model_copy(update={"tensors": hashlib.sha256(content).hexdigest()})
     whole = metadata.model_copy(update={"digests": digests})
     results.write_atomically(folder / METADATA_FILE, whole.model_dump_json(indent=1))
 
@@ -193,7 +182,9 @@ def _read_tensors(path: Path, metadata: Metadata) -> Mapping[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        if _digest(path) != metadata.digests.tensors:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != metadata.digests.tensors:
             raise DataError(
                 f"{path} is damaged or belongs to another {METADATA_FILE}: build the detector "
                 "again",
@@ -205,8 +196,3 @@ def _read_tensors(path: Path, metadata: Metadata) -> Mapping[str, Tensor]:
         raise DataError(f"{path} is missing: build the detector again", file=str(path)) from None
     except (OSError, SafetensorError) as error:
         raise DataError(f"{path} cannot be read ({error})", file=str(path)) from error
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

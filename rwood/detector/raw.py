@@ -11,11 +11,7 @@ SHAPES = "(H, W), (H, W, 1) or (H, W, 3)"
 
 
 def each_image(images: np.ndarray | Sequence[np.ndarray]) -> Iterator[Image.Image]:
-    """One PIL image for each image given.
-
-    Args:
-        images: uint8; one image (H, W), (H, W, 1) or (H, W, 3), a batch (N, H, W, 1 or 3), or a
-            sequence of images, whose sizes may differ.
+    """One PIL image for each image given, in the forms that `Detector.predict` takes.
 
     Raises:
         DataError: none, or not such an image; says which and what it is instead.
@@ -35,14 +31,10 @@ def each_image(images: np.ndarray | Sequence[np.ndarray]) -> Iterator[Image.Imag
 
 
 def to_image(image: np.ndarray, name: str) -> Image.Image:
-    """A PIL image of raw pixels.
-
-    Args:
-        image: (H, W), (H, W, 1) or (H, W, 3) uint8.
-        name: of the image, for messages.
+    """A PIL image of raw pixels: (H, W), (H, W, 1) or (H, W, 3) uint8.
 
     Raises:
-        DataError: it is not.
+        DataError: it is not; the sentence begins with the name.
     """
     if not isinstance(image, np.ndarray):
         raise DataError(f"{name} is a {type(image).__name__}, not a numpy array")

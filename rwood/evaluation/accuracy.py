@@ -3,37 +3,26 @@
 import torch
 from torch import Tensor
 
-from rwood.evaluation.embed import Embedded
-from rwood.model.encoder import Encoder
+from rwood.evaluation.embed import Embedded, EmbeddedID
 
 ROWS = 2**16
 """Embeddings widened to float64 at a time: those of ImageNet-1k would take 21 GB at once."""
 
 
-def accuracies(
-    encoder: Encoder,
-    train: Embedded,
-    labels_N: Tensor,
-    queries: Embedded,
-    labels_Q: Tensor,
-    classes: int,
-) -> dict[str, float]:
+def accuracies(embedded: EmbeddedID, queries: Embedded, labels_Q: Tensor) -> dict[str, float]:
     """`nearest_mean` and, of a classifier, `classifier` accuracy, in percent.
 
     Args:
-        encoder: has the classifier, if there is one.
-        train: embeddings of the ID train set.
-        labels_N: (N,) its classes.
+        embedded: of the ID sets, with the classifier, if there is one.
         queries: ID images, with their raw rows if there is a classifier.
         labels_Q: (Q,) their classes.
-        classes: number of classes.
     """
-    means_CD = class_means(train.unit_ND, labels_N, classes)
-    found = {"nearest_mean": nearest_mean_accuracy(means_CD, queries.unit_ND, labels_Q)}
-    if encoder.classifier is not None:
+    means_CD = class_means(embedded.train.unit_ND, embedded.labels_N, embedded.classes)
+    percent = {"nearest_mean": nearest_mean_accuracy(means_CD, queries.unit_ND, labels_Q)}
+    if embedded.classifier is not None:
         assert queries.raw_ND is not None
-        found["classifier"] = classifier_accuracy(encoder.classifier, queries.raw_ND, labels_Q)
-    return found
+        percent["classifier"] = classifier_accuracy(embedded.classifier, queries.raw_ND, labels_Q)
+    return percent
 
 
 def class_means(embeddings_ND: Tensor, labels_N: Tensor, classes: int) -> Tensor:

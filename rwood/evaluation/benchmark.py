@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rwood.config.benchmark import METRICS, BenchmarkConfig
+from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.scorers import ScorerConfig
 from rwood.data import image_sets
 from rwood.data.opened import ImageSet
 from rwood.evaluation.accuracy import accuracies, linear_probe_accuracy
-from rwood.evaluation.embed import embed, labels_of
+from rwood.evaluation.embed import EmbeddedID, embed, labels_of
 from rwood.evaluation.scorer import fit, sees_raw
 from rwood.method.metrics import ood_metrics
 from rwood.model.encoder import Encoder
@@ -49,16 +49,9 @@ def run_benchmark(
 ) -> BenchmarkOutcome:
     """Score the ID test set against every near and far set. Only this opens test sets.
 
-    Each set is embedded once for all scorers. Under `fsood` the shifted sets' scores are pooled
-    with the ID test set's, as OpenOOD does.
-
-    Args:
-        encoder: network in any mode.
-        benchmark: the sets.
-        scorers: settled; the first one's scores are kept for the report.
-        data_root: where image sets lie.
-        device: where the encoder lives.
-        fsood: report the full-spectrum protocol too.
+    Each set is embedded once for all scorers, whose settings must be settled; the scores of the
+    first are kept for the report. Under `fsood`, the full-spectrum protocol too: the shifted sets'
+    scores are pooled with the ID test set's, as OpenOOD does.
 
     Raises:
         DataError: a set is missing or corrupt.
@@ -66,21 +59,21 @@ def run_benchmark(
     train_set = image_sets.open_set(benchmark.id.train, benchmark, data_root)
     raw = sees_raw(scorers)
     train = embed(encoder, train_set, benchmark, device, raw=raw)
-    labels_N = labels_of(train_set, device)
-    test = image_sets.open_set(benchmark.id.test, benchmark, data_root)
-    val = image_sets.open_set(benchmark.id.val, benchmark, data_root)
-    parts: dict[str, ImageSet] = {"id/test": test, "id/val": val}
-    for part in ("near", "far", "shifted") if fsood else ("near", "far"):
-        for name, ref in getattr(benchmark, part).items():
-            parts[f"{part}/{name}"] = image_sets.open_set(ref, benchmark, data_root)
-    raw = raw or encoder.classifier is not None
+    parts = _open_parts(benchmark, data_root, fsood)
+    raw = raw or encoder.classifier is not None  # a classifier's accuracy needs its logits
     embedded = {n: embed(encoder, part, benchmark, device, raw=raw) for n, part in parts.items()}
+    known = EmbeddedID(
+        train=train,
+        labels_N=labels_of(train_set, device),
+        classes=benchmark.classes,
+        classifier=encoder.classifier,
+        val=embedded["id/val"],
+    )
     tables: dict[str, BenchmarkTable] = {}
     kept: dict[str, np.ndarray] = {}
     for config in scorers:
-        known = (train, embedded["id/val"], labels_N, benchmark.classes, encoder.classifier)
-        score = fit(config, *known).score
-        scores = {name: score(rows) for name, rows in embedded.items()}
+        fitted = fit(config, known)
+        scores = {name: fitted.score(rows) for name, rows in embedded.items()}
         kept = kept or {name: s.cpu().numpy() for name, s in scores.items()}
         tables[f"ood/{config.name}"] = _table(scores, scores["id/test"])
         if fsood:
@@ -88,30 +81,33 @@ def run_benchmark(
             tables[f"fsood/{config.name}"] = _table(
                 scores, torch.cat([scores["id/test"], *shifted])
             )
-    tested = embedded["id/test"]
-    labels_Q = labels_of(test, device)
-    found = accuracies(encoder, train, labels_N, tested, labels_Q, benchmark.classes)
+    queries, labels_Q = embedded["id/test"], labels_of(parts["id/test"], device)
     probe = linear_probe_accuracy(
-        train.unit_ND, labels_N, tested.unit_ND, labels_Q, benchmark.classes
+        train.unit_ND, known.labels_N, queries.unit_ND, labels_Q, benchmark.classes
     )
     return BenchmarkOutcome(
         tables=tables,
-        id_metrics={"linear_probe": probe} | found,
+        id_metrics={"linear_probe": probe} | accuracies(known, queries, labels_Q),
         scores=kept,
         embeddings={n: e.unit_ND[:PICTURE_ROWS].float().cpu().numpy() for n, e in embedded.items()}
-        | {"id/test_labels": test.labels_N[:PICTURE_ROWS]},
+        | {"id/test_labels": parts["id/test"].labels_N[:PICTURE_ROWS]},
     )
+
+
+def _open_parts(benchmark: BenchmarkConfig, data_root: Path, fsood: bool) -> dict[str, ImageSet]:
+    """`id/test`, `id/val`, `near/<set>`, `far/<set>` and, under `fsood`, `shifted/<set>`."""
+    refs = {"id/test": benchmark.id.test, "id/val": benchmark.id.val}
+    for part in ("near", "far", "shifted") if fsood else ("near", "far"):
+        refs |= {f"{part}/{name}": ref for name, ref in getattr(benchmark, part).items()}
+    return {key: image_sets.open_set(ref, benchmark, data_root) for key, ref in refs.items()}
 
 
 def _table(scores: Mapping[str, Tensor], id_scores: Tensor) -> BenchmarkTable:
     def part(prefix: str) -> dict[str, SetMetrics]:
-        rows = {}
-        for name, ood_scores in scores.items():
-            if name.startswith(prefix):
-                found = ood_metrics(id_scores, ood_scores)
-                rows[name.removeprefix(prefix)] = SetMetrics(
-                    **{metric: float(getattr(found, metric)) for metric in METRICS}
-                )
-        return rows
+        return {
+            name.removeprefix(prefix): SetMetrics(**ood_metrics(id_scores, ood)._asdict())
+            for name, ood in scores.items()
+            if name.startswith(prefix)
+        }
 
     return BenchmarkTable(near=part("near/"), far=part("far/"))

@@ -47,33 +47,23 @@ def evaluate_checkpoints(
 ) -> list[RunResult]:
     """Score checkpoints, one result a file; all scorers share one embedding pass.
 
-    Args:
-        paths: runs of one experiment (seeds): their mean and std make the table.
-        benchmark: the sets.
-        scorers: the first one leads.
-        data_root: where image sets lie.
-        device: where to compute.
-        fsood: report the full-spectrum protocol too.
+    The files are runs of one experiment (seeds): their mean and std make the table. The first
+    scorer leads. `fsood` adds the full-spectrum protocol.
 
     Raises:
         DataError: a checkpoint does not fit, or an image set is missing or corrupt.
     """
     set_up(device)
-    found = []
+    results = []
     for index, path in enumerate(paths):
         started = time.monotonic()
         config, encoder = open_checkpoint(path)
         _check_fit(path, encoder, benchmark, scorers)
         precision_on("float32", device, benchmark.channels).place(encoder)
         outcome = run_benchmark(
-            encoder,
-            benchmark,
-            scorers,
-            data_root=data_root,
-            device=device,
-            fsood=fsood,
+            encoder, benchmark, scorers, data_root=data_root, device=device, fsood=fsood
         )
-        found.append(
+        results.append(
             RunResult(
                 label="checkpoint",
                 seed=index,
@@ -85,7 +75,7 @@ def evaluate_checkpoints(
                 seconds=time.monotonic() - started,
             )
         )
-    return found
+    return results
 
 
 def export_checkpoint(source: Path, target: Path) -> None:
@@ -101,25 +91,17 @@ def export_checkpoint(source: Path, target: Path) -> None:
 def _check_fit(
     path: Path, encoder: Encoder, benchmark: BenchmarkConfig, scorers: Sequence[ScorerConfig]
 ) -> None:
-    channels = next(encoder.parameters()).shape[1]
+    channels, name = next(encoder.parameters()).shape[1], benchmark.name
+    classes = benchmark.classes if encoder.classifier is None else len(encoder.classifier[1])
+    of_logits = [scorer.name for scorer in scorers if scorer.name in CLASSIFIER_SCORERS]
+    reason = ""
     if channels != benchmark.channels:
-        raise DataError(
-            f"{path} takes images of {count_of(channels, 'channel')}, benchmark "
-            f"{benchmark.name} has "
-            f"{benchmark.channels}",
-            file=str(path),
-        )
-    if encoder.classifier is None:
-        for scorer in scorers:
-            if scorer.name in CLASSIFIER_SCORERS:
-                raise DataError(
-                    f"{path} has no fc.weight: {scorer.name} scores the logits of a classifier",
-                    file=str(path),
-                )
-    elif len(encoder.classifier[1]) != benchmark.classes:
-        raise DataError(
-            f"{path} knows {count_of(len(encoder.classifier[1]), 'class', 'classes')}, "
-            f"benchmark {benchmark.name} has "
-            f"{benchmark.classes}",
-            file=str(path),
-        )
+        images = f"images of {count_of(channels, 'channel')}"
+        reason = f"takes {images}, benchmark {name} has {benchmark.channels}"
+    elif encoder.classifier is None and of_logits:
+        reason = f"has no fc.weight: {of_logits[0]} scores the logits of a classifier"
+    elif classes != benchmark.classes:
+        known = count_of(classes, "class", "classes")
+        reason = f"knows {known}, benchmark {name} has {benchmark.classes}"
+    if reason:
+        raise DataError(f"{path} {reason}", file=str(path))

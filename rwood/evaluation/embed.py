@@ -24,7 +24,21 @@ class Embedded:
     unit_ND: Tensor
     """(N, D) embeddings of unit length."""
     raw_ND: Tensor | None = None
-    """(N, D) the backbone's output as it is, from which logits follow; None where nobody asks."""
+    """(N, D) the backbone's output as it is, from which logits follow; None unless kept."""
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddedID:
+    """The ID sets embedded: what scorers learn from."""
+
+    train: Embedded
+    labels_N: Tensor
+    """(N,) classes of `train`."""
+    classes: int
+    classifier: tuple[Tensor, Tensor] | None
+    """Weights (C, D) and biases (C,) of the last layer, where the network has one."""
+    val: Embedded
+    """It sets scales and chooses settings; nothing is fitted on it."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +68,10 @@ def embed(
 ) -> Embedded:
     """Embed every image once, without augmentation, in evaluation mode; collective if shared.
 
+    The encoder is left in the mode that it is in.
+
     Args:
-        encoder: network in any mode; it is left in that mode.
+        encoder: network in any mode.
         image_set: (N, H, W, C) uint8 images.
         benchmark: pixel statistics.
         device: where the encoder lives.

@@ -67,22 +67,14 @@ def family_values(
 
 
 def families_auroc(values: Mapping[str, float]) -> float:
-    """The plain mean of the family values, in percent of AUROC: what a search optimises.
-
-    Args:
-        values: family -> value of one run.
-    """
+    """The plain mean of one run's family values, in percent of AUROC: what a search optimises."""
     return 100.0 / (1 + math.exp(-statistics.fmean(values.values())))
 
 
 def family_points(
     metrics: Mapping[str, float], families: Mapping[str, tuple[str, ...]]
 ) -> dict[str, float]:
-    """What the guard compares, in percent: each family's mean AUROC, and the ID accuracy.
-
-    Args:
-        metrics: of one run, with `val/<set>/auroc` and `val/nearest_mean` in percent.
-        families: family -> names of its validation sets.
+    """What the guard compares of a run, in percent: each family's mean AUROC, and the ID accuracy.
 
     Raises:
         StudyError: a metric is missing.
@@ -92,12 +84,7 @@ def family_points(
 
 
 def objective(values: Mapping[str, float], weights: Mapping[str, float]) -> float:
-    """Weighted mean of the family values: higher = better.
-
-    Args:
-        values: family -> value of one run.
-        weights: family -> weight; at least one above 0.
-    """
+    """Weighted mean of one run's family values: higher = better. At least one weight is above 0."""
     total = sum(weights.values())
     return sum(weight * values[family] for family, weight in weights.items()) / total
 
@@ -152,22 +139,22 @@ def reliability_weights(
     equal = dict.fromkeys(families, 1.0)
     if len(trials) < 2 or not repeated:
         return FamilyWeights(equal)
-    found = {
+    by_family = {
         family: reliability(
             [trial[family] for trial in trials],
             [[seed[family] for seed in seeds] for seeds in repeated],
         )
         for family in families
     }
-    if max(found.values()) < LEAST_RELIABILITY:
+    if max(by_family.values()) < LEAST_RELIABILITY:
         sentence = (
             "All families count equally: in none of them do settings differ enough beyond seeds "
             f"(reliability below {LEAST_RELIABILITY:g})."
         )
         return FamilyWeights(equal, (sentence,))
-    dropped = {family: share for family, share in found.items() if share < LEAST_RELIABILITY}
+    dropped = {family: share for family, share in by_family.items() if share < LEAST_RELIABILITY}
     return FamilyWeights(
-        found | dict.fromkeys(dropped, 0.0),
+        by_family | dict.fromkeys(dropped, 0.0),
         tuple(
             f"The family {family} counts for nothing: its reliability, {share:.2f}, "
             f"is below {LEAST_RELIABILITY:g}."

@@ -15,19 +15,9 @@ from rwood.config.registry import find
 from rwood.config.scorers import SCORERS, ScorerConfig
 from rwood.errors import DataError
 from rwood.evaluation.accuracy import class_means
-from rwood.evaluation.embed import Embedded
+from rwood.evaluation.embed import Embedded, EmbeddedID
 from rwood.method import scorers
-from rwood.method.scorers import (
-    Cosine,
-    Head,
-    HeadSum,
-    Knn,
-    LastLayer,
-    Mahalanobis,
-    Rmds,
-    Ssd,
-    Vim,
-)
+from rwood.method.scorers import LastLayer
 
 
 class Scorer(Protocol):
@@ -44,136 +34,58 @@ class Scorer(Protocol):
         """(Q,) scores, **higher = more OOD**."""
 
 
-@dataclass(frozen=True, eq=False)
-class Training:
-    """What a scorer may learn from."""
-
-    rows_ND: Tensor
-    """Of the kind that the scorer sees."""
-    val_ND: Tensor
-    """Of the ID val set, likewise: they set scales, nothing else."""
-    labels_N: Tensor
-    classes: int
-    classifier: tuple[Tensor, Tensor] | None
-    """Weights (C, D) and biases of the last layer, where the network has one."""
-    settings: ScorerConfig
-
-    def layer(self) -> tuple[Tensor, Tensor]:
-        """The last layer.
-
-        Raises:
-            ValueError: the network has none.
-        """
-        if self.classifier is None:
-            raise ValueError(
-                f"{self.settings.name} scores the logits of a classifier, and the network has none"
-            )
-        return self.classifier
-
-    def gaussian(self) -> dict[str, Any]:
-        """Arguments that the Gaussian scorers share."""
-        return {
-            "classes": self.classes,
-            "rtol": self.settings.rtol,
-            "shrinkage": self.settings.shrinkage,
-        }
-
-
 @dataclass(frozen=True)
 class Row:
-    """One of our scorers."""
+    """One of our scorers. `fit` and `score` take what their parameters name (see `fit`)."""
 
     state: type
     """Frozen dataclass of tensors: what it learned."""
-    fit: Callable[[Training], Any]
+    fit: Callable[..., Any]
     score: Callable[..., Tensor]
-    """State and (Q, D) rows -> (Q,) scores, higher = more OOD."""
+    """State, (Q, D) rows and settings -> (Q,) scores, higher = more OOD."""
     nearest: Callable[[Any, Tensor], Tensor] | None = None
     """State and rows -> (Q,) nearest class; None: by the mean unit embedding of each class."""
-    options: tuple[str, ...] = ()
-    """Settings that `score` takes by name."""
     wide: bool = True
     """Whether queries are scored in float64: distances in whitened space and logits cost little
     beside an embedding, and float32 would be off by some millionths."""
 
 
-def _fit_knn(given: Training) -> Knn:
-    assert isinstance(given.settings.k, int)
-    return scorers.fit_knn(given.rows_ND, k=given.settings.k)
-
-
-def _fit_last_layer(given: Training) -> LastLayer:
-    weight_CD, bias_C = given.layer()
+def _fit_last_layer(weight_CD: Tensor, bias_C: Tensor) -> LastLayer:
     return LastLayer(weight_CD.double(), bias_C.double())
 
 
-def _fit_vim(given: Training) -> Vim:
-    dims = given.settings.dims or vim_dims(given.rows_ND.shape[1])
-    return scorers.fit_vim(given.rows_ND, *given.layer(), dims=dims)
+def _of_logits(score: Callable[[Tensor], Tensor]) -> Callable[[LastLayer, Tensor], Tensor]:
+    return lambda state, rows_QD: score(scorers.classify(state, rows_QD))
 
 
-def _largest_logit(state: LastLayer | Vim | Head | HeadSum, rows_QD: Tensor) -> Tensor:
-    return scorers.classify(LastLayer(state.weight_CD, state.bias_C), rows_QD).argmax(dim=1)
+def _head(score: Callable[..., Tensor]) -> Row:
+    return Row(scorers.Head, scorers.fit_head, score, _largest_logit)
 
 
-def _head(score: Callable[..., Tensor], *options: str) -> Row:
-    return Row(
-        Head,
-        lambda g: scorers.fit_head(g.rows_ND, g.labels_N, classes=g.classes),
-        score,
-        _largest_logit,
-        options,
-    )
-
-
+_largest_logit = _of_logits(lambda logits_QC: logits_QC.argmax(dim=1))
 _MAHALANOBIS = Row(
-    Mahalanobis,
-    lambda g: scorers.fit_mahalanobis(g.rows_ND, g.labels_N, **g.gaussian()),
+    scorers.Mahalanobis,
+    scorers.fit_mahalanobis,
     scorers.score_mahalanobis,
     lambda state, rows_QD: scorers.nearest_class_mahalanobis(state, rows_QD)[1],
 )
-_RMDS = Row(
-    Rmds,
-    lambda g: scorers.fit_rmds(g.rows_ND, g.labels_N, **g.gaussian()),
-    scorers.score_rmds,
-)
+_RMDS = Row(scorers.Rmds, scorers.fit_rmds, scorers.score_rmds)
 ROWS: Mapping[str, Row] = {
     "mahalanobis": _MAHALANOBIS,
     "mahalanobis_raw": _MAHALANOBIS,
     "rmds": _RMDS,
     "rmds_unit": _RMDS,
-    "ssd": Row(Ssd, lambda g: scorers.fit_ssd(g.rows_ND, rtol=g.settings.rtol), scorers.score_ssd),
-    "cosine": Row(
-        Cosine,
-        lambda g: scorers.fit_cosine(g.rows_ND, g.labels_N, classes=g.classes),
-        scorers.score_cosine,
-        wide=False,
-    ),
-    "knn": Row(Knn, _fit_knn, scorers.score_knn, wide=False),
-    "msp": Row(
-        LastLayer,
-        _fit_last_layer,
-        lambda state, rows_QD: scorers.score_msp(scorers.classify(state, rows_QD)),
-        _largest_logit,
-    ),
-    "energy": Row(
-        LastLayer,
-        _fit_last_layer,
-        lambda state, rows_QD: scorers.score_energy(scorers.classify(state, rows_QD)),
-        _largest_logit,
-    ),
-    "vim": Row(Vim, _fit_vim, scorers.score_vim, _largest_logit),
+    "ssd": Row(scorers.Ssd, scorers.fit_ssd, scorers.score_ssd),
+    "cosine": Row(scorers.Cosine, scorers.fit_cosine, scorers.score_cosine, wide=False),
+    "knn": Row(scorers.Knn, scorers.fit_knn, scorers.score_knn, wide=False),
+    "msp": Row(LastLayer, _fit_last_layer, _of_logits(scorers.score_msp), _largest_logit),
+    "energy": Row(LastLayer, _fit_last_layer, _of_logits(scorers.score_energy), _largest_logit),
+    "vim": Row(scorers.Vim, scorers.fit_vim, scorers.score_vim, _largest_logit),
     "head_mls": _head(scorers.score_head_mls),
-    "head_gen": _head(scorers.score_head_gen, "gamma", "top"),
+    "head_gen": _head(scorers.score_head_gen),
     "head_fdbd": _head(scorers.score_head_fdbd),
-    "head_nci": _head(scorers.score_head_nci, "alpha"),
-    "head_sum": Row(
-        HeadSum,
-        lambda g: scorers.fit_head_sum(g.rows_ND, g.labels_N, g.val_ND, **g.gaussian()),
-        scorers.score_head_sum,
-        _largest_logit,
-        ("weight",),
-    ),
+    "head_nci": _head(scorers.score_head_nci),
+    "head_sum": Row(scorers.HeadSum, scorers.fit_head_sum, scorers.score_head_sum, _largest_logit),
 }
 """Our scorers by name; their settings are in `rwood/config/scorers.py`."""
 _PREFIX = "scorer."
@@ -200,8 +112,8 @@ class FittedScorer:
         if row is None:
             scores_Q = self.state.score(queries_QD)
         else:
-            settings = self.scorer.model_dump(include=set(row.options))
             wide_QD = queries_QD.double() if row.wide else queries_QD
+            settings = _asked_for(row.score, self.scorer.model_dump())
             scores_Q = row.score(self.state, wide_QD, **settings)
         return scores_Q[: len(rows_QD)].to(rows_QD.dtype)  # type: ignore[no-any-return]
 
@@ -236,23 +148,12 @@ def rows_for(scorer: ScorerConfig, embedded: Embedded) -> Tensor:
     return embedded.raw_ND
 
 
-def fit(
-    config: ScorerConfig,
-    embedded: Embedded,
-    val: Embedded,
-    labels_N: Tensor,
-    classes: int,
-    classifier: tuple[Tensor, Tensor] | None = None,
-) -> FittedScorer:
+def fit(config: ScorerConfig, embedded: EmbeddedID) -> FittedScorer:
     """Fit a scorer and the class means on the embeddings of the ID train set.
 
-    Args:
-        config: which scorer, and its settings.
-        embedded: N rows of the kind that the scorer sees.
-        val: of the ID val set, for scorers that add scores of several scales.
-        labels_N: (N,) class of each row.
-        classes: number of classes.
-        classifier: weights (C, D) and biases of the last layer, where the network has one.
+    Our scorers' `fit` takes by name what it has parameters for, of the kind that the scorer sees:
+    the settings; `embeddings_ND`, `labels_N` and `classes` of the ID train set; `val_VD`, rows of
+    ID val; `weight_CD` and `bias_C`, the network's last layer.
 
     Raises:
         ValueError: a class without an image, fewer rows than neighbours, non-finite embeddings, a
@@ -261,22 +162,28 @@ def fit(
     """
     if config.several:
         raise ValueError("several values of its setting are left: choose one on validation sets")
-    rows_ND, row = rows_for(config, embedded), ROWS.get(config.name)
+    rows_ND, row = rows_for(config, embedded.train), ROWS.get(config.name)
+    labels_N, classes = embedded.labels_N, embedded.classes
     if row is None:
         state = _build(config, classes)
         state.fit(rows_ND, labels_N)
     else:
-        rows_VD = rows_for(config, val)
-        state = row.fit(Training(rows_ND, rows_VD, labels_N, classes, classifier, config))
-    return FittedScorer(config, state, class_means(embedded.unit_ND, labels_N, classes))
+        val_VD = rows_for(config, embedded.val)
+        given = {"embeddings_ND": rows_ND, "labels_N": labels_N, "classes": classes}
+        given |= {"val_VD": val_VD, **config.model_dump()}
+        given["dims"] = config.dims or vim_dims(rows_ND.shape[1])
+        if embedded.classifier is not None:
+            given["weight_CD"], given["bias_C"] = embedded.classifier
+        elif "weight_CD" in inspect.signature(row.fit).parameters:
+            raise ValueError(
+                f"{config.name} scores the logits of a classifier, and the network has none"
+            )
+        state = row.fit(**_asked_for(row.fit, given))
+    return FittedScorer(config, state, class_means(embedded.train.unit_ND, labels_N, classes))
 
 
 def vim_dims(dim: int) -> int:
-    """Principal directions that ViM leaves out by default, as in OpenOOD: 1000 of 2048, 256 of 512.
-
-    Args:
-        dim: length of an embedding.
-    """
+    """Directions that ViM leaves out of the residual, as in OpenOOD: 1000 of 2048, 256 of 512."""
     return 1000 if dim >= 2048 else dim // 2
 
 
@@ -301,12 +208,16 @@ def from_tensors(config: ScorerConfig, tensors: Mapping[str, Tensor]) -> FittedS
     return FittedScorer(config, state, tensors[_MEANS])
 
 
+def _asked_for(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the given arguments that a function has parameters for."""
+    parameters = inspect.signature(function).parameters
+    return {name: value for name, value in given.items() if name in parameters}
+
+
 def _build(config: ScorerConfig, classes: int) -> Scorer:
     """Other people's scorer, before it has learned."""
     part = find("scorers", config.part, SCORERS)
-    parameters = inspect.signature(part).parameters
-    settings = {key: v for key, v in config.model_dump().items() if key in parameters}
-    scorer: Scorer = part(**settings, **({"classes": classes} if "classes" in parameters else {}))
+    scorer: Scorer = part(**_asked_for(part, config.model_dump() | {"classes": classes}))
     return scorer
 
 

@@ -14,10 +14,10 @@ from rwood.config.study import FAMILIES
 from rwood.data import image_sets
 from rwood.data.opened import ImageSet
 from rwood.evaluation.accuracy import accuracies
-from rwood.evaluation.embed import ALONE, EmbeddingPass, embed, labels_of
+from rwood.evaluation.embed import ALONE, Embedded, EmbeddingPass, embed, labels_of
 from rwood.evaluation.families import families_auroc, family_values
 from rwood.evaluation.scorer import sees_raw
-from rwood.evaluation.scorer_selection import Seen, choose, choose_all
+from rwood.evaluation.scorer_selection import EmbeddedSets, choose
 from rwood.method.geometry import class_dispersion, enclosing_radii, score_overlap
 from rwood.method.metrics import ood_metrics
 from rwood.model.encoder import Encoder
@@ -64,31 +64,24 @@ def validate(
 
     `val/families` is the AUROC over families of sets (see `families_auroc`). `val/nearest_mean` is
     the accuracy, in percent, of the nearest class mean on ID val, and `val/classifier` that of a
-    classifier's logits. The paper's geometry: `id/mes_radius` and
-    `id/dispersion` (degrees) of ID val where it shows every class, `val/overlap`, the mean share of
-    mass that ID and OOD scores have in common. Without any OOD set, ID metrics only.
+    classifier's logits. The paper's geometry: `id/mes_radius` and `id/dispersion` (degrees) of ID
+    val where it shows every class, `val/overlap`, the mean share of mass that ID and OOD scores
+    have in common. Without any OOD set, ID metrics only.
 
-    A scorer of several settings is fitted with each on the same embeddings; all metrics are those
-    of the best one, which `scorer/k` or `scorer/shrinkage` tells.
-
-    Args:
-        encoder: network in any mode; it is left in that mode.
-        sets: the opened sets.
-        benchmark: number of classes, pixel statistics.
-        scorer: fitted on the whole ID train set.
-        device: where the encoder lives.
-        how: precision, and the ranks that share the embedding; those other than 0 measure nothing.
+    A scorer of several settings is fitted with each on the same embeddings of the whole ID train
+    set; all metrics are those of the best one, which `scorer/k` or `scorer/shrinkage` tells. Where
+    ranks share the embedding (`how`), those other than 0 measure nothing.
     """
-    seen = _seen(encoder, sets, [scorer], benchmark, device, how)
+    embedded = _embed(encoder, sets, [scorer], benchmark, device, how)
     if how.rank != 0:
         return {}
-    settled, fitted = choose(scorer, seen)
-    id_scores = fitted.score(seen.val)
-    chosen = settled.chosen.items() if len(scorer.candidates()) > 1 else ()
+    fitted = choose(scorer, embedded)
+    id_scores = fitted.score(embedded.val)
+    chosen = fitted.scorer.chosen.items() if len(scorer.candidates()) > 1 else ()
     metrics = {f"scorer/{name}": value for name, value in chosen}
     overlaps = []
-    for name, embedded in seen.ood.items():
-        ood_scores = fitted.score(embedded)
+    for name, ood in embedded.ood.items():
+        ood_scores = fitted.score(ood)
         overlaps.append(score_overlap(id_scores, ood_scores))
         measured = ood_metrics(id_scores, ood_scores)
         for metric in METRICS:
@@ -99,14 +92,12 @@ def validate(
                 metrics[f"val/{name}/{metric}"] for name in sets.ood
             )
     val_labels_N = labels_of(sets.val, device)
-    found = accuracies(
-        encoder, seen.train, seen.labels_N, seen.val, val_labels_N, benchmark.classes
-    )
-    metrics |= {f"val/{name}": value for name, value in found.items()}
+    percent = accuracies(embedded, embedded.val, val_labels_N)
+    metrics |= {f"val/{name}": value for name, value in percent.items()}
     if sets.ood:
         metrics["val/overlap"] = statistics.fmean(overlaps)
         metrics[FAMILIES] = families_auroc(family_values(metrics, families_of(benchmark)))
-    return metrics | _geometry(seen.val.unit_ND, val_labels_N, benchmark.classes)
+    return metrics | _geometry(embedded.val.unit_ND, val_labels_N, benchmark.classes)
 
 
 def settle(
@@ -121,41 +112,36 @@ def settle(
 
     Where nothing is left to choose, nothing is opened.
 
-    Args:
-        encoder: network in any mode.
-        benchmark: the sets.
-        scorers: each with one or several values of its setting.
-        data_root: where image sets lie.
-        device: where the encoder lives.
-
     Raises:
         DataError: a set is missing or corrupt.
     """
     if all(len(config.candidates()) == 1 for config in scorers):
         return tuple(config.candidates()[0] for config in scorers)
     sets = open_validation(benchmark, data_root)
-    return choose_all(scorers, _seen(encoder, sets, scorers, benchmark, device))
+    embedded = _embed(encoder, sets, scorers, benchmark, device)
+    return tuple(choose(config, embedded).scorer for config in scorers)
 
 
-def _seen(
+def _embed(
     encoder: Encoder,
     sets: ValidationSets,
     scorers: Sequence[ScorerConfig],
     benchmark: BenchmarkConfig,
     device: torch.device,
     how: EmbeddingPass = ALONE,
-) -> Seen:
+) -> EmbeddedSets:
+    def rows(image_set: ImageSet, raw: bool) -> Embedded:
+        return embed(encoder, image_set, benchmark, device, raw=raw, how=how)
+
     raw = sees_raw(scorers)
-    labelled = raw or encoder.classifier is not None  # a classifier's accuracy needs its logits
-    return Seen(
-        train=embed(encoder, sets.train, benchmark, device, raw=raw, how=how),
+    return EmbeddedSets(
+        train=rows(sets.train, raw),
         labels_N=labels_of(sets.train, device),
         classes=benchmark.classes,
         classifier=encoder.classifier,
-        val=embed(encoder, sets.val, benchmark, device, raw=labelled, how=how),
-        ood={
-            n: embed(encoder, s, benchmark, device, raw=raw, how=how) for n, s in sets.ood.items()
-        },
+        # A classifier's accuracy needs its logits.
+        val=rows(sets.val, raw or encoder.classifier is not None),
+        ood={name: rows(image_set, raw) for name, image_set in sets.ood.items()},
     )
 
 

@@ -1,4 +1,4 @@
-"""The rows of a batch: unit length, cut into strips, alone or spread over a process group.
+"""The rows of a batch: unit length, cut into strips, on one rank or spread over several.
 
 Legend of shape suffixes: n rows of this rank, N rows of all ranks, D dims.
 """
@@ -6,6 +6,7 @@ Legend of shape suffixes: n rows of this rank, N rows of all ranks, D dims.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -14,17 +15,118 @@ from torch import Tensor
 
 # Entries of a strip of the similarity matrix on an accelerator, where few and large kernels win.
 _STRIP_ENTRIES = 2**24
+FAR = 1e30
+"""Minus this is below every logit of a real pair, yet finite, so that no difference is NaN."""
+NEGLIGIBLE = 60.0
+"""exp(-60) = 9e-27 is nothing beside a term 1; smaller terms would be slow denormal numbers."""
+
+
+class Ranks:
+    """The ranks that share a batch, and the rows that each of them holds.
+
+    Collective: every rank calls the same methods in the same order.
+
+    Attributes:
+        group: the ranks; None: this process alone holds the whole batch.
+        counts: rows on every rank, in rank order; their sum is N.
+        first: index of this rank's first row among the N.
+    """
+
+    def __init__(
+        self, local: Tensor, per_rank: Sequence[int] | None, group: dist.ProcessGroup | None
+    ) -> None:
+        """Exchange the row counts, unless they are known.
+
+        Args:
+            local: (n, ...) rows of this rank.
+            per_rank: the counts, if the caller knows them. Otherwise they are exchanged, which
+                costs a small collective and, on an accelerator, a host synchronisation.
+            group: the ranks that share the batch; None means this process alone.
+
+        Raises:
+            ValueError: the known counts do not fit this rank's rows.
+        """
+        rank, rows, self.group = 0, local.shape[0], group
+        if group is None:
+            self.counts = [rows]
+        else:
+            rank, ranks = dist.get_rank(group), dist.get_world_size(group)
+            self.counts = list(per_rank) if per_rank is not None else self._exchanged(local, ranks)
+            if len(self.counts) != ranks or self.counts[rank] != rows:
+                raise ValueError(f"rank {rank} of {ranks} has {rows} rows, not as in {self.counts}")
+        self.first = sum(self.counts[:rank])
+
+    def _exchanged(self, local: Tensor, ranks: int) -> list[int]:
+        mine = torch.tensor([local.shape[0]], device=local.device)
+        counts = [torch.zeros_like(mine) for _ in range(ranks)]
+        dist.all_gather(counts, mine, group=self.group)
+        return [int(count) for count in torch.cat(counts).tolist()]
+
+    def gather(self, local: Tensor) -> Tensor:
+        """(N, ...) rows of all ranks stacked in rank order; the copies carry no gradient.
+
+        Ranks may hold different numbers of rows, none included: rows are padded to the largest
+        count for the collective, since not every backend gathers uneven tensors.
+        """
+        if self.group is None:
+            return local.detach()
+        padded = local.new_zeros(max(self.counts), *local.shape[1:])
+        padded[: local.shape[0]] = local.detach()
+        received = [torch.empty_like(padded) for _ in self.counts]
+        dist.all_gather(received, padded, group=self.group)
+        return torch.cat([rows[:n] for rows, n in zip(received, self.counts, strict=True)])
+
+    def gather_with_gradient(self, local: Tensor) -> Tensor:
+        """(N, ...) rows of all ranks, of which this rank's carry their gradient."""
+        if self.group is None:
+            return local
+        gathered = self.gather(local)
+        after = self.first + local.shape[0]
+        return torch.cat([gathered[: self.first], local, gathered[after:]])
+
+    def sum(self, value: Tensor) -> Tensor:
+        """Sum of a tensor of any shape over the ranks, in place."""
+        if self.group is not None:
+            dist.all_reduce(value, group=self.group)
+        return value
+
+    def mean(self, local_sum: Tensor) -> Tensor:
+        """Mean over the N rows of what each rank summed over its own; 0 without a row.
+
+        The value is that of all ranks, the gradient that of this rank's rows.
+        """
+        local = local_sum / self.total
+        return local + (self.sum(local.detach().clone()) - local.detach())
+
+    @property
+    def total(self) -> int:
+        """N, but 1 without a row: what a sum over rows is divided by."""
+        return max(sum(self.counts), 1)
+
+
+class _WithGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, unit_nD: Tensor, loss: Tensor, gradient_nD: Tensor) -> Tensor:
+        ctx.save_for_backward(gradient_nD)
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient_nD,) = ctx.saved_tensors
+        return upstream[0] * gradient_nD, None, None
+
+
+def with_gradient(unit_nD: Tensor, loss: Tensor, gradient_nD: Tensor) -> Tensor:
+    """The loss, whose backward pass only scales a gradient that was computed along with it."""
+    attached: Tensor = _WithGradient.apply(unit_nD, loss, gradient_nD)
+    return attached
 
 
 def unit_rows(projections_nD: Tensor, labels_n: Tensor) -> Tensor:
     """Rows of length one in at least float32, with gradient through the normalisation.
 
-    Args:
-        projections_nD: (n, D) rows of any length; a zero row stays zero.
-        labels_n: (n,) classes, for a check of the shapes only.
-
-    Returns:
-        (n, D) unit rows; half precision becomes float32, autocast is ignored.
+    Half precision becomes float32, autocast is ignored; a zero row stays zero. The labels check the
+    shapes only.
 
     Raises:
         ValueError: the shapes of rows and labels do not fit.
@@ -40,132 +142,19 @@ def unit_rows(projections_nD: Tensor, labels_n: Tensor) -> Tensor:
 
 
 def scalar_like(tensor: Tensor, number: float | Tensor) -> Tensor:
-    """The number as a 0-d tensor beside another tensor, without a copy from host memory.
+    """A float or 0-d tensor as a 0-d tensor of another tensor's device and dtype.
 
-    Args:
-        tensor: decides device and dtype.
-        number: a float or a 0-d tensor; its gradient is cut.
-
-    Returns:
-        0-d tensor.
+    Without a copy from host memory; a gradient is cut.
     """
     if isinstance(number, Tensor):
         return number.detach().to(tensor.device, tensor.dtype, non_blocking=True)
     return tensor.new_full((), number)
 
 
-def count_rows(
-    local: Tensor, known: Sequence[int] | None, group: dist.ProcessGroup | None
-) -> list[int]:
-    """Number of rows on every rank, in rank order.
-
-    Args:
-        local: (n, ...) rows of this rank.
-        known: the counts, if the caller knows them. Otherwise they are exchanged, which costs a
-            small collective and, on an accelerator, a host synchronisation.
-        group: the ranks that share the batch; None means this process alone.
-
-    Returns:
-        One count a rank; their sum is N.
-
-    Raises:
-        ValueError: the known counts do not fit this rank's rows.
-    """
-    rows = local.shape[0]
-    if group is None:
-        return [rows]
-    rank, ranks = dist.get_rank(group), dist.get_world_size(group)
-    if known is not None:
-        if len(known) != ranks or known[rank] != rows:
-            raise ValueError(f"rank {rank} of {ranks} has {rows} rows, not as in {list(known)}")
-        return list(known)
-    mine = torch.tensor([rows], device=local.device)
-    counts = [torch.zeros_like(mine) for _ in range(ranks)]
-    dist.all_gather(counts, mine, group=group)
-    return [int(count) for count in torch.cat(counts).tolist()]
-
-
-def gather_rows(local: Tensor, counts: Sequence[int], group: dist.ProcessGroup | None) -> Tensor:
-    """Rows of all ranks stacked in rank order; the copies carry no gradient.
-
-    Ranks may hold different numbers of rows, none included: rows are padded to the largest count
-    for the collective, since not every backend gathers uneven tensors.
-
-    Args:
-        local: (n, ...) rows of this rank.
-        counts: rows on every rank, in rank order.
-        group: the ranks that share the batch; None means this process alone.
-
-    Returns:
-        (N, ...) rows.
-    """
-    if group is None:
-        return local.detach()
-    padded = local.new_zeros(max(counts), *local.shape[1:])
-    padded[: local.shape[0]] = local.detach()
-    received = [torch.empty_like(padded) for _ in counts]
-    dist.all_gather(received, padded, group=group)
-    return torch.cat([rows[:count] for rows, count in zip(received, counts, strict=True)])
-
-
-def rows_with_own_gradient(
-    local: Tensor, counts: Sequence[int], group: dist.ProcessGroup | None
-) -> Tensor:
-    """Rows of all ranks stacked in rank order, of which this rank's carry their gradient.
-
-    Args:
-        local: (n, ...) rows of this rank, with gradient.
-        counts: rows on every rank, in rank order.
-        group: the ranks that share the batch; None means this process alone.
-
-    Returns:
-        (N, ...) rows; `local` itself without a group.
-    """
-    if group is None:
-        return local
-    gathered = gather_rows(local, counts, group)
-    first = first_row(counts, group)
-    return torch.cat([gathered[:first], local, gathered[first + local.shape[0] :]])
-
-
-def first_row(counts: Sequence[int], group: dist.ProcessGroup | None) -> int:
-    """Index of this rank's first row among the N.
-
-    Args:
-        counts: rows on every rank, in rank order.
-        group: the ranks that share the batch; None means this process alone.
-
-    Returns:
-        The sum of the counts of the lower ranks.
-    """
-    return 0 if group is None else sum(counts[: dist.get_rank(group)])
-
-
-def sum_over_ranks(value: Tensor, group: dist.ProcessGroup | None) -> Tensor:
-    """Sum of a tensor over the ranks, in place; the tensor itself without a group.
-
-    Args:
-        value: any shape, the same on every rank; overwritten.
-        group: the ranks to sum over; None means this process alone.
-
-    Returns:
-        The summed tensor.
-    """
-    if group is not None:
-        dist.all_reduce(value, group=group)
-    return value
-
-
 def row_strips(rows: int, columns: int, device: torch.device) -> Iterator[slice]:
-    """Row ranges that cut a rows x columns matrix into strips of bounded size.
+    """Consecutive slices that cut a rows x columns matrix into strips of bounded size.
 
-    Args:
-        rows: rows to cover, possibly none.
-        columns: width of the widest strip.
-        device: decides how many entries a strip may hold.
-
-    Yields:
-        Consecutive slices that cover ``range(rows)``.
+    The device decides how many entries a strip may hold.
     """
     # On a CPU low strips stay in the second-level cache; they grow a little with the width, because
     # a strip also touches every row of the gradient.

@@ -16,11 +16,7 @@ _CHUNK_ROWS = 256
 
 
 def check_embeddings(embeddings_ND: Tensor, dims: int | None = None) -> None:
-    """Refuses embeddings that would give a meaningless statistic or score.
-
-    Args:
-        embeddings_ND: (N, D) rows.
-        dims: D, where it is known.
+    """Refuses (N, D) embeddings that would give a meaningless statistic or score.
 
     Raises:
         ValueError: not a matrix of that many dims, without rows, or with NaN or infinite values.
@@ -35,15 +31,7 @@ def check_embeddings(embeddings_ND: Tensor, dims: int | None = None) -> None:
 
 
 def chunks(rows_QD: Tensor, width: int) -> Iterator[Tensor]:
-    """Consecutive rows, in float32 at least, few enough for a temporary of bounded size.
-
-    Args:
-        rows_QD: (Q, D) rows.
-        width: columns of the widest temporary made of a chunk.
-
-    Yields:
-        Parts of the rows, in order.
-    """
+    """Consecutive rows, in float32 at least, few enough for a temporary of that width."""
     dtype = torch.promote_types(rows_QD.dtype, torch.float32)
     height = max(_CHUNK_ROWS, _CHUNK_ENTRIES // width)
     for start in range(0, rows_QD.shape[0], height):
@@ -51,14 +39,6 @@ def chunks(rows_QD: Tensor, width: int) -> Iterator[Tensor]:
 
 
 def beside(rows_QD: Tensor, *state: Tensor) -> list[Tensor]:
-    """Fitted tensors on the device of the rows and in the dtype of their chunks.
-
-    Args:
-        rows_QD: (Q, D) rows.
-        state: float tensors.
-
-    Returns:
-        The same tensors, moved and cast.
-    """
+    """Fitted tensors on the device of the rows and in the dtype of their chunks."""
     dtype = torch.promote_types(rows_QD.dtype, torch.float32)
     return [tensor.to(rows_QD.device, dtype) for tensor in state]

@@ -12,8 +12,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from .batch import count_rows, sum_over_ranks
-from .loss import WHOLE, Loss, Rows
+from .batch import Ranks
+from .loss import Loss
 
 
 def cross_entropy_loss(
@@ -37,10 +37,8 @@ def cross_entropy_loss(
             stays float64, autocast is ignored.
         labels_N: (N,) integer classes in 0..C-1.
         label_smoothing: e in 0..1.
-        group: ranks that share the batch, each with its own rows (any number, none included); None
-            when the rows given are the whole batch.
-        rows_per_rank: row counts in rank order, when known; otherwise they are exchanged, which
-            costs a host synchronisation on an accelerator.
+        group: see `reweightood_loss`.
+        rows_per_rank: see `reweightood_loss`.
 
     Returns:
         Scalar in at least float32; 0 without a row.
@@ -53,23 +51,16 @@ def cross_entropy_loss(
             "logits must be (rows, classes) and labels (rows,), "
             f"got {tuple(logits_NC.shape)} and {tuple(labels_N.shape)}"
         )
-    counts = count_rows(logits_NC, rows_per_rank, group)
+    ranks = Ranks(logits_NC, rows_per_rank, group)
     with torch.autocast(logits_NC.device.type, enabled=False):
         wide_nC = logits_NC.to(torch.promote_types(logits_NC.dtype, torch.float32))
-        own = F.cross_entropy(
-            wide_nC, labels_N, reduction="sum", label_smoothing=label_smoothing
-        ) / max(sum(counts), 1)
-        # The other ranks' share of the value, as a constant: their rows' gradient is theirs.
-        return own + (sum_over_ranks(own.detach().clone(), group) - own.detach())
+        return ranks.mean(
+            F.cross_entropy(wide_nC, labels_N, reduction="sum", label_smoothing=label_smoothing)
+        )
 
 
 class CrossEntropy(Loss):
     """Cross-entropy of a training: `label_smoothing` is its setting."""
 
     is_classifier = True
-
-    def forward(self, outputs_MC: Tensor, labels_M: Tensor, rows: Rows = WHOLE) -> Tensor:
-        """See `cross_entropy_loss`."""
-        return cross_entropy_loss(
-            outputs_MC, labels_M, group=rows.group, rows_per_rank=rows.per_rank, **self.settings
-        )
+    formula = staticmethod(cross_entropy_loss)

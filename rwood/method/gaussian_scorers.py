@@ -1,6 +1,7 @@
 """OOD scores from Gaussians in the embedding space: Mahalanobis, RMDS, SSD+.
 
-**Scores: higher = more OOD** (see `scorers`).
+**Scores: higher = more OOD** (see `scorers`, which says what every ``fit_`` and ``score_`` takes,
+returns and raises).
 
 Legend of shape suffixes: N training rows, Q query rows, D dims, C classes, K kept directions of a
 Gaussian, B kept directions of the background Gaussian.
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .checks import beside, check_embeddings, chunks
-from .statistics import ClassSums, accumulate, empty_class_sums, shrunk
+from .statistics import ClassSums, class_sums, shrunk
 
 
 @dataclass(frozen=True)
@@ -41,30 +42,15 @@ def fit_mahalanobis(
     rtol: float | None = None,
     shrinkage: float = 0.0,
 ) -> Mahalanobis:
-    """Class means and the inverse of their common covariance, which has divisor N.
-
-    Args:
-        embeddings_ND: (N, D) training rows.
-        labels_N: (N,) integer classes in 0..C-1.
-        classes: C.
-        rtol: see `mahalanobis_from_sums`.
-        shrinkage: see `statistics.shrunk`.
-
-    Returns:
-        The fitted state.
-
-    Raises:
-        ValueError: rows are empty or not finite, or a class has none.
-    """
-    sums = empty_class_sums(classes, embeddings_ND.shape[-1], embeddings_ND.device)
-    sums = accumulate(sums, embeddings_ND, labels_N)
+    """Class means and the inverse of their common covariance: see `mahalanobis_from_sums`."""
+    sums = class_sums(embeddings_ND, labels_N, classes=classes)
     return mahalanobis_from_sums(sums, rtol=rtol, shrinkage=shrinkage)
 
 
 def mahalanobis_from_sums(
     sums: ClassSums, *, rtol: float | None = None, shrinkage: float = 0.0
 ) -> Mahalanobis:
-    """The same from streamed statistics.
+    """Class means and the inverse of their common covariance, which has divisor N.
 
     Lee et al., NeurIPS 2018, with the whitening of the pseudo-inverse: directions of less variance
     than `rtol` times the largest do not count. Differs from the authors' code: whitened once
@@ -74,9 +60,6 @@ def mahalanobis_from_sums(
         sums: class sums of the training rows.
         rtol: by default D times the float64 epsilon, which is the authors' rule.
         shrinkage: see `statistics.shrunk`; the authors have none.
-
-    Returns:
-        The fitted state.
 
     Raises:
         ValueError: a class has no row, or all rows coincide with their class mean.
@@ -88,38 +71,17 @@ def mahalanobis_from_sums(
 
 
 def score_mahalanobis(state: Mahalanobis, embeddings_QD: Tensor) -> Tensor:
-    """Squared Mahalanobis distance to the nearest class mean.
-
-    Args:
-        state: from `fit_mahalanobis`.
-        embeddings_QD: (Q, D) queries.
-
-    Returns:
-        (Q,) scores, higher = more OOD.
-
-    Raises:
-        ValueError: queries are empty, not finite or of other dims.
-    """
+    """Squared Mahalanobis distance to the nearest class mean."""
     return nearest_class_mahalanobis(state, embeddings_QD)[0]
 
 
 def nearest_class_mahalanobis(state: Mahalanobis, embeddings_QD: Tensor) -> tuple[Tensor, Tensor]:
-    """The Mahalanobis score and the class it belongs to.
+    """(Q,) Mahalanobis scores, and (Q,) indices of the nearest classes, to which they belong.
 
     The nearest class is found by one matrix product; its distance is then recomputed as a plain sum
     of squares, since |z|^2 - 2 z.m + |m|^2 cancels in float32. Relative error against float64: at
     rounding in float64; below 2e-6 in float32 for a well-conditioned covariance, about 5e-6 where
     its eigenvalues span 1e3 or more.
-
-    Args:
-        state: from `fit_mahalanobis`.
-        embeddings_QD: (Q, D) queries.
-
-    Returns:
-        (Q,) squared distances, higher = more OOD; (Q,) class indices.
-
-    Raises:
-        ValueError: queries are empty, not finite or of other dims.
     """
     check_embeddings(embeddings_QD, state.centre_D.shape[0])
     centre_D, whitening_DK, means_CK = beside(
@@ -136,20 +98,14 @@ def nearest_class_mahalanobis(state: Mahalanobis, embeddings_QD: Tensor) -> tupl
 
 
 @dataclass(frozen=True)
-class Rmds:
+class Rmds(Mahalanobis):
     """Class Gaussians with one covariance, and one Gaussian of all classes; all float64.
 
     Attributes:
-        centre_D: as in `Mahalanobis`.
-        whitening_DK: as in `Mahalanobis`.
-        means_CK: as in `Mahalanobis`.
         background_mean_D: mean of all rows.
         background_whitening_DB: whitening of the covariance of all rows.
     """
 
-    centre_D: Tensor
-    whitening_DK: Tensor
-    means_CK: Tensor
     background_mean_D: Tensor
     background_whitening_DB: Tensor
 
@@ -164,41 +120,24 @@ def fit_rmds(
 ) -> Rmds:
     """Gaussians of the relative Mahalanobis distance.
 
-    Args:
-        embeddings_ND: (N, D) training rows.
-        labels_N: (N,) integer classes in 0..C-1.
-        classes: C.
-        rtol: see `mahalanobis_from_sums`; for both covariances.
-        shrinkage: see `statistics.shrunk`; of both covariances.
-
-    Returns:
-        The fitted state.
-
-    Raises:
-        ValueError: rows are empty or not finite, or a class has none.
+    `rtol` (see `mahalanobis_from_sums`) and `shrinkage` are those of both covariances.
     """
-    empty = empty_class_sums(classes, embeddings_ND.shape[-1], embeddings_ND.device)
-    sums = accumulate(empty, embeddings_ND, labels_N)
+    sums = class_sums(embeddings_ND, labels_N, classes=classes)
     near = mahalanobis_from_sums(sums, rtol=rtol, shrinkage=shrinkage)
-    background = (sums.mean_D(), _whitening(shrunk(sums.total_DD(), shrinkage), rtol))
-    return Rmds(near.centre_D, near.whitening_DK, near.means_CK, *background)
+    background_whitening_DB = _whitening(shrunk(sums.total_DD(), shrinkage), rtol)
+    return Rmds(
+        **vars(near),
+        background_mean_D=sums.mean_D(),
+        background_whitening_DB=background_whitening_DB,
+    )
 
 
 def score_rmds(state: Rmds, embeddings_QD: Tensor) -> Tensor:
     """Distance to the nearest class minus distance to the background. Ren et al., 2021.
 
-    Args:
-        state: from `fit_rmds`.
-        embeddings_QD: (Q, D) queries.
-
-    Returns:
-        (Q,) scores, higher = more OOD; negative ones are ordinary.
-
-    Raises:
-        ValueError: queries are empty, not finite or of other dims.
+    Negative scores are ordinary.
     """
-    near = Mahalanobis(state.centre_D, state.whitening_DK, state.means_CK)
-    near_Q = score_mahalanobis(near, embeddings_QD)
+    near_Q = score_mahalanobis(state, embeddings_QD)
     return near_Q - _distance(embeddings_QD, state.background_mean_D, state.background_whitening_DB)
 
 
@@ -221,22 +160,10 @@ def fit_ssd(embeddings_ND: Tensor, *, rtol: float | None = None) -> Ssd:
     Rows are scaled to unit length and every dim to zero mean and unit variance; of the covariance
     of that, a pseudo-inverse. Sehwag et al., ICLR 2021. Differs from the authors' code: a dim
     without variance is left unscaled (there: divided by 1e-10) and so does not count; and the
-    cut-off of directions is that of `mahalanobis_from_sums`.
-
-    Args:
-        embeddings_ND: (N, D) training rows.
-        rtol: directions of less variance than this times the largest do not count.
-
-    Returns:
-        The fitted state.
-
-    Raises:
-        ValueError: rows are empty or not finite, or all coincide.
+    cut-off of directions, `rtol`, is that of `mahalanobis_from_sums`.
     """
     check_embeddings(embeddings_ND)
-    one_class_N = torch.zeros(len(embeddings_ND), dtype=torch.int64, device=embeddings_ND.device)
-    empty = empty_class_sums(1, embeddings_ND.shape[1], embeddings_ND.device)
-    sums = accumulate(empty, F.normalize(embeddings_ND.double(), dim=1), one_class_N)
+    sums = class_sums(F.normalize(embeddings_ND.double(), dim=1))
     covariance_DD = sums.total_DD()
     deviation_D = covariance_DD.diagonal().clamp_min(0.0).sqrt()
     scale_D = torch.where(deviation_D > 1e-10, deviation_D, 1.0)
@@ -245,18 +172,7 @@ def fit_ssd(embeddings_ND: Tensor, *, rtol: float | None = None) -> Ssd:
 
 
 def score_ssd(state: Ssd, embeddings_QD: Tensor) -> Tensor:
-    """Squared Mahalanobis distance of the unit row to the one mean.
-
-    Args:
-        state: from `fit_ssd`.
-        embeddings_QD: (Q, D) queries of any length.
-
-    Returns:
-        (Q,) scores, higher = more OOD.
-
-    Raises:
-        ValueError: queries are empty, not finite or of other dims.
-    """
+    """Squared Mahalanobis distance of the unit row to the one mean."""
     check_embeddings(embeddings_QD, state.mean_D.shape[0])
     return _distance(F.normalize(embeddings_QD, dim=1), state.mean_D, state.whitening_DK)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .checks import check_embeddings
-from .statistics import accumulate, empty_class_sums
+from .statistics import class_sums
 
 # Rounding of a squared distance, relative to the largest squared norm.
 _ROUNDING = 1e-13
@@ -65,26 +65,17 @@ def enclosing_radii(
 
 
 def class_dispersion(embeddings_ND: Tensor, labels_N: Tensor, *, classes: int) -> float:
-    """Mean angle between the directions of two class means.
+    """Mean angle between the directions of two class means, over unordered pairs of classes.
 
-    Inter-class dispersion of Ming et al., ICLR 2023 (CIDER), in degrees: the larger, the farther
-    apart the classes lie.
-
-    Args:
-        embeddings_ND: (N, D) rows.
-        labels_N: (N,) integer classes in 0..C-1.
-        classes: C, two or more.
-
-    Returns:
-        Degrees in 0..180, the mean over unordered pairs of classes.
+    Inter-class dispersion of Ming et al., ICLR 2023 (CIDER), in degrees, 0..180: the larger, the
+    farther apart the (N, D) rows of the classes lie.
 
     Raises:
         ValueError: rows are empty or not finite, a class has none, or there is only one class.
     """
     if classes < 2:
         raise ValueError("dispersion needs two classes or more")
-    empty = empty_class_sums(classes, embeddings_ND.shape[-1], embeddings_ND.device)
-    unit_CD = F.normalize(accumulate(empty, embeddings_ND, labels_N).means_CD(), dim=1)
+    unit_CD = F.normalize(class_sums(embeddings_ND, labels_N, classes=classes).means_CD(), dim=1)
     one_C, two_C = torch.triu_indices(classes, classes, 1, device=unit_CD.device)
     # From chords instead of acos, which loses half of the digits at small angles.
     chords = (unit_CD[one_C] - unit_CD[two_C]).norm(dim=1)
@@ -95,15 +86,11 @@ def class_dispersion(embeddings_ND: Tensor, labels_N: Tensor, *, classes: int) -
 def score_overlap(
     id_scores: Tensor | NDArray[Any], ood_scores: Tensor | NDArray[Any], *, bins: int = 100
 ) -> float:
-    """Share of mass that the distributions of ID and OOD scores have in common.
+    """Share of mass that the distributions of ID and OOD scores (1-D) have in common.
 
     The overlapping coefficient, the integral of min(p, q) = 1 - total variation distance (Inman and
-    Bradley, Commun. Stat. 1989), estimated from two histograms over the same equal bins.
-
-    Args:
-        id_scores: 1-D.
-        ood_scores: 1-D.
-        bins: bins between the smallest and the largest score of both.
+    Bradley, Commun. Stat. 1989), estimated from two histograms over the same equal bins between the
+    smallest and the largest score of both.
 
     Returns:
         0 (disjoint) to 1 (the same histogram).

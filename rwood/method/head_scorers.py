@@ -3,7 +3,8 @@
 Whatever trained the embedding, a multinomial logistic regression on it has logits, and what is
 known of a classifier's logits can be asked of it.
 
-**Scores: higher = more OOD** (see `scorers`).
+**Scores: higher = more OOD** (see `scorers`, which says what every ``fit_`` and ``score_`` takes,
+returns and raises).
 
 Legend of shape suffixes: N training rows, Q query rows, D dims, C classes, M largest probabilities.
 """
@@ -24,18 +25,14 @@ _STEPS = 200
 
 
 @dataclass(frozen=True)
-class Head:
-    """A linear head and the mean of what it was fitted on; float64.
+class Head(LastLayer):
+    """A linear head and `mean_D`, the mean of the rows it was fitted on; float64."""
 
-    Attributes:
-        weight_CD: its weights.
-        bias_C: its biases.
-        mean_D: mean of the training rows.
-    """
-
-    weight_CD: Tensor
-    bias_C: Tensor
     mean_D: Tensor
+
+
+head_logits = classify
+"""(Q, C) logits of a head."""
 
 
 def fit_head(embeddings_ND: Tensor, labels_N: Tensor, *, classes: int) -> Head:
@@ -43,17 +40,6 @@ def fit_head(embeddings_ND: Tensor, labels_N: Tensor, *, classes: int) -> Head:
 
     The mean cross-entropy plus the penalty, the biases free, by L-BFGS from zeros until the largest
     gradient is below 1e-7: the same on every machine to rounding.
-
-    Args:
-        embeddings_ND: (N, D) training rows.
-        labels_N: (N,) integer classes in 0..C-1.
-        classes: C.
-
-    Returns:
-        The fitted head.
-
-    Raises:
-        ValueError: rows are empty or not finite.
     """
     check_embeddings(embeddings_ND)
     with torch.inference_mode(False), torch.enable_grad():
@@ -89,30 +75,9 @@ def _minimise(embeddings_ND: Tensor, labels_N: Tensor, classes: int) -> tuple[Te
     return weight_CD.detach(), bias_C.detach()
 
 
-def head_logits(head: Head, embeddings_QD: Tensor) -> Tensor:
-    """(Q, C) logits in the dtype of the rows, float32 at least.
-
-    Args:
-        head: from `fit_head`.
-        embeddings_QD: (Q, D) rows.
-
-    Raises:
-        ValueError: rows are empty, not finite or of other dims.
-    """
-    return classify(LastLayer(head.weight_CD, head.bias_C), embeddings_QD)
-
-
 def score_head_mls(head: Head, embeddings_QD: Tensor) -> Tensor:
-    """Minus the largest logit. Hendrycks et al., ICML 2022.
-
-    Args:
-        head: from `fit_head`.
-        embeddings_QD: (Q, D) queries.
-
-    Returns:
-        (Q,) scores, higher = more OOD.
-    """
-    return -head_logits(head, embeddings_QD).amax(1)
+    """Minus the largest logit. Hendrycks et al., ICML 2022."""
+    return -classify(head, embeddings_QD).amax(1)
 
 
 def score_head_gen(
@@ -120,18 +85,10 @@ def score_head_gen(
 ) -> Tensor:
     """Generalised entropy: the sum of p^gamma (1 - p)^gamma over the M largest probabilities.
 
-    Liu et al., CVPR 2023, of which the authors' confidence is the negative.
-
-    Args:
-        head: from `fit_head`.
-        embeddings_QD: (Q, D) queries.
-        gamma: 0..1; the smaller, the more small probabilities count.
-        top: M; of fewer classes, all.
-
-    Returns:
-        (Q,) scores, higher = more OOD.
+    Liu et al., CVPR 2023, of which the authors' confidence is the negative. The smaller `gamma`, in
+    0..1, the more small probabilities count; M is `top`, or all classes if they are fewer.
     """
-    probabilities_QC = head_logits(head, embeddings_QD).softmax(1)
+    probabilities_QC = classify(head, embeddings_QD).softmax(1)
     largest_QM = probabilities_QC.topk(min(top, probabilities_QC.shape[1]), dim=1).values
     return (largest_QM * (1.0 - largest_QM)).pow(gamma).sum(1)
 
@@ -142,13 +99,6 @@ def score_head_fdbd(head: Head, embeddings_QD: Tensor) -> Tensor:
     The mean over the other classes c of (l_y - l_c) / |w_y - w_c|, y the predicted class, over the
     distance of the embedding to the training mean. Liu and Qin, ICML 2024 (fDBD). Differs from the
     authors' code: a mean and not a sum, which ranks the same.
-
-    Args:
-        head: from `fit_head`.
-        embeddings_QD: (Q, D) queries.
-
-    Returns:
-        (Q,) scores, higher = more OOD.
 
     Raises:
         ValueError: one class alone has no boundary.
@@ -161,7 +111,7 @@ def score_head_fdbd(head: Head, embeddings_QD: Tensor) -> Tensor:
     gaps_CC, mean_D = beside(embeddings_QD, gaps_CC, head.mean_D)
     scores = []
     for chunk_QD in chunks(embeddings_QD, classes):
-        logits_QC = head_logits(head, chunk_QD)
+        logits_QC = classify(head, chunk_QD)
         best_Q, predicted_Q = logits_QC.max(1)
         far_Q = ((best_Q[:, None] - logits_QC) / gaps_CC[predicted_Q]).sum(1) / (classes - 1)
         scores.append(-far_Q / (chunk_QD - mean_D).norm(dim=1).clamp_min(1e-12))
@@ -171,17 +121,10 @@ def score_head_fdbd(head: Head, embeddings_QD: Tensor) -> Tensor:
 def score_head_nci(head: Head, embeddings_QD: Tensor, *, alpha: float = 1e-3) -> Tensor:
     """Minus the projection of the predicted class's weights on the centred embedding, and its size.
 
-    -(w_y . z) / |z| - alpha |h|_1 with z = h - the training mean. Liu and Qin, CVPR 2025 (NCI).
-
-    Args:
-        head: from `fit_head`.
-        embeddings_QD: (Q, D) queries h.
-        alpha: weight of the embedding's 1-norm.
-
-    Returns:
-        (Q,) scores, higher = more OOD.
+    -(w_y . z) / |z| - alpha |h|_1 of an embedding h, with z = h - the training mean. Liu and Qin,
+    CVPR 2025 (NCI).
     """
-    predicted_Q = head_logits(head, embeddings_QD).argmax(1)
+    predicted_Q = classify(head, embeddings_QD).argmax(1)
     (wide_QD,) = beside(embeddings_QD, embeddings_QD)
     weight_CD, mean_D = beside(embeddings_QD, head.weight_CD, head.mean_D)
     centred_QD = wide_QD - mean_D

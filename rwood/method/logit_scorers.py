@@ -1,6 +1,7 @@
 """OOD scores of a classifier from its logits (MSP, energy) and its last layer (ViM).
 
-**Scores: higher = more OOD** (see `scorers`).
+**Scores: higher = more OOD** (see `scorers`, which says what every ``fit_`` and ``score_`` takes,
+returns and raises).
 
 Legend of shape suffixes: N training rows, Q query rows, D dims, C classes, K directions left to the
 residual.
@@ -14,31 +15,19 @@ import torch
 from torch import Tensor
 
 from .checks import beside, check_embeddings, chunks
-from .statistics import accumulate, empty_class_sums
+from .statistics import class_sums
 
 
 @dataclass(frozen=True)
 class LastLayer:
-    """A classifier's last layer, which is all that MSP and energy need to know; float64.
-
-    Attributes:
-        weight_CD: its weights.
-        bias_C: its biases.
-    """
+    """A classifier's last layer, which is all that MSP and energy need to know; float64."""
 
     weight_CD: Tensor
     bias_C: Tensor
 
 
 def classify(layer: LastLayer, embeddings_QD: Tensor) -> Tensor:
-    """Logits of embeddings.
-
-    Args:
-        layer: the last layer.
-        embeddings_QD: (Q, D) rows, as the classifier sees them.
-
-    Returns:
-        (Q, C) logits in the dtype of the rows, float32 at least.
+    """(Q, C) logits of (Q, D) rows as the classifier sees them; in their dtype, float32 at least.
 
     Raises:
         ValueError: rows are empty, not finite or of other dims.
@@ -50,16 +39,9 @@ def classify(layer: LastLayer, embeddings_QD: Tensor) -> Tensor:
 
 
 def score_msp(logits_QC: Tensor) -> Tensor:
-    """Minus the largest softmax probability. Hendrycks and Gimpel, ICLR 2017; nothing to fit.
+    """Minus the largest softmax probability of (Q, C) logits: (Q,) scores in -1..0.
 
-    Args:
-        logits_QC: (Q, C) logits.
-
-    Returns:
-        (Q,) scores in -1..0, higher = more OOD.
-
-    Raises:
-        ValueError: logits are empty or not finite.
+    Hendrycks and Gimpel, ICLR 2017; nothing to fit.
     """
     check_embeddings(logits_QC)
     (wide_QC,) = beside(logits_QC, logits_QC)
@@ -67,17 +49,9 @@ def score_msp(logits_QC: Tensor) -> Tensor:
 
 
 def score_energy(logits_QC: Tensor, *, temperature: float = 1.0) -> Tensor:
-    """Free energy -T logsumexp(logits / T). Liu et al., NeurIPS 2020; nothing to fit.
+    """Free energy -T logsumexp(logits / T) of (Q, C) logits, T > 0.
 
-    Args:
-        logits_QC: (Q, C) logits.
-        temperature: T > 0.
-
-    Returns:
-        (Q,) scores, higher = more OOD.
-
-    Raises:
-        ValueError: logits are empty or not finite.
+    Liu et al., NeurIPS 2020; nothing to fit.
     """
     check_embeddings(logits_QC)
     (wide_QC,) = beside(logits_QC, logits_QC)
@@ -85,35 +59,25 @@ def score_energy(logits_QC: Tensor, *, temperature: float = 1.0) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Vim:
+class Vim(LastLayer):
     """The classifier and the space its training embeddings hardly use; all float64.
 
     Attributes:
         origin_D: u, the embedding whose logits are nearest to zero.
         residual_DK: directions around u beyond the principal ones.
         alpha: 0-d, scale of the virtual logit.
-        weight_CD: classifier weights.
-        bias_C: classifier biases.
     """
 
     origin_D: Tensor
     residual_DK: Tensor
     alpha: Tensor
-    weight_CD: Tensor
-    bias_C: Tensor
 
 
 def fit_vim(embeddings_ND: Tensor, weight_CD: Tensor, bias_C: Tensor, *, dims: int) -> Vim:
     """Residual space and scale of the virtual logit. Wang et al., CVPR 2022.
 
-    Args:
-        embeddings_ND: (N, D) training rows, as the classifier sees them.
-        weight_CD: classifier weights.
-        bias_C: classifier biases.
-        dims: principal directions left out of the residual, 1..D-1.
-
-    Returns:
-        The fitted state.
+    Rows, weights and biases are those of the classifier. `dims` principal directions, 1..D-1, are
+    left out of the residual.
 
     Raises:
         ValueError: rows are empty, not finite or of other dims, or `dims` leaves no residual.
@@ -124,38 +88,24 @@ def fit_vim(embeddings_ND: Tensor, weight_CD: Tensor, bias_C: Tensor, *, dims: i
         raise ValueError(f"dims = {dims} of {width} leaves ViM no residual space or all of it")
     weight_CD, bias_C = weight_CD.double(), bias_C.double()
     origin_D = -torch.linalg.pinv(weight_CD) @ bias_C
-    one_class_N = torch.zeros(len(embeddings_ND), dtype=torch.int64, device=embeddings_ND.device)
-    sums = accumulate(empty_class_sums(1, width, embeddings_ND.device), embeddings_ND, one_class_N)
+    sums = class_sums(embeddings_ND)
     # Ascending eigenvalues: the first are those the training embeddings use least.
     residual_DK = torch.linalg.eigh(sums.moment_DD(origin_D)).eigenvectors[:, : width - dims]
     norms, logits = embeddings_ND.new_zeros(2, dtype=torch.float64).unbind()
     for chunk_ND in chunks(embeddings_ND.double(), width):
         norms = norms + ((chunk_ND - origin_D) @ residual_DK).norm(dim=1).sum()
         logits = logits + (chunk_ND @ weight_CD.T + bias_C).amax(1).sum()
-    return Vim(origin_D, residual_DK, logits / norms, weight_CD, bias_C)
+    return Vim(weight_CD, bias_C, origin_D, residual_DK, logits / norms)
 
 
 def score_vim(state: Vim, embeddings_QD: Tensor) -> Tensor:
     """Virtual logit minus the free energy of the true ones: alpha |residual| - logsumexp(logits).
 
-    Args:
-        state: from `fit_vim`.
-        embeddings_QD: (Q, D) queries, as the classifier sees them.
-
-    Returns:
-        (Q,) scores, higher = more OOD.
-
-    Raises:
-        ValueError: queries are empty, not finite or of other dims.
+    Queries are as the classifier sees them.
     """
     check_embeddings(embeddings_QD, state.origin_D.shape[0])
-    origin_D, residual_DK, alpha, weight_CD, bias_C = beside(
-        embeddings_QD,
-        state.origin_D,
-        state.residual_DK,
-        state.alpha,
-        state.weight_CD,
-        state.bias_C,
+    weight_CD, bias_C, origin_D, residual_DK, alpha = beside(
+        embeddings_QD, state.weight_CD, state.bias_C, state.origin_D, state.residual_DK, state.alpha
     )
     scores = []
     for chunk_QD in chunks(embeddings_QD, max(*residual_DK.shape, weight_CD.shape[0])):

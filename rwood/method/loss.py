@@ -5,7 +5,7 @@ Legend of shape suffixes: M rows (views) of this rank, N rows of all ranks, D di
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,8 +55,16 @@ class Loss(nn.Module):
 
     is_classifier = False
     """Whether it sees logits, and not unit projections."""
+    formula: Callable[..., Tensor]
+    """The loss as a function of rows, labels, `group`, `rows_per_rank` and the settings."""
 
     def __init__(self, **settings: Any) -> None:
         """Keep the settings for `forward`."""
         super().__init__()
         self.settings = settings
+
+    def forward(self, outputs_MD: Tensor, labels_M: Tensor, rows: Rows = WHOLE) -> Tensor:
+        """The `formula`."""
+        return type(self).formula(
+            outputs_MD, labels_M, group=rows.group, rows_per_rank=rows.per_rank, **self.settings
+        )

@@ -37,17 +37,10 @@ class OODMetrics(NamedTuple):
 def ood_metrics(id_scores: Tensor | NDArray[Any], ood_scores: Tensor | NDArray[Any]) -> OODMetrics:
     """FPR@95, AUROC, AUPR-in and AUPR-out of two sets of scores, in percent.
 
-    OpenOOD v1.5's numbers to rounding: FPR@95 is read at the vertices of the ROC curve that remain
-    when collinear ones are dropped (so ties can raise it), and AUPR is the trapezoid under the
-    precision-recall curve closed at (recall 0, precision 1), not average precision. Equal scores
-    share one threshold.
-
-    Args:
-        id_scores: 1-D, higher = more OOD.
-        ood_scores: 1-D, higher = more OOD.
-
-    Returns:
-        The four metrics.
+    Scores are 1-D, higher = more OOD. OpenOOD v1.5's numbers to rounding: FPR@95 is read at the
+    vertices of the ROC curve that remain when collinear ones are dropped (so ties can raise it),
+    and AUPR is the trapezoid under the precision-recall curve closed at (recall 0, precision 1),
+    not average precision. Equal scores share one threshold.
 
     Raises:
         ValueError: a set is empty, not 1-D, or holds NaN or infinite scores.

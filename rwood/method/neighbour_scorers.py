@@ -1,6 +1,7 @@
 """OOD scores from the nearest training rows (KNN) and the nearest class directions (cosine).
 
-**Scores: higher = more OOD** (see `scorers`).
+**Scores: higher = more OOD** (see `scorers`, which says what every ``fit_`` and ``score_`` takes,
+returns and raises).
 
 Legend of shape suffixes: N training rows, Q query rows, D dims, C classes.
 """
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .checks import beside, check_embeddings, chunks
-from .statistics import accumulate, empty_class_sums
+from .statistics import class_sums
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,6 @@ class Knn:
 def fit_knn(embeddings_ND: Tensor, *, k: int) -> Knn:
     """Keeps the training rows.
 
-    Args:
-        embeddings_ND: (N, D) training rows.
-        k: 1..N, which neighbour counts.
-
-    Returns:
-        The fitted state.
-
     Raises:
         ValueError: rows are empty or not finite, or there are fewer than k.
     """
@@ -58,16 +52,6 @@ def score_knn(state: Knn, embeddings_QD: Tensor) -> Tensor:
 
     Sun et al., ICML 2022, squared as in OpenOOD. Exact search: a matrix product ranks the rows, and
     the distance to the k-th is recomputed as a plain sum of squares.
-
-    Args:
-        state: from `fit_knn`.
-        embeddings_QD: (Q, D) queries.
-
-    Returns:
-        (Q,) scores, higher = more OOD.
-
-    Raises:
-        ValueError: queries are empty, not finite or of other dims.
     """
     check_embeddings(embeddings_QD, state.bank_ND.shape[1])
     centre_D, bank_ND = beside(embeddings_QD, state.centre_D, state.bank_ND)
@@ -85,48 +69,19 @@ def score_knn(state: Knn, embeddings_QD: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Cosine:
-    """One direction a class.
-
-    Attributes:
-        directions_CD: normalised means of the normalised rows of each class, float64.
-    """
+    """One direction a class: normalised means of the normalised rows of each class, float64."""
 
     directions_CD: Tensor
 
 
 def fit_cosine(embeddings_ND: Tensor, labels_N: Tensor, *, classes: int) -> Cosine:
-    """Direction of every class.
-
-    Args:
-        embeddings_ND: (N, D) training rows of any length.
-        labels_N: (N,) integer classes in 0..C-1.
-        classes: C.
-
-    Returns:
-        The fitted state.
-
-    Raises:
-        ValueError: rows are empty or not finite, or a class has none.
-    """
+    """Direction of every class; rows may have any length."""
     unit_ND = F.normalize(embeddings_ND.double(), dim=1)
-    empty = empty_class_sums(classes, unit_ND.shape[-1], unit_ND.device)
-    means_CD = accumulate(empty, unit_ND, labels_N).means_CD()
-    return Cosine(F.normalize(means_CD, dim=1))
+    return Cosine(F.normalize(class_sums(unit_ND, labels_N, classes=classes).means_CD(), dim=1))
 
 
 def score_cosine(state: Cosine, embeddings_QD: Tensor) -> Tensor:
-    """One minus the cosine to the nearest class direction.
-
-    Args:
-        state: from `fit_cosine`.
-        embeddings_QD: (Q, D) queries of any length.
-
-    Returns:
-        (Q,) scores in 0..2, higher = more OOD.
-
-    Raises:
-        ValueError: queries are empty, not finite or of other dims.
-    """
+    """One minus the cosine to the nearest class direction, 0..2; queries may have any length."""
     check_embeddings(embeddings_QD, state.directions_CD.shape[1])
     (directions_CD,) = beside(embeddings_QD, state.directions_CD)
     nearest = [

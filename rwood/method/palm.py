@@ -14,15 +14,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from .batch import (
-    count_rows,
-    first_row,
-    gather_rows,
-    rows_with_own_gradient,
-    scalar_like,
-    sum_over_ranks,
-    unit_rows,
-)
+from .batch import Ranks, scalar_like, unit_rows
 from .loss import WHOLE, Loss, Rows
 
 SINKHORN_TURNS = 3
@@ -66,10 +58,8 @@ def palm_loss(
         epsilon: smoothness of the assignment, > 0.
         top_k: prototypes of its class that a row counts for; K or more: all of them.
         contrast_weight: lambda.
-        group: ranks that share the batch, each with its own rows (any number, none included); None
-            when the rows given are the whole batch.
-        rows_per_rank: row counts in rank order, when known; otherwise they are exchanged, which
-            costs a host synchronisation on an accelerator.
+        group: see `reweightood_loss`.
+        rows_per_rank: see `reweightood_loss`.
 
     Returns:
         The scalar loss in at least float32; the (K, C, D) new prototypes, without gradient.
@@ -84,46 +74,35 @@ def palm_loss(
         )
     unit_nD = unit_rows(projections_ND, labels_N)
     with torch.autocast(unit_nD.device.type, enabled=False):
-        counts = count_rows(unit_nD, rows_per_rank, group)
-        unit_ND = rows_with_own_gradient(unit_nD, counts, group)
+        ranks = Ranks(unit_nD, rows_per_rank, group)
+        unit_ND = ranks.gather_with_gradient(unit_nD)
         start_PD = prototypes_KCD.to(unit_nD.dtype).flatten(0, 1)
         classes_P = torch.arange(start_PD.shape[0], device=labels_N.device)
         classes_P = classes_P % prototypes_KCD.shape[1]
-        labels_all_N = gather_rows(labels_N, counts, group)
+        all_labels_N = ranks.gather(labels_N)
         chosen_NP = _likeliest(
             assignment(unit_ND.detach(), start_PD, epsilon),
-            labels_all_N[:, None] == classes_P,
+            all_labels_N[:, None] == classes_P,
             min(top_k, prototypes_KCD.shape[0]),
         )
         moved_PD = _follow(start_PD, unit_ND, chosen_NP, momentum)
         fixed_PD = moved_PD.detach()
         shares_NP = assignment(unit_ND.detach(), fixed_PD, epsilon)
         shares_NP = shares_NP.masked_fill(chosen_NP == -math.inf, -math.inf).softmax(1)
-        first = first_row(counts, group)
-        shares_nP = shares_NP[first : first + unit_nD.shape[0]]
+        shares_nP = shares_NP[ranks.first : ranks.first + unit_nD.shape[0]]
         logits_nP = unit_nD @ fixed_PD.T / scalar_like(unit_nD, temperature)
-        own = (logits_nP.logsumexp(1) - (shares_nP * logits_nP).sum(1)).sum()
-        own = own / max(sum(counts), 1)
-        # The other ranks' share of the value, as a constant: their rows' gradient is theirs.
-        likelihood = own + (sum_over_ranks(own.detach().clone(), group) - own.detach())
+        likelihood = ranks.mean((logits_nP.logsumexp(1) - (shares_nP * logits_nP).sum(1)).sum())
         contrast = _contrast(moved_PD, classes_P, scalar_like(unit_nD, prototype_temperature))
         loss = likelihood + scalar_like(unit_nD, contrast_weight) * contrast
         return loss, fixed_PD.view_as(prototypes_KCD)
 
 
 def assignment(unit_ND: Tensor, prototypes_PD: Tensor, epsilon: float | Tensor) -> Tensor:
-    """Log shares of each row in the prototypes, all prototypes taking about as many rows.
+    """(N, P) log shares of unit rows in unit prototypes, which take about as many rows each.
 
     Sinkhorn-Knopp on exp(z . p / epsilon): in turn, the shares in a prototype sum to one over the
-    rows, then those of a row over the prototypes.
-
-    Args:
-        unit_ND: (N, D) unit rows.
-        prototypes_PD: (P, D) unit rows.
-        epsilon: > 0; the smaller, the harder the assignment.
-
-    Returns:
-        (N, P) logarithms; their exponentials sum to one over the prototypes.
+    rows, then those of a row over the prototypes. The smaller epsilon > 0, the harder the
+    assignment.
     """
     log_NP = unit_ND @ prototypes_PD.T / scalar_like(unit_ND, epsilon)
     for _ in range(SINKHORN_TURNS):
@@ -140,14 +119,7 @@ class Palm(Loss):
     def __init__(
         self, *, classes: int, dims: int, prototypes_per_class: int, **settings: float
     ) -> None:
-        """Draw the prototypes: uniform in the positive orthant, as in the authors' code.
-
-        Args:
-            classes: C.
-            dims: D.
-            prototypes_per_class: K.
-            settings: the others of `palm_loss`.
-        """
+        """Draw the prototypes: uniform in the positive orthant, as in the authors' code."""
         super().__init__(**settings)
         drawn_KCD = torch.rand(prototypes_per_class, classes, dims)
         self.register_buffer("prototypes_KCD", F.normalize(drawn_KCD, dim=2))

@@ -15,14 +15,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from .batch import (
-    count_rows,
-    gather_rows,
-    rows_with_own_gradient,
-    scalar_like,
-    sum_over_ranks,
-    unit_rows,
-)
+from .batch import Ranks, scalar_like, unit_rows
 from .loss import WHOLE, Loss, Rows
 
 # The temperatures at which the authors' code leaves the two terms unscaled.
@@ -65,10 +58,8 @@ def cider_loss(
         longest_class: see `update_prototypes`.
         order_N: (N,) rows of all ranks, numbered in rank order, in the order in which they count;
             None: as they come.
-        group: ranks that share the batch, each with its own rows (any number, none included); None
-            when the rows given are the whole batch.
-        rows_per_rank: row counts in rank order, when known; otherwise they are exchanged, which
-            costs a host synchronisation on an accelerator.
+        group: see `reweightood_loss`.
+        rows_per_rank: see `reweightood_loss`.
 
     Returns:
         The scalar loss in at least float32; the (C, D) new prototypes, without gradient.
@@ -81,23 +72,21 @@ def cider_loss(
     unit_nD = unit_rows(projections_ND, labels_N)
     temperature = scalar_like(unit_nD, temperature)
     with torch.autocast(unit_nD.device.type, enabled=False):
-        counts = count_rows(unit_nD, rows_per_rank, group)
-        unit_ND = rows_with_own_gradient(unit_nD, counts, group)
-        labels_all_N = gather_rows(labels_N, counts, group)
+        ranks = Ranks(unit_nD, rows_per_rank, group)
+        unit_ND, all_labels_N = ranks.gather_with_gradient(unit_nD), ranks.gather(labels_N)
         if order_N is not None:
-            unit_ND, labels_all_N = unit_ND[order_N], labels_all_N[order_N]
+            unit_ND, all_labels_N = unit_ND[order_N], all_labels_N[order_N]
         moved_CD = update_prototypes(
             prototypes_CD.to(unit_nD.dtype),
             unit_ND,
-            labels_all_N,
+            all_labels_N,
             momentum=momentum,
             longest_class=longest_class,
         )
         fixed_CD = moved_CD.detach()
-        own = F.cross_entropy(unit_nD @ fixed_CD.T / temperature, labels_N, reduction="sum")
-        own = own / max(sum(counts), 1)
-        # The other ranks' share of the value, as a constant: their rows' gradient is theirs.
-        compactness = own + (sum_over_ranks(own.detach().clone(), group) - own.detach())
+        compactness = ranks.mean(
+            F.cross_entropy(unit_nD @ fixed_CD.T / temperature, labels_N, reduction="sum")
+        )
         compactness = compactness * (temperature / COMPACTNESS_BASE_TEMPERATURE)
         weight = scalar_like(unit_nD, compactness_weight)
         return weight * compactness + _dispersion(moved_CD, temperature), fixed_CD
@@ -163,13 +152,7 @@ class Cider(Loss):
     prototypes_CD: Tensor
 
     def __init__(self, *, classes: int, dims: int, **settings: float) -> None:
-        """Start from zeros: `start` sets the prototypes.
-
-        Args:
-            classes: C.
-            dims: D.
-            settings: `temperature`, `momentum` and `compactness_weight` of `cider_loss`.
-        """
+        """Start from zeros: `start` sets the prototypes. `settings` are those of `cider_loss`."""
         super().__init__(**settings)
         self.register_buffer("prototypes_CD", torch.zeros(classes, dims))
 

@@ -14,28 +14,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from .batch import (
-    count_rows,
-    first_row,
-    gather_rows,
-    row_strips,
-    scalar_like,
-    sum_over_ranks,
-    unit_rows,
-)
-from .loss import WHOLE, Loss, Rows
+from .batch import FAR, NEGLIGIBLE, Ranks, row_strips, scalar_like, unit_rows, with_gradient
+from .loss import Loss
 
-# Below every exponent of a real pair, yet finite, so that no difference is NaN.
-_FAR = 1e30
-# exp(-60) = 9e-27.
-_NEGLIGIBLE = 60.0
 # Entries of strips that may be kept: the upper triangle over 4096 rows, 32 MiB in float32.
 _KEPT_ENTRIES = 2**24
 
@@ -104,36 +92,16 @@ def reweightood_loss(
     unit_nD = unit_rows(projections_ND, labels_N)
     numbers = (temperature, within_scale, within_shift, between_scale, between_shift)
     weighting = PairWeighting(*(scalar_like(unit_nD, number) for number in numbers))
-    with torch.autocast(unit_nD.device.type, enabled=False):
-        loss: Tensor = _ReweightOOD.apply(unit_nD, labels_N, *weighting, group, rows_per_rank)
-    return loss
+    with torch.no_grad(), torch.autocast(unit_nD.device.type, enabled=False):
+        ranks = Ranks(unit_nD, rows_per_rank, group)
+        loss, gradient_nD = _reweightood(_Pairs(unit_nD, labels_N, weighting, ranks), ranks)
+    return with_gradient(unit_nD, loss, gradient_nD)
 
 
 class ReweightOOD(Loss):
     """ReweightOOD of a training: the five numbers are its settings."""
 
-    def forward(self, outputs_MD: Tensor, labels_M: Tensor, rows: Rows = WHOLE) -> Tensor:
-        """See `reweightood_loss`."""
-        return reweightood_loss(
-            outputs_MD, labels_M, group=rows.group, rows_per_rank=rows.per_rank, **self.settings
-        )
-
-
-class _ReweightOOD(torch.autograd.Function):
-    """The closed form: the forward pass computes loss and gradient, the backward pass scales it."""
-
-    @staticmethod
-    def forward(ctx: Any, unit_nD: Tensor, labels_n: Tensor, *arguments: Any) -> Tensor:
-        *numbers, group, counts = arguments
-        pairs = _Pairs(unit_nD, labels_n, PairWeighting(*numbers), group, counts)
-        loss, gradient_nD = _reweightood(pairs, group)
-        ctx.save_for_backward(gradient_nD)
-        return loss
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient_nD,) = ctx.saved_tensors
-        return upstream[0] * gradient_nD, *(None,) * 8
+    formula = staticmethod(reweightood_loss)
 
 
 class _Pairs:
@@ -145,20 +113,12 @@ class _Pairs:
     """
 
     def __init__(
-        self,
-        unit_nD: Tensor,
-        labels_n: Tensor,
-        weighting: PairWeighting,
-        group: dist.ProcessGroup | None,
-        counts: Sequence[int] | None,
+        self, unit_nD: Tensor, labels_n: Tensor, weighting: PairWeighting, ranks: Ranks
     ) -> None:
-        counts = count_rows(unit_nD, counts, group)
         labels_n = labels_n.to(unit_nD.dtype)
         self.unit_nD, self.labels_n, self.weighting = unit_nD, labels_n, weighting
-        self.unit_ND = gather_rows(unit_nD, counts, group)
-        self.labels_N = gather_rows(labels_n, counts, group)
-        self.first = first_row(counts, group)
-        self.once = group is None
+        self.unit_ND, self.labels_N = ranks.gather(unit_nD), ranks.gather(labels_n)
+        self.first, self.once = ranks.first, ranks.group is None
         self.strips = list(row_strips(unit_nD.shape[0], self.unit_ND.shape[0], unit_nD.device))
 
     def columns(self, strip: slice) -> slice:
@@ -183,24 +143,24 @@ class _Pairs:
         height = exponents_RM.shape[0]
         if self.once:
             exponents_RM[:, :height].triu_(1).add_(
-                torch.full_like(exponents_RM[:, :height], -_FAR).tril_()
+                torch.full_like(exponents_RM[:, :height], -FAR).tril_()
             )
             masks_2RM[:, :, :height].triu_(1)
         else:
             own = slice(self.first + strip.start, self.first + strip.stop)
-            exponents_RM[:, own].diagonal().fill_(-_FAR)
+            exponents_RM[:, own].diagonal().fill_(-FAR)
             masks_2RM[0, :, own].diagonal().fill_(0.0)
         return exponents_RM, slopes_RM
 
 
-def _reweightood(pairs: _Pairs, group: dist.ProcessGroup | None) -> tuple[Tensor, Tensor]:
+def _reweightood(pairs: _Pairs, ranks: Ranks) -> tuple[Tensor, Tensor]:
     """Loss of the global batch and its gradient with respect to this rank's unit rows.
 
     The gradient needs the sums over all pairs, so there are two rounds. Terms of the first are kept
     for the second as long as they are few, and otherwise computed again.
     """
     # Finite instead of -inf: differences of two "no pair yet" peaks stay 0 instead of NaN.
-    peaks_2, totals_2 = pairs.unit_nD.new_full((2,), -_FAR), pairs.unit_nD.new_zeros(2)
+    peaks_2, totals_2 = pairs.unit_nD.new_full((2,), -FAR), pairs.unit_nD.new_zeros(2)
     keep = pairs.unit_nD.shape[0] * pairs.unit_ND.shape[0] <= _KEPT_ENTRIES
     kept: list[tuple[Tensor, Tensor] | None] = []
     for strip in pairs.strips:
@@ -211,10 +171,10 @@ def _reweightood(pairs: _Pairs, group: dist.ProcessGroup | None) -> tuple[Tensor
         totals_2 = totals_2 * (peaks_2 - raised_2).exp() + sums_2
         peaks_2 = raised_2
         kept.append((pull_RM, raised_2) if keep else None)
-    if group is not None:
+    if ranks.group is not None:
         largest_2 = peaks_2.clone()
-        dist.all_reduce(largest_2, dist.ReduceOp.MAX, group=group)
-        totals_2 = sum_over_ranks(totals_2 * (peaks_2 - largest_2).exp(), group)
+        dist.all_reduce(largest_2, dist.ReduceOp.MAX, group=ranks.group)
+        totals_2 = ranks.sum(totals_2 * (peaks_2 - largest_2).exp())
         peaks_2 = largest_2
     visits = 1.0 if pairs.once else 2.0
     pre_elu = (peaks_2 + totals_2.log()).sum() - 2.0 * math.log(visits)
@@ -272,7 +232,7 @@ def _peaks_2(exponents_RM: Tensor, masks_2RM: Tensor) -> Tensor:
     same_RM, other_RM = masks_2RM
     # What is no pair has a low exponent already, so that it may be in neither mask.
     outside = (other_RM, same_RM)
-    return torch.stack([torch.add(exponents_RM, out, alpha=-_FAR).amax() for out in outside])
+    return torch.stack([torch.add(exponents_RM, out, alpha=-FAR).amax() for out in outside])
 
 
 def _pull(
@@ -285,5 +245,5 @@ def _pull(
     for mask_RM, peak in zip(masks_2RM, peaks_2, strict=True):
         exponents_RM -= mask_RM * peak
     # Far pairs would have denormal terms: slow, and nothing beside the term 1 at the peak.
-    masks_2RM *= exponents_RM.clamp_(-_NEGLIGIBLE, 0.0).exp_()
+    masks_2RM *= exponents_RM.clamp_(-NEGLIGIBLE, 0.0).exp_()
     return slopes_RM.mul_(masks_2RM[0] + masks_2RM[1]), masks_2RM.sum((1, 2))

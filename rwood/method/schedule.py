@@ -24,11 +24,12 @@ def learning_rate(
     milestones: Sequence[int] = (50, 75, 90),
     decay_rate: float = 0.1,
 ) -> float:
-    """Learning rate of one optimiser step.
+    """Learning rate of one optimiser step, counted from 0 within an epoch counted from 0.
 
     The decay is constant within an epoch: half a cosine from `lr` down to lr * decay_rate**3, or a
-    factor `decay_rate` for every milestone passed. The warm-up overrides it with a straight line in
-    steps:
+    factor `decay_rate` for every milestone (a 0-based epoch) passed.
+
+    The warm-up overrides it with a straight line in steps:
 
     - ``fixed`` ramps from `warmup_from` to the decayed rate of epoch `warmup_epochs`, which the
       last warm-up step reaches; it is never negative. The ramp starts lower where that goal is
@@ -39,19 +40,6 @@ def learning_rate(
       epoch before zero: with lr 0.1 the first epoch's rates run from -0.0086 to 0.001, mostly
       gradient ascent. It is not shortened in a short training.
     - ``none`` is the decay alone.
-
-    Args:
-        epoch: 0-based epoch.
-        step: 0-based step within the epoch.
-        steps_per_epoch: T.
-        epochs: epochs of the whole training.
-        lr: the rate without warm-up in epoch 0.
-        warmup: which warm-up, see above.
-        warmup_epochs: its nominal length.
-        warmup_from: the rate it starts from.
-        decay: cosine or step.
-        milestones: 0-based epochs after which a step decay applies its factor.
-        decay_rate: see above.
 
     Returns:
         The rate; negative in the first epoch of ``reference`` only.

@@ -3,8 +3,17 @@
 **SCORES: HIGHER = MORE OOD, EVERYWHERE.** OpenOOD's ``conf`` is the negative of these.
 
 A scorer is a frozen dataclass of tensors (what it learned from the ID training set, so it can be
-saved as tensors), a ``fit_`` and a ``score_`` function; MSP and energy score logits. Embeddings
-are taken as given, raw or unit length, except where a method itself normalises them (cosine, SSD+).
+saved as tensors), a ``fit_`` and a ``score_`` function:
+
+- ``fit_<name>(embeddings_ND, labels_N, classes=C)`` takes (N, D) training rows and their (N,)
+  integer classes in 0..C-1, some of it where a scorer needs no more. ValueError: rows are empty or
+  not finite, or a class has none.
+- ``score_<name>(state, embeddings_QD)`` takes what was fitted and (Q, D) queries, and returns (Q,)
+  scores. ValueError: queries are empty, not finite or of other dims. MSP and energy, which have
+  nothing to fit, take (Q, C) logits alone.
+
+Embeddings are taken as given, raw or unit length, except where a method itself normalises them
+(cosine, SSD+).
 Statistics are fitted in float64; scores come in the dtype of the query, float32 at least. Matrix
 products follow the global float32 precision flags: leave TF32 off for them (the default).
 """

@@ -64,59 +64,44 @@ class ClassSums:
         return self.moment_DD(self.mean_D())
 
     def moment_DD(self, point_D: Tensor) -> Tensor:
-        """Second moment around any point, divisor N.
-
-        Args:
-            point_D: (D,) the point.
-
-        Returns:
-            (D, D) mean of (x - point)(x - point)^T.
-        """
+        """Mean over all rows of (x - point)(x - point)^T."""
         return self.gram_around_DD(point_D.double().expand_as(self.pivot_CD)) / self.count_C.sum()
 
     def gram_around_DD(self, points_CD: Tensor) -> Tensor:
-        """The second moment about other points than the pivots, not divided.
-
-        Args:
-            points_CD: (C, D) one point a class.
-
-        Returns:
-            (D, D) sum of (x - point)(x - point)^T over all rows.
-        """
+        """Sum over all rows of (x - point)(x - point)^T, with a point for each class."""
         offset_CD = self.pivot_CD - points_CD
         half_DD = (self.sum_CD + self.count_C[:, None] / 2.0 * offset_CD).T @ offset_CD
         return self.gram_DD + half_DD + half_DD.T
 
 
-def empty_class_sums(classes: int, dims: int, device: torch.device | str = "cpu") -> ClassSums:
-    """Sums over no row.
+def class_sums(
+    embeddings_ND: Tensor, labels_N: Tensor | None = None, *, classes: int = 1
+) -> ClassSums:
+    """Sums over (N, D) rows that are all at hand; without labels they are of one class.
 
-    Args:
-        classes: C.
-        dims: D.
-        device: where the sums live.
-
-    Returns:
-        Zeros.
+    Raises:
+        ValueError: see `accumulate`.
     """
+    if labels_N is None:
+        labels_N = torch.zeros(
+            embeddings_ND.shape[0], dtype=torch.int64, device=embeddings_ND.device
+        )
+    empty = empty_class_sums(classes, embeddings_ND.shape[-1], embeddings_ND.device)
+    return accumulate(empty, embeddings_ND, labels_N)
+
+
+def empty_class_sums(classes: int, dims: int, device: torch.device | str = "cpu") -> ClassSums:
+    """Sums over no row: zeros."""
     zeros = torch.zeros(classes, dims, dtype=torch.float64, device=device)
     count_C, gram_DD = zeros.new_zeros(classes), zeros.new_zeros(dims, dims)
     return ClassSums(count_C, zeros, gram_DD, zeros.clone())
 
 
 def accumulate(sums: ClassSums, embeddings_ND: Tensor, labels_N: Tensor) -> ClassSums:
-    """The sums with more rows added; the given sums stay as they are.
-
-    Args:
-        sums: rows seen so far.
-        embeddings_ND: (N, D) rows of any float dtype on the device of the sums.
-        labels_N: (N,) integer classes in 0..C-1.
-
-    Returns:
-        New sums.
+    """New sums with more (N, D) rows added, of any float dtype and on the device of the sums.
 
     Raises:
-        ValueError: rows are empty, not finite or of other dims, or a label is out of range.
+        ValueError: rows are empty, not finite or of other dims, or a label is outside 0..C-1.
     """
     classes, dims = sums.pivot_CD.shape
     check_embeddings(embeddings_ND, dims)
@@ -129,29 +114,21 @@ def accumulate(sums: ClassSums, embeddings_ND: Tensor, labels_N: Tensor) -> Clas
     for start in range(0, embeddings_ND.shape[0], _CHUNK_ROWS):
         rows_ND = embeddings_ND[start : start + _CHUNK_ROWS].double()
         chunk_N = labels_N[start : start + _CHUNK_ROWS]
-        found_C = torch.bincount(chunk_N, minlength=classes)
-        new_C = (count_C == 0) & (found_C > 0)
+        chunk_count_C = torch.bincount(chunk_N, minlength=classes)
+        new_C = (count_C == 0) & (chunk_count_C > 0)
         if bool(new_C.any()):
             means_CD = torch.zeros_like(pivot_CD).index_add_(0, chunk_N, rows_ND)
-            means_CD /= found_C.clamp_min(1)[:, None]
+            means_CD /= chunk_count_C.clamp_min(1)[:, None]
             pivot_CD = torch.where(new_C[:, None], means_CD, pivot_CD)
         offset_ND = rows_ND - pivot_CD.index_select(0, chunk_N)
-        count_C += found_C
+        count_C += chunk_count_C
         sum_CD.index_add_(0, chunk_N, offset_ND)
         gram_DD += _gram(offset_ND)
     return ClassSums(count_C, sum_CD, gram_DD, pivot_CD)
 
 
 def merge(first: ClassSums, second: ClassSums) -> ClassSums:
-    """Sums over the rows of both, whatever their pivots.
-
-    Args:
-        first: sums over some rows.
-        second: sums over other rows, of the same classes and dims.
-
-    Returns:
-        New sums, with the pivots of the first except for classes that only the second has seen.
-    """
+    """Sums over the rows of both, of the same classes and dims but whatever pivots."""
     only_second_C = first.count_C == 0
     pivot_CD = torch.where(only_second_C[:, None], second.pivot_CD, first.pivot_CD)
     offset_CD = second.pivot_CD - pivot_CD
@@ -175,15 +152,9 @@ def shrunk(covariance_DD: Tensor, shrinkage: float) -> Tensor:
     """A covariance between itself and the multiple of the identity with the same total variance.
 
     (1 - a) S + a (tr S / D) I: the estimator of Ledoit and Wolf, J. Multivariate Analysis 2004,
-    with the share `a` given instead of estimated. A contrastive embedding collapses onto few
-    directions; the others have variances near zero, whose inverses would rule the distance.
-
-    Args:
-        covariance_DD: (D, D) covariance.
-        shrinkage: a, from 0 (as it is) to 1 (distances are Euclidean).
-
-    Returns:
-        (D, D) covariance.
+    with the share a = `shrinkage` given instead of estimated, from 0 (as it is) to 1 (distances are
+    Euclidean). A contrastive embedding collapses onto few directions; the others have variances
+    near zero, whose inverses would rule the distance.
     """
     if shrinkage == 0:
         return covariance_DD

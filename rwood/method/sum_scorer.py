@@ -1,6 +1,7 @@
 """OOD score that adds a confidence and a distance, each in its own units of ID images.
 
-**Scores: higher = more OOD** (see `scorers`).
+**Scores: higher = more OOD** (see `scorers`, which says what every ``fit_`` and ``score_`` takes,
+returns and raises).
 
 Legend of shape suffixes: N training rows, V validation rows, Q query rows, D dims, C classes,
 K kept directions of the Gaussian.
@@ -19,38 +20,16 @@ from .head_scorers import Head, fit_head, score_head_mls
 
 
 @dataclass(frozen=True)
-class HeadSum:
+class HeadSum(Head, Mahalanobis):
     """A linear head, class Gaussians, and what both say of ID validation images; all float64.
 
     Attributes:
-        weight_CD: of the head.
-        bias_C: of the head.
-        mean_D: of the head: mean of the training rows.
-        centre_D: of the Gaussians.
-        whitening_DK: of the Gaussians.
-        means_CK: of the Gaussians.
         centre_2: mean of the head's score and of the distance over ID validation images.
         spread_2: their standard deviations.
     """
 
-    weight_CD: Tensor
-    bias_C: Tensor
-    mean_D: Tensor
-    centre_D: Tensor
-    whitening_DK: Tensor
-    means_CK: Tensor
     centre_2: Tensor
     spread_2: Tensor
-
-    @property
-    def head(self) -> Head:
-        """The confidence's part."""
-        return Head(self.weight_CD, self.bias_C, self.mean_D)
-
-    @property
-    def gaussians(self) -> Mahalanobis:
-        """The distance's part."""
-        return Mahalanobis(self.centre_D, self.whitening_DK, self.means_CK)
 
 
 def fit_head_sum(
@@ -64,21 +43,8 @@ def fit_head_sum(
 ) -> HeadSum:
     """A head and Gaussians of the training rows, and the scale of both scores on validation rows.
 
-    Training rows would not do for the scale: both parts were fitted to them and flatter them.
-
-    Args:
-        embeddings_ND: (N, D) training rows.
-        labels_N: (N,) integer classes in 0..C-1.
-        val_VD: (V, D) rows of ID validation images.
-        classes: C.
-        rtol: see `mahalanobis_from_sums`.
-        shrinkage: see `statistics.shrunk`.
-
-    Returns:
-        The fitted state.
-
-    Raises:
-        ValueError: rows are empty or not finite, or a class has none.
+    The (V, D) validation rows are of ID images. Training rows would not do for the scale: both
+    parts were fitted to them and flatter them. `rtol` and `shrinkage`: see `mahalanobis_from_sums`.
     """
     check_embeddings(val_VD, embeddings_ND.shape[-1])
     head = fit_head(embeddings_ND, labels_N, classes=classes)
@@ -94,20 +60,10 @@ def score_head_sum(state: HeadSum, embeddings_QD: Tensor, *, weight: float = 1.0
     """Minus the head's largest logit plus `weight` times the Mahalanobis distance, standardised.
 
     Confidence is sure of what lies between classes, distance of what lies away from all of them.
-    Each part has mean 0 and standard deviation 1 over ID validation images.
-
-    Args:
-        state: from `fit_head_sum`.
-        embeddings_QD: (Q, D) queries.
-        weight: of the distance; 0 leaves the confidence alone.
-
-    Returns:
-        (Q,) scores, higher = more OOD.
-
-    Raises:
-        ValueError: queries are empty, not finite or of other dims.
+    Each part has mean 0 and standard deviation 1 over ID validation images. A weight of 0 leaves
+    the confidence alone.
     """
-    parts_2Q = _parts_2Q(state.head, state.gaussians, embeddings_QD)
+    parts_2Q = _parts_2Q(state, state, embeddings_QD)
     centre_2, spread_2 = beside(embeddings_QD, state.centre_2, state.spread_2)
     confidence_Q, distance_Q = (parts_2Q - centre_2[:, None]) / spread_2[:, None]
     scores_Q: Tensor = confidence_Q + weight * distance_Q

@@ -7,27 +7,13 @@ dims. A trailing n, N or R alone is a vector over rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from .batch import (
-    count_rows,
-    first_row,
-    gather_rows,
-    row_strips,
-    scalar_like,
-    sum_over_ranks,
-    unit_rows,
-)
-from .loss import WHOLE, Loss, Rows
-
-# Below every logit, yet finite, so that no difference is NaN.
-_FAR = 1e30
-# exp(-60) = 9e-27.
-_NEGLIGIBLE = 60.0
+from .batch import FAR, NEGLIGIBLE, Ranks, row_strips, scalar_like, unit_rows, with_gradient
+from .loss import Loss
 
 
 def supcon_loss(
@@ -56,10 +42,8 @@ def supcon_loss(
         labels_N: (N,) integer classes.
         temperature: tau > 0.
         base_temperature: the temperature at which the gradient's scale is one.
-        group: ranks that share the batch, each with its own rows (any number, none included); None
-            when the rows given are the whole batch.
-        rows_per_rank: row counts in rank order, when known; otherwise they are exchanged, which
-            costs a host synchronisation on an accelerator.
+        group: see `reweightood_loss`.
+        rows_per_rank: see `reweightood_loss`.
 
     Returns:
         Scalar in at least float32.
@@ -70,56 +54,26 @@ def supcon_loss(
     unit_nD = unit_rows(projections_ND, labels_N)
     temperature = scalar_like(unit_nD, temperature)
     scale = temperature / scalar_like(unit_nD, base_temperature)
-    with torch.autocast(unit_nD.device.type, enabled=False):
-        loss: Tensor = _SupCon.apply(unit_nD, labels_N, temperature, group, rows_per_rank)
-    return scale * loss
+    with torch.no_grad(), torch.autocast(unit_nD.device.type, enabled=False):
+        ranks = Ranks(unit_nD, rows_per_rank, group)
+        loss, gradient_nD = _supcon(unit_nD, labels_N, temperature, ranks)
+    return scale * with_gradient(unit_nD, loss, gradient_nD)
 
 
 class SupCon(Loss):
     """SupCon of a training: `temperature` and `base_temperature` are its settings."""
 
-    def forward(self, outputs_MD: Tensor, labels_M: Tensor, rows: Rows = WHOLE) -> Tensor:
-        """See `supcon_loss`."""
-        return supcon_loss(
-            outputs_MD, labels_M, group=rows.group, rows_per_rank=rows.per_rank, **self.settings
-        )
-
-
-class _SupCon(torch.autograd.Function):
-    """The closed form: the forward pass computes loss and gradient, the backward pass scales it."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        unit_nD: Tensor,
-        labels_n: Tensor,
-        temperature: Tensor,
-        group: dist.ProcessGroup | None,
-        counts: Sequence[int] | None,
-    ) -> Tensor:
-        loss, gradient_nD = _supcon(unit_nD, labels_n, temperature, group, counts)
-        ctx.save_for_backward(gradient_nD)
-        return loss
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient_nD,) = ctx.saved_tensors
-        return upstream[0] * gradient_nD, *(None,) * 4
+    formula = staticmethod(supcon_loss)
 
 
 def _supcon(
-    unit_nD: Tensor,
-    labels_n: Tensor,
-    temperature: Tensor,
-    group: dist.ProcessGroup | None,
-    counts: Sequence[int] | None,
+    unit_nD: Tensor, labels_n: Tensor, temperature: Tensor, ranks: Ranks
 ) -> tuple[Tensor, Tensor]:
     """Unscaled loss of the global batch and its gradient with respect to this rank's unit rows."""
     rows = unit_nD.shape[0]
-    counts = count_rows(unit_nD, counts, group)
     labels_n = labels_n.to(unit_nD.dtype)
-    unit_ND, labels_N = gather_rows(unit_nD, counts, group), gather_rows(labels_n, counts, group)
-    first, total_rows = first_row(counts, group), max(sum(counts), 1)
+    unit_ND, labels_N = ranks.gather(unit_nD), ranks.gather(labels_n)
+    first = ranks.first
 
     # A row's pairs pull twice: with the row as their anchor and with the other row as theirs. The
     # second pull needs the other row's normaliser, so all normalisers come before any gradient.
@@ -137,7 +91,7 @@ def _supcon(
         loss += torch.where(anchors_R, log_sums_R - attraction_R * shares_R, 0.0).sum()
         log_sums_n[strip], shares_n[strip] = log_sums_R, shares_R
 
-    log_sums_N, shares_N = (gather_rows(row, counts, group) for row in (log_sums_n, shares_n))
+    log_sums_N, shares_N = ranks.gather(log_sums_n), ranks.gather(shares_n)
     gradient_nD = torch.empty_like(unit_nD)
     for strip in row_strips(rows, unit_ND.shape[0], unit_nD.device):
         own = slice(first + strip.start, first + strip.stop)
@@ -149,7 +103,7 @@ def _supcon(
         positive_RN = _positives(labels_n[strip], labels_N, own)
         pull_RN -= positive_RN.mul_(shares_n[strip, None] + shares_N)
         torch.mm(pull_RN, unit_ND, out=gradient_nD[strip])
-    return sum_over_ranks(loss, group) / total_rows, gradient_nD.div_(temperature * total_rows)
+    return ranks.sum(loss) / ranks.total, gradient_nD.div_(temperature * ranks.total)
 
 
 def _positives(labels_R: Tensor, labels_N: Tensor, own: slice) -> Tensor:
@@ -162,7 +116,7 @@ def _positives(labels_R: Tensor, labels_N: Tensor, own: slice) -> Tensor:
 
 def _log_sum_exp(logits_RN: Tensor, own: slice) -> Tensor:
     """Log-sum-exp of every row over all columns but its own."""
-    logits_RN[:, own].diagonal().fill_(-_FAR)
+    logits_RN[:, own].diagonal().fill_(-FAR)
     peaks_R = logits_RN.amax(1)
     terms_RN = _exp(logits_RN - peaks_R[:, None])
     return terms_RN.sum(1).log_().add_(peaks_R)
@@ -170,4 +124,4 @@ def _log_sum_exp(logits_RN: Tensor, own: slice) -> Tensor:
 
 def _exp(exponents_RN: Tensor) -> Tensor:
     """Exp in place of terms below 1, without the slow and negligible denormal results."""
-    return exponents_RN.clamp_(-_NEGLIGIBLE, 0.0).exp_()
+    return exponents_RN.clamp_(-NEGLIGIBLE, 0.0).exp_()

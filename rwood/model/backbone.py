@@ -6,7 +6,6 @@ those of OpenOOD's checkpoints: `shortcut` in the 32x32 network, `downsample` at
 """
 
 import inspect
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -15,6 +14,8 @@ from torch import Tensor, nn
 from rwood.config.backbones import BACKBONES, TIMM, ModelConfig
 from rwood.config.registry import find
 from rwood.errors import SpecError
+
+STAGES = ("layer1", "layer2", "layer3", "layer4")
 
 
 class Backbone(nn.Module):
@@ -35,11 +36,11 @@ def build_backbone(config: ModelConfig, channels: int) -> Backbone:
         case "small_cnn":
             return SmallCNN(config.width, channels)
         case "resnet18_32x32":
-            return ResNet(BasicBlock, (2, 2, 2, 2), config.width, channels, stem="3x3")
+            return ResNet((2, 2, 2, 2), config.width, channels, large=False)
         case "resnet18_224x224":
-            return ResNet(BasicBlock, (2, 2, 2, 2), config.width, channels, stem="7x7")
+            return ResNet((2, 2, 2, 2), config.width, channels)
         case "resnet50":
-            return ResNet(Bottleneck, (3, 4, 6, 3), config.width, channels, stem="7x7")
+            return ResNet((3, 4, 6, 3), config.width, channels, bottleneck=True)
         case _:
             return OtherBackbone(_build_other(config, channels))
 
@@ -98,106 +99,84 @@ class SmallCNN(Backbone):
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, dim)."""
-        for name in ("layer1", "layer2", "layer3", "layer4"):
+        for name in STAGES:
             images = self.get_submodule(name)(images)
         return _pool(images)
 
 
-class _Block(nn.Module, ABC):
-    """A residual block: some layers, plus the input or a 1x1 convolution of it, then ReLU."""
+class Block(nn.Module):
+    """A residual block: convolutions with batch norm, plus the input or a 1x1 convolution of it.
 
-    expansion = 1
+    Two 3x3 convolutions; or, as a bottleneck, 1x1, 3x3 and 1x1 with four times as many outputs. The
+    stride is that of the first 3x3 convolution; ReLU follows each but the last, and the sum.
+    """
 
-    def __init__(self, inputs: int, width: int, stride: int, projection: str) -> None:
+    def __init__(
+        self, inputs: int, width: int, stride: int, projection: str, bottleneck: bool
+    ) -> None:
+        """Make the layers; `projection` is the name of the 1x1 convolution beside them."""
         super().__init__()
         self.projection = projection
-        outputs = width * self.expansion
-        self._add_layers(inputs, width, stride)
-        if stride != 1 or inputs != outputs:
-            conv = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
-            self.add_module(projection, nn.Sequential(conv, nn.BatchNorm2d(outputs)))
-
-    @abstractmethod
-    def _add_layers(self, inputs: int, width: int, stride: int) -> None:
-        """Make the layers of the residual path."""
-
-    @abstractmethod
-    def _residual(self, images: Tensor) -> Tensor:
-        """What they make of the images, before ReLU."""
+        self.outputs = 4 * width if bottleneck else width
+        layers = (
+            [(1, 1, width), (3, stride, width), (1, 1, self.outputs)]
+            if bottleneck
+            else [(3, stride, width), (3, 1, width)]
+        )
+        channels = inputs
+        for i, (kernel, step, outputs) in enumerate(layers, 1):
+            conv = nn.Conv2d(channels, outputs, kernel, step, padding=kernel // 2, bias=False)
+            self.add_module(f"conv{i}", conv)
+            self.add_module(f"bn{i}", nn.BatchNorm2d(outputs))
+            channels = outputs
+        self.depth = len(layers)
+        if stride != 1 or inputs != self.outputs:
+            conv = nn.Conv2d(inputs, self.outputs, 1, stride, bias=False)
+            self.add_module(projection, nn.Sequential(conv, nn.BatchNorm2d(self.outputs)))
 
     def forward(self, images: Tensor) -> Tensor:
-        residual = self._residual(images)
+        """(N, C, H, W) -> (N, outputs, H / stride, W / stride)."""
+        residual = images
+        for i in range(1, self.depth + 1):
+            residual = self.get_submodule(f"bn{i}")(self.get_submodule(f"conv{i}")(residual))
+            residual = torch.relu(residual) if i < self.depth else residual
         if self.projection in self._modules:
             images = self.get_submodule(self.projection)(images)
         return torch.relu(residual + images)
 
 
-class BasicBlock(_Block):
-    """Two 3x3 convolutions."""
-
-    def _add_layers(self, inputs: int, width: int, stride: int) -> None:
-        self.conv1 = nn.Conv2d(inputs, width, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, 1, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-
-    def _residual(self, images: Tensor) -> Tensor:
-        hidden = torch.relu(self.bn1(self.conv1(images)))
-        return self.bn2(self.conv2(hidden))  # type: ignore[no-any-return]
-
-
-class Bottleneck(_Block):
-    """1x1, 3x3 (with the stride) and 1x1 convolutions; four times as many outputs."""
-
-    expansion = 4
-
-    def _add_layers(self, inputs: int, width: int, stride: int) -> None:
-        self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = nn.Conv2d(width, 4 * width, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(4 * width)
-
-    def _residual(self, images: Tensor) -> Tensor:
-        hidden = torch.relu(self.bn1(self.conv1(images)))
-        hidden = torch.relu(self.bn2(self.conv2(hidden)))
-        return self.bn3(self.conv3(hidden))  # type: ignore[no-any-return]
-
-
 class ResNet(Backbone):
     """He et al., CVPR 2016, in OpenOOD's two forms.
 
-    With the 3x3 stem: stride 1, no max-pool, PyTorch's default weights. With the 7x7 stem:
-    torchvision's network and its weights' law (normal, variance 2 / fan-out).
+    For large images: torchvision's network and its weights' law (normal, variance 2 / fan-out).
+    For small ones: a stem of 3x3 and stride 1, no max-pool, PyTorch's default weights.
     """
 
     def __init__(
         self,
-        block: type[_Block],
         blocks: Sequence[int],
         width: int,
         channels: int,
-        stem: str,
+        *,
+        large: bool = True,
+        bottleneck: bool = False,
     ) -> None:
         """Build four stages of widths w, 2w, 4w, 8w."""
         super().__init__()
-        large = stem == "7x7"
         if large:
             self.conv1 = nn.Conv2d(channels, width, 7, 2, padding=3, bias=False)
         else:
             self.conv1 = nn.Conv2d(channels, width, 3, 1, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.pool = nn.MaxPool2d(3, 2, padding=1) if large else nn.Identity()
+        projection = "downsample" if large else "shortcut"
         inputs = width
         for i, depth in enumerate(blocks):
             stage = []
             for j in range(depth):
                 stride = 2 if i > 0 and j == 0 else 1
-                stage.append(
-                    block(inputs, width << i, stride, "downsample" if large else "shortcut")
-                )
-                inputs = (width << i) * block.expansion
+                stage.append(Block(inputs, width << i, stride, projection, bottleneck))
+                inputs = stage[-1].outputs
             self.add_module(f"layer{i + 1}", nn.Sequential(*stage))
         self.dim = inputs
         if large:
@@ -208,7 +187,7 @@ class ResNet(Backbone):
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, dim)."""
         images = self.pool(torch.relu(self.bn1(self.conv1(images))))
-        for name in ("layer1", "layer2", "layer3", "layer4"):
+        for name in STAGES:
             images = self.get_submodule(name)(images)
         return _pool(images)
 

@@ -4,15 +4,18 @@ The networks here carry OpenOOD's keys; what differs is what wraps the keys (`mo
 accompanies them, and that classifiers keep their backbone without a `backbone.` before its keys.
 """
 
+import io
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rwood.errors import DataError
 from rwood.model.encoder import Encoder
+from rwood.storage import written
 
 
 def load_openood_state(path: Path) -> dict[str, Tensor]:
@@ -73,9 +76,7 @@ def load_backbone_weights(encoder: Encoder, path: Path) -> None:
     state = load_openood_state(path)
     if any(key.startswith("backbone.") for key in state):
         state = {
-            key.removeprefix("backbone."): value
-            for key, value in state.items()
-            if key.startswith("backbone.")
+            k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")
         }
     _check(encoder.backbone, state)
     encoder.backbone.load_state_dict(state)
@@ -83,11 +84,16 @@ def load_backbone_weights(encoder: Encoder, path: Path) -> None:
 
 def save_openood_state(encoder: Encoder, path: Path) -> None:
     """Write a checkpoint that OpenOOD's evaluation reads: a plain state dict, all or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
     state = {k: v.detach().cpu().contiguous() for k, v in encoder.state_dict().items()}
-    torch.save(openood_state(state), part)
-    part.replace(path)
+    write_tensors(path, openood_state(state))
+
+
+def write_tensors(path: Path, state: Mapping[str, Any]) -> None:
+    """`torch.save` so that readers see the old file or the new one, never half of one."""
+    buffer = io.BytesIO()  # torch says of a full disk something else than that it is full.
+    torch.save(state, buffer)
+    with written(path) as file:
+        file.write(buffer.getbuffer())
 
 
 def _check(module: nn.Module, state: Mapping[str, Tensor]) -> None:

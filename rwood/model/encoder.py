@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rwood.config.backbones import ModelConfig
+from rwood.config.benchmark import BenchmarkConfig
+from rwood.config.run import RunConfig
 from rwood.errors import SpecError
 from rwood.model.backbone import Backbone, build_backbone
 
@@ -115,6 +117,12 @@ def build_encoder(
         if classes is not None:
             return Classifier(backbone, classes)
         return Contrastive(backbone, config.projection_dim)
+
+
+def encoder_of(run: RunConfig, benchmark: BenchmarkConfig) -> Encoder:
+    """The encoder of a run, with fresh weights of its seed."""
+    classes = benchmark.classes if run.is_classifier else None
+    return build_encoder(run.model, channels=benchmark.channels, seed=run.seed, classes=classes)
 
 
 def freeze(encoder: Encoder, config: ModelConfig) -> None:

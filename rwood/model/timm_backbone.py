@@ -6,13 +6,10 @@ from torch import nn
 def timm_backbone(
     timm_name: str, channels: int, *, drop_rate: float = 0.0, drop_path_rate: float = 0.0
 ) -> nn.Module:
-    """A network of timm without its classifier, with fresh weights.
+    """A network of `timm.list_models()` without its classifier, with fresh weights.
 
-    Args:
-        timm_name: as `timm.list_models()` has it.
-        channels: of the images, 1 or 3.
-        drop_rate: dropout before the output.
-        drop_path_rate: share of residual paths that are dropped in training.
+    `drop_rate` is the dropout before the output, `drop_path_rate` the share of residual paths
+    dropped in training.
 
     Raises:
         ModuleNotFoundError: timm is not installed.

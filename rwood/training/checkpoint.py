@@ -1,6 +1,5 @@
 """Checkpoints of one run: written atomically, read back only if whole and its own."""
 
-import io
 import pickle
 import re
 import zipfile
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rwood.errors import StudyError
-from rwood.storage import written
+from rwood.model.checkpoint_keys import write_tensors
 
 KEPT = 2
 """Newest checkpoints kept: if the last one is damaged, the one before it is used."""
@@ -31,9 +30,6 @@ def save(folder: Path, epoch: int, digest: str, state: State, *, step: int = 0) 
         digest: names the training; reading under another digest is refused.
         state: tensors and plain values only.
         step: steps done in the epoch after those.
-
-    Returns:
-        The file.
     """
     path = folder / (f"epoch-{epoch:04d}" + (f"-step-{step:06d}" if step else "") + ".pt")
     write_tensors(path, {"digest": digest, "epoch": epoch, **state})
@@ -48,27 +44,16 @@ class Writer:
     A checkpoint is then copied to the host and written while the next epoch trains. An epoch that
     ends while the one before it is still being written has none: a crash costs what was trained
     since the last write began. Files appear whole or not at all, as ever.
-
-    Args:
-        folder: the run's folder.
-        digest: names the training.
-        behind: write in a thread.
     """
 
     def __init__(self, folder: Path, digest: str, *, behind: bool) -> None:
-        """Write nothing yet."""
+        """Write nothing yet; `behind`: later in a thread."""
         self.folder, self._digest, self._behind = folder, digest, behind
         self._thread: Thread | None = None
         self._error: Exception | None = None
 
     def save(self, epoch: int, state: State, *, step: int = 0, at_once: bool = False) -> None:
-        """Write a checkpoint (see `save`), or begin to, or leave it out.
-
-        Args:
-            epoch: epochs done.
-            state: tensors and plain values only.
-            step: steps done in the epoch after those.
-            at_once: it must be on disk when this returns.
+        """Write a checkpoint (see `save`), or begin to, or leave it out; `at_once`: it is on disk.
 
         Raises:
             StorageError: this one or the one before it could not be written.
@@ -114,40 +99,29 @@ def discard(folder: Path) -> None:
 def load_latest(folder: Path, digest: str, note: Callable[[str], None]) -> State | None:
     """The newest whole checkpoint, on the CPU; None if there is none.
 
-    Args:
-        folder: the run's folder.
-        digest: names the training.
-        note: told of a damaged file, which is passed over: the one before it is used.
+    A damaged file is passed over, with a note: the one before it is used.
 
     Raises:
-        StudyError: the folder belongs to another training.
+        StudyError: the folder belongs to another training than the digest names.
     """
     for epoch, _, path in reversed(_by_time(folder)):
         try:
             with path.open("rb") as file:
                 state: State = torch.load(file, map_location="cpu", weights_only=True)
-            found = state["digest"]
+            found_digest = state["digest"]
         except (RuntimeError, OSError, EOFError, KeyError, ValueError, pickle.UnpicklingError,
                 zipfile.BadZipFile) as error:  # fmt: skip
             note(f"{path} is damaged ({type(error).__name__}); going on from the one before it")
             continue
-        if found != digest:
+        if found_digest != digest:
             raise StudyError(
-                f"{folder} holds another training (digest {found} at epoch {epoch}, wanted "
+                f"{folder} holds another training (digest {found_digest} at epoch {epoch}, wanted "
                 f"{digest}); move it away or choose another results folder",
-                found=found,
+                found=found_digest,
                 wanted=digest,
             )
         return state
     return None
-
-
-def write_tensors(path: Path, state: State) -> None:
-    """`torch.save` so that readers see the old file or the new one, never half of one."""
-    buffer = io.BytesIO()  # torch says of a full disk something else than that it is full.
-    torch.save(state, buffer)
-    with written(path) as file:
-        file.write(buffer.getbuffer())
 
 
 def _on_host(state: State) -> State:
@@ -170,5 +144,5 @@ def _on_host(state: State) -> State:
 def _by_time(folder: Path) -> list[tuple[int, int, Path]]:
     """Epochs done, steps done after those, file; the oldest first."""
     pattern = re.compile(r"epoch-(\d+)(?:-step-(\d+))?\.pt")
-    found = ((pattern.fullmatch(path.name), path) for path in folder.glob("epoch-*.pt"))
-    return sorted((int(match[1]), int(match[2] or 0), path) for match, path in found if match)
+    named = ((pattern.fullmatch(path.name), path) for path in folder.glob("epoch-*.pt"))
+    return sorted((int(match[1]), int(match[2] or 0), path) for match, path in named if match)

@@ -13,12 +13,8 @@ def compiles(
 ) -> bool:
     """True if a run is to be compiled: it is asked for, and torch can compile for the device.
 
-    A network that the compiler does not understand runs as it is, and torch's log says why.
-
-    Args:
-        wish: of the run; `auto` asks for it on a GPU.
-        device: where the run trains.
-        note: told why not, in a sentence.
+    `auto` asks for it on a GPU. Where torch cannot, a note says why. A network that the compiler
+    does not understand runs as it is, and torch's log says why.
     """
     if wish is False or (wish == "auto" and device.type != "cuda"):
         return False

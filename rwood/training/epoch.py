@@ -1,7 +1,8 @@
-"""One epoch of steps: the gradient, the rate, and what happens if the machine is taken away."""
+"""One epoch of steps: the gradient, the learning rate, and what happens before a preemption."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +20,8 @@ from rwood.training.worker import Worker
 SMOOTHING = 0.8
 """Weight of the past in the smoothed loss, restarted at 0 each epoch as the authors do."""
 PREEMPTION_STEPS = 10
-"""Steps between two questions whether this machine is about to be taken away. Asked of a group it
-is a barrier of milliseconds; a machine that is taken away has half a minute."""
+"""Steps between two questions whether this machine is being preempted. Asked of a group it is a
+barrier of milliseconds; a machine that is preempted has half a minute."""
 
 
 def train_epoch(
@@ -36,31 +37,45 @@ def train_epoch(
 ) -> tuple[float, float, float]:
     """Train one epoch, or what is left of it after the steps whose losses the state holds.
 
+    Every few steps the worker is asked whether it is being preempted; if so, `keep` is called.
+
     Args:
         run: what to train.
         benchmark: pixel statistics and sizes.
-        worker: rank, world size, device; asked now and then whether it is about to be taken away.
+        worker: rank, world size, device.
         state: of the run; changed.
         network: the encoder, over all workers.
         train_set: the ID train set.
         epoch: 0-based.
-        keep: called every few steps while the worker is about to be taken away.
+        keep: writes a checkpoint.
 
     Returns:
         Mean loss, smoothed loss, last learning rate.
 
     Raises:
-        NonFiniteLossError: the loss left the real numbers; no step was taken with it. A GPU is
+        NonFiniteLossError: the loss became NaN or infinite; no step was taken with it. A GPU is
             asked at the end of the epoch: until then steps without a finite gradient are skipped.
     """
     network.train()
     steps = loaders.steps_per_epoch(len(train_set.labels_N), run.batch_size)
-    seen: list[Tensor] = []
+    unread: list[Tensor] = []
     rate = math.nan
     first = len(state.losses)
-    batches = _batches(run, benchmark, worker, train_set, epoch, first, state.compiled)
+    batches = loaders.training_batches(
+        train_set,
+        run,
+        benchmark,
+        epoch=epoch,
+        rank=worker.rank,
+        world_size=worker.world_size,
+        device=worker.device,
+        first_step=first,
+        compiled=state.compiled,
+    )
+    rate_of = partial(learning_rate, epoch=epoch, steps_per_epoch=steps, epochs=run.epochs,
+                      lr=run.optimizer.lr, **run.schedule.model_dump())  # fmt: skip
     for step, batch in enumerate(batches, first):
-        rate = _learning_rate(run, epoch, step, steps)
+        rate = rate_of(step=step)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         state.optimizer.zero_grad(set_to_none=True)
@@ -74,61 +89,28 @@ def train_epoch(
         average_gradients(state.loss, worker)
         state.scaler.step(state.optimizer)
         state.scaler.update()
-        seen.append(loss.detach())
+        unread.append(loss.detach())
         done = step + 1
         if done % PREEMPTION_STEPS == 0 and done < steps and worker.preemption_requested():
-            _note(seen, run, state, epoch, rate)
+            _note(unread, run, state, epoch, rate)
             keep()
-    _note(seen, run, state, epoch, rate)
+    _note(unread, run, state, epoch, rate)
+    return math.fsum(state.losses) / len(state.losses), _smoothed(state.losses), rate
+
+
+def _smoothed(losses: list[float]) -> float:
     smoothed = 0.0
-    for value in state.losses:
+    for value in losses:
         smoothed = SMOOTHING * smoothed + (1 - SMOOTHING) * value
-    return math.fsum(state.losses) / len(state.losses), smoothed, rate
+    return smoothed
 
 
-def _note(seen: list[Tensor], run: RunConfig, state: RunState, epoch: int, rate: float) -> None:
+def _note(unread: list[Tensor], run: RunConfig, state: RunState, epoch: int, rate: float) -> None:
     """Move losses from the device into the state; until then no step has waited for one."""
-    values = torch.stack(seen).double().tolist()
+    values = torch.stack(unread).double().tolist()
     _check_finite(values, run, epoch, len(state.losses), rate)
     state.losses += values
-    seen.clear()
-
-
-def _batches(
-    run: RunConfig,
-    benchmark: BenchmarkConfig,
-    worker: Worker,
-    train_set: ImageSet,
-    epoch: int,
-    first_step: int,
-    compiled: bool,
-) -> Iterator[loaders.Batch]:
-    return loaders.training_batches(
-        train_set,
-        run,
-        benchmark,
-        epoch=epoch,
-        rank=worker.rank,
-        world_size=worker.world_size,
-        device=worker.device,
-        first_step=first_step,
-        compiled=compiled,
-    )
-
-
-def _learning_rate(run: RunConfig, epoch: int, step: int, steps: int) -> float:
-    return learning_rate(
-        epoch=epoch,
-        step=step,
-        steps_per_epoch=steps,
-        epochs=run.epochs,
-        lr=run.optimizer.lr,
-        warmup=run.schedule.warmup,
-        warmup_epochs=run.schedule.warmup_epochs,
-        warmup_from=run.schedule.warmup_from,
-        decay=run.schedule.decay,
-        milestones=run.schedule.milestones,
-    )
+    unread.clear()
 
 
 def _check_finite(

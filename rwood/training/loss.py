@@ -18,6 +18,7 @@ from rwood.config.registry import find
 from rwood.config.run import RunConfig
 from rwood.data.loaders import Batch, embedding_batches
 from rwood.data.opened import ImageSet
+from rwood.data.sharding import edges
 from rwood.evaluation.embed import BATCH
 from rwood.method.losses import Loss, Rows
 from rwood.model.encoder import Encoder
@@ -25,12 +26,7 @@ from rwood.training.worker import Worker
 
 
 def build_loss(run: RunConfig, classes: int, device: torch.device) -> nn.Module:
-    """The loss of a run, before its first step.
-
-    Args:
-        run: which loss, and its settings.
-        classes: number of ID classes.
-        device: where its buffers are.
+    """The loss of a run, before its first step, with its buffers on the device.
 
     Raises:
         ValueError: other people's loss cannot be imported.
@@ -49,26 +45,19 @@ def build_loss(run: RunConfig, classes: int, device: torch.device) -> nn.Module:
 def loss_of(
     loss: nn.Module, run: RunConfig, outputs_MD: Tensor, batch: Batch, worker: Worker
 ) -> Tensor:
-    """The loss of one step, over the rows of all workers unless it is local.
-
-    Args:
-        loss: of `build_loss`.
-        run: whose loss.
-        outputs_MD: what the encoder's last part made of the batch.
-        batch: labels and row counts.
-        worker: rank, world size.
-    """
+    """The loss of one step over the rows of all workers, or of this one if it is local."""
     if not isinstance(loss, Loss):
         return loss(outputs_MD, batch.labels)  # type: ignore[no-any-return]
-    edges = _edges(batch.count, worker.world_size)
-    several = worker.world_size > 1 and is_global(loss, run)
-    rows = Rows(
-        group=dist.group.WORLD if several else None,
-        # Told how many rows each rank has, no rank needs to ask.
-        per_rank=[2 * (b - a) for a, b in pairwise(edges)] if several else None,
-        order_N=_one_workers_order(edges, outputs_MD.device) if several else None,
-        largest_class=batch.largest_class,
-    )
+    rows = Rows(largest_class=batch.largest_class)
+    if worker.world_size > 1 and is_global(loss, run):
+        firsts = edges(batch.count, worker.world_size)
+        rows = Rows(
+            group=dist.group.WORLD,
+            # Given how many rows each rank has, no rank needs to exchange it.
+            per_rank=[2 * (end - first) for first, end in pairwise(firsts)],
+            order_N=_one_workers_order(firsts, outputs_MD.device),
+            largest_class=batch.largest_class,
+        )
     return loss(outputs_MD, batch.labels, rows)  # type: ignore[no-any-return]
 
 
@@ -130,15 +119,8 @@ def row_length(run: RunConfig, classes: int) -> int:
     return classes if run.is_classifier else run.model.projection_dim
 
 
-def _edges(count: int, world_size: int) -> list[int]:
-    """First image of every worker's share of a global batch, and the end."""
-    return [rank * count // world_size for rank in range(world_size + 1)]
-
-
-def _one_workers_order(edges: list[int], device: torch.device) -> Tensor | None:
+def _one_workers_order(edges: list[int], device: torch.device) -> Tensor:
     """(N,) rows in rank order -> in the order that one worker has: first views, then second."""
-    if len(edges) == 2:
-        return None
     firsts, seconds = [], []
     for begin, end in pairwise(edges):
         rows = torch.arange(2 * begin, 2 * end, device=device)

@@ -36,12 +36,8 @@ def choose_precision(
 ) -> Precision:
     """The precision of a run, the same on all its workers.
 
-    Args:
-        run: its `precision` is a wish, or `auto`.
-        benchmark: size and channels of the images.
-        encoder: fresh, with frozen parameters frozen; left as it is.
-        worker: device, rank, world size.
-        kept: what the run started with, from its checkpoint.
+    It is the one `kept` in a checkpoint, else what the run asks for, else chosen for it (`auto`).
+    The encoder is fresh, with frozen parameters frozen, and left as it is.
     """
     if kept is not None:
         precision = kept

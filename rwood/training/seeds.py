@@ -26,19 +26,13 @@ def train_seeds(
     """Train a run with every seed, side by side, and report the means after each epoch.
 
     After epoch e every seed has trained e epochs, so trials are compared, and stopped, at equal
-    training and on all their seeds. Each seed has checkpoints of its own in `seed-<n>` and is to
-    the bit what `train` makes of it; killed at any moment, each goes on from its own last epoch.
-    Where the benchmark has a held-out set, each seed leaves out its own fold of classes.
-
-    Args:
-        run: what to train; its own seed does not count.
-        seeds: one training each; their networks are in memory together.
-        benchmark: ID train set, validation sets, pixel statistics.
-        worker: rank, world size, device, folder, report.
-        data_root: where image sets lie.
+    training and on all their seeds; their networks are in memory together. The run's own seed does
+    not count. Each seed has checkpoints of its own in `seed-<n>` and is to the bit what `train`
+    makes of it; killed at any moment, each goes on from its own last epoch. Where the benchmark has
+    a held-out set, each seed leaves out its own fold of classes.
 
     Raises:
-        NonFiniteLossError: the loss of one seed left the real numbers.
+        NonFiniteLossError: the loss of one seed became NaN or infinite.
         DataError: an image set is missing or corrupt.
         StudyError: the folder holds another training.
     """
@@ -48,7 +42,7 @@ def train_seeds(
                 apply(run, {"seed": seed}),
                 benchmark,
                 worker,
-                folder=seed_folder(worker.folder, seed),
+                folder=RunPaths(worker.folder).seed(seed).folder,
                 data_root=data_root,
             )
             for seed in seeds
@@ -65,10 +59,11 @@ def merged(reports: Sequence[EpochReport]) -> EpochReport:
     Means of what every seed reported, and for `val/...` the population std as `<name>/std`;
     seconds are added up.
     """
-    names = [name for name in reports[0].metrics if all(name in r.metrics for r in reports)]
     metrics: dict[str, float] = {}
-    for name in names:
-        values = [report.metrics[name] for report in reports]
+    for name in reports[0].metrics:
+        values = [report.metrics[name] for report in reports if name in report.metrics]
+        if len(values) < len(reports):
+            continue
         mean, std = mean_and_std(values)
         metrics[name] = sum(values) if name in _SUMMED else mean
         if name.startswith("val/"):
@@ -76,8 +71,3 @@ def merged(reports: Sequence[EpochReport]) -> EpochReport:
     return EpochReport(
         epoch=reports[0].epoch, time=max(report.time for report in reports), metrics=metrics
     )
-
-
-def seed_folder(trial: Path, seed: int) -> Path:
-    """Where one seed of a trial keeps its checkpoints."""
-    return RunPaths(trial).seed(seed).folder

@@ -19,8 +19,8 @@ from rwood.data.opened import ImageSet
 from rwood.evaluation.embed import EmbeddingPass
 from rwood.evaluation.validation import open_validation, validate
 from rwood.model.batch_norm import convert_global_batch_norm
-from rwood.model.checkpoint_keys import load_backbone_weights, openood_state
-from rwood.model.encoder import Encoder, build_encoder, freeze
+from rwood.model.checkpoint_keys import load_backbone_weights, openood_state, write_tensors
+from rwood.model.encoder import Encoder, encoder_of, freeze
 from rwood.model.precision import PrecisionName, set_up
 from rwood.paths import RunPaths
 from rwood.results import EpochReport
@@ -33,7 +33,7 @@ from rwood.training.state import RunState
 from rwood.training.worker import Worker
 
 KEEP_S = 2.0
-"""Training since the last checkpoint that is worth one more while the machine is taken away."""
+"""Training since the last checkpoint that is worth one more while the machine is preempted."""
 
 
 def train(
@@ -41,22 +41,21 @@ def train(
 ) -> Encoder:
     """Train one run and return the encoder to score.
 
-    Every epoch ends with a checkpoint and a report; while the worker is about to be taken away,
-    there are checkpoints within an epoch. If the worker's folder holds checkpoints of
-    this training, it goes on from the last one, after reporting again what was reported before, so
-    that whoever listens misses nothing. Trials see validation sets only. The weights validated are
-    those that the run would return if it ended there (`run.checkpoint`).
+    Every epoch ends with a checkpoint and a report; while the worker is being preempted, there are
+    checkpoints within an epoch. If the worker's folder holds checkpoints of this training, it goes
+    on from the last one, after reporting again what was reported before. Trials see validation sets
+    only. The weights validated are those that the run would return if it ended there
+    (`run.checkpoint`).
 
     Args:
         run: what to train.
         benchmark: ID train set, validation sets, pixel statistics. With a held-out set, the fold
             of the run's seed is left out of training and of every ID set.
-        worker: rank, world size, device, folder, report, and whether it is about to be taken away.
+        worker: rank, world size, device, folder, report, and whether it is being preempted.
         data_root: where image sets lie.
 
     Raises:
-        NonFiniteLossError: the loss left the real numbers; no step was taken with it. A GPU is
-            asked at the end of the epoch: until then steps without a finite gradient are skipped.
+        NonFiniteLossError: see `train_epoch`.
         DataError: an image set is missing or corrupt.
         StudyError: the folder holds another training.
     """
@@ -75,14 +74,7 @@ def train(
 def training_epochs(
     run: RunConfig, benchmark: BenchmarkConfig, worker: Worker, *, folder: Path, data_root: Path
 ) -> Generator[EpochReport, None, Encoder]:
-    """Train one run an epoch at a time; see `train`.
-
-    Args:
-        run: what to train.
-        benchmark: ID train set, validation sets, pixel statistics.
-        worker: all but `folder` and `report` of it.
-        folder: the run's checkpoints.
-        data_root: where image sets lie.
+    """Train one run an epoch at a time, with its checkpoints in the folder; see `train`.
 
     Yields:
         The report of each epoch. Its checkpoint is on disk; beside a GPU it may still be written,
@@ -159,7 +151,7 @@ def _one_epoch(
         if done == run.epochs:
             # Before the last report: whoever hears that the run is complete finds its weights.
             final = state.best_weights or state.weights()
-            checkpoint.write_tensors(RunPaths(writer.folder).encoder, openood_state(final))
+            write_tensors(RunPaths(writer.folder).encoder, openood_state(final))
         writer.save(done, state.state_dict(), at_once=done == run.epochs)
     return report
 
@@ -192,12 +184,7 @@ def _begin(
 ) -> RunState:
     """A run before its first step, in the precision that it was started with before."""
     torch.manual_seed(run.seed)
-    encoder = build_encoder(
-        run.model,
-        channels=benchmark.channels,
-        seed=run.seed,
-        classes=benchmark.classes if run.is_classifier else None,
-    )
+    encoder = encoder_of(run, benchmark)
     if run.model.weights is not None:
         load_backbone_weights(encoder, data_root / run.model.weights)
     set_up(worker.device)
@@ -209,21 +196,19 @@ def _begin(
     kind = choose_precision(run, benchmark, encoder, worker, precision)
     kind.place(encoder)
     trained = [p for p in encoder.parameters() if p.requires_grad] + [*loss.parameters()]
-    optimizer = torch.optim.SGD(
-        trained,
-        lr=run.optimizer.lr,
-        momentum=run.optimizer.momentum,
-        weight_decay=run.optimizer.weight_decay,
-        nesterov=run.optimizer.nesterov,
-        fused=True,
-    )
+    optimizer = _optimizer(run, trained)
+    compiled = compiles(run.compile, worker.device, worker.note)
+    return RunState(encoder, loss, optimizer, kind.scaler(), kind, [], compiled)
+
+
+def _optimizer(run: RunConfig, trained: list[nn.Parameter]) -> torch.optim.SGD:
+    optimizer = torch.optim.SGD(trained, fused=True, **run.optimizer.model_dump())
     if run.optimizer.momentum:
         # The fused step makes the buffers without a value, and leaves them so where it skips a
         # first gradient that is not finite.
         for parameter in trained:
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-    compiled = compiles(run.compile, worker.device, worker.note)
-    return RunState(encoder, loss, optimizer, kind.scaler(), kind, [], compiled)
+    return optimizer
 
 
 def _wrap(encoder: Encoder, worker: Worker, compiled: bool) -> nn.Module:

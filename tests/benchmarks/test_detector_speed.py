@@ -6,7 +6,7 @@ from pairs import compare
 from test_scorers_speed import DIMS, features
 
 from rwood.config.scorers import ScorerConfig
-from rwood.evaluation.embed import Embedded
+from rwood.evaluation.embed import Embedded, EmbeddedID
 from rwood.evaluation.scorer import fit
 
 
@@ -21,7 +21,8 @@ def test_score_beside_pytorch_ood(classes: int, queries: int, repeats: int, targ
     train, labels = features(10_000, classes)
     rows, _ = features(queries, classes, seed=1)
     theirs = detectors.Mahalanobis(torch.nn.Identity()).fit_features(train, labels)
-    ours = fit(ScorerConfig(), Embedded(train, train), labels, classes, None)
+    known = Embedded(train, train)
+    ours = fit(ScorerConfig(), EmbeddedID(known, labels, classes, None, known))
     embedded = Embedded(rows, rows)
     compare(
         f"score {queries} x {DIMS}, {classes} classes",

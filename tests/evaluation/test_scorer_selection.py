@@ -16,7 +16,7 @@ from rwood.config.scorers import ScorerConfig, load_scorer
 from rwood.evaluation import validation
 from rwood.evaluation.benchmark import run_benchmark
 from rwood.evaluation.embed import Embedded, embed
-from rwood.evaluation.scorer_selection import Seen, choose
+from rwood.evaluation.scorer_selection import EmbeddedSets, choose
 from rwood.evaluation.validation import open_validation, settle, validate
 from rwood.model.encoder import Encoder, build_encoder
 from tests.conftest import STUDIES
@@ -35,7 +35,7 @@ def encoder() -> Encoder:
     return build_encoder(ModelConfig(backbone="small_cnn", width=8), channels=1, seed=1)
 
 
-def clusters(seed: int = 0) -> Seen:
+def clusters(seed: int = 0) -> EmbeddedSets:
     """Two classes with outliers of their own: at neighbour 1 OOD hides, farther it shows."""
     rng = np.random.default_rng(seed)
     labels = np.arange(200) % 2
@@ -46,34 +46,36 @@ def clusters(seed: int = 0) -> Seen:
     rows = [torch.from_numpy(x) for x in (train, val, ood)]
     known, valued, one = (Embedded(x) for x in rows)
     two = Embedded(rows[2] / 2)
-    return Seen(known, torch.from_numpy(labels), 2, None, valued, {"a": one, "b": two})
+    return EmbeddedSets(known, torch.from_numpy(labels), 2, None, valued, {"a": one, "b": two})
 
 
-def slow_knn(seen: Seen, k: int, name: str) -> float:
+def slow_knn(embedded: EmbeddedSets, k: int, name: str) -> float:
     """AUROC of the distance to the k-th neighbour, by sorting and scikit-learn."""
 
-    def scores(embedded: Embedded) -> np.ndarray:
-        rows = embedded.unit_ND
-        gaps = ((rows[:, None] - seen.train.unit_ND[None]) ** 2).sum(-1).sqrt()
+    def scores(queries: Embedded) -> np.ndarray:
+        rows = queries.unit_ND
+        gaps = ((rows[:, None] - embedded.train.unit_ND[None]) ** 2).sum(-1).sqrt()
         return np.sort(gaps.numpy(), axis=1)[:, k - 1]
 
-    id_scores, ood_scores = scores(seen.val), scores(seen.ood[name])
+    id_scores, ood_scores = scores(embedded.val), scores(embedded.ood[name])
     truth = np.r_[np.zeros(len(id_scores)), np.ones(len(ood_scores))]
     return 100 * float(sk.roc_auc_score(truth, np.r_[id_scores, ood_scores]))
 
 
 def test_the_best_mean_over_validation_sets_is_chosen() -> None:
-    seen = clusters()
-    means = {k: (slow_knn(seen, k, "a") + slow_knn(seen, k, "b")) / 2 for k in (1, 5, 60)}
+    embedded = clusters()
+    means = {k: (slow_knn(embedded, k, "a") + slow_knn(embedded, k, "b")) / 2 for k in (1, 5, 60)}
     best = max(means, key=lambda k: means[k])
     assert best != 1
-    settled, fitted = choose(KNN, seen)
-    assert settled == KNN.model_copy(update={"k": best})
-    assert torch.equal(fitted.score(seen.val), choose(settled, seen)[1].score(seen.val))
+    fitted = choose(KNN, embedded)
+    assert fitted.scorer == KNN.model_copy(update={"k": best})
+    assert torch.equal(
+        fitted.score(embedded.val), choose(fitted.scorer, embedded).score(embedded.val)
+    )
     upside_down = KNN.model_copy(update={"select_by": "fpr95"})
-    assert choose(upside_down, seen)[0].k != 1  # FPR@95 is minimised
+    assert choose(upside_down, embedded).scorer.k != 1  # FPR@95 is minimised
     same = ScorerConfig(name="knn", k=(7, 7))
-    assert choose(same, seen)[0].k == 7
+    assert choose(same, embedded).scorer.k == 7
 
 
 def test_only_the_scorers_own_setting_is_tried() -> None:

@@ -16,7 +16,7 @@ from rwood.config.load import load_benchmark
 from rwood.config.scorers import SCORERS, ScorerConfig, load_scorer
 from rwood.data import image_sets
 from rwood.evaluation import checkpoints
-from rwood.evaluation.embed import Embedded, EmbeddingPass, embed
+from rwood.evaluation.embed import Embedded, EmbeddedID, EmbeddingPass, embed
 from rwood.evaluation.scorer import FittedScorer, fit
 from rwood.method.geometry import enclosing_radii
 from rwood.model.batch_norm import convert_global_batch_norm
@@ -128,7 +128,8 @@ def test_scores_stay_on_the_device(name: str) -> None:
     unit = torch.nn.functional.normalize(raw, dim=1)
     layer = (torch.randn(4, 8, generator=generator), torch.randn(4, generator=generator))
     rows = Embedded(unit, raw)
-    fitted = fit(load_scorer({"name": name}), rows, rows, torch.arange(120) % 4, 4, layer)
+    embedded = EmbeddedID(rows, torch.arange(120) % 4, 4, layer, rows)
+    fitted = fit(load_scorer({"name": name}), embedded)
     with fake_cuda(), patch("torch.Tensor.__bool__", lambda tensor: True):
         learned = {k: v.to(GPU) for k, v in vars(fitted.state).items() if isinstance(v, Tensor)}
         there = FittedScorer(

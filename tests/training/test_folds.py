@@ -11,12 +11,12 @@ from rwood.config.held_out import fold_of
 from rwood.config.load import load_benchmark
 from rwood.config.study import StudyConfig, run_digest
 from rwood.evaluation.validation import open_validation, validate
+from rwood.paths import RunPaths
 from rwood.ray_backend.job import Job, work
 from rwood.results import EpochReport
 from rwood.study.rerun import finished, plan
 from rwood.study.train_alone import train_alone
 from rwood.training import checkpoint
-from rwood.training.seeds import seed_folder
 from rwood.training.train import train
 from rwood.training.worker import LocalWorker
 from tests.conftest import STUDIES
@@ -78,7 +78,7 @@ def test_each_seed_of_a_trial_leaves_out_its_own_fold(
     assert trained == {fold.id.train for fold in folds}
     for seed, fold in zip((0, 3), folds, strict=True):
         run = config.run.model_copy(update={"seed": seed})
-        path = seed_folder(folder, seed)
+        path = RunPaths(folder).seed(seed).folder
         assert checkpoint.load_latest(path, run_digest(run, fold), print) is not None
     assert {"val/unseen/auroc", "val/unseen/auroc/std", "val/auroc"} <= reports[-1].metrics.keys()
 

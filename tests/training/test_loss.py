@@ -9,10 +9,10 @@ import torch.nn.functional as F
 
 from rwood.config.study import run_digest
 from rwood.data import image_sets, loaders
-from rwood.data.sharding import shares
+from rwood.data.sharding import edges, shares
 from rwood.model.encoder import build_encoder
 from rwood.training import checkpoint
-from rwood.training.loss import _edges, _one_workers_order, build_loss, start_loss
+from rwood.training.loss import _one_workers_order, build_loss, start_loss
 from rwood.training.train import train
 from rwood.training.worker import LocalWorker
 from tests.tiny import tiny
@@ -27,11 +27,10 @@ def test_rows_of_all_workers_are_put_back_in_one_workers_order(world: int, count
         next(shares(count, count, seed=0, epoch=0, rank=rank, world_size=world)).views_2n
         for rank in range(world)
     ]
-    edges = _edges(count, world)
-    assert [len(r) for r in rows] == [2 * (b - a) for a, b in pairwise(edges)]
-    order, gathered = _one_workers_order(edges, CPU), torch.cat(rows)
-    assert (order is None) == (world == 1)
-    assert torch.equal(gathered if order is None else gathered[order], torch.arange(2 * count))
+    firsts = edges(count, world)
+    assert [len(r) for r in rows] == [2 * (b - a) for a, b in pairwise(firsts)]
+    order = _one_workers_order(firsts, CPU)
+    assert torch.equal(torch.cat(rows)[order], torch.arange(2 * count))
 
 
 def test_batches_know_the_rows_of_their_largest_class(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from rwood.config.benchmark import DerivedSet, ImageSetRef
 from rwood.config.search import apply
 from rwood.paths import RunPaths
 from rwood.results import EpochReport
-from rwood.training.seeds import merged, seed_folder, train_seeds
+from rwood.training.seeds import merged, train_seeds
 from rwood.training.train import train
 from rwood.training.worker import LocalWorker
 from tests.tiny import tiny
@@ -39,7 +39,7 @@ def test_each_seed_is_the_run_that_it_would_be_alone(tmp_path: Path) -> None:
         alone[seed] = []
         one = LocalWorker(tmp_path / f"alone{seed}", CPU, alone[seed].append)
         train(apply(study.run, {"seed": seed}), study.benchmark, one, data_root=tmp_path)
-        mine, theirs = weights(seed_folder(tmp_path / "both", seed)), weights(one.folder)
+        mine, theirs = weights(RunPaths(tmp_path / "both").seed(seed).folder), weights(one.folder)
         assert all(torch.equal(mine[key], theirs[key]) for key in theirs)
     assert [r.epoch for r in reports] == [1, 2, 3]
     for report, *each in zip(reports, *alone.values(), strict=True):
@@ -68,7 +68,7 @@ def test_killed_between_two_seeds_nothing_is_lost(tmp_path: Path) -> None:
             data_root=tmp_path,
         )  # fmt: skip
     # As if the process had died after the first seed's second epoch: the second seed is behind.
-    (seed_folder(tmp_path / "cut", SEEDS[1]) / "epoch-0002.pt").unlink()
+    (RunPaths(tmp_path / "cut").seed(SEEDS[1]).folder / "epoch-0002.pt").unlink()
     again: list[EpochReport] = []
     worker = LocalWorker(tmp_path / "cut", CPU, again.append)
     train_seeds(study.run, SEEDS, study.benchmark, worker, data_root=tmp_path)
@@ -80,8 +80,8 @@ def test_killed_between_two_seeds_nothing_is_lost(tmp_path: Path) -> None:
 
     assert measured(again) == measured(whole)
     for seed in SEEDS:
-        mine = weights(seed_folder(tmp_path / "cut", seed))
-        theirs = weights(seed_folder(tmp_path / "whole", seed))
+        mine = weights(RunPaths(tmp_path / "cut").seed(seed).folder)
+        theirs = weights(RunPaths(tmp_path / "whole").seed(seed).folder)
         assert all(torch.equal(mine[key], theirs[key]) for key in theirs)
 
 
