@@ -25,8 +25,13 @@ _DEVICE = (
 """What torch says when a GPU or its library is broken for the rest of the process."""
 
 
-def kind_of(error: BaseException) -> FailureKind:
-    """Whose fault an exception of a training is."""
+def kind_of(error: BaseException, *, alone: bool = True) -> FailureKind:
+    """Whose fault an exception of a training is.
+
+    Args:
+        error: raised by one of its processes.
+        alone: False for a rank of several: what nobody foresaw may be the death of another rank.
+    """
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return "setting"
     if isinstance(error, DataError | OSError | RayError):
@@ -34,7 +39,7 @@ def kind_of(error: BaseException) -> FailureKind:
     if isinstance(error, RwoodError):
         return "setting"
     broken = isinstance(error, RuntimeError) and any(mark in str(error) for mark in _DEVICE)
-    return "environment" if broken else "setting"
+    return "environment" if broken or not alone else "setting"
 
 
 def one_line(error: BaseException) -> str:

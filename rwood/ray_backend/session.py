@@ -44,7 +44,7 @@ ATTEMPTS = 3
 @contextmanager
 def session(
     address: str | None, *, log: Path, cpus: int | None = None, dashboard: bool = False
-) -> Iterator[str]:
+) -> Iterator[None]:
     """Connect to Ray; disconnect, and stop what was started here, at the end.
 
     Nodes and clients of one cluster share a token (Ray's default); Ray reads it from
@@ -56,9 +56,6 @@ def session(
         cpus: CPUs of a private Ray; None: those of the machine.
         dashboard: start the dashboard of a private Ray, on the loopback.
 
-    Yields:
-        Where Ray keeps its own logs.
-
     Raises:
         RwoodError: the cluster does not answer or refuses the token.
     """
@@ -69,13 +66,11 @@ def session(
     quiet(log)
     import ray
 
-    from rwood.ray_backend import compat
-
     attached = ray.is_initialized()
     if not attached:
         _connect(address, cpus, dashboard)
     try:
-        yield compat.log_folder() or "the cluster's head node"
+        yield
     finally:
         if not attached:
             ray.shutdown()

@@ -38,8 +38,6 @@ class Submission:
     ended: float | None = None
     exit_code: int | None = None
     """Of `rwood run`, if it ended by itself."""
-    said: str = ""
-    """First line of what Ray says of it."""
 
     @property
     def is_over(self) -> bool:
@@ -203,14 +201,12 @@ class JobServer:
 
 
 def _submission(job: Any) -> Submission:
-    message = str(job.message or "").strip().splitlines()
     return Submission(
         id=str(job.submission_id),
         state=str(job.status.value),
         started=job.start_time / 1000 if job.start_time else None,
         ended=job.end_time / 1000 if job.end_time else None,
         exit_code=job.driver_exit_code,
-        said=message[0] if message else "",
     )
 
 

@@ -17,7 +17,7 @@ from rwood.evaluation.families import (
     objective,
     reliability_weights,
 )
-from rwood.ray_backend.job import Job
+from rwood.ray_backend.job import Job, job_of
 from rwood.results import FinalsResult, FinalsRun, TrialResult
 from rwood.search.finals import gate, guard, race, verdict
 from rwood.study.finals_plan import (
@@ -64,7 +64,7 @@ def run_finals(
 
     def trained(plan: list[FinalsTraining], part: str) -> Runs:
         on_change(finals)
-        jobs = [job_of(t, study, folder=folder, data_root=data_root) for t in plan]
+        jobs = [finals_job(t, study, folder=folder, data_root=data_root) for t in plan]
         if jobs:
             train(jobs, part)
         runs: dict[str, dict[int, FinalsRun]] = {}
@@ -86,18 +86,12 @@ def run_finals(
     return finals
 
 
-def job_of(training: FinalsTraining, study: StudyConfig, *, folder: Path, data_root: Path) -> Job:
+def finals_job(
+    training: FinalsTraining, study: StudyConfig, *, folder: Path, data_root: Path
+) -> Job:
     """A training of the finals as it travels to a worker."""
-    return Job(
-        run=training.run,
-        benchmark=study.benchmark,
-        data_root=data_root.resolve(),
-        folder=training.folder(study, folder).resolve(),
-        threads=study.cluster.cpus_per_worker,
-        deterministic=study.cluster.deterministic,
-        label=training.label,
-        validates=True,
-    )
+    run, place = training.run, training.folder(study, folder)
+    return job_of(study, run, place, data_root, label=training.label, validates=True)
 
 
 def finals_run(job: Job) -> FinalsRun | None:
