@@ -1,7 +1,8 @@
 """Optuna's storage of a study: a journal in the results folder, or any that a URL names."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -152,27 +153,15 @@ def _cut_half_line(path: Path) -> None:
             file.truncate(whole)
 
 
+@dataclass(frozen=True)
 class StudyStorage:
-    """Where a study's trials are kept, and how several operations become one.
+    """Where a study's trials are kept."""
 
-    Args:
-        optuna: the storage itself.
-        journal: its journal, if it is one.
-        shown: its address as it may be shown.
-    """
-
-    def __init__(self, optuna: BaseStorage, journal: Journal | None, shown: str) -> None:
-        """Keep them."""
-        self.optuna, self._journal, self.shown = optuna, journal, shown
-
-    @contextmanager
-    def batch(self) -> Iterator[None]:
-        """As one operation in a journal; in a database one after another."""
-        if self._journal is None:
-            yield
-        else:
-            with self._journal.batch():
-                yield
+    optuna: BaseStorage
+    shown: str
+    """Its address as it may be shown."""
+    batch: Callable[[], AbstractContextManager[None]] = nullcontext
+    """What is written inside appears as one operation in a journal; in a database one by one."""
 
 
 @contextmanager
@@ -188,15 +177,14 @@ def open_storage(folder: Path, url: str | None) -> Iterator[StudyStorage]:
         StudyError: the database does not answer, or the journal is damaged.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if url is not None:
-        yield StudyStorage(_database(url), None, without_password(url))
-        return
     place = StudyPaths(folder).optuna
-    if not storage.is_remote(folder):
-        yield _opened(Journal(place), place)
-        return
     with TemporaryDirectory(prefix="rwood-") as scratch:
-        yield _opened(Journal(Path(scratch) / place.name, mirror=place), place)
+        if url is not None:
+            yield StudyStorage(_database(url), without_password(url))
+            return
+        remote = storage.is_remote(folder)
+        journal = Journal(Path(scratch) / place.name, mirror=place) if remote else Journal(place)
+        yield StudyStorage(_replayed(journal, place), str(place), journal.batch)
 
 
 @contextmanager
@@ -208,17 +196,17 @@ def read_storage(folder: Path, url: str | None) -> Iterator[BaseStorage | None]:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     place = StudyPaths(folder).optuna
-    if url is not None:
-        yield _database(url)
-    elif not storage.exists(place):
-        yield None
-    elif not storage.is_remote(folder):
-        yield _read(place, place)
-    else:
-        with TemporaryDirectory(prefix="rwood-") as scratch:
-            copy = Path(scratch) / place.name
-            copy.write_bytes(b"".join(segment.read_bytes() for segment in _segments(place)))
-            yield _read(copy, place)
+    with TemporaryDirectory(prefix="rwood-") as scratch:
+        if url is not None:
+            yield _database(url)
+        elif not storage.exists(place):
+            yield None
+        else:
+            path = place
+            if storage.is_remote(folder):
+                path = Path(scratch) / place.name
+                path.write_bytes(b"".join(segment.read_bytes() for segment in _segments(place)))
+            yield _replayed(JournalFileBackend(str(path)), place)
 
 
 def without_password(url: str) -> str:
@@ -228,20 +216,9 @@ def without_password(url: str) -> str:
     return f"{scheme}{separator}{login.partition(':')[0]}{at}{host}"
 
 
-def _opened(journal: Journal, place: Path) -> StudyStorage:
-    with _damage_told(place):
-        return StudyStorage(JournalStorage(journal), journal, str(place))
-
-
-def _read(path: Path, place: Path) -> BaseStorage:
-    with _damage_told(place):
-        return JournalStorage(JournalFileBackend(str(path)))
-
-
-@contextmanager
-def _damage_told(place: Path) -> Iterator[None]:
+def _replayed(journal: BaseJournalBackend, place: Path) -> BaseStorage:
     try:
-        yield
+        return JournalStorage(journal)
     except (ValueError, KeyError, TypeError, AssertionError, IndexError) as error:
         raise StudyError(
             f"{place} is damaged and cannot be read as Optuna's journal; put back a copy, or move "

@@ -15,7 +15,6 @@ from rwood.results import EpochReport, TrialResult
 from rwood.search.generations import OUTSIDE, latest
 from rwood.search.journal import read_storage
 
-"""Every epoch's metrics of a trial that has ended."""
 ERROR, KIND = "error", "failure"
 """Attributes of a trial that failed: why, in a line, and whose fault it was."""
 _STATES: dict[TrialState, results.TrialState] = {
@@ -41,14 +40,14 @@ def read_trials(study: StudyConfig, folder: Path, url: str | None = None) -> dic
         StudyError: the storage does not answer or is damaged, or a record of epochs is.
     """
     with read_storage(folder, url) as storage:
-        found = latest(storage, study.name) if storage is not None else None
-        if found is None:
+        generation = latest(storage, study.name) if storage is not None else None
+        if generation is None:
             return {}
         return {
             trial.number: result_of(
                 trial, study, load_history(StudyPaths(folder).trial(trial.number).folder)
             )
-            for trial in found.get_trials(deepcopy=False)
+            for trial in generation.get_trials(deepcopy=False)
         }
 
 

@@ -8,12 +8,13 @@ from ray import tune
 
 from rwood.ray_backend import compat
 from rwood.ray_backend.stalls import Progress
+from rwood.search.searcher import Unsaved
 from rwood.search.trials import Trials
 
 _CHECK_S = 1.0
 
 
-class StallWatch(tune.Callback):  # type: ignore[misc]
+class StallWatch(Unsaved, tune.Callback):  # type: ignore[misc]
     """Ends the worker of a stalled trial; Tune starts the trial again from its checkpoint.
 
     At the second time the trial has failed. The others do not wait for it.
@@ -45,10 +46,6 @@ class StallWatch(tune.Callback):  # type: ignore[misc]
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **i: Any) -> None:
         """Forget a trial that has ended."""
         self._progress.end(trial.config["number"])
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune's snapshot is not used."""
-        return {}
 
     def _end(self, number: int, trial: Any) -> None:
         silence = self._progress.silence

@@ -6,7 +6,8 @@ in the checkpoint while it runs and in `epochs.json` once it has ended.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,7 +46,7 @@ class _Running:
 
 
 class Trials:
-    """The trials of a search that goes on; see `open_trials`.
+    """The trials of a search that goes on; `search` in `tuner` opens them.
 
     Args:
         study: whose search.
@@ -79,9 +80,9 @@ class Trials:
         """Trials that an earlier start left running: they come before new ones."""
         self.failures = 0
         """Trials that failed in this start."""
-        self._pruned: list[int] = []
         self.last_error = ""
         """Why the last one did."""
+        self._pruned: list[int] = []
         self.halted: StorageError | None = None
         """Why nothing more is recorded: the trials that run are taken up by the next start."""
 
@@ -130,17 +131,14 @@ class Trials:
         if self.halted is not None or report.epoch <= len(running.history):
             return False
         running.history.append(report)
-        try:
-            with self._store.batch():
-                self._judge(number, running, report)
-        except StorageError as error:
-            self.halt(error)
+        with self._recorded(number, running):
+            self._judge(number, running, report)
+        if self.halted is not None:
             return False
         if number in self._running:
             history = tuple(running.history)
             self._on_change(running.begun.model_copy(update={"history": history}))
             return False
-        self._tell_end(number, running)
         return report.epoch < running.run.epochs
 
     def fail(self, number: int, error: str, kind: FailureKind) -> None:
@@ -148,17 +146,24 @@ class Trials:
         running = self._running.get(number)
         if running is None or self.halted is not None:
             return
-        try:
-            with self._store.batch():
-                self._fail(number, running, error, kind)
-        except StorageError as unwritable:
-            self.halt(unwritable)
-        else:
-            self._tell_end(number, running)
+        with self._recorded(number, running):
+            self._fail(number, running, error, kind)
 
     def halt(self, error: StorageError) -> None:
         """Record nothing more: the next start goes on from what is on disk."""
         self.halted = self.halted or error
+
+    @contextmanager
+    def _recorded(self, number: int, running: _Running) -> Iterator[None]:
+        """One write; if the trial has ended, that is told once the storage has it."""
+        try:
+            with self._store.batch():
+                yield
+        except StorageError as error:
+            self.halt(error)
+            return
+        if number not in self._running:
+            self._on_change(result_of(self._frozen(number), self.study, running.history))
 
     def _propose(self) -> int:
         number = len(self._main.get_trials(deepcopy=False))
@@ -270,10 +275,6 @@ class Trials:
             self._pruning.tell(running.judged, values[index] if values else None, state=state)
         self._main.tell(running.trial, values, state=state)
         del self._running[number]
-
-    def _tell_end(self, number: int, running: _Running) -> None:
-        """Say that a trial has ended, once the storage has it."""
-        self._on_change(result_of(self._frozen(number), self.study, running.history))
 
     def _frozen(self, number: int) -> FrozenTrial:
         """A trial as Optuna has it now."""
