@@ -40,15 +40,10 @@ def fold_of(benchmark: BenchmarkConfig, seed: int) -> BenchmarkConfig:
         assert not isinstance(ref, ClassesSet | DerivedSet | HeldOutSet)
         return ClassesSet(of=ref, classes=kept, among=benchmark.classes)
 
-    parts = benchmark.id
     return benchmark.model_copy(
         update={
             "classes": len(kept),
-            "id": IDSets(
-                train=restricted(parts.train),
-                val=restricted(parts.val),
-                test=restricted(parts.test),
-            ),
+            "id": IDSets(**{part: restricted(ref) for part, ref in benchmark.id}),
             "shifted": {name: restricted(ref) for name, ref in benchmark.shifted.items()},
         }
     )
