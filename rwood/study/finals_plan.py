@@ -1,7 +1,6 @@
 """Who races in the finals of a study, and which trainings that takes; from records alone."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from rwood.config.run import RunConfig
@@ -12,21 +11,14 @@ from rwood.results import FinalsResult, TrialResult
 from rwood.selection import rank_trials
 
 BASE = "base"
+Plan = list[tuple[str, RunConfig]]
+"""Trainings: a label, `base` or `trial-0007`, and a run with its seed."""
 
 
-@dataclass(frozen=True)
-class FinalsTraining:
-    """One training of the finals."""
-
-    label: str
-    """`base`, or `trial-0007`."""
-    run: RunConfig
-    """With its seed."""
-
-    def folder(self, study: StudyConfig, study_folder: Path) -> Path:
-        """Where it keeps its checkpoints and result."""
-        digest = run_digest(self.run, study.benchmark)
-        return StudyPaths(study_folder).finals(self.label, self.run.seed, digest).folder
+def finals_folder(study: StudyConfig, study_folder: Path, label: str, run: RunConfig) -> Path:
+    """Where a training of the finals keeps its checkpoints and result."""
+    digest = run_digest(run, study.benchmark)
+    return StudyPaths(study_folder).finals(label, run.seed, digest).folder
 
 
 def finals_of(study: StudyConfig) -> FinalsConfig:
@@ -53,27 +45,27 @@ def select_candidates(study: StudyConfig, trials: Iterable[TrialResult]) -> tupl
     return tuple(list(first.values())[: finals_of(study).candidates])
 
 
-def race_plan(study: StudyConfig, candidates: Mapping[int, Params]) -> list[FinalsTraining]:
+def race_plan(study: StudyConfig, candidates: Mapping[int, Params]) -> Plan:
     """Trainings of the race; none for a single candidate, which has won."""
     if len(candidates) < 2:
         return []
     return [
-        _training(study, label_of(number), params, seed)
+        (label_of(number), _seeded(study, params, seed))
         for number, params in candidates.items()
         for seed in finals_of(study).race
     ]
 
 
-def confirm_plan(study: StudyConfig, finalist: int, params: Params) -> list[FinalsTraining]:
+def confirm_plan(study: StudyConfig, finalist: int, params: Params) -> Plan:
     """Trainings of the finalist and of the base run, pair by pair."""
     return [
-        _training(study, label, settings, seed)
+        (label, _seeded(study, settings, seed))
         for seed in finals_of(study).confirmation
         for label, settings in ((label_of(finalist), params), (BASE, Params()))
     ]
 
 
-def known_plan(study: StudyConfig, finals: FinalsResult) -> list[FinalsTraining]:
+def known_plan(study: StudyConfig, finals: FinalsResult) -> Plan:
     """Every training of the finals that is known so far: those to confirm once the race is over."""
     plan = race_plan(study, finals.candidates)
     if finals.finalist is not None:
@@ -81,5 +73,5 @@ def known_plan(study: StudyConfig, finals: FinalsResult) -> list[FinalsTraining]
     return plan
 
 
-def _training(study: StudyConfig, label: str, params: Params, seed: int) -> FinalsTraining:
-    return FinalsTraining(label, apply(apply(study.run, params), {"seed": seed}))
+def _seeded(study: StudyConfig, params: Params, seed: int) -> RunConfig:
+    return apply(apply(study.run, params), {"seed": seed})

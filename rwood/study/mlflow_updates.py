@@ -52,19 +52,20 @@ class MlflowUpdates:
         self._tracker = Tracker(
             uri or local_uri(results), study.name, artifacts, tags, self._paths.mlflow
         )
-        self._counts = {name: row.count for name, row in image_sets.NAMED.items()}
+        counts = {name: row.count for name, row in image_sets.NAMED.items()}
+        self._searched = search_inputs(study.benchmark, counts)
+        self._tested = benchmark_inputs(study.benchmark, counts)
 
     def search(self, record: StudyResult, state: str, artifacts: Artifacts = ()) -> None:
         """The search as a whole."""
-        seen = search_inputs(self._study.benchmark, self._counts)
-        self._tracker.update(
-            search_run(self._study, record, state=state, artifacts=artifacts, inputs=seen)
+        run = search_run(
+            self._study, record, state=state, artifacts=artifacts, inputs=self._searched
         )
+        self._tracker.update(run)
 
     def trial(self, record: StudyResult, trial: TrialResult) -> None:
         """One trial."""
-        seen = search_inputs(self._study.benchmark, self._counts)
-        self._tracker.update(trial_run(record, trial, inputs=seen))
+        self._tracker.update(trial_run(record, trial, inputs=self._searched))
 
     def champion(
         self, record: StudyResult, trial: TrialResult, trials: Iterable[TrialResult]
@@ -88,8 +89,7 @@ class MlflowUpdates:
 
     def finals(self, record: StudyResult, state: str) -> None:
         """The finals as a whole, with their verdict once there is one."""
-        seen = search_inputs(self._study.benchmark, self._counts)
-        self._tracker.update(finals_run(self._study, record, state=state, inputs=seen))
+        self._tracker.update(finals_run(self._study, record, state=state, inputs=self._searched))
 
     def finals_setting(self, record: StudyResult, job: Job, runs: Sequence[FinalsRun]) -> None:
         """One setting of the finals over its seeds."""
@@ -111,24 +111,23 @@ class MlflowUpdates:
                 digest=job.digest,
                 history=history,
                 result=result,
-                inputs=search_inputs(self._study.benchmark, self._counts),
+                inputs=self._searched,
             )
         )
 
     def benchmark(self, record: StudyResult, state: str, files: Iterable[Path] = ()) -> None:
         """The benchmark as a whole; `files` are tables, figures and pages."""
-        own = [self._paths.config, self._paths.champion]
+        kept = (self._paths.config, self._paths.champion)
         artifacts: Artifacts = tuple(
-            (file, "figures" if file.parent.name == "figures" else None) for file in (*files, *own)
+            (file, "figures" if file.parent.name == "figures" else None) for file in (*files, *kept)
         )
-        seen = benchmark_inputs(self._study.benchmark, self._counts)
         self._tracker.update(
             benchmark_run(
                 self._study,
                 record,
                 state=state,
                 artifacts=artifacts,
-                inputs=seen,
+                inputs=self._tested,
                 results=result_words(self._study, record),
             )
         )
@@ -155,7 +154,7 @@ class MlflowUpdates:
                 history=history,
                 result=result,
                 artifacts=((job.paths.encoder, "checkpoint"),) if result else (),
-                inputs=benchmark_inputs(self._study.benchmark, self._counts),
+                inputs=self._tested,
             )
         )
 

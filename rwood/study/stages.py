@@ -1,61 +1,23 @@
-"""A whole study, stage by stage; each stage goes on where it stopped."""
-
-import logging
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+"""The stages of a study; each goes on where it stopped."""
 
 import yaml
 
 from rwood import results
-from rwood.config.base import digest
 from rwood.config.search import Params, apply
-from rwood.config.study import StudyConfig
 from rwood.errors import StudyError
-from rwood.paths import StudyPaths
 from rwood.ray_backend.job import Job, trained
-from rwood.results import EpochReport, TrialResult
-from rwood.search.journal import without_password
-from rwood.search.read_trials import read_trials
 from rwood.search.tuner import search
 from rwood.selection import pareto_front, select_champion, values_of
-from rwood.study.connection import Connection
-from rwood.study.context import Context, Screen
 from rwood.study.finals import finals_run, run_finals
 from rwood.study.measured import superseded
-from rwood.study.mlflow_updates import MlflowUpdates
+from rwood.study.opened import OpenedStudy
 from rwood.study.reporting import write_report
 from rwood.study.rerun import base_of, finished, hand_over, plan
-from rwood.study.trainings import run_trainings
 from rwood.text import count_of
-from rwood.tracking import signals_deferred
 
 
-class Study:
+class Study(OpenedStudy):
     """An opened study and its stages; see `rwood.study.open_study`."""
-
-    def __init__(
-        self,
-        study: StudyConfig,
-        context: Context,
-        folder: Path,
-        record: results.StudyResult,
-        screen: Screen,
-    ) -> None:
-        """Start tracking."""
-        self.config, self.context, self.folder, self.screen = study, context, folder, screen
-        self.paths = StudyPaths(folder)
-        self.record = record.model_copy(
-            update={"storage": without_password(context.storage) if context.storage else None}
-        )
-        self._mlflow = MlflowUpdates(
-            study, folder, context.results, context.tracking_uri, self.record
-        )
-        self._ray = Connection(study, context, folder, screen.note, self._on_note)
-        self._live: dict[str, tuple[EpochReport, ...]] = {}
-        plain = yaml.safe_dump(self.record.config, sort_keys=False)
-        results.write_atomically(self.paths.config, plain)
 
     def run(self) -> None:
         """All stages."""
@@ -159,25 +121,6 @@ class Study:
             own = [other for other in runs if other.label == run.label]
             self._mlflow.finals_setting(self.record, job, own)
 
-    def _train(
-        self, stage: str, detail: str, jobs: list[Job], is_done: Callable[[Job], bool]
-    ) -> None:
-        """Run the trainings of a stage that are not done."""
-        left = [job for job in jobs if not is_done(job)]
-        self.screen.stage(stage, detail)
-        self.screen.reruns(_name(job) for job in left)
-        if left:
-            self._ray.connect()
-            with self._timed(stage):
-                run_trainings(
-                    self.config,
-                    left,
-                    is_done,
-                    pool=self._ray.pool,
-                    on_report=self._on_epoch,
-                    on_note=self._on_note,
-                )
-
     def _crown(self, champion: int | None, params: Params) -> None:
         """Record the champion; None is the base run without a trial of its own."""
         self._save(champion=champion, champion_params=dict(params))
@@ -227,27 +170,11 @@ class Study:
         if problem:
             self.screen.note(problem)
 
-    def close(self, *, interrupted: bool) -> None:
-        """Leave Ray, send what is left to MLflow; note on disk if nothing is left to do."""
-        with signals_deferred():  # A second Ctrl-C would leave runs as if they still ran.
-            try:
-                self._ray.close()
-            finally:
-                problem = self._mlflow.close(interrupted=interrupted)
-        if problem:
-            self.screen.note(problem)
-        elif not interrupted and self.record.runs and (self.paths.report).exists():
-            self._save(finished=digest(self.config))
-
     def _has_champion(self) -> bool:
         """True once the champion is chosen, or proved where the study has finals."""
         if self.config.finals is None:
             return self.record.champion is not None
         return self.record.finals is not None and self.record.finals.promoted is not None
-
-    def _trials(self) -> tuple[TrialResult, ...]:
-        """Every trial so far, by number."""
-        return tuple(read_trials(self.config, self.folder, self.context.storage).values())
 
     def _jobs(self) -> list[Job]:
         return plan(
@@ -257,43 +184,6 @@ class Study:
             folder=self.folder,
             data_root=self.context.data_root,
         )
-
-    def _on_trial(self, trial: TrialResult) -> None:
-        self._mlflow.trial(self.record, trial)
-        self.screen.trial(trial)
-
-    def _on_epoch(self, job: Job, report: EpochReport) -> None:
-        name = _name(job)
-        history = self._live.get(name, ())
-        if len(history) < report.epoch:
-            self._live[name] = (*history, report)
-            send = self._mlflow.finals_seed if job.validates else self._mlflow.rerun
-            send(self.record, job, self._live[name])
-        self.screen.epoch(name, report, job.run.epochs)
-
-    def _on_note(self, text: str) -> None:
-        logging.getLogger(__name__).warning(text)
-        self.screen.note(text)
-
-    @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        started = time.monotonic()
-        try:
-            yield
-        finally:
-            spent = self.record.wall_seconds
-            total = spent.get(stage, 0.0) + time.monotonic() - started
-            self._save(wall_seconds={**spent, stage: total})
-
-    def _save(self, **changes: object) -> None:
-        """Change the record; histories of trials stay in their own files."""
-        self.record = self.record.model_copy(update=changes)
-        slim = tuple(t.model_copy(update={"history": ()}) for t in self.record.trials)
-        results.save(self.record.model_copy(update={"trials": slim}), self.paths.record)
-
-
-def _name(job: Job) -> str:
-    return f"{job.label}-seed{job.run.seed}"
 
 
 def _short(value: object) -> str:
