@@ -210,9 +210,6 @@ def families_of(benchmark: BenchmarkConfig) -> dict[str, tuple[str, ...]]:
     derived sets as far ones do; a real set is a family of its own under its own name. The ranks are
     measured in `studies/validation/README.md`, and why the families are these.
 
-    Args:
-        benchmark: whose sets; of a rerun, without held-out classes.
-
     Returns:
         Family -> names of its sets, both in the order of the file.
 

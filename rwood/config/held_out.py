@@ -18,10 +18,6 @@ def fold_of(benchmark: BenchmarkConfig, seed: int) -> BenchmarkConfig:
     `id.train` lacks is then the held-out set. The fold is `seed` modulo the number of folds, so
     that consecutive seeds cover all classes.
 
-    Args:
-        benchmark: as its file says.
-        seed: of the run.
-
     Returns:
         The benchmark itself, if it has no held-out set or is a fold already.
 

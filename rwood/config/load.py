@@ -55,10 +55,6 @@ def load_study(
 def load_benchmark(path: Path, named_by: Path | None = None) -> BenchmarkConfig:
     """Read a benchmark file.
 
-    Args:
-        path: of the file.
-        named_by: the study file that names it, which cannot be what was meant.
-
     Raises:
         SpecError: file missing, not a mapping, or a setting that cannot be.
     """

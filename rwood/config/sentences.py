@@ -25,12 +25,6 @@ def spec_error(
     """The error to raise for a refused setting.
 
     A misspelt key comes first: it often causes the others (`... is missing`).
-
-    Args:
-        error: of pydantic.
-        kind: the settings that were validated.
-        data: plain values of the file that they came from.
-        prefix: begins the sentence.
     """
     errors = error.errors()
     first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])

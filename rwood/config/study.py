@@ -217,11 +217,7 @@ TEST_SETS = frozenset({"near", "far", "shifted"})
 
 
 def trial_digest(plain: dict[str, Any]) -> str:
-    """Name by content what must not change for trials to stay comparable; see `StudyConfig`.
-
-    Args:
-        plain: a resolved study as plain JSON, e.g. as its record keeps it.
-    """
+    """Name by content what must not change for trials to stay comparable; see `StudyConfig`."""
     search = {k: v for k, v in (plain["search"] or {}).items() if k in ("objective", "seeds")}
     return digest(_without_tests(plain["benchmark"]), what_trains(plain["run"]), search)
 

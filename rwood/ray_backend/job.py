@@ -71,15 +71,7 @@ class Job:
 
 
 def job_of(study: StudyConfig, run: RunConfig, folder: Path, data_root: Path, **kind: Any) -> Job:
-    """A training of a study.
-
-    Args:
-        study: whose benchmark it sees, unless `kind` names another, and on which resources.
-        run: what to train.
-        folder: the run's own.
-        data_root: where image sets lie.
-        kind: further fields of the job: those of a rerun, of the finals, of a trial.
-    """
+    """A training of a study; `kind` are further fields, of a rerun, of the finals or of a trial."""
     given: dict[str, Any] = {
         "benchmark": study.benchmark,
         "threads": study.cluster.cpus_per_worker,
@@ -98,13 +90,7 @@ def trial_job(
 
 
 def attempt(job: Job, worker: Worker, send: Callable[[dict[str, Any]], None]) -> None:
-    """Do a job, and send how it went; what its surroundings do to it is raised.
-
-    Args:
-        job: what to do.
-        worker: a process of the training.
-        send: takes messages to the driver.
-    """
+    """Do a job, and send how it went; what its surroundings do to it is raised."""
     if worker.rank == 0:
         send({STARTED: True})
     try:

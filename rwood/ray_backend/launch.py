@@ -46,13 +46,6 @@ def messages(
     A worker that dies is replaced and the group goes on from the last checkpoint. Whatever ends
     this early (`close`, `cancelled`) takes the group down; so does a message of a failure, which
     comes last.
-
-    Args:
-        job: what to train.
-        cluster: workers, resources, retries.
-        name: stable name of the run on Ray.
-        storage: folder for Ray Train's own state, visible from every node.
-        cancelled: asked several times a second; True ends the training.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})

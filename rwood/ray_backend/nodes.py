@@ -28,11 +28,6 @@ def check_nodes(benchmark: BenchmarkConfig, folder: Path, data_root: Path) -> No
 
     Needs a connected Ray.
 
-    Args:
-        benchmark: its image sets must be found; none is opened.
-        folder: where the study's results go.
-        data_root: where image sets lie.
-
     Raises:
         StudyError: the first node that cannot take part, and why.
     """
@@ -70,12 +65,7 @@ def problem_here(
 ) -> str | None:
     """Why this node cannot take part in a study; None if it can.
 
-    Args:
-        path: a file that the driver wrote to the results folder.
-        text: what is in it.
-        benchmark: its image sets are looked for.
-        data_root: where they lie.
-        wanted: the driver's versions.
+    `text` is what the driver wrote to the file `path`, `wanted` are its versions.
     """
     own = versions()
     for name in MUST_AGREE:

@@ -35,10 +35,6 @@ class TrainingPool:
     Ray Train puts up four processes for every run. A worker alone has nobody to be put together
     with, so its process is kept, with torch loaded, for the training after it. Trainings of several
     workers are runs of Ray Train.
-
-    Args:
-        cluster: workers, resources, retries.
-        storage: folder for Ray Train's own state, visible from every node.
     """
 
     def __init__(self, cluster: ClusterConfig, storage: Path) -> None:

@@ -23,10 +23,6 @@ _UNUSABLE = ("PartialFixedSampler", "BruteForceSampler")
 def find_class(kind: str, wanted: OptunaClass) -> Any:
     """The class of a sampler or pruner, its arguments checked against its signature.
 
-    Args:
-        kind: `sampler` or `pruner`.
-        wanted: its name, or a short form, and arguments.
-
     Raises:
         SpecError: no such class, or no such argument; with the nearest right one.
     """

@@ -19,12 +19,12 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from rwood.config.base import digest
-from rwood.config.search import apply, hyperparameters_of, setting
+from rwood.config.search import apply, contains, hyperparameters_of, setting
 from rwood.config.study import StudyConfig, is_minimized
 from rwood.errors import StudyError
 from rwood.search.journal import StudyStorage
 from rwood.search.pruner import build_pruner
-from rwood.search.space import Space, distributions, lies_inside
+from rwood.search.space import Space, distributions
 
 ID, SIGNATURE, READY = "rwood.id", "rwood.space", "rwood.ready"
 """Attributes of an Optuna study: whose trials, of which space and pruner, all of them carried."""
@@ -153,7 +153,7 @@ def _carried(
     state = TrialState[was["state"]]
     if state == TrialState.FAIL and retry_failed:
         state, attributes = TrialState.RUNNING, {}
-    params = present_params(trial.params, study, space)
+    params = present_params(trial.params, study)
     if params is None:
         attributes[OUTSIDE] = {**was, "state": state.name}
         return _changed(trial, TrialState.FAIL, None, user_attrs=attributes, intermediate_values={})
@@ -169,9 +169,7 @@ def _carried(
     )
 
 
-def present_params(
-    params: Mapping[str, Any], study: StudyConfig, space: Space
-) -> dict[str, Any] | None:
+def present_params(params: Mapping[str, Any], study: StudyConfig) -> dict[str, Any] | None:
     """A trial's settings in the keys of the present space; None if they are outside of it.
 
     A setting that is searched only now has the value of the trial's run; one that is no longer
@@ -181,9 +179,11 @@ def present_params(
         run = apply(study.run, dict(params))
     except (KeyError, ValueError):
         return None
-    present = {key: setting(run, key) for key in hyperparameters_of(run, space)}
-    same = apply(study.run, present) == run
-    return present if same and lies_inside(present, space) else None
+    assert study.search is not None
+    domains = hyperparameters_of(run, study.search.space)
+    present = {key: setting(run, key) for key in domains}
+    inside = all(contains(domain, present[key]) for key, domain in domains.items())
+    return present if inside and apply(study.run, present) == run else None
 
 
 def _changed(

@@ -31,11 +31,6 @@ def read_trials(study: StudyConfig, folder: Path, url: str | None = None) -> dic
 
     Those that run have no epochs here: they are in their checkpoints.
 
-    Args:
-        study: with a search.
-        folder: its results folder.
-        url: Optuna's storage; None: the journal in the folder.
-
     Raises:
         StudyError: the storage does not answer or is damaged, or a record of epochs is.
     """
@@ -54,13 +49,7 @@ def read_trials(study: StudyConfig, folder: Path, url: str | None = None) -> dic
 def result_of(
     trial: FrozenTrial, study: StudyConfig, history: Sequence[EpochReport]
 ) -> TrialResult:
-    """One trial as a result.
-
-    Args:
-        trial: as Optuna has it.
-        study: with a search.
-        history: its epochs.
-    """
+    """One trial as a result."""
     assert study.search is not None
     assert trial.datetime_start is not None
     was = trial.user_attrs.get(OUTSIDE)

@@ -22,11 +22,6 @@ def build_sampler(run: RunConfig, search: SearchConfig, number: int) -> BaseSamp
     Made anew for each trial, so that a study which goes on draws what it would have drawn, and does
     not repeat its first proposals.
 
-    Args:
-        run: the base run.
-        search: how the study searches.
-        number: of the trial.
-
     Raises:
         SpecError: no such sampler or argument.
     """
@@ -55,11 +50,6 @@ class OneLoss(TPESampler):  # type: ignore[misc]
     Settings of one loss are learned together, from the trials that have them. Optuna draws those of
     every loss, and takes a running trial for one of each loss; of a trial that was taken up again
     it knows only what the trial has. Here it never knows more than that.
-
-    Args:
-        run: the base run.
-        search: whose space has a choice of losses.
-        settings: TPESampler's own.
     """
 
     def __init__(self, run: RunConfig, search: SearchConfig, **settings: Any) -> None:

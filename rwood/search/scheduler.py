@@ -19,13 +19,7 @@ from rwood.search.trials import Trials
 
 
 class PruningScheduler(Unsaved, FIFOScheduler):  # type: ignore[misc]
-    """Records what workers send, and stops the trials that Optuna's pruner ends.
-
-    Args:
-        trials: of the search.
-        progress: told when a trial starts and reports.
-        on_note: told of what a worker has to say, a sentence.
-    """
+    """Records what workers send, and stops the trials that Optuna's pruner ends."""
 
     def __init__(self, trials: Trials, progress: Progress, on_note: Callable[[str], None]) -> None:
         """Keep them."""

@@ -20,11 +20,6 @@ class OptunaSearcher(Unsaved, Searcher):  # type: ignore[misc]
     """Asks Optuna for the next trial; interrupted trials come first.
 
     What was proposed and how it ended is in Optuna's study, not here.
-
-    Args:
-        trials: of the search.
-        max_concurrent: trials at a time.
-        max_failures: failed trials at which no new one is started.
     """
 
     def __init__(self, trials: Trials, max_concurrent: int, max_failures: int) -> None:

@@ -18,11 +18,6 @@ class StallWatch(Unsaved, tune.Callback):  # type: ignore[misc]
     """Ends the worker of a stalled trial; Tune starts the trial again from its checkpoint.
 
     At the second time the trial has failed. The others do not wait for it.
-
-    Args:
-        trials: of the search.
-        progress: when each was last heard of.
-        on_note: told what was done, a sentence.
     """
 
     def __init__(self, trials: Trials, progress: Progress, on_note: Callable[[str], None]) -> None:

@@ -52,13 +52,8 @@ def run_finals(
 ) -> FinalsResult:
     """Race, confirmation and verdict; what is done already is not trained again.
 
-    Args:
-        study: with a search and finals.
-        trials: of the search.
-        folder: results folder of the study.
-        data_root: where image sets lie.
-        train: runs those of some trainings that are not done; told which part of the finals it is.
-        on_change: told of the finals so far.
+    `train` runs those of some trainings that are not done, and is told which part of the finals it
+    is; `on_change` is told of the finals so far.
     """
     params = {trial.number: trial.params for trial in trials}
     candidates = {number: params[number] for number in select_candidates(study, trials)}
@@ -120,14 +115,14 @@ def _decided(
         for seed in rule.confirmation
     ]
     by_family = {name: [a[name] - b[name] for a, b in points] for name in points[0][0]}
-    guarded = guard(by_family, GUARD_ALPHA, rule.delta)
-    decision = verdict(finals.finalist, gate(gains, rule.alpha), guarded)
+    gated, guarded = gate(gains, rule.alpha), guard(by_family, GUARD_ALPHA, rule.delta)
+    decision = verdict(finals.finalist, gated, guarded)
     return finals.model_copy(
         update={
             "confirmation": values,
             "promoted": decision.promoted,
             "sentence": decision.sentence,
-            "gate": decision.gate,
+            "gate": gated,
             "guard": guarded,
         }
     )

@@ -120,11 +120,6 @@ class StudyResults:
 def read_results(study: StudyConfig, *, folder: Path, storage: str | None = None) -> StudyResults:
     """What a study found so far; whoever works on it is not disturbed.
 
-    Args:
-        study: as its file says.
-        folder: its results folder.
-        storage: URL of Optuna's storage, if it has one.
-
     Raises:
         StudyError: the study was never started there.
     """

@@ -32,15 +32,7 @@ from rwood.tracking import Tracker, local_uri, register_champion
 
 
 class MlflowUpdates:
-    """Keeps an MLflow experiment equal to a study; nothing here waits or fails with the server.
-
-    Args:
-        study: the resolved study; its name is the experiment's.
-        folder: the study's results folder.
-        results: holds the local store where no server is named.
-        uri: an MLflow server, or None.
-        record: the study so far; what came out of it is in the experiment's description.
-    """
+    """Keeps an MLflow experiment equal to a study; nothing here waits or fails with the server."""
 
     def __init__(
         self, study: StudyConfig, folder: Path, results: Path, uri: str | None, record: StudyResult
@@ -70,12 +62,9 @@ class MlflowUpdates:
     def champion(
         self, record: StudyResult, trial: TrialResult, trials: Iterable[TrialResult]
     ) -> None:
-        """The trial that was chosen: it alone has the tag; weights and settings go to the search.
+        """The trial that was chosen: it alone of all trials has the tag, so all are sent again.
 
-        Args:
-            record: with the champion.
-            trial: the champion.
-            trials: all of the search; an earlier champion among them is none any more.
+        Its weights and settings go to the search.
         """
         folder = self._paths.trial(trial.number).folder
         files = ((self._paths.config, None), (self._paths.champion, None))

@@ -1,9 +1,12 @@
 """What all stages of an opened study share: its record, who is told, and where it trains."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -11,6 +14,7 @@ import yaml
 from rwood import results
 from rwood.config.base import digest
 from rwood.config.study import StudyConfig
+from rwood.errors import StudyError
 from rwood.paths import StudyPaths
 from rwood.ray_backend.job import Job
 from rwood.results import EpochReport, TrialResult
@@ -19,7 +23,6 @@ from rwood.search.read_trials import read_trials
 from rwood.study.connection import Connection
 from rwood.study.context import Context, Screen
 from rwood.study.mlflow_updates import MlflowUpdates
-from rwood.study.trainings import run_trainings
 from rwood.tracking import signals_deferred
 
 
@@ -74,20 +77,49 @@ class OpenedStudy:
         if left:
             self._ray.connect()
             with self._timed(stage):
-                run_trainings(
-                    self.config,
-                    left,
-                    is_done,
-                    pool=self._ray.pool,
-                    on_report=self._on_epoch,
-                    on_note=self._on_note,
+                self._train_side_by_side(left, is_done)
+
+    def _train_side_by_side(self, jobs: list[Job], is_done: Callable[[Job], bool]) -> None:
+        """Run trainings, `cluster.max_concurrent` at a time.
+
+        Raises:
+            RunError: a training failed; the others are finished first.
+            StudyError: a training left no result that can be seen here.
+        """
+        cancelled = threading.Event()
+
+        def one(job: Job) -> None:
+            name = f"{self.config.name}-{job.folder.name}"
+            self._ray.pool.fit(
+                job,
+                name=name,
+                on_report=partial(self._on_epoch, job),
+                on_note=self._on_note,
+                cancelled=cancelled.is_set,
+            )
+            if not is_done(job):
+                raise StudyError(
+                    f"{name} ended without a result in {job.folder}: can every node see the "
+                    "results folder?"
                 )
+
+        with ThreadPoolExecutor(self.config.cluster.max_concurrent) as threads:
+            futures = [threads.submit(one, job) for job in jobs]
+            try:
+                wait(futures, return_when=FIRST_EXCEPTION)
+            except KeyboardInterrupt:
+                cancelled.set()
+                threads.shutdown(wait=False, cancel_futures=True)
+                raise
+        for future in futures:
+            future.result()
 
     def _on_trial(self, trial: TrialResult) -> None:
         self._mlflow.trial(self.record, trial)
         self.screen.trial(trial)
 
     def _on_epoch(self, job: Job, report: EpochReport) -> None:
+        """Called from several threads."""
         name = _name(job)
         history = self._live.get(name, ())
         if len(history) < report.epoch:

@@ -16,11 +16,7 @@ def write_report(
 ) -> list[Path]:
     """Write the report of a study and return its files.
 
-    Args:
-        study: the resolved study.
-        record: with its trials, their epochs included, and its reruns.
-        jobs: the reruns; scores and embeddings are those of each label's first seed.
-        folder: of the study's results.
+    Of each label of reruns it shows the scores and embeddings of the first seed.
     """
     importance, note = (
         importances(study.run, study.search, record.trials) if study.search else ({}, "")

@@ -22,11 +22,6 @@ def rerun_plan(
     The trials are the first `rerun.trials` that ended, complete or pruned, so that none is chosen
     by its result. A setting that stands before under another label is not trained twice.
 
-    Args:
-        study: whose reruns.
-        champion: settings of the champion.
-        trials: of the search, by number.
-
     Returns:
         Runs with their seeds; labels are `champion`, `base` and `trial-0007`.
     """
