@@ -44,13 +44,13 @@ def place(text: str | Path) -> Path:
 
     try:
         # Other processes write here too: what a listing said before is not kept.
-        found = UPath(str(text).rstrip("/"), use_listings_cache=False)
-        found.fs  # noqa: B018  # imports the package
+        path = UPath(str(text).rstrip("/"), use_listings_cache=False)
+        path.fs  # noqa: B018  # imports the package
     except ImportError as error:
         raise SpecError(
             f"{scheme}:// needs {EXTRAS[scheme]}: pip install '{_INSTALL[scheme]}'"
         ) from error
-    return cast(Path, found)  # It has a path's methods, without being one of this machine's.
+    return cast(Path, path)  # It has a path's methods, without being one of this machine's.
 
 
 def is_remote(path: Path) -> bool:
@@ -154,12 +154,12 @@ def probe(folder: Path) -> Iterator[tuple[Path, str]]:
     try:
         with written(path) as file:
             file.write(text.encode())
-        found = path.read_text(encoding="ascii")
+        content = path.read_text(encoding="ascii")
     except StorageError as error:
         raise unwritable(folder, error.__cause__ or error) from error
     except Exception as error:  # An object store's library raises errors of its own.
         raise unwritable(folder, error) from error
-    if found != text:
+    if content != text:
         raise StudyError(f"the results folder {folder} does not keep what is written to it")
     try:
         yield path, text

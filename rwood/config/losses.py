@@ -139,16 +139,6 @@ def loss_kind(name: str) -> type[LossConfig]:
     return kind
 
 
-def loss_defaults(name: str) -> dict[str, Any]:
-    """What a study file may leave out of a loss.
-
-    Raises:
-        ValueError: there is no loss of this name, or it cannot be imported.
-    """
-    fields = loss_kind(name).model_fields
-    return {key: field.default for key, field in fields.items() if not field.is_required()}
-
-
 def load_loss(plain: Any) -> Any:
     """A loss from plain settings; what is no mapping is left for the model to refuse.
 

@@ -8,7 +8,6 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from rwood.config.base import Config, Seed, Seeds, distinct, number_from_text
-from rwood.config.losses import loss_defaults
 from rwood.config.optuna_classes import PrunerConfig, SamplerConfig, named_alone
 from rwood.config.run import RunConfig
 
@@ -176,16 +175,12 @@ def apply(run: RunConfig, params: Params) -> RunConfig:
         pydantic.ValidationError: a value is not allowed there.
     """
     plain: dict[str, Any] = run.model_dump(mode="json")
-    name = params.get(LOSS, run.loss.name)
-    if name != run.loss.name:
-        try:
-            plain["loss"] = loss_defaults(str(name))
-        except ValueError:
-            RunConfig.model_validate_json(json.dumps({**plain, "loss": {"name": name}}))
-            raise
-    scorer = str(params.get(SCORER, run.scorer.name))
+    loss, scorer = params.get(LOSS, run.loss.name), params.get(SCORER, run.scorer.name)
+    if loss != run.loss.name:
+        plain["loss"] = {"name": loss}
     if scorer != run.scorer.name:
         plain["scorer"] = {**run.scorer.shared, "name": scorer}
+    if (loss, scorer) != (run.loss.name, run.scorer.name):  # fill in their defaults
         plain = RunConfig.model_validate_json(json.dumps(plain)).model_dump(mode="json")
     for key, value in params.items():
         *parents, leaf = key.split(".")

@@ -32,8 +32,8 @@ def log_instead_of_printing() -> None:
     ray._private.worker.print_to_stdstream = _log_lines
 
 
-def _log_lines(told: dict[str, Any], ignore_prefix: bool) -> None:
-    logging.getLogger("ray").warning("\n".join(told["lines"]))
+def _log_lines(message: dict[str, Any], ignore_prefix: bool) -> None:
+    logging.getLogger("ray").warning("\n".join(message["lines"]))
 
 
 def listen_on_loopback() -> None:

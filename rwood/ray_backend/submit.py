@@ -163,18 +163,18 @@ class JobServer:
     def _until_over(self, id: str) -> Submission:
         while True:
             with self._answering():
-                found = _submission(self._client.get_job_info(id))
-            if found.is_over:
-                return found
+                job = _submission(self._client.get_job_info(id))
+            if job.is_over:
+                return job
             time.sleep(_POLL_S)
 
     def _of(self, study: str) -> list[Submission]:
         """A study's jobs, oldest first."""
         with self._answering():
             jobs = self._client.list_jobs()
-        own = re.compile(rf"rwood-{re.escape(study)}-\d+")
-        found = [_submission(job) for job in jobs if own.fullmatch(job.submission_id or "")]
-        return sorted(found, key=lambda job: _number(job.id))
+        pattern = re.compile(rf"rwood-{re.escape(study)}-\d+")
+        mine = [_submission(job) for job in jobs if pattern.fullmatch(job.submission_id or "")]
+        return sorted(mine, key=lambda job: _number(job.id))
 
     @contextmanager
     def _answering(self) -> Any:

@@ -52,12 +52,12 @@ def pruner_value(
     if metric not in history[-1].metrics or history[-1].epoch <= run.warmup_ends:
         return None
     count = search.pruner.smoothed_over if search.pruner is not None else 1
-    seen = [
+    values = [
         report.metrics[metric]
         for report in history
         if report.epoch > run.warmup_ends and metric in report.metrics
     ]
-    last = seen[-count:]
+    last = values[-count:]
     return sum(last) / len(last)
 
 

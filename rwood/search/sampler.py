@@ -67,12 +67,12 @@ class OneLoss(TPESampler):  # type: ignore[misc]
         every = [
             hyperparameters_of(branch, self._space) for branch in branches(self._run, self._space)
         ]
-        common = {k: d for k, d in search_space.items() if all(k in own for own in every)}
+        common = {k: d for k, d in search_space.items() if all(k in domains for domains in every)}
         drawn: dict[str, Any] = super().sample_relative(study, trial, common)
         name = drawn.get(LOSS) or trial.params.get(LOSS)
         if name is None:  # too few trials to learn from
             return drawn
-        own = hyperparameters_of(apply(self._run, {LOSS: name}), search_space)
-        rest = {key: domain for key, domain in own.items() if key not in common}
+        domains = hyperparameters_of(apply(self._run, {LOSS: name}), search_space)
+        rest = {key: domain for key, domain in domains.items() if key not in common}
         drawn |= super().sample_relative(study, trial, rest)
         return drawn

@@ -1,18 +1,22 @@
 """The stages of a study; each goes on where it stopped."""
 
+from pathlib import Path
+
 import yaml
 
 from rwood import results
 from rwood.config.search import Params, apply
 from rwood.errors import StudyError
 from rwood.ray_backend.job import Job, trained
+from rwood.report import ReportInputs, load_scores, project_embeddings, render_report
+from rwood.search.importance import importances
 from rwood.search.tuner import search
 from rwood.selection import pareto_front, select_champion, values_of
 from rwood.study.finals import finals_run, run_finals
 from rwood.study.measured import superseded
 from rwood.study.opened import OpenedStudy
-from rwood.study.reporting import write_report
 from rwood.study.rerun import base_of, finished, hand_over, plan
+from rwood.study.rerun_plan import CHAMPION
 from rwood.text import count_of
 
 
@@ -118,8 +122,8 @@ class Study(OpenedStudy):
         runs = [run for job in jobs if (run := finals_run(job)) is not None]
         for job, run in zip(jobs, runs, strict=True):
             self._mlflow.finals_seed(self.record, job, run.history, run)
-            own = [other for other in runs if other.label == run.label]
-            self._mlflow.finals_setting(self.record, job, own)
+            same = [other for other in runs if other.label == run.label]
+            self._mlflow.finals_setting(self.record, job, same)
 
     def _crown(self, champion: int | None, params: Params) -> None:
         """Record the champion; None is the base run without a trial of its own."""
@@ -162,13 +166,29 @@ class Study(OpenedStudy):
                 f"study {self.config.name} has no benchmark yet: run `rwood benchmark` first"
             )
         self.screen.stage("report", str(self.paths.report))
-        record = self.record.model_copy(update={"trials": self._trials()})
+        record, jobs = self.record.model_copy(update={"trials": self._trials()}), self._jobs()
         with self._timed("report"):
-            files = write_report(self.config, record, self._jobs(), self.folder)
+            files = self._write_report(record, jobs)
         self._mlflow.benchmark(self.record, "complete", files)
-        problem = self._mlflow.register(self.record, next(j for j in self._jobs() if j.detector))
+        problem = self._mlflow.register(self.record, next(job for job in jobs if job.detector))
         if problem:
             self.screen.note(problem)
+
+    def _write_report(self, record: results.StudyResult, jobs: list[Job]) -> list[Path]:
+        """Of each label of reruns it shows the scores and embeddings of the first seed."""
+        search, importance, note = self.config.search, dict[str, float](), ""
+        if search is not None:
+            importance, note = importances(self.config.run, search, record.trials)
+        first = {str(job.label): job.paths for job in reversed(jobs)}
+        inputs = ReportInputs(
+            study=record,
+            config=self.config,
+            importance=importance,
+            importance_note=note,
+            scores={label: load_scores(paths.scores) for label, paths in first.items()},
+            embedding=project_embeddings(first[CHAMPION].embeddings),
+        )
+        return render_report(inputs, self.folder)
 
     def _has_champion(self) -> bool:
         """True once the champion is chosen, or proved where the study has finals."""
