@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from rwood.errors import SpecError, StorageError, StudyError
+from rwood.text import first_line
 
 EXTRAS = {"s3": "s3fs", "gs": "gcsfs"}
 """Scheme -> the package that speaks it."""
@@ -176,13 +177,13 @@ def exists(path: Path) -> bool:
     try:
         return path.exists()
     except Exception as error:  # An object store's library raises errors of its own.
-        raise StudyError(f"{path} cannot be read: {_first_line(error)}", file=str(path)) from error
+        raise StudyError(f"{path} cannot be read: {_reason(error)}", file=str(path)) from error
 
 
 def unwritable(path: Path, error: BaseException) -> StorageError:
     """The sentence for a place that refuses."""
     return StorageError(
-        f"{path} cannot be written: {_first_line(error)}; what was written before is whole, and "
+        f"{path} cannot be written: {_reason(error)}; what was written before is whole, and "
         "the same command goes on from there",
         path=str(path),
     )
@@ -197,9 +198,8 @@ def created(path: Path, content: bytes) -> bool:
     return True
 
 
-def _first_line(error: BaseException) -> str:
-    text = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
-    return str(text).splitlines()[0]
+def _reason(error: BaseException) -> str:
+    return str(getattr(error, "strerror", None) or first_line(error))
 
 
 def _copy(source: Path, target: Path) -> None:

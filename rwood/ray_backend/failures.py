@@ -13,6 +13,7 @@ from ray.exceptions import RayError
 
 from rwood.errors import DataError, RwoodError
 from rwood.results import FailureKind
+from rwood.text import first_line
 
 _DEVICE = (
     "CUDA error",
@@ -44,10 +45,8 @@ def kind_of(error: BaseException, *, alone: bool = True) -> FailureKind:
 
 def one_line(error: BaseException) -> str:
     """The first line of what an exception says; its type before it where it is not ours."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if isinstance(error, RwoodError) and lines:
-        return lines[0]
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    line, kind = first_line(error), type(error).__name__
+    return line if isinstance(error, RwoodError) or line == kind else f"{kind}: {line}"
 
 
 def cause_of_death(text: str | None) -> str:

@@ -28,7 +28,7 @@ from rwood.ray_backend.messages import (
 )
 from rwood.ray_backend.session import WATCHER
 from rwood.ray_backend.worker import TrainWorker
-from rwood.text import count_of
+from rwood.text import count_of, first_line
 
 _POLL_S = 0.2
 
@@ -123,9 +123,7 @@ def _why(error: BaseException, retries: int) -> str:
     raised = compat.own_errors(error)
     if raised:
         return one_line(raised[0])
-    lines = str(error).strip().splitlines()
-    first = lines[0] if lines else type(error).__name__
-    return f"its workers died more than {count_of(retries, 'time')}: {first}"
+    return f"its workers died more than {count_of(retries, 'time')}: {first_line(error)}"
 
 
 def _run(trainer: TorchTrainer, outcome: list[BaseException]) -> None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rwood.errors import RwoodError
+from rwood.text import first_line
 
 _SETTINGS = {
     # The Train controller polls its workers at this interval: the default of 2 s is most of a
@@ -126,9 +127,8 @@ def _connect(address: str | None, cpus: int | None, dashboard: bool) -> None:
             ray.shutdown()
             if address is None and attempt < ATTEMPTS:
                 continue
-            lines = str(error).strip().splitlines() or [type(error).__name__]
             what = f"cannot connect to Ray at {address}" if address else "cannot start Ray here"
-            raise RwoodError(f"{what}: {lines[0]}", address=address) from error
+            raise RwoodError(f"{what}: {first_line(error)}", address=address) from error
 
 
 def quiet(log: Path) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 from rwood.config.study import StudyConfig
 from rwood.errors import RwoodError, StudyError
 from rwood.ray_backend.job_folder import entrypoint, fill
+from rwood.text import first_line
 from rwood.tracking import without_password
 
 STOP_WAIT_S = 60
@@ -196,8 +197,8 @@ class JobServer:
                 "head node's, e.g. --address http://head:8265"
             ) from error
         except (RuntimeError, ValueError) as error:
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise RwoodError(f"the cluster at {self.address} refuses: {lines[0]}") from error
+            sentence = f"the cluster at {self.address} refuses: {first_line(error)}"
+            raise RwoodError(sentence) from error
 
 
 def _submission(job: Any) -> Submission:

@@ -1,5 +1,6 @@
 """Optuna's storage of a study: a journal in the results folder, or any that a URL names."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, Jour
 from rwood import storage
 from rwood.errors import StudyError
 from rwood.paths import StudyPaths
+from rwood.text import first_line
 
 _SEGMENT_BYTES = 256 * 2**10
 """Size from which an object store's journal goes on in another segment."""
@@ -56,12 +58,10 @@ class Journal(BaseJournalBackend):  # type: ignore[misc]
         """Open the file; half a line at its end, from a power cut, is cut off."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.with_name(f"{path.name}.lock").unlink(missing_ok=True)  # of a killed process
-        segments = _segments(mirror) if mirror is not None else []
-        if mirror is not None:
-            path.write_bytes(b"".join(segment.read_bytes() for segment in segments))
-        _cut_half_line(path)
         self._path, self._mirror = path, mirror
-        self._segment, self._segment_start = len(segments), path.stat().st_size
+        self._segment = _download(mirror, path) if mirror is not None else 0
+        _cut_half_line(path)
+        self._segment_start = path.stat().st_size
         self._lock = Lock(str(path))
         self._file = JournalFileBackend(str(path), self._lock)
         self._pending: list[dict[str, Any]] | None = None
@@ -138,19 +138,19 @@ class Journal(BaseJournalBackend):  # type: ignore[misc]
             self._segment_start += len(content)
 
 
-def _segments(mirror: Path) -> list[Path]:
-    return sorted(mirror.glob("*.jsonl")) if storage.exists(mirror) else []
+def _download(mirror: Path, path: Path) -> int:
+    """Put an object store's journal together in a file; the number of its segments."""
+    segments = sorted(mirror.glob("*.jsonl")) if storage.exists(mirror) else []
+    path.write_bytes(b"".join(segment.read_bytes() for segment in segments))
+    return len(segments)
 
 
 def _cut_half_line(path: Path) -> None:
-    if not path.exists():
-        path.touch()
-        return
+    path.touch()
     content = path.read_bytes()
     whole = content.rfind(b"\n") + 1
     if whole < len(content):
-        with path.open("r+b") as file:
-            file.truncate(whole)
+        os.truncate(path, whole)
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ def read_storage(folder: Path, url: str | None) -> Iterator[BaseStorage | None]:
             path = place
             if storage.is_remote(folder):
                 path = Path(scratch) / place.name
-                path.write_bytes(b"".join(segment.read_bytes() for segment in _segments(place)))
+                _download(place, path)
             yield _replayed(JournalFileBackend(str(path)), place)
 
 
@@ -231,8 +231,7 @@ def _database(url: str) -> BaseStorage:
     try:
         return get_storage(url)
     except Exception as error:  # Whatever SQLAlchemy or the database's driver raises.
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        text = lines[0] if lines else type(error).__name__
+        text = first_line(error)
         password = url.partition("://")[2].rpartition("@")[0].partition(":")[2]
         raise StudyError(
             f"the storage {without_password(url)} cannot be used: "

@@ -18,7 +18,6 @@ from rwood.errors import StudyError
 from rwood.paths import StudyPaths
 from rwood.ray_backend.job import Job
 from rwood.results import EpochReport, TrialResult
-from rwood.search.journal import without_password
 from rwood.search.read_trials import read_trials
 from rwood.study.connection import Connection
 from rwood.study.context import Context, Screen
@@ -40,12 +39,8 @@ class OpenedStudy:
         """Start tracking."""
         self.config, self.context, self.folder, self.screen = study, context, folder, screen
         self.paths = StudyPaths(folder)
-        self.record = record.model_copy(
-            update={"storage": without_password(context.storage) if context.storage else None}
-        )
-        self._mlflow = MlflowUpdates(
-            study, folder, context.results, context.tracking_uri, self.record
-        )
+        self.record = record
+        self._mlflow = MlflowUpdates(study, folder, context.results, context.tracking_uri, record)
         self._ray = Connection(study, context, folder, screen.note, self._on_note)
         self._live: dict[str, tuple[EpochReport, ...]] = {}
         plain = yaml.safe_dump(self.record.config, sort_keys=False)

@@ -1,27 +1,35 @@
 """The stages of a study; each goes on where it stopped."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 
 from rwood import results
 from rwood.config.search import Params, apply
+from rwood.config.study import StudyConfig
 from rwood.errors import StudyError
 from rwood.ray_backend.job import Job, trained
 from rwood.report import ReportInputs, load_scores, project_embeddings, render_report
 from rwood.search.importance import importances
+from rwood.search.journal import without_password
 from rwood.search.tuner import search
 from rwood.selection import pareto_front, select_champion, values_of
+from rwood.storage import is_remote
+from rwood.study.context import Context, Screen
 from rwood.study.finals import finals_run, run_finals
 from rwood.study.measured import superseded
 from rwood.study.opened import OpenedStudy
+from rwood.study.record import open_record
 from rwood.study.rerun import base_of, finished, hand_over, plan
 from rwood.study.rerun_plan import CHAMPION
 from rwood.text import count_of
+from rwood.tracking import check_uri
 
 
 class Study(OpenedStudy):
-    """An opened study and its stages; see `rwood.study.open_study`."""
+    """An opened study and its stages; see `open_study`."""
 
     def run(self) -> None:
         """All stages."""
@@ -204,6 +212,39 @@ class Study(OpenedStudy):
             folder=self.folder,
             data_root=self.context.data_root,
         )
+
+
+@contextmanager
+def open_study(study: StudyConfig, context: Context, screen: Screen) -> Iterator[Study]:
+    """Open a study's results folder, alone, and its MLflow experiment; leave both consistent.
+
+    Raises:
+        StudyError: the folder belongs to another study, or another process works on it.
+    """
+    if context.tracking_uri is None and is_remote(context.results):
+        raise StudyError(
+            f"results at {context.results} need an MLflow server: name it by --tracking-uri "
+            "(MLFLOW_TRACKING_URI); the store used without one is a file of this machine"
+        )
+    if context.tracking_uri is not None:
+        check_uri(context.tracking_uri)
+    folder = context.results / study.name
+    with open_record(study, folder) as record:
+        shown = without_password(context.storage) if context.storage else None
+        if record.trials and record.storage != shown:  # the trials would seem to be lost
+            where = record.storage or "the journal in the results folder"
+            how = (
+                "name it by --storage (RWOOD_STORAGE)" if record.storage else "leave --storage out"
+            )
+            raise StudyError(f"the trials of study {record.name} are in {where}: {how}")
+        record = record.model_copy(update={"storage": shown})
+        opened = Study(study, context, folder, record, screen)
+        try:
+            yield opened
+        except BaseException:
+            opened.close(interrupted=True)
+            raise
+        opened.close(interrupted=False)
 
 
 def _short(value: object) -> str:
