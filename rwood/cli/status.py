@@ -26,10 +26,9 @@ from rwood.progress import (
 from rwood.results import StudyResult, TrialResult, load
 from rwood.selection import select_champion, values_of
 from rwood.storage import exists, is_remote
-from rwood.study.finals_plan import finals_folder, known_plan
 from rwood.study.measured import is_measured
+from rwood.study.plans import finals_folder, known_plan, rerun_folder, rerun_plan
 from rwood.study.record import check_not_lost
-from rwood.study.rerun_plan import rerun_folder, rerun_plan
 from rwood.text import duration
 
 app = typer.Typer()

@@ -21,7 +21,7 @@ from rwood.evaluation.families import (
 from rwood.ray_backend.job import Job, job_of
 from rwood.results import FinalsResult, FinalsRun, TrialResult
 from rwood.search.finals import gate, guard, race, verdict
-from rwood.study.finals_plan import (
+from rwood.study.plans import (
     BASE,
     Plan,
     confirm_plan,

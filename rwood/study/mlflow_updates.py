@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from rwood.config.search import apply
 from rwood.config.study import StudyConfig
@@ -84,26 +85,6 @@ class MlflowUpdates:
         """One setting of the finals over its seeds."""
         self._tracker.update(finals_setting_run(record, str(job.label), job.run, runs))
 
-    def finals_seed(
-        self,
-        record: StudyResult,
-        job: Job,
-        history: tuple[EpochReport, ...],
-        result: FinalsRun | None = None,
-    ) -> None:
-        """One training of the finals, complete once it has a result."""
-        self._tracker.update(
-            finals_seed_run(
-                record,
-                label=str(job.label),
-                run=job.run,
-                digest=job.digest,
-                history=history,
-                result=result,
-                inputs=self._searched,
-            )
-        )
-
     def benchmark(self, record: StudyResult, state: str, files: Iterable[Path] = ()) -> None:
         """The benchmark as a whole; `files` are tables, figures and pages."""
         kept = (self._paths.config, self._paths.champion)
@@ -125,26 +106,27 @@ class MlflowUpdates:
             run = apply(self._study.run, chosen)
             self._tracker.update(setting_run(self._study, record, label, run))
 
-    def rerun(
+    def training(
         self,
         record: StudyResult,
         job: Job,
         history: tuple[EpochReport, ...],
-        result: RunResult | None = None,
+        result: FinalsRun | RunResult | None = None,
     ) -> None:
-        """One rerun, complete once it has a result."""
+        """One training of the finals or one rerun, complete once it has a result."""
+        facts: dict[str, Any] = {
+            "label": str(job.label),
+            "run": job.run,
+            "digest": job.digest,
+            "history": history,
+            "result": result,
+        }
+        if job.validates:
+            self._tracker.update(finals_seed_run(record, **facts, inputs=self._searched))
+            return
+        weights = ((job.paths.encoder, "checkpoint"),) if result else ()
         self._tracker.update(
-            rerun_run(
-                self._study,
-                record,
-                label=str(job.label),
-                run=job.run,
-                digest=job.digest,
-                history=history,
-                result=result,
-                artifacts=((job.paths.encoder, "checkpoint"),) if result else (),
-                inputs=self._tested,
-            )
+            rerun_run(self._study, record, **facts, artifacts=weights, inputs=self._tested)
         )
 
     def register(self, record: StudyResult, job: Job) -> str | None:

@@ -119,8 +119,7 @@ class OpenedStudy:
         history = self._live.get(name, ())
         if len(history) < report.epoch:
             self._live[name] = (*history, report)
-            send = self._mlflow.finals_seed if job.validates else self._mlflow.rerun
-            send(self.record, job, self._live[name])
+            self._mlflow.training(self.record, job, self._live[name])
         self.screen.epoch(name, report, job.run.epochs)
 
     def _on_note(self, text: str) -> None:

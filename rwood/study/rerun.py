@@ -13,9 +13,8 @@ from rwood.paths import StudyPaths
 from rwood.ray_backend.job import Job, job_of, trained
 from rwood.results import RunResult, TrialResult
 from rwood.storage import local_copy, replaced
-from rwood.study.finals_plan import BASE
 from rwood.study.measured import is_measured
-from rwood.study.rerun_plan import CHAMPION, rerun_folder, rerun_plan
+from rwood.study.plans import BASE, CHAMPION, rerun_folder, rerun_plan
 
 
 def plan(

@@ -21,9 +21,9 @@ from rwood.study.context import Context, Screen
 from rwood.study.finals import finals_run, run_finals
 from rwood.study.measured import superseded
 from rwood.study.opened import OpenedStudy
+from rwood.study.plans import CHAMPION
 from rwood.study.record import open_record
 from rwood.study.rerun import base_of, finished, hand_over, plan
-from rwood.study.rerun_plan import CHAMPION
 from rwood.text import count_of
 from rwood.tracking import check_uri
 
@@ -129,7 +129,7 @@ class Study(OpenedStudy):
         self._train("finals", detail, jobs, lambda job: finals_run(job) is not None)
         runs = [run for job in jobs if (run := finals_run(job)) is not None]
         for job, run in zip(jobs, runs, strict=True):
-            self._mlflow.finals_seed(self.record, job, run.history, run)
+            self._mlflow.training(self.record, job, run.history, run)
             same = [other for other in runs if other.label == run.label]
             self._mlflow.finals_setting(self.record, job, same)
 
@@ -160,7 +160,7 @@ class Study(OpenedStudy):
         self._train("benchmark", detail, jobs, lambda job: finished(job, self.config) is not None)
         runs = [result for job in jobs if (result := finished(job, self.config)) is not None]
         for job, result in zip(jobs, runs, strict=True):
-            self._mlflow.rerun(self.record, job, result.history, result)
+            self._mlflow.training(self.record, job, result.history, result)
         runs += base_of(runs) if self.config.rerun.base else []
         earlier = superseded(self.record.runs, runs)
         self._save(runs=tuple(runs), earlier=self.record.earlier + ((earlier,) if earlier else ()))

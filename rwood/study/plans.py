@@ -1,8 +1,9 @@
-"""Who races in the finals of a study, and which trainings that takes; from records alone."""
+"""Which trainings the finals and the benchmark of a study take; from records alone."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from rwood.config.held_out import without_held_out
 from rwood.config.run import RunConfig
 from rwood.config.search import Params, apply
 from rwood.config.study import FinalsConfig, StudyConfig, run_digest
@@ -10,9 +11,9 @@ from rwood.paths import StudyPaths
 from rwood.results import FinalsResult, TrialResult
 from rwood.selection import rank_trials
 
-BASE = "base"
+BASE, CHAMPION = "base", "champion"
 Plan = list[tuple[str, RunConfig]]
-"""Trainings: a label, `base` or `trial-0007`, and a run with its seed."""
+"""Trainings: a label, `champion`, `base` or `trial-0007`, and a run with its seed."""
 
 
 def finals_folder(study: StudyConfig, study_folder: Path, label: str, run: RunConfig) -> Path:
@@ -28,7 +29,7 @@ def finals_of(study: StudyConfig) -> FinalsConfig:
 
 
 def label_of(number: int) -> str:
-    """What a trial's setting is called in the finals."""
+    """What a trial's setting is called in finals and reruns."""
     return f"trial-{number:04d}"
 
 
@@ -75,3 +76,30 @@ def known_plan(study: StudyConfig, finals: FinalsResult) -> Plan:
 
 def _seeded(study: StudyConfig, params: Params, seed: int) -> RunConfig:
     return apply(apply(study.run, params), {"seed": seed})
+
+
+def rerun_plan(study: StudyConfig, champion: Params, trials: Iterable[TrialResult]) -> Plan:
+    """Label and run of every rerun: champion, base, then trials; each seed by seed.
+
+    The trials are the first `rerun.trials` that ended, complete or pruned, so that none is chosen
+    by its result. A setting that stands before under another label is not trained twice.
+    """
+    runs = {CHAMPION: apply(study.run, champion)}
+    if study.rerun.base and runs[CHAMPION] != study.run:
+        runs[BASE] = study.run
+    ended = [t for t in trials if t.state in ("complete", "pruned") and not t.outside]
+    for trial in ended[: study.rerun.trials]:
+        run = apply(study.run, trial.params)
+        if run not in runs.values():
+            runs[label_of(trial.number)] = run
+    return [
+        (label, apply(run, {"seed": seed}))
+        for label, run in runs.items()
+        for seed in study.rerun.seeds
+    ]
+
+
+def rerun_folder(study: StudyConfig, study_folder: Path, label: str, run: RunConfig) -> Path:
+    """Where a rerun keeps its checkpoints and result: another champion gets another folder."""
+    digest = run_digest(run, without_held_out(study.benchmark))
+    return StudyPaths(study_folder).rerun(label, run.seed, digest).folder
