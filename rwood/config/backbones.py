@@ -78,11 +78,7 @@ def _check_timm(name: str) -> None:
 
 
 def load_model(plain: Any) -> Any:
-    """An encoder's settings from plain ones; what is no mapping is left for the model to refuse.
-
-    Raises:
-        pydantic.ValidationError: there is no backbone of this name, or a setting cannot be.
-    """
+    """The settings of an encoder from plain ones; see `registry.read`."""
     return read(plain, model_kind, "", key="backbone")
 
 

@@ -140,11 +140,7 @@ def loss_kind(name: str) -> type[LossConfig]:
 
 
 def load_loss(plain: Any) -> Any:
-    """A loss from plain settings; what is no mapping is left for the model to refuse.
-
-    Raises:
-        pydantic.ValidationError: there is no loss of this name, or a setting cannot be.
-    """
+    """A loss from plain settings; see `registry.read`."""
     return read(plain, loss_kind, "reweightood")
 
 

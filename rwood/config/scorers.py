@@ -187,11 +187,7 @@ def scorer_kind(name: str) -> type[ScorerConfig]:
 
 
 def load_scorer(plain: Any) -> Any:
-    """A scorer from plain settings; what is no mapping is left for the model to refuse.
-
-    Raises:
-        pydantic.ValidationError: there is no scorer of this name, or a setting cannot be.
-    """
+    """A scorer from plain settings; see `registry.read`."""
     return read(plain, scorer_kind, "mahalanobis")
 
 

@@ -25,11 +25,7 @@ class GroupTrial(tune.Trainable):  # type: ignore[misc]
     """
 
     def setup(
-        self,
-        config: dict[str, Any],
-        study: StudyConfig,
-        folder: Path,
-        data_root: Path,
+        self, config: dict[str, Any], study: StudyConfig, folder: Path, data_root: Path
     ) -> None:
         """Start the run of a trial."""
         self._study, self._folder, self._data_root = study, folder, data_root
@@ -41,10 +37,10 @@ class GroupTrial(tune.Trainable):  # type: ignore[misc]
         Raises:
             RayError: the cluster lost something that the run needs; Tune starts the trial again.
         """
-        item = self._inbox.get()
-        if isinstance(item, RayError):
-            raise item
-        return item
+        message = self._inbox.get()
+        if isinstance(message, RayError):
+            raise message
+        return message
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Start another trial in this actor."""
@@ -65,7 +61,7 @@ class GroupTrial(tune.Trainable):  # type: ignore[misc]
 
     def _run(self, config: dict[str, Any]) -> None:
         study, inbox = self._study, self._inbox
-        job = trial_job(study, **config, folder=self._folder, data_root=self._data_root)
+        job = trial_job(study, config, folder=self._folder, data_root=self._data_root)
         try:
             for message in messages(
                 job,

@@ -16,7 +16,7 @@ from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.held_out import fold_of
 from rwood.config.run import RunConfig
 from rwood.config.scorers import ScorerConfig
-from rwood.config.search import Params, apply
+from rwood.config.search import apply
 from rwood.config.study import StudyConfig, run_digest, tested_digest
 from rwood.detector import build_detector
 from rwood.errors import StorageError
@@ -80,12 +80,10 @@ def job_of(study: StudyConfig, run: RunConfig, folder: Path, data_root: Path, **
     return Job(run=run, folder=folder.resolve(), data_root=data_root.resolve(), **(given | kind))
 
 
-def trial_job(
-    study: StudyConfig, number: int, params: Params, *, folder: Path, data_root: Path
-) -> Job:
-    """A trial of a search; `folder` is the study's."""
+def trial_job(study: StudyConfig, config: dict[str, Any], *, folder: Path, data_root: Path) -> Job:
+    """A trial of a search, from what Tune hands out; `folder` is the study's."""
     assert study.search is not None
-    run, paths = apply(study.run, params), StudyPaths(folder).trial(number)
+    run, paths = apply(study.run, config["params"]), StudyPaths(folder).trial(config["number"])
     return job_of(study, run, paths.folder, data_root, seeds=study.search.seeds)
 
 

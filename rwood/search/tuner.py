@@ -114,12 +114,7 @@ def _trainable(study: StudyConfig, folder: Path, data_root: Path) -> Any:
         # The inner run holds the CPUs; the outer actor only listens. Of CPUs it takes nothing, or
         # two workers would wait for ever on two cores; Tune wants it to take something.
         listener = tune.PlacementGroupFactory([{"memory": 1}])
-        group = tune.with_parameters(
-            GroupTrial,
-            study=study,
-            folder=folder,
-            data_root=data_root,
-        )
+        group = tune.with_parameters(GroupTrial, study=study, folder=folder, data_root=data_root)
         return tune.with_resources(group, listener)
     resources: dict[str, float] = {"cpu": cluster.cpus_per_worker}
     if cluster.gpus_per_worker:
@@ -130,6 +125,6 @@ def _trainable(study: StudyConfig, folder: Path, data_root: Path) -> Any:
 
 def _trial(config: dict[str, Any], *, study: StudyConfig, folder: Path, data_root: Path) -> None:
     """A one-worker trial; runs in a Tune actor, which the next trial reuses."""
-    job = trial_job(study, **config, folder=folder, data_root=data_root)
+    job = trial_job(study, config, folder=folder, data_root=data_root)
     # What is raised makes Tune end this actor, and continue the trial in another.
     attempt(job, SoloWorker(job.folder, tune.report), tune.report)
