@@ -82,7 +82,7 @@ def run(
     from rwood.results import is_finished
     from rwood.storage import place
     from rwood.study.context import Context
-    from rwood.study.open_study import open_study
+    from rwood.study.stages import open_study
 
     where = place(str(results))
     context = Context(where, Path(data_root), address, tracking_uri, storage, retry_failed)

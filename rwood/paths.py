@@ -5,40 +5,33 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
+class _Below:
+    """A file or folder by its name in the owner's folder."""
+
+    name: str
+
+    def __get__(self, owner: "RunPaths | StudyPaths", kind: object = None) -> Path:
+        return owner.folder / self.name
+
+
+@dataclass(frozen=True)
 class RunPaths:
     """What one training leaves: a trial, one of the finals, a rerun. Checkpoints lie beside."""
 
     folder: Path
 
-    @property
-    def encoder(self) -> Path:
-        """The weights to score, in OpenOOD's form; written when a run ends."""
-        return self.folder / "encoder.pt"
-
-    @property
-    def epochs(self) -> Path:
-        """Metrics of every epoch of a trial that has ended."""
-        return self.folder / "epochs.json"
-
-    @property
-    def result(self) -> Path:
-        """Result of a rerun, or of a training of the finals."""
-        return self.folder / "result.json"
-
-    @property
-    def scores(self) -> Path:
-        """Scores of every test image of a rerun."""
-        return self.folder / "scores.npz"
-
-    @property
-    def embeddings(self) -> Path:
-        """Some embeddings of a rerun, for the figure."""
-        return self.folder / "embeddings.npz"
-
-    @property
-    def detector(self) -> Path:
-        """The detector of a rerun, if it makes one."""
-        return self.folder / "detector"
+    encoder = _Below("encoder.pt")
+    """The weights to score, in OpenOOD's form; written when a run ends."""
+    epochs = _Below("epochs.json")
+    """Metrics of every epoch of a trial that has ended."""
+    result = _Below("result.json")
+    """Result of a rerun, or of a training of the finals."""
+    scores = _Below("scores.npz")
+    """Scores of every test image of a rerun."""
+    embeddings = _Below("embeddings.npz")
+    """Some embeddings of a rerun, for the figure."""
+    detector = _Below("detector")
+    """The detector of a rerun, if it makes one."""
 
     def seed(self, seed: int) -> "RunPaths":
         """One seed of a trial of several."""
@@ -51,65 +44,30 @@ class StudyPaths:
 
     folder: Path
 
-    @property
-    def record(self) -> Path:
-        """All that a study decided and measured, but for the epochs of its trials."""
-        return self.folder / "study.json"
-
-    @property
-    def config(self) -> Path:
-        """The resolved study."""
-        return self.folder / "study.yaml"
-
-    @property
-    def champion(self) -> Path:
-        """The champion's settings."""
-        return self.folder / "champion.yaml"
-
-    @property
-    def report(self) -> Path:
-        """The page; `report.md`, CSVs and `figures/` lie beside it."""
-        return self.folder / "report.html"
-
-    @property
-    def detector(self) -> Path:
-        """The champion, ready to use."""
-        return self.folder / "detector"
-
-    @property
-    def optuna(self) -> Path:
-        """Optuna's journal; on an object store a folder of segments."""
-        return self.folder / "optuna.journal"
-
-    @property
-    def ray(self) -> Path:
-        """Ray's own state of trials and training runs."""
-        return self.folder / "ray"
-
-    @property
-    def log(self) -> Path:
-        """What Ray, Optuna and MLflow had to say."""
-        return self.folder / "rwood.log"
-
-    @property
-    def live(self) -> Path:
-        """How far a running study is, for `rwood status`."""
-        return self.folder / "live.json"
-
-    @property
-    def lock(self) -> Path:
-        """Who works on the study; on an object store a folder of leases."""
-        return self.folder / "lock"
-
-    @property
-    def mlflow(self) -> Path:
-        """What MLflow has acknowledged."""
-        return self.folder / "mlflow.json"
-
-    @property
-    def runs(self) -> Path:
-        """Folders of the reruns."""
-        return self.folder / "runs"
+    record = _Below("study.json")
+    """All that a study decided and measured, but for the epochs of its trials."""
+    config = _Below("study.yaml")
+    """The resolved study."""
+    champion = _Below("champion.yaml")
+    """The champion's settings."""
+    report = _Below("report.html")
+    """The page; `report.md`, CSVs and `figures/` lie beside it."""
+    detector = _Below("detector")
+    """The champion, ready to use."""
+    optuna = _Below("optuna.journal")
+    """Optuna's journal; on an object store a folder of segments."""
+    ray = _Below("ray")
+    """Ray's own state of trials and training runs."""
+    log = _Below("rwood.log")
+    """What Ray, Optuna and MLflow had to say."""
+    live = _Below("live.json")
+    """How far a running study is, for `rwood status`."""
+    lock = _Below("lock")
+    """Who works on the study; on an object store a folder of leases."""
+    mlflow = _Below("mlflow.json")
+    """What MLflow has acknowledged."""
+    runs = _Below("runs")
+    """Folders of the reruns."""
 
     def trial(self, number: int) -> RunPaths:
         """A trial of the search."""

@@ -18,23 +18,24 @@ def select_champion(trials: Iterable[TrialResult], objectives: Sequence[str]) ->
     Raises:
         StudyError: no trial is complete.
     """
-    front = pareto_front(trials, objectives)
-    if not front:
+    ranked = rank_trials(trials, objectives)
+    if not ranked:
         raise StudyError(
             "no complete trial: nothing can be selected; raise search.trials or look at the "
             "failed trials' errors"
         )
-    distance = distances(front, objectives)
-    return min(front, key=lambda t: (distance[t.number], _costs(t, objectives)[0], t.number))
+    return ranked[0]
 
 
 def rank_trials(trials: Iterable[TrialResult], objectives: Sequence[str]) -> list[TrialResult]:
     """Complete trials of the present space, the best first.
 
-    By one objective: by its value. By several: the Pareto front as `select_champion` orders it,
+    By one objective: by its value. By several: the Pareto front by distance to the ideal point,
     then the others by the first objective.
     """
     complete = [trial for trial in trials if _counts(trial)]
+    if not complete:
+        return []
     distance = distances(pareto_front(complete, objectives), objectives)
 
     def order(trial: TrialResult) -> tuple[float, float, int]:

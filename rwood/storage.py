@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from rwood.errors import SpecError, StorageError, StudyError
+from rwood.text import first_line
 
 EXTRAS = {"s3": "s3fs", "gs": "gcsfs"}
 """Scheme -> the package that speaks it."""
@@ -44,13 +45,13 @@ def place(text: str | Path) -> Path:
 
     try:
         # Other processes write here too: what a listing said before is not kept.
-        found = UPath(str(text).rstrip("/"), use_listings_cache=False)
-        found.fs  # noqa: B018  # imports the package
+        path = UPath(str(text).rstrip("/"), use_listings_cache=False)
+        path.fs  # noqa: B018  # imports the package
     except ImportError as error:
         raise SpecError(
             f"{scheme}:// needs {EXTRAS[scheme]}: pip install '{_INSTALL[scheme]}'"
         ) from error
-    return cast(Path, found)  # It has a path's methods, without being one of this machine's.
+    return cast(Path, path)  # It has a path's methods, without being one of this machine's.
 
 
 def is_remote(path: Path) -> bool:
@@ -154,12 +155,12 @@ def probe(folder: Path) -> Iterator[tuple[Path, str]]:
     try:
         with written(path) as file:
             file.write(text.encode())
-        found = path.read_text(encoding="ascii")
+        content = path.read_text(encoding="ascii")
     except StorageError as error:
         raise unwritable(folder, error.__cause__ or error) from error
     except Exception as error:  # An object store's library raises errors of its own.
         raise unwritable(folder, error) from error
-    if found != text:
+    if content != text:
         raise StudyError(f"the results folder {folder} does not keep what is written to it")
     try:
         yield path, text
@@ -176,13 +177,13 @@ def exists(path: Path) -> bool:
     try:
         return path.exists()
     except Exception as error:  # An object store's library raises errors of its own.
-        raise StudyError(f"{path} cannot be read: {_first_line(error)}", file=str(path)) from error
+        raise StudyError(f"{path} cannot be read: {_reason(error)}", file=str(path)) from error
 
 
 def unwritable(path: Path, error: BaseException) -> StorageError:
     """The sentence for a place that refuses."""
     return StorageError(
-        f"{path} cannot be written: {_first_line(error)}; what was written before is whole, and "
+        f"{path} cannot be written: {_reason(error)}; what was written before is whole, and "
         "the same command goes on from there",
         path=str(path),
     )
@@ -197,9 +198,8 @@ def created(path: Path, content: bytes) -> bool:
     return True
 
 
-def _first_line(error: BaseException) -> str:
-    text = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
-    return str(text).splitlines()[0]
+def _reason(error: BaseException) -> str:
+    return str(getattr(error, "strerror", None) or first_line(error))
 
 
 def _copy(source: Path, target: Path) -> None:

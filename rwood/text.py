@@ -1,4 +1,4 @@
-"""Numbers and names in sentences."""
+"""Numbers, names and errors in sentences."""
 
 import difflib
 from collections.abc import Iterable
@@ -33,6 +33,12 @@ def nearest(name: str, names: Iterable[str], cutoff: float = 0.5) -> str | None:
     by_lower = {right.lower(): right for right in names}
     matches = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
     return by_lower[matches[0]] if matches else None
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says first; its type if it says nothing."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()),
+                type(error).__name__)  # fmt: skip
 
 
 def duration(seconds: float) -> str:

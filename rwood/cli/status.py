@@ -26,10 +26,9 @@ from rwood.progress import (
 from rwood.results import StudyResult, TrialResult, load
 from rwood.selection import select_champion, values_of
 from rwood.storage import exists, is_remote
-from rwood.study.finals_plan import known_plan
 from rwood.study.measured import is_measured
+from rwood.study.plans import finals_folder, known_plan, rerun_folder, rerun_plan
 from rwood.study.record import check_not_lost
-from rwood.study.rerun_plan import rerun_folder, rerun_plan
 from rwood.text import duration
 
 app = typer.Typer()
@@ -83,7 +82,7 @@ def read_status(study: StudyConfig, folder: Path, storage: str | None = None) ->
         plan = rerun_plan(study, record.champion_params, trials)
         trainings = [rerun_folder(study, folder, *rerun) for rerun in plan]
     if not decided and record.finals is not None:
-        trainings = [t.folder(study, folder) for t in known_plan(study, record.finals)]
+        trainings = [finals_folder(study, folder, *t) for t in known_plan(study, record.finals)]
     done = [path for path in trainings if (path / "result.json").exists()]
     stage = _stage(study, record, trials, len(trainings) - len(done), folder)
     process, working = _leaser(folder) if is_remote(folder) else _process(StudyPaths(folder).lock)

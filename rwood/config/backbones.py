@@ -2,12 +2,11 @@
 
 import importlib
 from functools import lru_cache
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
-from rwood.config.base import Config
-from rwood.config.registry import find, read, settings_of
+from rwood.config.registry import PartConfig, find, read, settings_of
 from rwood.text import nearest
 
 GIVEN = frozenset({"channels", "timm_name"})
@@ -19,11 +18,9 @@ TIMM = "timm:"
 TIMM_PART = "rwood.model.timm_backbone:timm_backbone"
 
 
-class ModelConfig(Config):
+class ModelConfig(PartConfig):
     """The encoder: a backbone whose output is scored and a head that only the loss sees."""
 
-    part: ClassVar[str] = ""
-    """What makes other people's backbone, as `package.module:Name`."""
     backbone: str
     """One of ours, of an entry point `rwood.backbones`, `package.module:Name`, or `timm:NAME`.
 
@@ -58,14 +55,12 @@ def model_kind(backbone: str) -> type[ModelConfig]:
     """
     if not backbone or backbone in BACKBONES:  # without a name the model says that it is missing
         return ModelConfig
-    found = backbone
+    name = backbone
     if backbone.startswith(TIMM):
         _check_timm(backbone.removeprefix(TIMM))
-        found = TIMM_PART
-    part = find("backbones", found, (*BACKBONES, f"{TIMM}NAME"))
-    kind = settings_of(part, backbone, ModelConfig, GIVEN, key="backbone")
-    kind.part = f"{part.__module__}:{part.__qualname__}"
-    return kind
+        name = TIMM_PART
+    part = find("backbones", name, (*BACKBONES, f"{TIMM}NAME"))
+    return settings_of(part, backbone, ModelConfig, GIVEN, key="backbone")
 
 
 def _check_timm(name: str) -> None:
@@ -83,11 +78,7 @@ def _check_timm(name: str) -> None:
 
 
 def load_model(plain: Any) -> Any:
-    """An encoder's settings from plain ones; what is no mapping is left for the model to refuse.
-
-    Raises:
-        pydantic.ValidationError: there is no backbone of this name, or a setting cannot be.
-    """
+    """The settings of an encoder from plain ones; see `registry.read`."""
     return read(plain, model_kind, "", key="backbone")
 
 

@@ -2,9 +2,11 @@
 
 import hashlib
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+T = TypeVar("T")
 
 
 def number_from_text(value: Any) -> Any:
@@ -17,10 +19,24 @@ def number_from_text(value: Any) -> Any:
     return value
 
 
+def distinct(values: tuple[T, ...], key: str = "") -> tuple[T, ...]:
+    """The values, each of which is named once; `key` begins the error."""
+    twice = next((value for value in values if values.count(value) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{key}{twice} is named twice")
+    return values
+
+
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 """What a random generator starts from."""
+Seeds = Annotated[tuple[Seed, ...], AfterValidator(lambda seeds: distinct(seeds))]
+"""One training a seed."""
 Number = Annotated[float, BeforeValidator(number_from_text)]
 """A finite real number."""
+Positive = Annotated[Number, Field(gt=0)]
+NotNegative = Annotated[Number, Field(ge=0)]
+Share = Annotated[Number, Field(ge=0, le=1)]
+"""Of a whole; a probability."""
 
 
 class Config(BaseModel):

@@ -49,12 +49,10 @@ def _kind_of_set(value: Any) -> str:
     return "named"
 
 
-WholeSetRef = Annotated[
-    Annotated[str, Field(min_length=1), Tag("named")]
-    | Annotated[FolderSet, Tag("FolderSet")]
-    | Annotated[ListSet, Tag("ListSet")],
-    Discriminator(_kind_of_set),
-]
+_Named = Annotated[str, Field(min_length=1), Tag("named")]
+_Folder = Annotated[FolderSet, Tag("FolderSet")]
+_List = Annotated[ListSet, Tag("ListSet")]
+WholeSetRef = Annotated[_Named | _Folder | _List, Discriminator(_kind_of_set)]
 """A named image set (`rwood data list` shows the names), or one's own folder or list."""
 
 
@@ -65,6 +63,9 @@ class SubsetSet(Config):
     """The set they are drawn from."""
     images: int = Field(ge=1)
     """How many; no other file of the set is opened."""
+
+
+_Subset = Annotated[SubsetSet, Tag("SubsetSet")]
 
 
 class DerivedSet(Config):
@@ -87,13 +88,7 @@ class HeldOutSet(Config):
 class ClassesSet(Config):
     """The images of some classes of an ID set; `fold_of` makes it, no file can name it."""
 
-    of: Annotated[
-        Annotated[str, Field(min_length=1), Tag("named")]
-        | Annotated[FolderSet, Tag("FolderSet")]
-        | Annotated[ListSet, Tag("ListSet")]
-        | Annotated[SubsetSet, Tag("SubsetSet")],
-        Discriminator(_kind_of_set),
-    ]
+    of: Annotated[_Named | _Folder | _List | _Subset, Discriminator(_kind_of_set)]
     """The set they are taken from."""
     classes: tuple[int, ...]
     """Its labels, ascending; they become 0, 1, ... in this order."""
@@ -102,10 +97,10 @@ class ClassesSet(Config):
 
 
 ImageSetRef = Annotated[
-    Annotated[str, Field(min_length=1), Tag("named")]
-    | Annotated[FolderSet, Tag("FolderSet")]
-    | Annotated[ListSet, Tag("ListSet")]
-    | Annotated[SubsetSet, Tag("SubsetSet")]
+    _Named
+    | _Folder
+    | _List
+    | _Subset
     | Annotated[DerivedSet, Tag("DerivedSet")]
     | Annotated[HeldOutSet, Tag("HeldOutSet")]
     | Annotated[ClassesSet, Tag("ClassesSet")],
@@ -170,31 +165,26 @@ class BenchmarkConfig(Config):
         for field in ("mean", "std"):
             if len(getattr(self, field)) != self.channels:
                 raise ValueError(f"{field} needs {count_of(self.channels, 'value')}, one a channel")
-        for part in ("near", "far", "shifted"):
-            for name, ref in getattr(self, part).items():
-                if isinstance(ref, DerivedSet):
-                    raise ValueError(
-                        f"{part}.{name}: a derived set is made of id.val, which selects; it "
-                        "belongs under validation"
-                    )
-        if any(isinstance(ref, DerivedSet) for ref in (self.id.train, self.id.val, self.id.test)):
-            raise ValueError("id: a derived set shows no class; it belongs under validation")
         both = self.near.keys() & self.far.keys()
         if both:
             raise ValueError(f"{sorted(both)[0]} is both a near and a far set")
-        return self
-
-    @model_validator(mode="after")
-    def _foldable(self) -> "BenchmarkConfig":
-        parts = {"near": self.near, "far": self.far, "shifted": self.shifted}
-        others = {f"{part}.{name}": r for part, sets in parts.items() for name, r in sets.items()}
-        others |= {f"id.{part}": getattr(self.id, part) for part in IDSets.model_fields}
-        for key, ref in others.items():
+        parts = {"near": self.near, "far": self.far, "shifted": self.shifted, "id": dict(self.id)}
+        references = {f"{part}.{n}": ref for part, sets in parts.items() for n, ref in sets.items()}
+        for key, ref in references.items():
+            if isinstance(ref, DerivedSet):
+                raise ValueError(
+                    f"{key}: a derived set is made of id.val, which selects; it belongs under "
+                    "validation"
+                )
             if isinstance(ref, HeldOutSet):
                 raise ValueError(
                     f"{key}: held-out classes are ID images, which select; they belong under "
                     "validation"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _foldable(self) -> "BenchmarkConfig":
         held_out = {n: r for n, r in self.validation.items() if isinstance(r, HeldOutSet)}
         if len(held_out) > 1:
             raise ValueError(
@@ -219,9 +209,6 @@ def families_of(benchmark: BenchmarkConfig) -> dict[str, tuple[str, ...]]:
     On digits `mixed` images and held-out classes rank settings as near test sets do, the other
     derived sets as far ones do; a real set is a family of its own under its own name. The ranks are
     measured in `studies/validation/README.md`, and why the families are these.
-
-    Args:
-        benchmark: whose sets; of a rerun, without held-out classes.
 
     Returns:
         Family -> names of its sets, both in the order of the file.

@@ -18,10 +18,6 @@ def fold_of(benchmark: BenchmarkConfig, seed: int) -> BenchmarkConfig:
     `id.train` lacks is then the held-out set. The fold is `seed` modulo the number of folds, so
     that consecutive seeds cover all classes.
 
-    Args:
-        benchmark: as its file says.
-        seed: of the run.
-
     Returns:
         The benchmark itself, if it has no held-out set or is a fold already.
 
@@ -40,15 +36,10 @@ def fold_of(benchmark: BenchmarkConfig, seed: int) -> BenchmarkConfig:
         assert not isinstance(ref, ClassesSet | DerivedSet | HeldOutSet)
         return ClassesSet(of=ref, classes=kept, among=benchmark.classes)
 
-    parts = benchmark.id
     return benchmark.model_copy(
         update={
             "classes": len(kept),
-            "id": IDSets(
-                train=restricted(parts.train),
-                val=restricted(parts.val),
-                test=restricted(parts.test),
-            ),
+            "id": IDSets(**{part: restricted(ref) for part, ref in benchmark.id}),
             "shifted": {name: restricted(ref) for name, ref in benchmark.shifted.items()},
         }
     )

@@ -6,8 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
-from rwood.config.base import Config, Number
-from rwood.config.registry import find, read, settings_of
+from rwood.config.base import NotNegative, Number, Positive, Share
+from rwood.config.registry import PartConfig, find, read, settings_of
 
 GIVEN = frozenset({"classes", "dims"})
 """Parameters of a loss that rwood fills in: the number of ID classes, the length of a row."""
@@ -15,13 +15,11 @@ _Temperature = Annotated[Number, Field(ge=0.005, le=10)]
 _Scope = Literal["global", "local"]
 
 
-class LossConfig(Config):
+class LossConfig(PartConfig):
     """A loss by name, and its settings."""
 
     name: str
     """Which loss: one of ours, of an entry point `rwood.losses`, or `package.module:Class`."""
-    part: ClassVar[str] = ""
-    """Its class, as `package.module:Class`."""
     is_classifier: ClassVar[bool] = False
     """Whether it sees logits of a classifier, and not projections."""
 
@@ -56,7 +54,7 @@ class SupConLoss(LossConfig):
     name: Literal["supcon"] = "supcon"
     temperature: _Temperature = 0.1
     """tau, divides every cosine."""
-    base_temperature: Annotated[Number, Field(gt=0)] = 0.07
+    base_temperature: Positive = 0.07
     """The loss is multiplied by temperature / base_temperature."""
     scope: _Scope = "global"
     """`global`: all pairs of the batch; `local`: pairs inside one worker."""
@@ -72,9 +70,9 @@ class CiderLoss(LossConfig):
     name: Literal["cider"] = "cider"
     temperature: _Temperature = 0.1
     """tau, divides every cosine to a prototype."""
-    momentum: Annotated[Number, Field(ge=0, le=1)] = 0.95
+    momentum: Share = 0.95
     """alpha, the share of a prototype that every row of its class keeps; 0.5 for CIFAR-100."""
-    compactness_weight: Annotated[Number, Field(ge=0)] = 2.0
+    compactness_weight: NotNegative = 2.0
     """w, weight of rows near their prototype against prototypes far from each other."""
 
 
@@ -94,9 +92,9 @@ class PalmLoss(LossConfig):
     """K, prototypes of one class."""
     top_k: Annotated[int, Field(ge=1)] = 5
     """Prototypes of its class that a row counts for; all of them where there are no more."""
-    momentum: Annotated[Number, Field(ge=0, le=1)] = 0.999
+    momentum: Share = 0.999
     """alpha, the share of a prototype that a batch leaves; 0.9 for CIFAR-10."""
-    contrast_weight: Annotated[Number, Field(ge=0)] = 1.0
+    contrast_weight: NotNegative = 1.0
     """lambda, weight of the contrast between prototypes."""
     epsilon: Annotated[Number, Field(ge=0.01, le=10)] = 0.05
     """Smoothness of the assignment of rows to prototypes."""
@@ -137,27 +135,12 @@ def loss_kind(name: str) -> type[LossConfig]:
         return LOSSES[name]
     part = find("losses", name, tuple(LOSSES))
     kind = settings_of(part, name, LossConfig, GIVEN)
-    kind.part = f"{part.__module__}:{part.__qualname__}"
     kind.is_classifier = bool(getattr(part, "is_classifier", False))
     return kind
 
 
-def loss_defaults(name: str) -> dict[str, Any]:
-    """What a study file may leave out of a loss.
-
-    Raises:
-        ValueError: there is no loss of this name, or it cannot be imported.
-    """
-    fields = loss_kind(name).model_fields
-    return {key: field.default for key, field in fields.items() if not field.is_required()}
-
-
 def load_loss(plain: Any) -> Any:
-    """A loss from plain settings; what is no mapping is left for the model to refuse.
-
-    Raises:
-        pydantic.ValidationError: there is no loss of this name, or a setting cannot be.
-    """
+    """A loss from plain settings; see `registry.read`."""
     return read(plain, loss_kind, "reweightood")
 
 

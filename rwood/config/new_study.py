@@ -40,13 +40,7 @@ def benchmark_text(
 ) -> str:
     """A benchmark file.
 
-    Args:
-        name: of the benchmark.
-        facts: measured on ID train.
-        id_sets: `train`, `val` and `test` as references.
-        near: OOD sets close to the ID set, by name.
-        far: OOD sets far from it, by name.
-        validation: the user's own validation OOD sets; three made of ID val images join them.
+    Sets are references by name; three made of ID val images join the user's validation sets.
     """
     derived = {kind: {"derived": kind} for kind in ("mixed", "jigsaw", "blobs")}
     plain = {

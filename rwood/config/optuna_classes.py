@@ -70,12 +70,7 @@ class PrunerConfig(OptunaClass):
         return max(warmup + 1, -(-epochs // 3)) if self.name == "asha" else warmup + 1
 
     def rungs(self, warmup: int, epochs: int) -> list[int]:
-        """Epochs at which successive halving compares trials; none for another pruner.
-
-        Args:
-            warmup: epochs in which no trial is judged.
-            epochs: the full budget.
-        """
+        """Epochs at which successive halving compares trials; none for another pruner."""
         if self.name not in HALVING:
             return []
         rungs, epoch = [], self._least(warmup, epochs)

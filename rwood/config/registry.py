@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from importlib.metadata import entry_points
-from typing import Any, Literal, TypeVar, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, get_type_hints
 
 from pydantic import ValidationError, create_model
 from pydantic_core import PydanticCustomError
@@ -18,8 +18,15 @@ from pydantic_core import PydanticCustomError
 from rwood.config.base import Config, Number
 from rwood.text import did_you_mean
 
-C = TypeVar("C", bound=Config)
+C = TypeVar("C", bound="PartConfig")
 Kind = Literal["losses", "scorers", "backbones"]
+
+
+class PartConfig(Config):
+    """The settings of a loss, a scorer or a backbone."""
+
+    part: ClassVar[str] = ""
+    """Its class or function, as `package.module:Name`; empty for one of ours without any."""
 
 
 @lru_cache
@@ -44,10 +51,10 @@ def find(kind: Kind, name: str, ours: tuple[str, ...]) -> Any:
         except (ImportError, AttributeError, ValueError) as error:
             raise ValueError(f"{one} {name} cannot be imported: {error}") from error
     else:
-        found = {point.name: point for point in entry_points(group=f"rwood.{kind}")}
-        if name not in found:
-            raise ValueError(unknown(one, name, [*ours, *found]))
-        part = found[name].load()
+        points = {point.name: point for point in entry_points(group=f"rwood.{kind}")}
+        if name not in points:
+            raise ValueError(unknown(one, name, [*ours, *points]))
+        part = points[name].load()
     if not callable(part):
         raise ValueError(f"{one} {name} is {type(part).__name__}, not a class or function")
     return part
@@ -81,9 +88,9 @@ def read(plain: Any, kind_of: Callable[[str], type[C]], default: str, key: str =
     try:
         kind = kind_of(str(name))
     except ValueError as error:
-        told = PydanticCustomError("value_error", "{error}", {"error": str(error)})
+        reason = PydanticCustomError("value_error", "{error}", {"error": str(error)})
         raise ValidationError.from_exception_data(
-            key, [{"type": told, "loc": (key,), "input": name}]
+            key, [{"type": reason, "loc": (key,), "input": name}]
         ) from error
     return kind.model_validate_json(json.dumps(dict(plain), default=str))
 
@@ -115,7 +122,10 @@ def settings_of(
         default = ... if parameter.default is parameter.empty else parameter.default
         kind = hints.get(parameter.name, type(default) if isinstance(default, _PLAIN) else Any)
         fields[parameter.name] = (Number if kind is float else kind, default)
-    return create_model(name.rpartition(":")[2], __base__=base, __module__=__name__, **fields)
+    title = name.rpartition(":")[2]
+    kind_of_part = create_model(title, __base__=base, __module__=__name__, **fields)
+    kind_of_part.part = f"{part.__module__}:{part.__qualname__}"
+    return kind_of_part
 
 
 _PLAIN = (bool, int, float, str)

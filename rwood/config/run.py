@@ -6,12 +6,9 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from rwood.config.backbones import AnyModel
-from rwood.config.base import Config, Number, Seed
+from rwood.config.base import Config, NotNegative, Number, Positive, Seed, Share
 from rwood.config.losses import AnyLoss, ReweightOODLoss
 from rwood.config.scorers import CLASSIFIER_SCORERS, AnyScorer, ScorerConfig
-
-Probability = Annotated[Number, Field(ge=0, le=1)]
-Positive = Annotated[Number, Field(gt=0)]
 
 
 class OptimizerConfig(Config):
@@ -21,7 +18,7 @@ class OptimizerConfig(Config):
     """Learning rate before the schedule."""
     momentum: Annotated[Number, Field(ge=0, lt=1)] = 0.9
     """Momentum."""
-    weight_decay: Annotated[Number, Field(ge=0)] = 1e-4
+    weight_decay: NotNegative = 1e-4
     """L2 penalty on every parameter, biases and batch norm included."""
     nesterov: bool = True
     """Nesterov's form of momentum."""
@@ -45,23 +42,23 @@ class ScheduleConfig(Config):
 class ViewsConfig(Config):
     """How a training image becomes two random views."""
 
-    crop_scale: tuple[Probability, Probability] = (0.2, 1.0)
+    crop_scale: tuple[Share, Share] = (0.2, 1.0)
     """Area of a random resized crop, as a share of the image's."""
     crop_ratio: tuple[Positive, Positive] = (0.75, 4 / 3)
     """Width over height of the crop."""
-    flip: Probability = 0.5
+    flip: Share = 0.5
     """Probability of a horizontal flip."""
-    jitter: Probability = 0.8
+    jitter: Share = 0.8
     """Probability that the colour jitter is applied."""
-    brightness: Annotated[Number, Field(ge=0, le=1)] = 0.4
+    brightness: Share = 0.4
     """Factor drawn from [1 - b, 1 + b]."""
-    contrast: Annotated[Number, Field(ge=0, le=1)] = 0.4
+    contrast: Share = 0.4
     """Factor drawn from [1 - c, 1 + c]."""
-    saturation: Annotated[Number, Field(ge=0, le=1)] = 0.4
+    saturation: Share = 0.4
     """Factor drawn from [1 - s, 1 + s]; 0 for grey images."""
     hue: Annotated[Number, Field(ge=0, le=0.5)] = 0.1
     """Shift drawn from [-h, h] turns; 0 for grey images."""
-    grayscale: Probability = 0.2
+    grayscale: Share = 0.2
     """Probability that the colours are dropped."""
 
     @model_validator(mode="after")

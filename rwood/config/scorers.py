@@ -7,9 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, SerializeAsAny, Tag
 
-from rwood.config.base import Config, Number
+from rwood.config.base import NotNegative, Number, Share
 from rwood.config.benchmark import Metric
-from rwood.config.registry import find, read, settings_of
+from rwood.config.registry import PartConfig, find, read, settings_of
 
 GIVEN = frozenset({"classes"})
 """Parameters of a scorer that rwood fills in: the number of ID classes."""
@@ -62,15 +62,11 @@ OneOrSeveral = Annotated[
 ]
 """A value, or several of which the validation sets choose one."""
 _Neighbour = Annotated[int, Field(ge=1)]
-_Share = Annotated[Number, Field(ge=0, le=1)]
-_NotNegative = Annotated[Number, Field(ge=0)]
 
 
-class ScorerConfig(Config):
+class ScorerConfig(PartConfig):
     """How an embedding becomes a score (higher = more OOD)."""
 
-    part: ClassVar[str] = ""
-    """The class of other people's scorer, as `package.module:Class`."""
     sees_raw: ClassVar[bool] = False
     """Whether other people's scorer sees the backbone's output as it is, and not unit rows."""
     name: str = "mahalanobis"
@@ -84,14 +80,14 @@ class ScorerConfig(Config):
     """
     k: OneOrSeveral[_Neighbour] = 50
     """Neighbour counted by `knn`; of several the validation sets choose one."""
-    shrinkage: OneOrSeveral[_Share] = 0.0
+    shrinkage: OneOrSeveral[Share] = 0.0
     """Share of a covariance that becomes a multiple of the identity; of several one is chosen.
 
     For `mahalanobis*`, `rmds*` and `head_sum`.
     """
     select_by: Metric = "auroc"
     """Mean over the validation sets that chooses among several."""
-    rtol: Annotated[Number, Field(ge=0)] | None = None
+    rtol: NotNegative | None = None
     """Eigenvalues up to rtol x the largest are dropped; default d x 2.2e-16 as in OpenOOD."""
     dims: int | None = Field(default=None, ge=1)
     """Principal directions left out of `vim`'s residual; default: 1000 of 2048 or more as in
@@ -155,7 +151,7 @@ class HeadNci(ScorerConfig):
     """Neural-collapse-inspired score of a linear head."""
 
     name: Literal["head_nci"] = "head_nci"
-    alpha: OneOrSeveral[_NotNegative] = 1e-3
+    alpha: OneOrSeveral[NotNegative] = 1e-3
     """Weight of the embedding's 1-norm."""
 
 
@@ -163,7 +159,7 @@ class HeadSum(ScorerConfig):
     """`head_mls` plus a weighted `mahalanobis`, each standardised on ID val."""
 
     name: Literal["head_sum"] = "head_sum"
-    weight: OneOrSeveral[_NotNegative] = 1.0
+    weight: OneOrSeveral[NotNegative] = 1.0
     """Weight of the distance beside the confidence."""
 
 
@@ -186,17 +182,12 @@ def scorer_kind(name: str) -> type[ScorerConfig]:
         return KINDS.get(name, ScorerConfig)
     part = find("scorers", name, SCORERS)
     kind = settings_of(part, name, ScorerConfig, GIVEN)
-    kind.part = f"{part.__module__}:{part.__qualname__}"
     kind.sees_raw = bool(getattr(part, "sees_raw", False))
     return kind
 
 
 def load_scorer(plain: Any) -> Any:
-    """A scorer from plain settings; what is no mapping is left for the model to refuse.
-
-    Raises:
-        pydantic.ValidationError: there is no scorer of this name, or a setting cannot be.
-    """
+    """A scorer from plain settings; see `registry.read`."""
     return read(plain, scorer_kind, "mahalanobis")
 
 

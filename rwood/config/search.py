@@ -7,8 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from rwood.config.base import Config, Seed, number_from_text
-from rwood.config.losses import loss_defaults
+from rwood.config.base import Config, Seed, Seeds, distinct, number_from_text
 from rwood.config.optuna_classes import PrunerConfig, SamplerConfig, named_alone
 from rwood.config.run import RunConfig
 
@@ -80,7 +79,7 @@ class SearchConfig(Config):
 
     Of several, the champion is the trial of the Pareto front that is nearest to the best of each.
     """
-    seeds: tuple[Seed, ...] = ()
+    seeds: Seeds = ()
     """Trainings of a trial, epoch by epoch side by side; its metrics are their means.
 
     Empty: one, with the seed of the run.
@@ -128,9 +127,7 @@ class SearchConfig(Config):
     def _consistent(self) -> "SearchConfig":
         if not self.objectives:
             raise ValueError("objective: name at least one metric")
-        for field, values in (("objective", self.objectives), ("seeds", self.seeds)):
-            if len(set(values)) < len(values):
-                raise ValueError(f"{field}: one of {list(values)} is named twice")
+        distinct(self.objectives, "objective: ")
         if self.seeds and "seed" in self.space:
             raise ValueError("space.seed: seeds are repeated by search.seeds, not searched")
         if self.pruner is not None and self.pruner.metric not in (None, *self.objectives):
@@ -151,12 +148,7 @@ def setting(run: RunConfig, key: str) -> Any:
     Raises:
         KeyError: the run has no such setting.
     """
-    node: Any = run
-    for part in key.split("."):
-        if not isinstance(node, Config) or part not in type(node).model_fields:
-            raise KeyError(key)
-        node = getattr(node, part)
-    return node
+    return settings(run)[key]
 
 
 def settings(run: Config, prefix: str = "") -> dict[str, Any]:
@@ -183,16 +175,12 @@ def apply(run: RunConfig, params: Params) -> RunConfig:
         pydantic.ValidationError: a value is not allowed there.
     """
     plain: dict[str, Any] = run.model_dump(mode="json")
-    name = params.get(LOSS, run.loss.name)
-    if name != run.loss.name:
-        try:
-            plain["loss"] = loss_defaults(str(name))
-        except ValueError:
-            RunConfig.model_validate_json(json.dumps({**plain, "loss": {"name": name}}))
-            raise
-    scorer = str(params.get(SCORER, run.scorer.name))
+    loss, scorer = params.get(LOSS, run.loss.name), params.get(SCORER, run.scorer.name)
+    if loss != run.loss.name:
+        plain["loss"] = {"name": loss}
     if scorer != run.scorer.name:
         plain["scorer"] = {**run.scorer.shared, "name": scorer}
+    if (loss, scorer) != (run.loss.name, run.scorer.name):  # fill in their defaults
         plain = RunConfig.model_validate_json(json.dumps(plain)).model_dump(mode="json")
     for key, value in params.items():
         *parents, leaf = key.split(".")
@@ -215,8 +203,8 @@ def branches(run: RunConfig, space: Mapping[str, Range | Choices]) -> list[RunCo
     if domain is None:
         return [run]
     names = domain.choices if isinstance(domain, Choices) else (domain.low, domain.high)
-    found = [apply(run, {LOSS: name}) for name in names]
-    return sorted(found, key=lambda branch: branch.loss.name != run.loss.name)
+    under = [apply(run, {LOSS: name}) for name in names]
+    return sorted(under, key=lambda branch: branch.loss.name != run.loss.name)
 
 
 def hyperparameters_of(run: RunConfig, space: Mapping[str, D]) -> dict[str, D]:
@@ -224,17 +212,14 @@ def hyperparameters_of(run: RunConfig, space: Mapping[str, D]) -> dict[str, D]:
 
     `loss.name` comes first: what else there is to choose depends on it.
     """
-    own = {key: domain for key, domain in space.items() if has(run, key)}
-    return {key: own[key] for key in sorted(own, key=lambda key: key != LOSS)}
+    present = settings(run)
+    keys = sorted((key for key in space if key in present), key=lambda key: key != LOSS)
+    return {key: space[key] for key in keys}
 
 
 def has(run: RunConfig, key: str) -> bool:
     """Whether a run has a dotted setting."""
-    try:
-        setting(run, key)
-    except KeyError:
-        return False
-    return True
+    return key in settings(run)
 
 
 def check_space(run: RunConfig, space: Mapping[str, Range | Choices]) -> None:
@@ -246,11 +231,11 @@ def check_space(run: RunConfig, space: Mapping[str, Range | Choices]) -> None:
     """
     under = branches(run, space)
     for key, domain in space.items():
-        found = [branch for branch in under if has(branch, key)]
-        if not found:
+        having = [branch for branch in under if has(branch, key)]
+        if not having:
             raise KeyError(key)
         ends = domain.choices if isinstance(domain, Choices) else (domain.low, domain.high)
-        for branch in found if key != LOSS else ():
+        for branch in having if key != LOSS else ():
             for value in ends:
                 apply(branch, {key: value})
 
@@ -259,9 +244,9 @@ def grid(run: RunConfig, space: dict[str, Range | Choices]) -> list[Params]:
     """Every combination of choices in the file's order, the base run's own before all others."""
     points: list[Params] = []
     for branch in branches(run, space):
-        own = hyperparameters_of(branch, space)
-        lists = [d.choices for d in own.values() if isinstance(d, Choices)]
-        some = [dict(zip(own, point, strict=True)) for point in itertools.product(*lists)]
+        domains = hyperparameters_of(branch, space)
+        lists = [d.choices for d in domains.values() if isinstance(d, Choices)]
+        some = [dict(zip(domains, point, strict=True)) for point in itertools.product(*lists)]
         points += [point for point in some if point.get(LOSS, branch.loss.name) == branch.loss.name]
     base = {key: setting(run, key) for key in hyperparameters_of(run, space)}
     return sorted(points, key=lambda point: point != base)

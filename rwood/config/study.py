@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from rwood.config.base import Config, Number, Seed, digest
+from rwood.config.base import Config, NotNegative, Number, Positive, Seed, Seeds, digest
 from rwood.config.benchmark import METRICS, MINIMIZED, BenchmarkConfig
 from rwood.config.held_out import without_held_out
 from rwood.config.losses import loss_kind
@@ -16,7 +16,7 @@ from rwood.config.search import LOSS, Choices, SearchConfig
 class RerunConfig(Config):
     """The benchmark stage: the champion, the base run and, if asked for, trials over seeds."""
 
-    seeds: tuple[Seed, ...] = Field(default=(1, 2, 3, 4, 5), min_length=1)
+    seeds: Annotated[Seeds, Field(min_length=1)] = (1, 2, 3, 4, 5)
     """One training a seed."""
     base: bool = True
     """Rerun the base run too, so that the report can say what the search bought."""
@@ -27,13 +27,6 @@ class RerunConfig(Config):
     """Scorers to report beside the run's own."""
     fsood: bool = False
     """Report full-spectrum OOD detection too: shifted ID sets count as ID."""
-
-    @model_validator(mode="after")
-    def _distinct(self) -> "RerunConfig":
-        twice = next((s for s in self.seeds if self.seeds.count(s) > 1), None)
-        if twice is not None:
-            raise ValueError(f"seeds: {twice} is named twice")
-        return self
 
 
 class FinalsConfig(Config):
@@ -51,7 +44,7 @@ class FinalsConfig(Config):
     """Trainings of the race's winner and of the base run, pair by pair."""
     alpha: Annotated[Number, Field(gt=0, lt=0.5)] = 0.1
     """Chance at which a setting that is no better than the base run is promoted."""
-    delta: Annotated[Number, Field(ge=0)] = 0.5
+    delta: NotNegative = 0.5
     """Points that the winner may lose on a family of validation sets, on average."""
     first_seed: Seed = 1000
     """Of the race; the other seeds of the finals follow it."""
@@ -91,7 +84,7 @@ class ClusterConfig(Config):
     """How often a training whose worker or node died is continued."""
     max_failures: int = Field(default=5, ge=1)
     """Failed trials of one start at which a study gives up."""
-    stall_minutes: Annotated[Number, Field(gt=0)] | None = None
+    stall_minutes: Positive | None = None
     """A trial that reports nothing for so long is started again from its checkpoint, then failed.
 
     Default: ten times the median between two reports of the search, at least ten minutes.
@@ -133,31 +126,27 @@ class StudyConfig(Config):
     """Resources."""
 
     @model_validator(mode="after")
-    def _measured_afresh(self) -> "StudyConfig":
+    def _afresh(self) -> "StudyConfig":
         both = set(self.rerun.seeds) & set(self.search.seeds if self.search else ())
         if both:
             raise ValueError(
                 f"rerun.seeds: {min(both)} is among search.seeds: measure the champion on seeds "
                 "that had no part in choosing it"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _proved_afresh(self) -> "StudyConfig":
         if self.finals is None or self.search is None:
             return self
-        own = {*self.finals.race, *self.finals.confirmation}
+        proving = {*self.finals.race, *self.finals.confirmation}
         others = {
             "run.seed": {self.run.seed},
             "search.seeds": set(self.search.seeds),
             "rerun.seeds": set(self.rerun.seeds),
         }
         for key, seeds in others.items():
-            if own & seeds:
+            if proving & seeds:
                 raise ValueError(
-                    f"finals.first_seed: the finals use seeds {min(own)} to {max(own)}, and "
-                    f"{min(own & seeds)} is {key}'s: prove the champion on seeds that had no part "
-                    "in choosing it and measure it on others"
+                    f"finals.first_seed: the finals use seeds {min(proving)} to {max(proving)}, "
+                    f"and {min(proving & seeds)} is {key}'s: prove the champion on seeds that had "
+                    "no part in choosing it and measure it on others"
                 )
         return self
 
@@ -168,10 +157,6 @@ class StudyConfig(Config):
             raise ValueError(
                 f"rerun.trials: {self.rerun.trials} trials to rerun, and the search has {trials}"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _scorable(self) -> "StudyConfig":
         if self.rerun.fsood and not self.benchmark.shifted:
             raise ValueError(
                 f"rerun.fsood: benchmark {self.benchmark.name} has no covariate-shifted set"
@@ -180,15 +165,10 @@ class StudyConfig(Config):
             for loss in self._losses():
                 if not loss_kind(loss).is_classifier:
                     raise ValueError(no_logits("rerun.scorers", name, loss))
-        return self
-
-    @model_validator(mode="after")
-    def _settles(self) -> "StudyConfig":
-        """A scorer's setting is chosen on validation sets, in reruns too, which hold out none."""
-        if without_held_out(self.benchmark).validation:
-            return self
+        # A scorer's setting is chosen on validation sets, in reruns too, which hold out none.
+        has_sets = bool(without_held_out(self.benchmark).validation)
         for field, values in self.run.scorer.several.items():
-            if len(values) > 1:
+            if len(values) > 1 and not has_sets:
                 raise ValueError(
                     f"run.scorer.{field}: reruns train on all classes and have no held-out set to "
                     "choose among several values; name one value, or add another validation set, "
@@ -237,15 +217,9 @@ TEST_SETS = frozenset({"near", "far", "shifted"})
 
 
 def trial_digest(plain: dict[str, Any]) -> str:
-    """Name by content what must not change for trials to stay comparable; see `StudyConfig`.
-
-    Args:
-        plain: a resolved study as plain JSON, e.g. as its record keeps it.
-    """
-    benchmark = {k: v for k, v in plain["benchmark"].items() if k not in {*TEST_SETS, "published"}}
-    benchmark["id"] = {k: v for k, v in benchmark["id"].items() if k != "test"}
+    """Name by content what must not change for trials to stay comparable; see `StudyConfig`."""
     search = {k: v for k, v in (plain["search"] or {}).items() if k in ("objective", "seeds")}
-    return digest(benchmark, what_trains(plain["run"]), search)
+    return digest(_without_tests(plain["benchmark"]), what_trains(plain["run"]), search)
 
 
 def tested_digest(benchmark: BenchmarkConfig) -> str:
@@ -255,8 +229,11 @@ def tested_digest(benchmark: BenchmarkConfig) -> str:
 
 def run_digest(run: RunConfig, benchmark: BenchmarkConfig) -> str:
     """Name one training by content: the run, and the sets and pixels that it sees."""
-    seen: dict[str, Any] = benchmark.model_dump(
-        mode="json", exclude={"near", "far", "shifted", "published"}
-    )
-    seen["id"].pop("test")
-    return digest(what_trains(run.model_dump(mode="json")), seen)
+    sets = _without_tests(benchmark.model_dump(mode="json"))
+    return digest(what_trains(run.model_dump(mode="json")), sets)
+
+
+def _without_tests(benchmark: dict[str, Any]) -> dict[str, Any]:
+    """A benchmark, as plain JSON, as a training sees it."""
+    parts = {k: v for k, v in benchmark.items() if k not in {*TEST_SETS, "published"}}
+    return parts | {"id": {k: v for k, v in parts["id"].items() if k != "test"}}

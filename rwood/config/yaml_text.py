@@ -44,12 +44,12 @@ def _check(node: yaml.Node, above: tuple[int, ...], count: list[int]) -> None:
         for value in node.value:
             _check(value, inside, count)
     if isinstance(node, yaml.MappingNode):
-        seen: set[tuple[str, str]] = set()
+        names: set[tuple[str, str]] = set()
         for key, value in node.value:
             name = (key.tag, str(key.value))
-            if name in seen:
+            if name in names:
                 raise _error(f"{key.value} is set twice", 0, key.start_mark)
-            seen.add(name)
+            names.add(name)
             _check(value, inside, count)
 
 

@@ -21,12 +21,6 @@ from ray.train.v2.api.exceptions import RayTrainError
 __all__ = ["ControllerCallback", "WorkerGroupCallback"]
 
 
-def log_folder() -> str | None:
-    """Where the Ray of this machine keeps its logs; None if it runs elsewhere."""
-    node = ray._private.worker._global_node
-    return str(node.get_logs_dir_path()) if node else None
-
-
 def dashboard_url() -> str | None:
     """Address of the dashboard of the Ray that this process is connected to; None without one."""
     url = ray._private.worker.get_dashboard_url()
@@ -38,8 +32,8 @@ def log_instead_of_printing() -> None:
     ray._private.worker.print_to_stdstream = _log_lines
 
 
-def _log_lines(told: dict[str, Any], ignore_prefix: bool) -> None:
-    logging.getLogger("ray").warning("\n".join(told["lines"]))
+def _log_lines(message: dict[str, Any], ignore_prefix: bool) -> None:
+    logging.getLogger("ray").warning("\n".join(message["lines"]))
 
 
 def listen_on_loopback() -> None:

@@ -13,6 +13,7 @@ from ray.exceptions import RayError
 
 from rwood.errors import DataError, RwoodError
 from rwood.results import FailureKind
+from rwood.text import first_line
 
 _DEVICE = (
     "CUDA error",
@@ -25,8 +26,13 @@ _DEVICE = (
 """What torch says when a GPU or its library is broken for the rest of the process."""
 
 
-def kind_of(error: BaseException) -> FailureKind:
-    """Whose fault an exception of a training is."""
+def kind_of(error: BaseException, *, alone: bool = True) -> FailureKind:
+    """Whose fault an exception of a training is.
+
+    Args:
+        error: raised by one of its processes.
+        alone: False for a rank of several: what nobody foresaw may be the death of another rank.
+    """
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return "setting"
     if isinstance(error, DataError | OSError | RayError):
@@ -34,15 +40,13 @@ def kind_of(error: BaseException) -> FailureKind:
     if isinstance(error, RwoodError):
         return "setting"
     broken = isinstance(error, RuntimeError) and any(mark in str(error) for mark in _DEVICE)
-    return "environment" if broken else "setting"
+    return "environment" if broken or not alone else "setting"
 
 
 def one_line(error: BaseException) -> str:
     """The first line of what an exception says; its type before it where it is not ours."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if isinstance(error, RwoodError) and lines:
-        return lines[0]
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    line, kind = first_line(error), type(error).__name__
+    return line if isinstance(error, RwoodError) or line == kind else f"{kind}: {line}"
 
 
 def cause_of_death(text: str | None) -> str:

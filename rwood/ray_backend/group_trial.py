@@ -8,13 +8,11 @@ from typing import Any
 from ray import tune
 from ray.exceptions import RayError
 
-from rwood.config.search import apply
 from rwood.config.study import StudyConfig
-from rwood.errors import RunError, StorageError
 from rwood.paths import StudyPaths
-from rwood.ray_backend.job import Job
-from rwood.ray_backend.launch import fit
-from rwood.ray_backend.messages import FAILURE, KIND, NOTE, REPORT, STARTED, STORAGE
+from rwood.ray_backend.job import trial_job
+from rwood.ray_backend.launch import messages
+from rwood.ray_backend.messages import FAILURE, KIND
 
 _END: dict[str, Any] = {"done": True}
 
@@ -27,11 +25,7 @@ class GroupTrial(tune.Trainable):  # type: ignore[misc]
     """
 
     def setup(
-        self,
-        config: dict[str, Any],
-        study: StudyConfig,
-        folder: Path,
-        data_root: Path,
+        self, config: dict[str, Any], study: StudyConfig, folder: Path, data_root: Path
     ) -> None:
         """Start the run of a trial."""
         self._study, self._folder, self._data_root = study, folder, data_root
@@ -43,10 +37,10 @@ class GroupTrial(tune.Trainable):  # type: ignore[misc]
         Raises:
             RayError: the cluster lost something that the run needs; Tune starts the trial again.
         """
-        item = self._inbox.get()
-        if isinstance(item, RayError):
-            raise item
-        return item
+        message = self._inbox.get()
+        if isinstance(message, RayError):
+            raise message
+        return message
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Start another trial in this actor."""
@@ -66,32 +60,19 @@ class GroupTrial(tune.Trainable):  # type: ignore[misc]
         self._thread.start()
 
     def _run(self, config: dict[str, Any]) -> None:
-        inbox = self._inbox
-        job = Job(
-            run=apply(self._study.run, config["params"]),
-            benchmark=self._study.benchmark,
-            data_root=self._data_root,
-            folder=StudyPaths(self._folder).trial(config["number"]).folder,
-            threads=self._study.cluster.cpus_per_worker,
-            deterministic=self._study.cluster.deterministic,
-            seeds=self._study.search.seeds if self._study.search else (),
-        )
+        study, inbox = self._study, self._inbox
+        job = trial_job(study, config, folder=self._folder, data_root=self._data_root)
         try:
-            fit(
+            for message in messages(
                 job,
-                self._study.cluster,
-                name=f"{self._study.name}-{config['number']:04d}",
+                study.cluster,
+                name=f"{study.name}-{config['number']:04d}",
                 storage=StudyPaths(self._folder).ray,
-                on_report=lambda report: inbox.put({REPORT: report.model_dump_json()}),
-                on_note=lambda text: inbox.put({NOTE: text}),
-                on_start=lambda: inbox.put({STARTED: True}),
                 cancelled=self._cancelled.is_set,
-            )
+            ):
+                inbox.put(message)
         except RayError as error:
             inbox.put(error)
-        except StorageError as error:
-            inbox.put({STORAGE: str(error)})
         except Exception as error:  # Recorded by the driver as the trial's failure.
-            kind = error.details.get("kind", "setting") if isinstance(error, RunError) else None
-            inbox.put({FAILURE: str(error), KIND: kind or "environment"})
+            inbox.put({FAILURE: str(error), KIND: "environment"})
         inbox.put(_END)

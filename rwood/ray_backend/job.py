@@ -3,8 +3,10 @@
 import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,12 +16,17 @@ from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.held_out import fold_of
 from rwood.config.run import RunConfig
 from rwood.config.scorers import ScorerConfig
-from rwood.config.study import run_digest, tested_digest
+from rwood.config.search import apply
+from rwood.config.study import StudyConfig, run_digest, tested_digest
 from rwood.detector import build_detector
+from rwood.errors import StorageError
 from rwood.evaluation.benchmark import run_benchmark
 from rwood.evaluation.validation import settle
-from rwood.paths import RunPaths
-from rwood.results import FinalsRun, RunResult
+from rwood.model.encoder import Encoder
+from rwood.paths import RunPaths, StudyPaths
+from rwood.ray_backend.failures import kind_of, one_line
+from rwood.ray_backend.messages import FAILURE, KIND, STARTED, STORAGE
+from rwood.results import EpochReport, FinalsRun, RunResult
 from rwood.storage import replaced, written
 from rwood.training import checkpoint
 from rwood.training.seeds import train_seeds
@@ -63,6 +70,37 @@ class Job:
         return run_digest(self.run, self.benchmark)
 
 
+def job_of(study: StudyConfig, run: RunConfig, folder: Path, data_root: Path, **kind: Any) -> Job:
+    """A training of a study; `kind` are further fields, of a rerun, of the finals or of a trial."""
+    given: dict[str, Any] = {
+        "benchmark": study.benchmark,
+        "threads": study.cluster.cpus_per_worker,
+        "deterministic": study.cluster.deterministic,
+    }
+    return Job(run=run, folder=folder.resolve(), data_root=data_root.resolve(), **(given | kind))
+
+
+def trial_job(study: StudyConfig, config: dict[str, Any], *, folder: Path, data_root: Path) -> Job:
+    """A trial of a search, from what Tune hands out; `folder` is the study's."""
+    assert study.search is not None
+    run, paths = apply(study.run, config["params"]), StudyPaths(folder).trial(config["number"])
+    return job_of(study, run, paths.folder, data_root, seeds=study.search.seeds)
+
+
+def attempt(job: Job, worker: Worker, send: Callable[[dict[str, Any]], None]) -> None:
+    """Do a job, and send how it went; what its surroundings do to it is raised."""
+    if worker.rank == 0:
+        send({STARTED: True})
+    try:
+        work(job, worker)
+    except StorageError as error:
+        send({STORAGE: str(error)})
+    except Exception as error:
+        if kind_of(error, alone=worker.world_size == 1) == "environment":
+            raise
+        send({FAILURE: one_line(error), KIND: "setting"})
+
+
 def work(job: Job, worker: Worker) -> None:
     """Train, and for a rerun measure the test sets and write the result into the run's folder."""
     torch.set_num_threads(job.threads)
@@ -77,48 +115,43 @@ def work(job: Job, worker: Worker) -> None:
     if job.label is None or worker.rank != 0:
         return
     if job.validates:
-        _save_finals_run(job, worker, time.monotonic() - started)
-        return
-    scorers = settle(
-        encoder, job.benchmark, job.scorers, data_root=job.data_root, device=worker.device
-    )
-    outcome = run_benchmark(
-        encoder,
-        job.benchmark,
-        scorers,
-        data_root=job.data_root,
-        device=worker.device,
-        fsood=job.fsood,
-    )
-    saved = checkpoint.load_latest(job.folder, job.digest, worker.note)
-    assert saved is not None
+        result: FinalsRun | RunResult = FinalsRun(
+            label=job.label,
+            seed=job.run.seed,
+            digest=job.digest,
+            history=_history(job, worker),
+            seconds=time.monotonic() - started,
+        )
+    else:
+        result = _measure(job, worker, encoder, started)
+    results.save(result, job.paths.result)
+
+
+def _measure(job: Job, worker: Worker, encoder: Encoder, started: float) -> RunResult:
+    """Score the test sets, and keep what a report and a detector need."""
+    where: dict[str, Any] = {"data_root": job.data_root, "device": worker.device}
+    scorers = settle(encoder, job.benchmark, job.scorers, **where)
+    outcome = run_benchmark(encoder, job.benchmark, scorers, fsood=job.fsood, **where)
+    history = _history(job, worker)
     before = trained(job)
     if job.detector:
         with replaced(job.paths.detector) as made:
-            build_detector(
-                job.run,
-                job.benchmark,
-                job.paths.encoder,
-                made,
-                scorer=scorers[0],
-                data_root=job.data_root,
-                device=worker.device,
-            )
+            weights = job.paths.encoder
+            build_detector(job.run, job.benchmark, weights, made, scorer=scorers[0], **where)
     _save_arrays(job.paths.scores, outcome.scores)
     _save_arrays(job.paths.embeddings, outcome.embeddings)
-    result = RunResult(
-        label=job.label,
+    return RunResult(
+        label=str(job.label),
         seed=job.run.seed,
         digest=job.digest,
         run=job.run.model_dump(mode="json"),
-        history=json.loads(saved["history"]),
+        history=history,
         tables=outcome.tables,
         scorers=scorers,
         test_sets=tested_digest(job.benchmark),
         id_metrics=outcome.id_metrics,
         seconds=time.monotonic() - started + (before.seconds if before else 0),
     )
-    results.save(result, job.paths.result)
 
 
 def trained(job: Job) -> RunResult | None:
@@ -129,18 +162,12 @@ def trained(job: Job) -> RunResult | None:
     return result if result.digest == job.digest else None
 
 
-def _save_finals_run(job: Job, worker: Worker, seconds: float) -> None:
+def _history(job: Job, worker: Worker) -> tuple[EpochReport, ...]:
+    """Epochs of a training that is done, from its last checkpoint."""
     digest = run_digest(job.run, fold_of(job.benchmark, job.run.seed))
     saved = checkpoint.load_latest(job.folder, digest, worker.note)
     assert saved is not None
-    result = FinalsRun(
-        label=str(job.label),
-        seed=job.run.seed,
-        digest=job.digest,
-        history=json.loads(saved["history"]),
-        seconds=seconds,
-    )
-    results.save(result, job.paths.result)
+    return tuple(EpochReport.model_validate(report) for report in json.loads(saved["history"]))
 
 
 def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -72,5 +72,5 @@ def _parts(study: StudyConfig) -> list[str]:
     """Classes and functions that a run of the study is made of, as `package.module:Name`."""
     runs = branches(study.run, study.search.space if study.search else {})
     scorers = [scorer_kind(name).part for name in study.rerun.scorers]
-    found = [part for run in runs for part in (run.loss.part, run.scorer.part, run.model.part)]
-    return [part for part in [*found, *scorers] if part]
+    parts = [part for run in runs for part in (run.loss.part, run.scorer.part, run.model.part)]
+    return [part for part in [*parts, *scorers] if part]

@@ -1,31 +1,26 @@
-"""One training on Ray Train: its reports as they come, and nothing left behind when stopped."""
+"""One training on Ray Train: its messages as they come, and nothing left behind when stopped."""
 
 import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
 import ray
 import ray.train
-import torch
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.queue import Empty, Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rwood.config.study import ClusterConfig
-from rwood.errors import RunError, RwoodError, StorageError
 from rwood.ray_backend import compat
-from rwood.ray_backend.failures import kind_of, one_line
-from rwood.ray_backend.job import Job, work
+from rwood.ray_backend.failures import one_line
+from rwood.ray_backend.job import Job, attempt
 from rwood.ray_backend.messages import (
     CONTROLLER,
     FAILURE,
     KIND,
-    NOTE,
-    REPORT,
-    STARTED,
     STORAGE,
     Handle,
     NoDatasets,
@@ -33,41 +28,24 @@ from rwood.ray_backend.messages import (
 )
 from rwood.ray_backend.session import WATCHER
 from rwood.ray_backend.worker import TrainWorker
-from rwood.results import EpochReport
-from rwood.text import count_of
+from rwood.text import count_of, first_line
 
 _POLL_S = 0.2
 
 
-def fit(
+def messages(
     job: Job,
     cluster: ClusterConfig,
     *,
     name: str,
     storage: Path,
-    on_report: Callable[[EpochReport], None],
-    on_note: Callable[[str], None],
-    on_start: Callable[[], None] = lambda: None,
     cancelled: Callable[[], bool] = lambda: False,
-) -> None:
-    """Train a job on a group of workers and return when it is done.
+) -> Generator[dict[str, Any], None, None]:
+    """Train a job on a group of workers; what they say, in order, until it is done or has failed.
 
     A worker that dies is replaced and the group goes on from the last checkpoint. Whatever ends
-    this call early (an exception in `on_report`, `cancelled`) takes the group down.
-
-    Args:
-        job: what to train.
-        cluster: workers, resources, retries.
-        name: stable name of the run on Ray.
-        storage: folder for Ray Train's own state, visible from every node.
-        on_report: called here, in order, for each epoch.
-        on_note: called here with what a worker has to say, a sentence.
-        on_start: called here when the workers begin, for the first time or again.
-        cancelled: asked several times a second; True ends the training.
-
-    Raises:
-        RunError: the training failed, or its workers died more often than `cluster.retries`.
-        StorageError: a worker could not write its results.
+    this early (`close`, `cancelled`) takes the group down; so does a message of a failure, which
+    comes last.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
@@ -75,38 +53,31 @@ def fit(
     outcome: list[BaseException] = []
     thread = threading.Thread(target=_run, args=(trainer, outcome), daemon=True, name=name)
     controller: Any = None
-    failure: RwoodError | None = None
+    failure: dict[str, Any] | None = None
     thread.start()
     try:
-        while not cancelled():
+        while failure is None and not cancelled():
             alive = thread.is_alive()
             try:
-                item = queue.get(timeout=_POLL_S)
+                message = queue.get(timeout=_POLL_S)
             except Empty:
                 if not alive:
                     break
                 continue
-            if STARTED in item:
-                on_start()
-            if REPORT in item:
-                on_report(EpochReport.model_validate_json(item[REPORT]))
-            if NOTE in item:
-                on_note(item[NOTE])
-            controller = item.get(CONTROLLER, controller)
-            failure = _failure(item, name)
-            if failure is not None:
-                break
+            controller = message.get(CONTROLLER, controller)
+            if STORAGE in message or FAILURE in message:
+                failure = message
+            else:
+                yield message
     finally:
         if thread.is_alive():
             _abort(controller, queue)
             thread.join(timeout=10)
         queue.shutdown(force=True)
     if failure is not None:
-        raise failure
-    if outcome:
-        raise RunError(
-            f"{name}: {_ended(outcome[0], cluster.retries)}", name=name, kind="environment"
-        ) from outcome[0]
+        yield failure
+    elif outcome:
+        yield {FAILURE: _why(outcome[0], cluster.retries), KIND: "environment"}
 
 
 def _trainer(
@@ -142,39 +113,17 @@ class _Trainer(TorchTrainer):  # type: ignore[misc]
 
 
 def _loop(config: dict[str, Any]) -> None:
-    """Runs on every rank."""
-    job: Job = config["job"]
-    worker = TrainWorker(job.folder, config["queue"])
-    if worker.rank == 0:
-        config["queue"].put({STARTED: True})
-    try:
-        work(job, worker)
-    except StorageError as error:
-        config["queue"].put({STORAGE: str(error)})
-    except Exception as error:
-        # What the setting itself does would only repeat itself. Else a peer may have died first, or
-        # the machine is at fault: the group falls and is put up again.
-        own = isinstance(error, RwoodError | torch.OutOfMemoryError | MemoryError)
-        if kind_of(error) == "environment" or (worker.world_size > 1 and not own):
-            raise
-        config["queue"].put({FAILURE: one_line(error), KIND: kind_of(error)})
+    """Runs on every rank; what it raises makes the group fall, which is then put up again."""
+    job, queue = config["job"], config["queue"]
+    attempt(job, TrainWorker(job.folder, queue), queue.put)
 
 
-def _failure(item: dict[str, Any], name: str) -> RwoodError | None:
-    """What a rank said of its end, if it did."""
-    if STORAGE in item:
-        return StorageError(item[STORAGE])
-    return RunError(item[FAILURE], name=name, kind=item[KIND]) if FAILURE in item else None
-
-
-def _ended(error: BaseException, retries: int) -> str:
+def _why(error: BaseException, retries: int) -> str:
     """Why Ray Train gave up, in a line: the code's own error, or that workers died."""
-    own = compat.own_errors(error)
-    if own:
-        return one_line(own[0])
-    lines = str(error).strip().splitlines()
-    why = lines[0] if lines else type(error).__name__
-    return f"its workers died more than {count_of(retries, 'time')}: {why}"
+    raised = compat.own_errors(error)
+    if raised:
+        return one_line(raised[0])
+    return f"its workers died more than {count_of(retries, 'time')}: {first_line(error)}"
 
 
 def _run(trainer: TorchTrainer, outcome: list[BaseException]) -> None:

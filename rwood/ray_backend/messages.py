@@ -8,18 +8,12 @@ from ray.util.queue import Queue
 
 from rwood.ray_backend.compat import ControllerCallback, WorkerGroupCallback
 
-REPORT = "report"
-"""Key of an epoch's report, as JSON, in what goes up."""
-FAILURE = "failure"
-"""Key of one line that says why a training failed."""
-KIND = "kind"
-"""Key beside it: whose fault that was, the setting's or the environment's."""
-STARTED = "started"
-"""Key of what a worker says when it begins."""
+REPORT, NOTE, STARTED = "report", "note", "started"
+"""Keys of what goes up: an epoch's report as JSON, a sentence for whoever watches, a beginning."""
+FAILURE, KIND = "failure", "kind"
+"""Keys of why a training failed, in a line, and of whose fault that was (`FailureKind`)."""
 STORAGE = "storage"
-"""Key of one line that says why results cannot be written: no training's fault."""
-NOTE = "note"
-"""Key of a sentence for whoever watches."""
+"""Key of why results cannot be written, in a line: no training's fault."""
 CONTROLLER = "controller"
 """Key of the controller's handle."""
 

@@ -28,26 +28,21 @@ def check_nodes(benchmark: BenchmarkConfig, folder: Path, data_root: Path) -> No
 
     Needs a connected Ray.
 
-    Args:
-        benchmark: its image sets must be found; none is opened.
-        folder: where the study's results go.
-        data_root: where image sets lie.
-
     Raises:
         StudyError: the first node that cannot take part, and why.
     """
     nodes = {n["NodeID"]: _name(n) for n in ray.nodes() if n["Alive"]}
     with probe(folder.resolve()) as (path, text):
-        asked = {_ask(node, path, text, benchmark, data_root.resolve()): node for node in nodes}
-        done, late = ray.wait(list(asked), num_returns=len(asked), timeout=_PATIENCE_S)
+        tasks = {_ask(node, path, text, benchmark, data_root.resolve()): node for node in nodes}
+        done, late = ray.wait(list(tasks), num_returns=len(tasks), timeout=_PATIENCE_S)
         if late:
             raise StudyError(
-                f"{nodes[asked[late[0]]]} did not answer in {_PATIENCE_S:.0f} s: is it alive?"
+                f"{nodes[tasks[late[0]]]} did not answer in {_PATIENCE_S:.0f} s: is it alive?"
             )
         for answer in done:
             problem = _answer(answer)
             if problem is not None:
-                raise StudyError(f"{nodes[asked[answer]]} {problem}", node=asked[answer])
+                raise StudyError(f"{nodes[tasks[answer]]} {problem}", node=tasks[answer])
 
 
 def _ask(node: str, path: Path, text: str, benchmark: BenchmarkConfig, data_root: Path) -> Any:
@@ -70,22 +65,17 @@ def problem_here(
 ) -> str | None:
     """Why this node cannot take part in a study; None if it can.
 
-    Args:
-        path: a file that the driver wrote to the results folder.
-        text: what is in it.
-        benchmark: its image sets are looked for.
-        data_root: where they lie.
-        wanted: the driver's versions.
+    `text` is what the driver wrote to the file `path`, `wanted` are its versions.
     """
-    own = versions()
+    here = versions()
     for name in MUST_AGREE:
-        if own[name] != wanted[name]:
-            return f"has {name} {own[name]}, the driver has {wanted[name]}: make them the same"
+        if here[name] != wanted[name]:
+            return f"has {name} {here[name]}, the driver has {wanted[name]}: make them the same"
     try:
-        seen = path.read_text(encoding="ascii")
+        content = path.read_text(encoding="ascii")
     except Exception as error:  # An object store's library raises errors of its own.
-        seen = type(error).__name__
-    if seen != text:
+        content = type(error).__name__
+    if content != text:
         return (
             f"does not see the results folder {path.parent}: choose --results on a file system or "
             "an object store that every node sees"

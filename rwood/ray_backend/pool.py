@@ -3,7 +3,8 @@
 import contextlib
 import queue
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from ray.exceptions import RayActorError, RayTaskError
 from rwood.config.study import ClusterConfig
 from rwood.errors import RunError, StorageError
 from rwood.ray_backend import launch
-from rwood.ray_backend.failures import cause_of_death, kind_of, one_line
-from rwood.ray_backend.job import Job, work
-from rwood.ray_backend.messages import FAILURE, NOTE, REPORT, STARTED, STORAGE
+from rwood.ray_backend.failures import cause_of_death, one_line
+from rwood.ray_backend.job import Job, attempt
+from rwood.ray_backend.messages import FAILURE, KIND, NOTE, REPORT, STARTED, STORAGE
 from rwood.ray_backend.stalls import Progress
 from rwood.ray_backend.worker import SoloWorker
 from rwood.results import EpochReport
@@ -24,6 +25,8 @@ from rwood.text import count_of
 _POLL_S = 0.2
 _ENDED = "ended"
 """Key of the last message of a training, however it ended."""
+_Messages = Generator[dict[str, Any], None, None]
+_Asked = Callable[[], bool]
 
 
 class TrainingPool:
@@ -32,10 +35,6 @@ class TrainingPool:
     Ray Train puts up four processes for every run. A worker alone has nobody to be put together
     with, so its process is kept, with torch loaded, for the training after it. Trainings of several
     workers are runs of Ray Train.
-
-    Args:
-        cluster: workers, resources, retries.
-        storage: folder for Ray Train's own state, visible from every node.
     """
 
     def __init__(self, cluster: ClusterConfig, storage: Path) -> None:
@@ -52,7 +51,7 @@ class TrainingPool:
         name: str,
         on_report: Callable[[EpochReport], None],
         on_note: Callable[[str], None],
-        cancelled: Callable[[], bool] = lambda: False,
+        cancelled: _Asked = lambda: False,
     ) -> None:
         """Train a job and return when it is done.
 
@@ -70,20 +69,16 @@ class TrainingPool:
             RunError: the training failed, or its workers died more often than `cluster.retries`.
             StorageError: a worker could not write its results.
         """
+        deliver = partial(self._deliver, job, name, on_report, on_note)
         if self._cluster.workers > 1:
-            launch.fit(
-                job,
-                self._cluster,
-                name=name,
-                storage=self._storage,
-                on_report=on_report,
-                on_note=on_note,
-                cancelled=cancelled,
+            group = self._cluster
+            deliver(
+                launch.messages(job, group, name=name, storage=self._storage, cancelled=cancelled)
             )
             return
         for left in reversed(range(self._cluster.retries + 1)):
             try:
-                self._fit_alone(job, name, on_report, on_note, cancelled)
+                self._fit_alone(job, name, deliver, cancelled)
                 return
             except _Lost as lost:
                 if left == 0:
@@ -99,28 +94,12 @@ class TrainingPool:
             _end(self._idle.pop())
 
     def _fit_alone(
-        self,
-        job: Job,
-        name: str,
-        on_report: Callable[[EpochReport], None],
-        on_note: Callable[[str], None],
-        cancelled: Callable[[], bool],
+        self, job: Job, name: str, deliver: Callable[[_Messages], None], cancelled: _Asked
     ) -> None:
         actor = self._take()
         reusable = False
         try:
-            for item in self._messages(actor, job, name, cancelled):
-                if REPORT in item:
-                    report = EpochReport.model_validate_json(item[REPORT])
-                    if report.epoch == job.run.epochs:
-                        self._progress.end(name)  # A benchmark may follow, which takes its time.
-                    on_report(report)
-                if NOTE in item:
-                    on_note(item[NOTE])
-                if STORAGE in item:
-                    raise StorageError(item[STORAGE])
-                if FAILURE in item:
-                    raise RunError(f"{name}: {item[FAILURE]}", name=name, kind="setting")
+            deliver(self._messages(actor, job, name, cancelled))
             reusable = not cancelled()
         except RayTaskError as error:
             raise _Lost(one_line(error.cause)) from error
@@ -133,9 +112,31 @@ class TrainingPool:
             else:
                 _end(actor)
 
-    def _messages(
-        self, actor: Any, job: Job, name: str, cancelled: Callable[[], bool]
-    ) -> Iterator[dict[str, Any]]:
+    def _deliver(
+        self,
+        job: Job,
+        name: str,
+        on_report: Callable[[EpochReport], None],
+        on_note: Callable[[str], None],
+        messages: _Messages,
+    ) -> None:
+        """Pass on what workers say; raise what they say of their end."""
+        with contextlib.closing(messages):
+            for message in messages:
+                if REPORT in message:
+                    report = EpochReport.model_validate_json(message[REPORT])
+                    if report.epoch == job.run.epochs:
+                        self._progress.end(name)  # A benchmark may follow, which takes its time.
+                    on_report(report)
+                if NOTE in message:
+                    on_note(message[NOTE])
+                if STORAGE in message:
+                    raise StorageError(message[STORAGE])
+                if FAILURE in message:
+                    sentence = f"{name}: {message[FAILURE]}"
+                    raise RunError(sentence, name=name, kind=message[KIND])
+
+    def _messages(self, actor: Any, job: Job, name: str, cancelled: _Asked) -> _Messages:
         """What the worker says, until it is done.
 
         Raises:
@@ -144,21 +145,21 @@ class TrainingPool:
         """
         done = actor.train.remote(job)
         while not cancelled():
-            said = actor.messages.remote()
-            while not ray.wait([said], timeout=_POLL_S)[0]:
+            batch = actor.messages.remote()
+            while not ray.wait([batch], timeout=_POLL_S)[0]:
                 if cancelled():
                     return
                 if name in self._progress.stalled(time.monotonic()):
                     raise _Lost(self._progress.silence)
-            for item in ray.get(said):
-                if STARTED in item:
+            for message in ray.get(batch):
+                if STARTED in message:
                     self._progress.start(name, time.monotonic())
-                if REPORT in item:
+                if REPORT in message:
                     self._progress.report(name, time.monotonic())
-                if _ENDED in item:
+                if _ENDED in message:
                     ray.get(done)
                     return
-                yield item
+                yield message
 
     def _take(self) -> Any:
         with contextlib.suppress(IndexError):
@@ -177,29 +178,22 @@ class TrainingWorker:
 
     def __init__(self) -> None:
         """Have nothing to say."""
-        self._said: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
 
     def train(self, job: Job) -> None:
         """Do a job; what its setting does to it is said, what its surroundings do is raised."""
-        self._said.put({STARTED: True})
         try:
-            work(job, SoloWorker(job.folder, self._said.put))
-        except StorageError as error:
-            self._said.put({STORAGE: str(error)})
-        except Exception as error:
-            if kind_of(error) == "environment":
-                raise
-            self._said.put({FAILURE: one_line(error)})
+            attempt(job, SoloWorker(job.folder, self._outbox.put), self._outbox.put)
         finally:
-            self._said.put({_ENDED: True})
+            self._outbox.put({_ENDED: True})
 
     def messages(self) -> list[dict[str, Any]]:
         """What was said since the last time; waits for something."""
-        said = [self._said.get()]
+        messages = [self._outbox.get()]
         with contextlib.suppress(queue.Empty):
             while True:
-                said.append(self._said.get_nowait())
-        return said
+                messages.append(self._outbox.get_nowait())
+        return messages
 
 
 _Actor = ray.remote(max_concurrency=2)(TrainingWorker)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rwood.errors import RwoodError
+from rwood.text import first_line
 
 _SETTINGS = {
     # The Train controller polls its workers at this interval: the default of 2 s is most of a
@@ -44,7 +45,7 @@ ATTEMPTS = 3
 @contextmanager
 def session(
     address: str | None, *, log: Path, cpus: int | None = None, dashboard: bool = False
-) -> Iterator[str]:
+) -> Iterator[None]:
     """Connect to Ray; disconnect, and stop what was started here, at the end.
 
     Nodes and clients of one cluster share a token (Ray's default); Ray reads it from
@@ -56,9 +57,6 @@ def session(
         cpus: CPUs of a private Ray; None: those of the machine.
         dashboard: start the dashboard of a private Ray, on the loopback.
 
-    Yields:
-        Where Ray keeps its own logs.
-
     Raises:
         RwoodError: the cluster does not answer or refuses the token.
     """
@@ -69,13 +67,11 @@ def session(
     quiet(log)
     import ray
 
-    from rwood.ray_backend import compat
-
     attached = ray.is_initialized()
     if not attached:
         _connect(address, cpus, dashboard)
     try:
-        yield compat.log_folder() or "the cluster's head node"
+        yield
     finally:
         if not attached:
             ray.shutdown()
@@ -131,9 +127,8 @@ def _connect(address: str | None, cpus: int | None, dashboard: bool) -> None:
             ray.shutdown()
             if address is None and attempt < ATTEMPTS:
                 continue
-            lines = str(error).strip().splitlines() or [type(error).__name__]
             what = f"cannot connect to Ray at {address}" if address else "cannot start Ray here"
-            raise RwoodError(f"{what}: {lines[0]}", address=address) from error
+            raise RwoodError(f"{what}: {first_line(error)}", address=address) from error
 
 
 def quiet(log: Path) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 from rwood.config.study import StudyConfig
 from rwood.errors import RwoodError, StudyError
 from rwood.ray_backend.job_folder import entrypoint, fill
+from rwood.text import first_line
 from rwood.tracking import without_password
 
 STOP_WAIT_S = 60
@@ -38,8 +39,6 @@ class Submission:
     ended: float | None = None
     exit_code: int | None = None
     """Of `rwood run`, if it ended by itself."""
-    said: str = ""
-    """First line of what Ray says of it."""
 
     @property
     def is_over(self) -> bool:
@@ -165,18 +164,18 @@ class JobServer:
     def _until_over(self, id: str) -> Submission:
         while True:
             with self._answering():
-                found = _submission(self._client.get_job_info(id))
-            if found.is_over:
-                return found
+                job = _submission(self._client.get_job_info(id))
+            if job.is_over:
+                return job
             time.sleep(_POLL_S)
 
     def _of(self, study: str) -> list[Submission]:
         """A study's jobs, oldest first."""
         with self._answering():
             jobs = self._client.list_jobs()
-        own = re.compile(rf"rwood-{re.escape(study)}-\d+")
-        found = [_submission(job) for job in jobs if own.fullmatch(job.submission_id or "")]
-        return sorted(found, key=lambda job: _number(job.id))
+        pattern = re.compile(rf"rwood-{re.escape(study)}-\d+")
+        mine = [_submission(job) for job in jobs if pattern.fullmatch(job.submission_id or "")]
+        return sorted(mine, key=lambda job: _number(job.id))
 
     @contextmanager
     def _answering(self) -> Any:
@@ -198,19 +197,17 @@ class JobServer:
                 "head node's, e.g. --address http://head:8265"
             ) from error
         except (RuntimeError, ValueError) as error:
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise RwoodError(f"the cluster at {self.address} refuses: {lines[0]}") from error
+            sentence = f"the cluster at {self.address} refuses: {first_line(error)}"
+            raise RwoodError(sentence) from error
 
 
 def _submission(job: Any) -> Submission:
-    message = str(job.message or "").strip().splitlines()
     return Submission(
         id=str(job.submission_id),
         state=str(job.status.value),
         started=job.start_time / 1000 if job.start_time else None,
         ended=job.end_time / 1000 if job.end_time else None,
         exit_code=job.driver_exit_code,
-        said=message[0] if message else "",
     )
 
 

@@ -10,10 +10,10 @@ PACKAGES = ("rwood", "torch", "torchvision", "ray", "optuna", "mlflow", "numpy",
 
 def versions() -> dict[str, str]:
     """Package versions by name, `python`, and `git_commit` where rwood runs from a checkout."""
-    found = {name: metadata.version(name) for name in PACKAGES}
-    found["python"] = platform.python_version()
+    numbers = {name: metadata.version(name) for name in PACKAGES}
+    numbers["python"] = platform.python_version()
     commit = _commit(Path(__file__).parent)
-    return found | ({"git_commit": commit} if commit else {})
+    return numbers | ({"git_commit": commit} if commit else {})
 
 
 def _commit(folder: Path) -> str | None:

@@ -23,16 +23,12 @@ _UNUSABLE = ("PartialFixedSampler", "BruteForceSampler")
 def find_class(kind: str, wanted: OptunaClass) -> Any:
     """The class of a sampler or pruner, its arguments checked against its signature.
 
-    Args:
-        kind: `sampler` or `pruner`.
-        wanted: its name, or a short form, and arguments.
-
     Raises:
         SpecError: no such class, or no such argument; with the nearest right one.
     """
     name = SHORT_FORMS.get(wanted.name, wanted.name)
-    found = _from_hub(kind, name) if name in _HUB else getattr(_MODULES[kind], name, None)
-    if not _is_usable(kind, found):
+    cls = _from_hub(kind, name) if name in _HUB else getattr(_MODULES[kind], name, None)
+    if not _is_usable(kind, cls):
         names = class_names(kind)
         raise SpecError(
             f"search.{kind}.name: Optuna has no {kind} {wanted.name}; "
@@ -41,7 +37,7 @@ def find_class(kind: str, wanted: OptunaClass) -> Any:
             got=wanted.name,
             allowed=names,
         )
-    allowed = argument_names(found)
+    allowed = argument_names(cls)
     for argument in wanted.arguments:
         if argument not in allowed:
             raise SpecError(
@@ -50,7 +46,7 @@ def find_class(kind: str, wanted: OptunaClass) -> Any:
                 key=f"search.{kind}.{argument}",
                 allowed=allowed,
             )
-    return found
+    return cls
 
 
 def make(kind: str, wanted: OptunaClass, defaults: Mapping[str, Any]) -> Any:
@@ -64,8 +60,8 @@ def make(kind: str, wanted: OptunaClass, defaults: Mapping[str, Any]) -> Any:
     Raises:
         SpecError: no such class or argument, or the class refuses a value.
     """
-    found = find_class(kind, wanted)
-    allowed = argument_names(found)
+    cls = find_class(kind, wanted)
+    allowed = argument_names(cls)
     arguments = {key: value for key, value in defaults.items() if key in allowed}
     for key, value in wanted.arguments.items():
         nested = isinstance(value, dict) and "name" in value  # e.g. what a PatientPruner wraps
@@ -73,13 +69,13 @@ def make(kind: str, wanted: OptunaClass, defaults: Mapping[str, Any]) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Optuna calls much that is old experimental.
-            return found(**arguments)
+            return cls(**arguments)
     except (TypeError, ValueError) as error:
         text = " ".join(str(error).split())
-        raise SpecError(f"search.{kind}: {found.__name__}: {text}", key=f"search.{kind}") from error
+        raise SpecError(f"search.{kind}: {cls.__name__}: {text}", key=f"search.{kind}") from error
     except ImportError as error:
         raise SpecError(
-            f"search.{kind}: {found.__name__} needs a package that is not installed: {error.name}; "
+            f"search.{kind}: {cls.__name__} needs a package that is not installed: {error.name}; "
             f"pip install {error.name}",
             key=f"search.{kind}",
         ) from error
@@ -88,20 +84,20 @@ def make(kind: str, wanted: OptunaClass, defaults: Mapping[str, Any]) -> Any:
 def class_names(kind: str) -> list[str]:
     """Every name that may stand for a sampler or pruner, short forms first."""
     module = _MODULES[kind]
-    found = [n for n in dir(module) if _is_usable(kind, getattr(module, n))]
-    short = [n for n, name in SHORT_FORMS.items() if name in found]
-    return short + found + (list(_HUB) if kind == "sampler" else [])
+    names = [n for n in dir(module) if _is_usable(kind, getattr(module, n))]
+    short = [n for n, name in SHORT_FORMS.items() if name in names]
+    return short + names + (list(_HUB) if kind == "sampler" else [])
 
 
-def argument_names(found: Any) -> list[str]:
+def argument_names(cls: Any) -> list[str]:
     """Arguments that may be written in a file: what can be said in YAML."""
-    return [n for n in inspect.signature(found).parameters if n not in ("self", "search_space")]
+    return [n for n in inspect.signature(cls).parameters if n not in ("self", "search_space")]
 
 
-def _is_usable(kind: str, found: Any) -> bool:
-    if not isinstance(found, type) or not issubclass(found, _BASES[kind]):
+def _is_usable(kind: str, cls: Any) -> bool:
+    if not isinstance(cls, type) or not issubclass(cls, _BASES[kind]):
         return False
-    return not inspect.isabstract(found) and found.__name__ not in _UNUSABLE
+    return not inspect.isabstract(cls) and cls.__name__ not in _UNUSABLE
 
 
 def _from_hub(kind: str, name: str) -> Any:

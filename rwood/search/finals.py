@@ -41,12 +41,6 @@ class Verdict:
     """Whether the finalist is champion, and why."""
 
     promoted: bool
-    finalist: int
-    """Number of the trial."""
-    gate: Comparison
-    """Of the objective."""
-    guard: Mapping[str, Comparison]
-    """Validation family -> its difference in points."""
     sentence: str
 
 
@@ -117,13 +111,7 @@ def guard(
 
 
 def verdict(finalist: int, gated: Comparison, guarded: Mapping[str, Comparison]) -> Verdict:
-    """The finalist if it passes the gate and every guard, else the base run, in one sentence.
-
-    Args:
-        finalist: number of the trial.
-        gated: of the objective, from `gate`.
-        guarded: of the families, from `guard`.
-    """
+    """The finalist if it passes the gate and every guard, else the base run, in one sentence."""
     reasons = [] if gated.passed else [_gate_reason(gated)]
     reasons += [_guard_reason(family, b) for family, b in guarded.items() if not b.passed]
     promoted = not reasons
@@ -135,7 +123,7 @@ def verdict(finalist: int, gated: Comparison, guarded: Mapping[str, Comparison])
     else:
         because = " and ".join(reasons)
         sentence = f"The base run stays, because over {seeds} trial {finalist} {because}."
-    return Verdict(promoted, finalist, gated, dict(guarded), sentence)
+    return Verdict(promoted, sentence)
 
 
 def _compare(differences: Sequence[float], alpha: float, limit: float, whose: str) -> Comparison:

@@ -4,9 +4,10 @@ Optuna compares trials that were drawn from one space. So when a range or the pr
 changes between two starts, its trials go on in a new Optuna study, `digits`, `digits (2)`, ...,
 with their numbers. Example: trials 0 to 2 drew a temperature from 0.02 to 0.5 and got .03, .1, .4;
 the range is now 0.05 to 1. Trials 1 and 2 are carried over; trial 0 keeps its number and what it
-found as an attribute, and counts neither for the sampler nor for the champion.
+reached as an attribute, and counts neither for the sampler nor for the champion.
 """
 
+import copy
 import re
 import warnings
 from collections.abc import Mapping
@@ -18,12 +19,12 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from rwood.config.base import digest
-from rwood.config.search import apply, hyperparameters_of, setting
+from rwood.config.search import apply, contains, hyperparameters_of, setting
 from rwood.config.study import StudyConfig, is_minimized
 from rwood.errors import StudyError
 from rwood.search.journal import StudyStorage
 from rwood.search.pruner import build_pruner
-from rwood.search.space import Space, distributions, lies_inside
+from rwood.search.space import Space, distributions
 
 ID, SIGNATURE, READY = "rwood.id", "rwood.space", "rwood.ready"
 """Attributes of an Optuna study: whose trials, of which space and pruner, all of them carried."""
@@ -89,13 +90,17 @@ def open_pruning_study(study: StudyConfig, store: StudyStorage, main: optuna.Stu
         return main
     name = main.study_name + PRUNING
     metric = study.search.pruning_metric
+    index = study.search.objectives.index(metric)
     if name in optuna.get_all_study_names(store.optuna):
         beside = optuna.load_study(study_name=name, storage=store.optuna)
     else:
         with store.batch():
             beside = _create(store, name, (metric,))
             for trial in main.get_trials(deepcopy=False):
-                beside.add_trial(_with_one_value(trial, study.search.objectives.index(metric)))
+                values = [trial.values[index]] if trial.values else None
+                beside.add_trial(
+                    _changed(trial, trial.state, values, user_attrs={}, intermediate_values={})
+                )
     beside.pruner = main.pruner
     return beside
 
@@ -104,8 +109,8 @@ def latest(storage: BaseStorage, name: str) -> optuna.Study | None:
     """A study's last generation that is whole."""
     pattern = re.compile(re.escape(name) + r"(?: \((\d+)\))?")
     names = [n for n in optuna.get_all_study_names(storage) if pattern.fullmatch(n)]
-    for found in sorted(names, key=generation_of, reverse=True):
-        study = optuna.load_study(study_name=found, storage=storage)
+    for generation in sorted(names, key=generation_of, reverse=True):
+        study = optuna.load_study(study_name=generation, storage=storage)
         if study.user_attrs.get(READY):
             return study
     return None
@@ -148,25 +153,23 @@ def _carried(
     state = TrialState[was["state"]]
     if state == TrialState.FAIL and retry_failed:
         state, attributes = TrialState.RUNNING, {}
-    params = present_params(trial.params, study, space)
+    params = present_params(trial.params, study)
     if params is None:
         attributes[OUTSIDE] = {**was, "state": state.name}
-        return _frozen(trial, TrialState.FAIL, attributes, trial.params, trial.distributions)
+        return _changed(trial, TrialState.FAIL, None, user_attrs=attributes, intermediate_values={})
     ended = state in (TrialState.COMPLETE, TrialState.PRUNED)
-    return _frozen(
+    return _changed(
         trial,
         state,
-        attributes,
-        params,
-        {key: space[key] for key in params},
-        values=was["values"] if ended else None,
-        curve={int(step): value for step, value in was["curve"].items()},
+        was["values"] if ended else None,
+        user_attrs=attributes,
+        params=params,
+        distributions={key: space[key] for key in params},
+        intermediate_values={int(step): value for step, value in was["curve"].items()},
     )
 
 
-def present_params(
-    params: Mapping[str, Any], study: StudyConfig, space: Space
-) -> dict[str, Any] | None:
+def present_params(params: Mapping[str, Any], study: StudyConfig) -> dict[str, Any] | None:
     """A trial's settings in the keys of the present space; None if they are outside of it.
 
     A setting that is searched only now has the value of the trial's run; one that is no longer
@@ -176,38 +179,20 @@ def present_params(
         run = apply(study.run, dict(params))
     except (KeyError, ValueError):
         return None
-    found = {key: setting(run, key) for key in hyperparameters_of(run, space)}
-    same = apply(study.run, found) == run
-    return found if same and lies_inside(found, space) else None
+    assert study.search is not None
+    domains = hyperparameters_of(run, study.search.space)
+    present = {key: setting(run, key) for key in domains}
+    inside = all(contains(domain, present[key]) for key, domain in domains.items())
+    return present if inside and apply(study.run, present) == run else None
 
 
-def _frozen(
-    trial: FrozenTrial,
-    state: TrialState,
-    attributes: dict[str, Any],
-    params: Mapping[str, Any],
-    domains: Mapping[str, Any],
-    values: list[float] | None = None,
-    curve: Mapping[int, float] | None = None,
+def _changed(
+    trial: FrozenTrial, state: TrialState, values: list[float] | None, **changes: Any
 ) -> FrozenTrial:
-    return FrozenTrial(
-        number=trial.number,
-        trial_id=-1,
-        state=state,
-        value=None,
-        values=values,
-        datetime_start=trial.datetime_start,
-        datetime_complete=(trial.datetime_complete or trial.datetime_start)
-        if state.is_finished()
-        else None,
-        params=dict(params),
-        distributions=dict(domains),
-        user_attrs=attributes,
-        system_attrs={},
-        intermediate_values=dict(curve or {}),
-    )
-
-
-def _with_one_value(trial: FrozenTrial, index: int) -> FrozenTrial:
-    values = [trial.values[index]] if trial.values else None
-    return _frozen(trial, trial.state, {}, trial.params, trial.distributions, values)
+    """A copy of a trial with another state, values and attributes; its times stay."""
+    end = (trial.datetime_complete or trial.datetime_start) if state.is_finished() else None
+    changed = copy.copy(trial)
+    changed.state, changed.values = state, values
+    for name, value in {"datetime_complete": end, "system_attrs": {}, **changes}.items():
+        setattr(changed, name, value)
+    return changed

@@ -1,7 +1,9 @@
 """Optuna's storage of a study: a journal in the results folder, or any that a URL names."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,6 +15,7 @@ from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, Jour
 from rwood import storage
 from rwood.errors import StudyError
 from rwood.paths import StudyPaths
+from rwood.text import first_line
 
 _SEGMENT_BYTES = 256 * 2**10
 """Size from which an object store's journal goes on in another segment."""
@@ -55,12 +58,10 @@ class Journal(BaseJournalBackend):  # type: ignore[misc]
         """Open the file; half a line at its end, from a power cut, is cut off."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.with_name(f"{path.name}.lock").unlink(missing_ok=True)  # of a killed process
-        segments = _segments(mirror) if mirror is not None else []
-        if mirror is not None:
-            path.write_bytes(b"".join(segment.read_bytes() for segment in segments))
-        _cut_half_line(path)
         self._path, self._mirror = path, mirror
-        self._segment, self._segment_start = len(segments), path.stat().st_size
+        self._segment = _download(mirror, path) if mirror is not None else 0
+        _cut_half_line(path)
+        self._segment_start = path.stat().st_size
         self._lock = Lock(str(path))
         self._file = JournalFileBackend(str(path), self._lock)
         self._pending: list[dict[str, Any]] | None = None
@@ -137,42 +138,30 @@ class Journal(BaseJournalBackend):  # type: ignore[misc]
             self._segment_start += len(content)
 
 
-def _segments(mirror: Path) -> list[Path]:
-    return sorted(mirror.glob("*.jsonl")) if storage.exists(mirror) else []
+def _download(mirror: Path, path: Path) -> int:
+    """Put an object store's journal together in a file; the number of its segments."""
+    segments = sorted(mirror.glob("*.jsonl")) if storage.exists(mirror) else []
+    path.write_bytes(b"".join(segment.read_bytes() for segment in segments))
+    return len(segments)
 
 
 def _cut_half_line(path: Path) -> None:
-    if not path.exists():
-        path.touch()
-        return
+    path.touch()
     content = path.read_bytes()
     whole = content.rfind(b"\n") + 1
     if whole < len(content):
-        with path.open("r+b") as file:
-            file.truncate(whole)
+        os.truncate(path, whole)
 
 
+@dataclass(frozen=True)
 class StudyStorage:
-    """Where a study's trials are kept, and how several operations become one.
+    """Where a study's trials are kept."""
 
-    Args:
-        optuna: the storage itself.
-        journal: its journal, if it is one.
-        shown: its address as it may be shown.
-    """
-
-    def __init__(self, optuna: BaseStorage, journal: Journal | None, shown: str) -> None:
-        """Keep them."""
-        self.optuna, self._journal, self.shown = optuna, journal, shown
-
-    @contextmanager
-    def batch(self) -> Iterator[None]:
-        """As one operation in a journal; in a database one after another."""
-        if self._journal is None:
-            yield
-        else:
-            with self._journal.batch():
-                yield
+    optuna: BaseStorage
+    shown: str
+    """Its address as it may be shown."""
+    batch: Callable[[], AbstractContextManager[None]] = nullcontext
+    """What is written inside appears as one operation in a journal; in a database one by one."""
 
 
 @contextmanager
@@ -188,15 +177,14 @@ def open_storage(folder: Path, url: str | None) -> Iterator[StudyStorage]:
         StudyError: the database does not answer, or the journal is damaged.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if url is not None:
-        yield StudyStorage(_database(url), None, without_password(url))
-        return
     place = StudyPaths(folder).optuna
-    if not storage.is_remote(folder):
-        yield _opened(Journal(place), place)
-        return
     with TemporaryDirectory(prefix="rwood-") as scratch:
-        yield _opened(Journal(Path(scratch) / place.name, mirror=place), place)
+        if url is not None:
+            yield StudyStorage(_database(url), without_password(url))
+            return
+        remote = storage.is_remote(folder)
+        journal = Journal(Path(scratch) / place.name, mirror=place) if remote else Journal(place)
+        yield StudyStorage(_replayed(journal, place), str(place), journal.batch)
 
 
 @contextmanager
@@ -208,17 +196,17 @@ def read_storage(folder: Path, url: str | None) -> Iterator[BaseStorage | None]:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     place = StudyPaths(folder).optuna
-    if url is not None:
-        yield _database(url)
-    elif not storage.exists(place):
-        yield None
-    elif not storage.is_remote(folder):
-        yield _read(place, place)
-    else:
-        with TemporaryDirectory(prefix="rwood-") as scratch:
-            copy = Path(scratch) / place.name
-            copy.write_bytes(b"".join(segment.read_bytes() for segment in _segments(place)))
-            yield _read(copy, place)
+    with TemporaryDirectory(prefix="rwood-") as scratch:
+        if url is not None:
+            yield _database(url)
+        elif not storage.exists(place):
+            yield None
+        else:
+            path = place
+            if storage.is_remote(folder):
+                path = Path(scratch) / place.name
+                _download(place, path)
+            yield _replayed(JournalFileBackend(str(path)), place)
 
 
 def without_password(url: str) -> str:
@@ -228,20 +216,9 @@ def without_password(url: str) -> str:
     return f"{scheme}{separator}{login.partition(':')[0]}{at}{host}"
 
 
-def _opened(journal: Journal, place: Path) -> StudyStorage:
-    with _damage_told(place):
-        return StudyStorage(JournalStorage(journal), journal, str(place))
-
-
-def _read(path: Path, place: Path) -> BaseStorage:
-    with _damage_told(place):
-        return JournalStorage(JournalFileBackend(str(path)))
-
-
-@contextmanager
-def _damage_told(place: Path) -> Iterator[None]:
+def _replayed(journal: BaseJournalBackend, place: Path) -> BaseStorage:
     try:
-        yield
+        return JournalStorage(journal)
     except (ValueError, KeyError, TypeError, AssertionError, IndexError) as error:
         raise StudyError(
             f"{place} is damaged and cannot be read as Optuna's journal; put back a copy, or move "
@@ -254,8 +231,7 @@ def _database(url: str) -> BaseStorage:
     try:
         return get_storage(url)
     except Exception as error:  # Whatever SQLAlchemy or the database's driver raises.
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        text = lines[0] if lines else type(error).__name__
+        text = first_line(error)
         password = url.partition("://")[2].rpartition("@")[0].partition(":")[2]
         raise StudyError(
             f"the storage {without_password(url)} cannot be used: "

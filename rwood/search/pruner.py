@@ -45,23 +45,19 @@ def pruner_value(
 ) -> float | None:
     """What a pruner sees of a trial's last epoch; None if it sees nothing of it.
 
-    The mean of the last `pruner.smooth` validations after the warm-up.
-
-    Args:
-        history: epochs of the trial so far, the last one being judged.
-        run: the base run.
-        search: its pruner and the metric that it sees.
+    The mean of the last `pruner.smooth` validations after the warm-up; `history` ends with the
+    epoch that is judged.
     """
     metric = search.pruning_metric
     if metric not in history[-1].metrics or history[-1].epoch <= run.warmup_ends:
         return None
     count = search.pruner.smoothed_over if search.pruner is not None else 1
-    seen = [
+    values = [
         report.metrics[metric]
         for report in history
         if report.epoch > run.warmup_ends and metric in report.metrics
     ]
-    last = seen[-count:]
+    last = values[-count:]
     return sum(last) / len(last)
 
 

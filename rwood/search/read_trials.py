@@ -15,7 +15,6 @@ from rwood.results import EpochReport, TrialResult
 from rwood.search.generations import OUTSIDE, latest
 from rwood.search.journal import read_storage
 
-"""Every epoch's metrics of a trial that has ended."""
 ERROR, KIND = "error", "failure"
 """Attributes of a trial that failed: why, in a line, and whose fault it was."""
 _STATES: dict[TrialState, results.TrialState] = {
@@ -32,36 +31,25 @@ def read_trials(study: StudyConfig, folder: Path, url: str | None = None) -> dic
 
     Those that run have no epochs here: they are in their checkpoints.
 
-    Args:
-        study: with a search.
-        folder: its results folder.
-        url: Optuna's storage; None: the journal in the folder.
-
     Raises:
         StudyError: the storage does not answer or is damaged, or a record of epochs is.
     """
     with read_storage(folder, url) as storage:
-        found = latest(storage, study.name) if storage is not None else None
-        if found is None:
+        generation = latest(storage, study.name) if storage is not None else None
+        if generation is None:
             return {}
         return {
             trial.number: result_of(
                 trial, study, load_history(StudyPaths(folder).trial(trial.number).folder)
             )
-            for trial in found.get_trials(deepcopy=False)
+            for trial in generation.get_trials(deepcopy=False)
         }
 
 
 def result_of(
     trial: FrozenTrial, study: StudyConfig, history: Sequence[EpochReport]
 ) -> TrialResult:
-    """One trial as a result.
-
-    Args:
-        trial: as Optuna has it.
-        study: with a search.
-        history: its epochs.
-    """
+    """One trial as a result."""
     assert study.search is not None
     assert trial.datetime_start is not None
     was = trial.user_attrs.get(OUTSIDE)

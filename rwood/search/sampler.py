@@ -1,18 +1,16 @@
 """The sampler of one trial: any of Optuna's, which keeps what it knows in Optuna's study."""
 
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from rwood.config.run import RunConfig
 from rwood.config.search import LOSS, SearchConfig, apply, branches, hyperparameters_of
 from rwood.search.classes import make
-from rwood.search.space import distributions
 
 _SEQUENCES = ("QMCSampler",)
 """Samplers whose seed names one sequence for the whole study."""
@@ -23,11 +21,6 @@ def build_sampler(run: RunConfig, search: SearchConfig, number: int) -> BaseSamp
 
     Made anew for each trial, so that a study which goes on draws what it would have drawn, and does
     not repeat its first proposals.
-
-    Args:
-        run: the base run.
-        search: how the study searches.
-        number: of the trial.
 
     Raises:
         SpecError: no such sampler or argument.
@@ -48,32 +41,7 @@ def build_sampler(run: RunConfig, search: SearchConfig, number: int) -> BaseSamp
         warnings.simplefilter("ignore")  # Optuna calls multivariate TPE experimental.
         if LOSS in search.space:
             return OneLoss(run, search, **{"group": True, **settings})
-        return KnownSpace(distributions(run, search), **settings)
-
-
-class KnownSpace(TPESampler):  # type: ignore[misc]
-    """TPE that is told the space, which Optuna else finds out from all trials at every proposal.
-
-    At 1,000 trials that is a quarter of a proposal. What it draws is the same.
-
-    Args:
-        space: every hyperparameter of the search.
-        settings: TPESampler's own.
-    """
-
-    def __init__(self, space: Mapping[str, BaseDistribution], **settings: Any) -> None:
-        """Keep the space, in the order that Optuna has."""
-        super().__init__(**settings)
-        self._known = dict(sorted(space.items()))
-
-    def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """The space, once a trial has ended."""
-        ended = (TrialState.COMPLETE, TrialState.PRUNED)
-        if not study.get_trials(deepcopy=False, states=ended):
-            return {}
-        return {key: d for key, d in self._known.items() if not d.single()}
+        return TPESampler(**settings)
 
 
 class OneLoss(TPESampler):  # type: ignore[misc]
@@ -82,11 +50,6 @@ class OneLoss(TPESampler):  # type: ignore[misc]
     Settings of one loss are learned together, from the trials that have them. Optuna draws those of
     every loss, and takes a running trial for one of each loss; of a trial that was taken up again
     it knows only what the trial has. Here it never knows more than that.
-
-    Args:
-        run: the base run.
-        search: whose space has a choice of losses.
-        settings: TPESampler's own.
     """
 
     def __init__(self, run: RunConfig, search: SearchConfig, **settings: Any) -> None:
@@ -104,12 +67,12 @@ class OneLoss(TPESampler):  # type: ignore[misc]
         every = [
             hyperparameters_of(branch, self._space) for branch in branches(self._run, self._space)
         ]
-        common = {k: d for k, d in search_space.items() if all(k in own for own in every)}
+        common = {k: d for k, d in search_space.items() if all(k in domains for domains in every)}
         drawn: dict[str, Any] = super().sample_relative(study, trial, common)
         name = drawn.get(LOSS) or trial.params.get(LOSS)
         if name is None:  # too few trials to learn from
             return drawn
-        own = hyperparameters_of(apply(self._run, {LOSS: name}), search_space)
-        rest = {key: domain for key, domain in own.items() if key not in common}
+        domains = hyperparameters_of(apply(self._run, {LOSS: name}), search_space)
+        rest = {key: domain for key, domain in domains.items() if key not in common}
         drawn |= super().sample_relative(study, trial, rest)
         return drawn

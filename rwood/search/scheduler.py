@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from ray import tune
@@ -13,17 +14,12 @@ from rwood.ray_backend.failures import cause_of_death
 from rwood.ray_backend.messages import FAILURE, KIND, NOTE, REPORT, STARTED, STORAGE
 from rwood.ray_backend.stalls import Progress
 from rwood.results import EpochReport
+from rwood.search.searcher import Unsaved
 from rwood.search.trials import Trials
 
 
-class PruningScheduler(FIFOScheduler):  # type: ignore[misc]
-    """Records what workers send, and stops the trials that Optuna's pruner ends.
-
-    Args:
-        trials: of the search.
-        progress: told when a trial starts and reports.
-        on_note: told of what a worker has to say, a sentence.
-    """
+class PruningScheduler(Unsaved, FIFOScheduler):  # type: ignore[misc]
+    """Records what workers send, and stops the trials that Optuna's pruner ends."""
 
     def __init__(self, trials: Trials, progress: Progress, on_note: Callable[[str], None]) -> None:
         """Keep them."""
@@ -65,21 +61,12 @@ class PruningScheduler(FIFOScheduler):  # type: ignore[misc]
         else:
             self._trials.fail(number, cause, "environment")
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune's snapshot is not used."""
-        return {}
 
+@dataclass
+class Halt(Unsaved, tune.Stopper):  # type: ignore[misc]
+    """Ends a search whose trials cannot be recorded: every further one would be lost."""
 
-class Halt(tune.Stopper):  # type: ignore[misc]
-    """Ends a search whose trials cannot be recorded: every further one would be lost.
-
-    Args:
-        trials: of the search.
-    """
-
-    def __init__(self, trials: Trials) -> None:
-        """Keep the trials."""
-        self._trials = trials
+    trials: Trials
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """No trial is stopped alone."""
@@ -87,8 +74,4 @@ class Halt(tune.Stopper):  # type: ignore[misc]
 
     def stop_all(self) -> bool:
         """True once the storage refused to be written."""
-        return self._trials.halted is not None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing, as for the scheduler."""
-        return {}
+        return self.trials.halted is not None

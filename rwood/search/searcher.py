@@ -8,16 +8,18 @@ from rwood.errors import StorageError
 from rwood.search.trials import Trials
 
 
-class OptunaSearcher(Searcher):  # type: ignore[misc]
+class Unsaved:
+    """Pickled as nothing: what Tune keeps of its own parts is not used, Optuna's study is."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+
+class OptunaSearcher(Unsaved, Searcher):  # type: ignore[misc]
     """Asks Optuna for the next trial; interrupted trials come first.
 
-    Nothing is kept here: what was proposed and how it ended is in Optuna's study, so that Tune's
-    own snapshot of a searcher is not used.
-
-    Args:
-        trials: of the search.
-        max_concurrent: trials at a time.
-        max_failures: failed trials at which no new one is started.
+    What was proposed and how it ended is in Optuna's study, not here.
     """
 
     def __init__(self, trials: Trials, max_concurrent: int, max_failures: int) -> None:
@@ -27,14 +29,10 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         self._max_concurrent, self._max_failures = max_concurrent, max_failures
         self._numbers: dict[str, int] = {}
 
-    @property
-    def gave_up(self) -> bool:
-        """True once too many trials failed."""
-        return self._trials.failures >= self._max_failures
-
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial; None while as many run as may; finished when none is left."""
-        if self.gave_up or self._trials.halted is not None:
+        gave_up = self._trials.failures >= self._max_failures
+        if gave_up or self._trials.halted is not None:
             return str(self.FINISHED)
         if len(self._numbers) >= self._max_concurrent:
             return None
@@ -56,11 +54,7 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         self._trials.fail(number, "its worker ended without a result", "environment")
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: Optuna's study is durable."""
+        """Nothing."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing, for the same reason."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles its searcher at every start."""
-        return {}
+        """Nothing."""

@@ -1,6 +1,5 @@
 """A study's search space as Optuna has it."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import optuna
@@ -12,7 +11,7 @@ from optuna.distributions import (
 )
 
 from rwood.config.run import RunConfig
-from rwood.config.search import Choices, Params, Range, SearchConfig, branches, settings
+from rwood.config.search import Choices, Range, SearchConfig, branches, settings
 
 Space = dict[str, BaseDistribution]
 """Dotted setting -> what it is drawn from."""
@@ -33,20 +32,6 @@ def suggest(trial: optuna.Trial, key: str, domain: BaseDistribution) -> None:
             trial.suggest_int(key, domain.low, domain.high, log=domain.log)
         case FloatDistribution():
             trial.suggest_float(key, domain.low, domain.high, log=domain.log)
-
-
-def lies_inside(params: Params, space: Mapping[str, BaseDistribution]) -> bool:
-    """True if a space could have proposed these settings."""
-    return params.keys() <= space.keys() and all(
-        _holds(space[key], value) for key, value in params.items()
-    )
-
-
-def _holds(domain: BaseDistribution, value: Any) -> bool:
-    if isinstance(domain, CategoricalDistribution):
-        return value in domain.choices
-    assert isinstance(domain, FloatDistribution | IntDistribution)
-    return not isinstance(value, str) and domain.low <= value <= domain.high
 
 
 def _distribution(current: Any, domain: Range | Choices) -> BaseDistribution:

@@ -2,41 +2,42 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from ray import tune
 
 from rwood.ray_backend import compat
 from rwood.ray_backend.stalls import Progress
+from rwood.search.searcher import Unsaved
 from rwood.search.trials import Trials
 
 _CHECK_S = 1.0
 
 
-class StallWatch(tune.Callback):  # type: ignore[misc]
+@dataclass(eq=False)
+class StallWatch(Unsaved, tune.Callback):  # type: ignore[misc]
     """Ends the worker of a stalled trial; Tune starts the trial again from its checkpoint.
 
     At the second time the trial has failed. The others do not wait for it.
-
-    Args:
-        trials: of the search.
-        progress: when each was last heard of.
-        on_note: told what was done, a sentence.
     """
 
-    def __init__(self, trials: Trials, progress: Progress, on_note: Callable[[str], None]) -> None:
-        """Keep them."""
-        self._trials, self._progress, self._on_note = trials, progress, on_note
-        self._stalled: set[int] = set()
-        self._checked = 0.0
+    trials: Trials
+    progress: Progress
+    """When each was last heard of."""
+    on_note: Callable[[str], None]
+    """Told what was done, a sentence."""
+    stalled: set[int] = field(default_factory=set)
+    """Trials that were started again."""
+    checked: float = 0.0
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Called by Tune several times a second."""
         now = time.monotonic()
-        if now - self._checked < _CHECK_S:
+        if now - self.checked < _CHECK_S:
             return
-        self._checked = now
-        silent = self._progress.stalled(now)
+        self.checked = now
+        silent = self.progress.stalled(now)
         for trial in trials if silent else ():
             number = trial.config["number"]
             if number in silent and trial.status == "RUNNING":
@@ -44,18 +45,14 @@ class StallWatch(tune.Callback):  # type: ignore[misc]
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **i: Any) -> None:
         """Forget a trial that has ended."""
-        self._progress.end(trial.config["number"])
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune's snapshot is not used."""
-        return {}
+        self.progress.end(trial.config["number"])
 
     def _end(self, number: int, trial: Any) -> None:
-        silence = self._progress.silence
-        if number in self._stalled:
-            self._trials.fail(number, f"{silence}, for the second time", "environment")
+        silence = self.progress.silence
+        if number in self.stalled:
+            self.trials.fail(number, f"{silence}, for the second time", "environment")
         else:
-            self._on_note(f"trial {number}: {silence}; it is started again from its checkpoint")
-        self._stalled.add(number)
-        self._progress.end(number)
+            self.on_note(f"trial {number}: {silence}; it is started again from its checkpoint")
+        self.stalled.add(number)
+        self.progress.end(number)
         compat.kill_worker(trial)

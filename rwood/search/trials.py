@@ -6,7 +6,8 @@ in the checkpoint while it runs and in `epochs.json` once it has ended.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from rwood.search.journal import StudyStorage
 from rwood.search.pruner import is_judged, pruner_value
 from rwood.search.read_trials import ERROR, KIND, result_of, save_history
 from rwood.search.sampler import build_sampler
-from rwood.search.space import distributions, suggest
+from rwood.search.space import Space, distributions, suggest
 from rwood.training import checkpoint
 
 
@@ -43,17 +44,16 @@ class _Running:
     """The trial as it began, without epochs."""
     history: list[EpochReport] = field(default_factory=list)
 
+    @property
+    def number(self) -> int:
+        """Of the trial."""
+        return int(self.trial.number)
+
 
 class Trials:
-    """The trials of a search that goes on; see `open_trials`.
+    """The trials of a search that goes on; `search` in `tuner` opens them.
 
-    Args:
-        study: whose search.
-        folder: its results folder.
-        store: where Optuna keeps its studies.
-        main: Optuna's study.
-        pruning: the study that the pruner sees; the main one unless there are several objectives.
-        on_change: told of every trial that changed.
+    Of several objectives the pruner sees a study of its own, `pruning`; else it is `main`.
     """
 
     def __init__(
@@ -79,9 +79,9 @@ class Trials:
         """Trials that an earlier start left running: they come before new ones."""
         self.failures = 0
         """Trials that failed in this start."""
-        self._pruned: list[int] = []
         self.last_error = ""
         """Why the last one did."""
+        self._pruned: list[int] = []
         self.halted: StorageError | None = None
         """Why nothing more is recorded: the trials that run are taken up by the next start."""
 
@@ -130,17 +130,14 @@ class Trials:
         if self.halted is not None or report.epoch <= len(running.history):
             return False
         running.history.append(report)
-        try:
-            with self._store.batch():
-                self._judge(number, running, report)
-        except StorageError as error:
-            self.halt(error)
+        with self._recorded(running):
+            self._judge(running, report)
+        if self.halted is not None:
             return False
         if number in self._running:
             history = tuple(running.history)
             self._on_change(running.begun.model_copy(update={"history": history}))
             return False
-        self._tell_end(number, running)
         return report.epoch < running.run.epochs
 
     def fail(self, number: int, error: str, kind: FailureKind) -> None:
@@ -148,17 +145,24 @@ class Trials:
         running = self._running.get(number)
         if running is None or self.halted is not None:
             return
-        try:
-            with self._store.batch():
-                self._fail(number, running, error, kind)
-        except StorageError as unwritable:
-            self.halt(unwritable)
-        else:
-            self._tell_end(number, running)
+        with self._recorded(running):
+            self._fail(running, error, kind)
 
     def halt(self, error: StorageError) -> None:
         """Record nothing more: the next start goes on from what is on disk."""
         self.halted = self.halted or error
+
+    @contextmanager
+    def _recorded(self, running: _Running) -> Iterator[None]:
+        """One write; if the trial has ended, that is told once the storage has it."""
+        try:
+            with self._store.batch():
+                yield
+        except StorageError as error:
+            self.halt(error)
+            return
+        if running.number not in self._running:
+            self._on_change(result_of(self._frozen(running.number), self.study, running.history))
 
     def _propose(self) -> int:
         number = len(self._main.get_trials(deepcopy=False))
@@ -169,14 +173,12 @@ class Trials:
             self._main.sampler = build_sampler(self.study.run, self.search, number)
             choice = {key: self._space[key] for key in (LOSS,) if key in self._space}
             trial = self._main.ask(fixed_distributions=choice)
-            own = hyperparameters_of(apply(self.study.run, trial.params), self._space)
-            for key, domain in own.items():
-                suggest(trial, key, domain)
+            drawn = self._suggest(trial)
             judged = trial
             if self._pruning is not self._main:
                 self._pruning.sampler = RandomSampler(seed=0)
                 self._pruning.enqueue_trial(trial.params)
-                judged = self._pruning.ask(fixed_distributions={k: self._space[k] for k in own})
+                judged = self._pruning.ask(fixed_distributions=drawn)
         self._start(trial, judged, frozenset())
         return number
 
@@ -193,17 +195,20 @@ class Trials:
 
     def _take_up(self, number: int) -> int:
         """Go on with a trial that an earlier start left running; nothing is drawn anew."""
-        frozen = self._frozen(number)
         with self._store.batch():
             trial = _trial_of(self._main, number)
-            for key, domain in hyperparameters_of(
-                apply(self.study.run, frozen.params), self._space
-            ).items():
-                suggest(trial, key, domain)  # A database may hold a trial half proposed.
+            self._suggest(trial)  # A database may hold a trial half proposed.
             judged = trial if self._pruning is self._main else _trial_of(self._pruning, number)
         known = self._pruning.get_trials(deepcopy=False)[number].intermediate_values
         self._start(trial, judged, frozenset(known))
         return number
+
+    def _suggest(self, trial: Trial) -> Space:
+        """Draw what a trial's loss has and the trial has not yet; all that it has then."""
+        domains = hyperparameters_of(apply(self.study.run, trial.params), self._space)
+        for key, domain in domains.items():
+            suggest(trial, key, domain)
+        return domains
 
     def _start(self, trial: Trial, judged: Trial, known: frozenset[int]) -> None:
         run = apply(self.study.run, trial.params)
@@ -215,19 +220,16 @@ class Trials:
     def discard_checkpoints(self, recent: int | None = None) -> None:
         """Delete the checkpoints of trials that were pruned in this start: none goes on.
 
-        The worker of such a trial may write one more before it hears of its end: the recent ones
-        are looked at again.
-
-        Args:
-            recent: look at so many only; None: at all.
+        The worker of such a trial may write one more before it hears of its end: the `recent` ones
+        are looked at again; None looks at all.
         """
         for number in self._pruned[-recent:] if recent else self._pruned:
             checkpoint.discard(self.folder(number))
 
-    def _judge(self, number: int, running: _Running, report: EpochReport) -> None:
+    def _judge(self, running: _Running, report: EpochReport) -> None:
         """Tell Optuna what it does not know yet; end the trial if it is weak or done."""
         if report.epoch == running.run.epochs:
-            self._complete(number, running, report.metrics)
+            self._complete(running, report.metrics)
             return
         value = pruner_value(running.history, running.run, self.search)
         if value is None or report.epoch in running.known:
@@ -236,44 +238,34 @@ class Trials:
         weak = is_judged(report.epoch, running.run) and running.judged.should_prune()
         # The base run is judged, so that others are compared with it, and is never pruned.
         if weak and running.run != self.study.run:
-            self._end(number, running, TrialState.PRUNED)
-            self._pruned.append(number)
+            self._end(running, TrialState.PRUNED)
+            self._pruned.append(running.number)
 
-    def _complete(self, number: int, running: _Running, metrics: Mapping[str, float]) -> None:
+    def _complete(self, running: _Running, metrics: Mapping[str, float]) -> None:
         values = [metrics.get(name, math.nan) for name in self.search.objectives]
         unusable = [n for n, v in zip(self.search.objectives, values, strict=True)
                     if not math.isfinite(v)]  # fmt: skip
         if unusable:
             error = f"its last epoch reported no finite {unusable[0]}"
-            self._fail(number, running, error, "setting")
+            self._fail(running, error, "setting")
             return
-        self._end(number, running, TrialState.COMPLETE, values)
+        self._end(running, TrialState.COMPLETE, values)
 
-    def _fail(self, number: int, running: _Running, error: str, kind: FailureKind) -> None:
+    def _fail(self, running: _Running, error: str, kind: FailureKind) -> None:
         self.failures += 1
         self.last_error = error
         running.trial.set_user_attr(ERROR, error)
         running.trial.set_user_attr(KIND, kind)
-        self._end(number, running, TrialState.FAIL)
+        self._end(running, TrialState.FAIL)
 
-    def _end(
-        self,
-        number: int,
-        running: _Running,
-        state: TrialState,
-        values: list[float] | None = None,
-    ) -> None:
+    def _end(self, running: _Running, state: TrialState, values: list[float] | None = None) -> None:
         """Keep the trial's epochs, then end it."""
-        save_history(self.folder(number), running.history)
+        save_history(self.folder(running.number), running.history)
         if running.judged is not running.trial:
             index = self.search.objectives.index(self.search.pruning_metric)
             self._pruning.tell(running.judged, values[index] if values else None, state=state)
         self._main.tell(running.trial, values, state=state)
-        del self._running[number]
-
-    def _tell_end(self, number: int, running: _Running) -> None:
-        """Say that a trial has ended, once the storage has it."""
-        self._on_change(result_of(self._frozen(number), self.study, running.history))
+        del self._running[running.number]
 
     def _frozen(self, number: int) -> FrozenTrial:
         """A trial as Optuna has it now."""

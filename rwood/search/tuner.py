@@ -8,15 +8,12 @@ from typing import Any
 
 from ray import tune
 
-from rwood.config.search import apply
 from rwood.config.study import StudyConfig
-from rwood.errors import StorageError, StudyError
+from rwood.errors import StudyError
 from rwood.paths import StudyPaths
 from rwood.ray_backend import compat
-from rwood.ray_backend.failures import kind_of, one_line
 from rwood.ray_backend.group_trial import GroupTrial
-from rwood.ray_backend.job import Job, work
-from rwood.ray_backend.messages import FAILURE, KIND, STARTED, STORAGE
+from rwood.ray_backend.job import attempt, trial_job
 from rwood.ray_backend.stalls import Progress
 from rwood.ray_backend.worker import SoloWorker
 from rwood.results import TrialResult
@@ -117,12 +114,7 @@ def _trainable(study: StudyConfig, folder: Path, data_root: Path) -> Any:
         # The inner run holds the CPUs; the outer actor only listens. Of CPUs it takes nothing, or
         # two workers would wait for ever on two cores; Tune wants it to take something.
         listener = tune.PlacementGroupFactory([{"memory": 1}])
-        group = tune.with_parameters(
-            GroupTrial,
-            study=study,
-            folder=folder,
-            data_root=data_root,
-        )
+        group = tune.with_parameters(GroupTrial, study=study, folder=folder, data_root=data_root)
         return tune.with_resources(group, listener)
     resources: dict[str, float] = {"cpu": cluster.cpus_per_worker}
     if cluster.gpus_per_worker:
@@ -133,21 +125,6 @@ def _trainable(study: StudyConfig, folder: Path, data_root: Path) -> Any:
 
 def _trial(config: dict[str, Any], *, study: StudyConfig, folder: Path, data_root: Path) -> None:
     """A one-worker trial; runs in a Tune actor, which the next trial reuses."""
-    job = Job(
-        run=apply(study.run, config["params"]),
-        benchmark=study.benchmark,
-        data_root=data_root,
-        folder=StudyPaths(folder).trial(config["number"]).folder,
-        threads=study.cluster.cpus_per_worker,
-        deterministic=study.cluster.deterministic,
-        seeds=study.search.seeds if study.search else (),
-    )
-    tune.report({STARTED: True})
-    try:
-        work(job, SoloWorker(job.folder, tune.report))
-    except StorageError as error:
-        tune.report({STORAGE: str(error)})
-    except Exception as error:
-        if kind_of(error) == "environment":
-            raise  # Tune ends this actor, and continues the trial in another.
-        tune.report({FAILURE: one_line(error), KIND: "setting"})
+    job = trial_job(study, config, folder=folder, data_root=data_root)
+    # What is raised makes Tune end this actor, and continue the trial in another.
+    attempt(job, SoloWorker(job.folder, tune.report), tune.report)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rwood import results
 from rwood.config.benchmark import families_of
+from rwood.config.run import RunConfig
 from rwood.config.study import FAMILIES, StudyConfig, is_minimized
 from rwood.evaluation.families import (
     FamilyWeights,
@@ -17,13 +18,14 @@ from rwood.evaluation.families import (
     objective,
     reliability_weights,
 )
-from rwood.ray_backend.job import Job
+from rwood.ray_backend.job import Job, job_of
 from rwood.results import FinalsResult, FinalsRun, TrialResult
 from rwood.search.finals import gate, guard, race, verdict
-from rwood.study.finals_plan import (
+from rwood.study.plans import (
     BASE,
-    FinalsTraining,
+    Plan,
     confirm_plan,
+    finals_folder,
     finals_of,
     label_of,
     race_plan,
@@ -50,21 +52,16 @@ def run_finals(
 ) -> FinalsResult:
     """Race, confirmation and verdict; what is done already is not trained again.
 
-    Args:
-        study: with a search and finals.
-        trials: of the search.
-        folder: results folder of the study.
-        data_root: where image sets lie.
-        train: runs those of some trainings that are not done; told which part of the finals it is.
-        on_change: told of the finals so far.
+    `train` runs those of some trainings that are not done, and is told which part of the finals it
+    is; `on_change` is told of the finals so far.
     """
     params = {trial.number: trial.params for trial in trials}
     candidates = {number: params[number] for number in select_candidates(study, trials)}
-    finals = FinalsResult(candidates=candidates, objective=name_of_values(study))
+    finals = FinalsResult(candidates=candidates, objective=_name_of_values(study))
 
-    def trained(plan: list[FinalsTraining], part: str) -> Runs:
+    def train_all(plan: Plan, part: str) -> Runs:
         on_change(finals)
-        jobs = [job_of(t, study, folder=folder, data_root=data_root) for t in plan]
+        jobs = [_job(study, *each, folder=folder, data_root=data_root) for each in plan]
         if jobs:
             train(jobs, part)
         runs: dict[str, dict[int, FinalsRun]] = {}
@@ -77,46 +74,62 @@ def run_finals(
     if not candidates:
         finals = finals.model_copy(update={"promoted": False, "sentence": NO_RIVAL})
     else:
-        raced = trained(race_plan(study, candidates), "race")
-        finals = run_race(study, finals, trials, raced)
+        raced = train_all(race_plan(study, candidates), "race")
+        weights = _weights(study, trials, raced)
+        finals = _after_race(study, finals, raced, weights)
         assert finals.finalist is not None
         plan = confirm_plan(study, finals.finalist, candidates[finals.finalist])
-        finals = decide(study, finals, trials, raced, trained(plan, "confirmation"))
+        finals = _decided(study, finals, train_all(plan, "confirmation"), weights)
     on_change(finals)
     return finals
 
 
-def job_of(training: FinalsTraining, study: StudyConfig, *, folder: Path, data_root: Path) -> Job:
-    """A training of the finals as it travels to a worker."""
-    return Job(
-        run=training.run,
-        benchmark=study.benchmark,
-        data_root=data_root.resolve(),
-        folder=training.folder(study, folder).resolve(),
-        threads=study.cluster.cpus_per_worker,
-        deterministic=study.cluster.deterministic,
-        label=training.label,
-        validates=True,
+def _job(study: StudyConfig, label: str, run: RunConfig, *, folder: Path, data_root: Path) -> Job:
+    place = finals_folder(study, folder, label, run)
+    return job_of(study, run, place, data_root, label=label, validates=True)
+
+
+def _after_race(
+    study: StudyConfig, finals: FinalsResult, raced: Runs, weights: FamilyWeights
+) -> FinalsResult:
+    """The finals with every candidate's values, and the winner; a single candidate has won."""
+    if len(finals.candidates) == 1:
+        return finals.model_copy(update={"finalist": next(iter(finals.candidates))})
+    values = {n: _values(study, raced[label_of(n)], weights) for n in finals.candidates}
+    return finals.model_copy(
+        update={"race": values, "finalist": race(values), "notes": weights.sentences}
     )
 
 
-def finals_run(job: Job) -> FinalsRun | None:
-    """The result of a training that is done; None if it is not, or was another training."""
-    path = job.paths.result
-    if not path.exists():
-        return None
-    run = results.load(FinalsRun, path)
-    return run if run.digest == job.digest else None
+def _decided(
+    study: StudyConfig, finals: FinalsResult, confirmed: Runs, weights: FamilyWeights
+) -> FinalsResult:
+    """The finals with their verdict, from the finalist's and the base run's seeds, pair by pair."""
+    assert finals.finalist is not None
+    rule, families = finals_of(study), families_of(study.benchmark)
+    ours, base = confirmed[label_of(finals.finalist)], confirmed[BASE]
+    values = {"finalist": _values(study, ours, weights), "base": _values(study, base, weights)}
+    gains = [a - b for a, b in zip(values["finalist"], values["base"], strict=True)]
+    points = [
+        (family_points(ours[seed].metrics, families), family_points(base[seed].metrics, families))
+        for seed in rule.confirmation
+    ]
+    by_family = {name: [a[name] - b[name] for a, b in points] for name in points[0][0]}
+    gated, guarded = gate(gains, rule.alpha), guard(by_family, GUARD_ALPHA, rule.delta)
+    decision = verdict(finals.finalist, gated, guarded)
+    return finals.model_copy(
+        update={
+            "confirmation": values,
+            "promoted": decision.promoted,
+            "sentence": decision.sentence,
+            "gate": gated,
+            "guard": guarded,
+        }
+    )
 
 
-def weights_of(study: StudyConfig, trials: Sequence[TrialResult], runs: Runs) -> FamilyWeights:
-    """How much each family counts in the confirmation: by the search and the race alone.
-
-    Args:
-        study: whose finals.
-        trials: of the search.
-        runs: of the race.
-    """
+def _weights(study: StudyConfig, trials: Sequence[TrialResult], runs: Runs) -> FamilyWeights:
+    """How much each family counts: by the search and the race alone."""
     assert study.search is not None
     families = families_of(study.benchmark)
     if study.search.primary != FAMILIES:
@@ -133,16 +146,22 @@ def weights_of(study: StudyConfig, trials: Sequence[TrialResult], runs: Runs) ->
     )
 
 
-def value_of(study: StudyConfig, metrics: Mapping[str, float], weights: FamilyWeights) -> float:
-    """The objective of one training, higher being better; in logits if it is over families."""
+def _values(
+    study: StudyConfig, runs: Mapping[int, FinalsRun], weights: FamilyWeights
+) -> tuple[float, ...]:
+    """A setting's objective by seed, higher being better; in logits if it is over families."""
     assert study.search is not None
     name = study.search.primary
     if name == FAMILIES:
-        return objective(family_values(metrics, families_of(study.benchmark)), weights.by_family)
-    return -metrics[name] if is_minimized(name) else metrics[name]
+        families, by_family = families_of(study.benchmark), weights.by_family
+        return tuple(
+            objective(family_values(run.metrics, families), by_family) for run in runs.values()
+        )
+    sign = -1 if is_minimized(name) else 1
+    return tuple(sign * run.metrics[name] for run in runs.values())
 
 
-def name_of_values(study: StudyConfig) -> str:
+def _name_of_values(study: StudyConfig) -> str:
     """What the numbers of the finals are."""
     assert study.search is not None
     name = study.search.primary
@@ -151,67 +170,10 @@ def name_of_values(study: StudyConfig) -> str:
     return f"-{name}" if is_minimized(name) else name
 
 
-def run_race(
-    study: StudyConfig, finals: FinalsResult, trials: Sequence[TrialResult], runs: Runs
-) -> FinalsResult:
-    """The finals after the race: every candidate's values, and the winner."""
-    weights = weights_of(study, trials, runs)
-    if len(finals.candidates) == 1:
-        return finals.model_copy(update={"finalist": next(iter(finals.candidates))})
-    values = {
-        number: [value_of(study, run.metrics, weights) for run in runs[label_of(number)].values()]
-        for number in finals.candidates
-    }
-    return finals.model_copy(
-        update={
-            "race": {number: tuple(row) for number, row in values.items()},
-            "finalist": race(values),
-            "notes": weights.sentences,
-        }
-    )
-
-
-def decide(
-    study: StudyConfig,
-    finals: FinalsResult,
-    trials: Sequence[TrialResult],
-    raced: Runs,
-    confirmed: Runs,
-) -> FinalsResult:
-    """The finals with their verdict.
-
-    Args:
-        study: whose finals.
-        finals: after the race.
-        trials: of the search.
-        raced: results of the race.
-        confirmed: results of the finalist and the base run, with the same seeds.
-    """
-    assert finals.finalist is not None
-    rule, weights = finals_of(study), weights_of(study, trials, raced)
-    families = families_of(study.benchmark)
-    ours, base = confirmed[label_of(finals.finalist)], confirmed[BASE]
-    values = {
-        "finalist": [value_of(study, ours[s].metrics, weights) for s in rule.confirmation],
-        "base": [value_of(study, base[s].metrics, weights) for s in rule.confirmation],
-    }
-    gains = [a - b for a, b in zip(values["finalist"], values["base"], strict=True)]
-    points = [
-        (family_points(ours[s].metrics, families), family_points(base[s].metrics, families))
-        for s in rule.confirmation
-    ]
-    by_family = {name: [a[name] - b[name] for a, b in points] for name in points[0][0]}
-    found = verdict(
-        finals.finalist,
-        gate(gains, rule.alpha),
-        guard(by_family, GUARD_ALPHA, rule.delta),
-    )
-    return finals.model_copy(
-        update={
-            "confirmation": {name: tuple(row) for name, row in values.items()},
-            "promoted": found.promoted,
-            "sentence": found.sentence,
-            "gate": found.gate,
-            "guard": dict(found.guard),
-        }
-    )
+def finals_run(job: Job) -> FinalsRun | None:
+    """The result of a training that is done; None if it is not, or was another training."""
+    path = job.paths.result
+    if not path.exists():
+        return None
+    run = results.load(FinalsRun, path)
+    return run if run.digest == job.digest else None

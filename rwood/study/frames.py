@@ -16,9 +16,9 @@ from rwood.paths import StudyPaths
 from rwood.results import EpochReport, RunResult, StudyResult, TrialResult
 from rwood.search.read_trials import read_trials
 from rwood.storage import exists
+from rwood.study.plans import CHAMPION, label_of
 from rwood.study.record import check_not_lost
 from rwood.study.rerun import plan
-from rwood.study.rerun_plan import CHAMPION
 from rwood.tracked.measures import flat
 
 
@@ -72,7 +72,7 @@ class StudyResults:
 
         The index is `training` (`trial-0003`, `champion-seed1`, `base-seed1`) and `epoch`, from 1.
         """
-        rows = [row for t in self.all_trials for row in _epochs(f"trial-{t.number:04d}", t.history)]
+        rows = [row for t in self.all_trials for row in _epochs(label_of(t.number), t.history)]
         rows += [row for run in self.record.runs for row in _epochs(_name(run), run.history)]
         return _frame(rows, ["training", "epoch"])
 
@@ -119,11 +119,6 @@ class StudyResults:
 
 def read_results(study: StudyConfig, *, folder: Path, storage: str | None = None) -> StudyResults:
     """What a study found so far; whoever works on it is not disturbed.
-
-    Args:
-        study: as its file says.
-        folder: its results folder.
-        storage: URL of Optuna's storage, if it has one.
 
     Raises:
         StudyError: the study was never started there.

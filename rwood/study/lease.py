@@ -45,18 +45,14 @@ class Holder(BaseModel):
 
     @property
     def is_gone(self) -> bool:
-        """Whether it is known to be free: given back, or its process died on this host."""
-        return self.released or self.process_lives() is False
-
-    def process_lives(self) -> bool | None:
-        """Whether the process is alive; None if it is not on this host."""
+        """True if the lease is known to be free: given back, or its process died on this host."""
         number, host = self.process.removeprefix("process ").split(" on ", 1)
-        if host != socket.gethostname():
-            return None
+        if self.released or host != socket.gethostname():
+            return self.released
         try:
-            return psutil.Process(int(number)).create_time() == self.began
+            return psutil.Process(int(number)).create_time() != self.began
         except psutil.NoSuchProcess:
-            return False
+            return True
 
 
 @contextmanager
@@ -93,22 +89,37 @@ def held(folder: Path) -> Iterator[None]:
         stop.set()
         beat.join()
         if not lost.is_set():
-            _write(folder, number, released=True)
+            _path(folder, number).write_bytes(_content(released=True))
 
 
 def last_holder(folder: Path) -> Holder | None:
     """Who has or had the lease last; None if nobody ever had."""
-    found = _last(folder)
-    return found[1] if found else None
+    last = _last(folder)
+    return last[1] if last else None
+
+
+def this_process() -> str:
+    """The process as a lock or a lease names it."""
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def in_use(folder: Path, process: str | None) -> StudyError:
+    """The sentence for a study that another process works on; None if it is not known which."""
+    return StudyError(
+        f"{folder} is in use by {process or 'another process'}; wait for it, or choose another "
+        "--results",
+        folder=str(folder),
+    )
 
 
 def _take(folder: Path) -> int:
-    found = _last(folder)
-    if found is not None and not found[1].is_gone:
-        _watch(folder, *found)
-    number = found[0] + 1 if found else 1
-    if not storage.created(_path(folder, number), _content(released=False)):
-        raise _in_use(folder, last_holder(folder))
+    last = _last(folder)
+    if last is not None and not last[1].is_gone:
+        _watch(folder, *last)
+    number = last[0] + 1 if last else 1
+    if not storage.created(_path(folder, number), _content()):
+        holder = last_holder(folder)
+        raise in_use(folder, holder.process if holder else None)
     for old in StudyPaths(folder).lock.glob("*"):
         if int(old.name) < number:
             old.unlink(missing_ok=True)
@@ -120,63 +131,51 @@ def _watch(folder: Path, number: int, holder: Holder) -> None:
     until = time.monotonic() + LEASE_S
     while time.monotonic() < until:
         time.sleep(min(1.0, LEASE_S / 10))
-        found = _last(folder)
-        if found is None or (found[0] == number and found[1].is_gone):
+        last = _last(folder)
+        if last is None or (last[0] == number and last[1].is_gone):
             return
-        if found != (number, holder):
-            raise _in_use(folder, found[1])
+        if last != (number, holder):
+            raise in_use(folder, last[1].process)
 
 
 def _renew(folder: Path, number: int, stop: threading.Event, lost: threading.Event) -> None:
     """Rewrite the lease until told to stop; interrupt the main thread if it is lost."""
     while not stop.wait(BEAT_S):
         try:
-            found = _last(folder)
-            if found is not None and found[0] > number:
+            last = _last(folder)
+            if last is not None and last[0] > number:
                 lost.set()
                 # A real signal: it ends whatever the main thread waits for.
                 os.kill(os.getpid(), signal.SIGINT)
                 return
-            _write(folder, number, released=False)
+            _path(folder, number).write_bytes(_content())
         except Exception as error:  # The store may be back at the next beat.
             logging.getLogger(__name__).warning("the lease was not renewed: %s", error)
 
 
 def _last(folder: Path) -> tuple[int, Holder] | None:
     """The lease with the highest number."""
-    numbers = sorted(int(path.name) for path in StudyPaths(folder).lock.glob("*"))
-    for number in reversed(numbers):
-        path = _path(folder, number)
-        try:
-            return number, Holder.model_validate_json(path.read_bytes())
-        except FileNotFoundError:  # Removed since by whoever took a higher number.
-            return _last(folder)
-        except ValidationError as error:
-            raise StudyError(f"{path} is no lease of this version of rwood: remove it") from error
-    return None
+    number = max((int(path.name) for path in StudyPaths(folder).lock.glob("*")), default=None)
+    if number is None:
+        return None
+    path = _path(folder, number)
+    try:
+        return number, Holder.model_validate_json(path.read_bytes())
+    except FileNotFoundError:  # Removed since by whoever took a higher number.
+        return _last(folder)
+    except ValidationError as error:
+        raise StudyError(f"{path} is no lease of this version of rwood: remove it") from error
 
 
 def _path(folder: Path, number: int) -> Path:
     return StudyPaths(folder).lock / f"{number:06d}"
 
 
-def _write(folder: Path, number: int, *, released: bool) -> None:
-    _path(folder, number).write_bytes(_content(released=released))
-
-
-def _content(*, released: bool) -> bytes:
+def _content(*, released: bool = False) -> bytes:
     holder = Holder(
-        process=f"process {os.getpid()} on {socket.gethostname()}",
+        process=this_process(),
         began=psutil.Process().create_time(),
         renewed=time.time(),
         released=released,
     )
     return holder.model_dump_json().encode()
-
-
-def _in_use(folder: Path, holder: Holder | None) -> StudyError:
-    who = holder.process if holder else "another process"
-    return StudyError(
-        f"{folder} is in use by {who}; wait for it, or choose another --results",
-        folder=str(folder),
-    )

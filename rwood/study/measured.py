@@ -8,12 +8,7 @@ from rwood.results import RunResult
 
 
 def is_measured(run: RunResult, study: StudyConfig) -> bool:
-    """True if a rerun has a table of every scorer on the test sets that a study names now.
-
-    Args:
-        run: of the study.
-        study: with other near and far sets or `rerun.scorers` than before, perhaps.
-    """
+    """True if a rerun has a table of every scorer on the test sets that a study names now."""
     protocols = ("ood", "fsood") if study.rerun.fsood else ("ood",)
     scorers = {own_key(run).partition("/")[2], *study.rerun.scorers}
     wanted = {f"{protocol}/{scorer}" for protocol in protocols for scorer in scorers}
@@ -21,12 +16,7 @@ def is_measured(run: RunResult, study: StudyConfig) -> bool:
 
 
 def superseded(before: Sequence[RunResult], now: Sequence[RunResult]) -> tuple[RunResult, ...]:
-    """Earlier results of the same trainings, without their epochs, if other sets or scorers count.
-
-    Args:
-        before: all reruns as they were recorded.
-        now: all reruns as they are.
-    """
+    """Results of the same trainings before, without epochs, if other sets or scorers count now."""
     by_training = {(run.label, run.digest): run for run in now}
     pairs = [(run, by_training.get((run.label, run.digest))) for run in before]
     if not any(new and (new.test_sets, new.tables) != (old.test_sets, old.tables)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from rwood.config.search import apply
 from rwood.config.study import StudyConfig
@@ -32,15 +33,7 @@ from rwood.tracking import Tracker, local_uri, register_champion
 
 
 class MlflowUpdates:
-    """Keeps an MLflow experiment equal to a study; nothing here waits or fails with the server.
-
-    Args:
-        study: the resolved study; its name is the experiment's.
-        folder: the study's results folder.
-        results: holds the local store where no server is named.
-        uri: an MLflow server, or None.
-        record: the study so far; what came out of it is in the experiment's description.
-    """
+    """Keeps an MLflow experiment equal to a study; nothing here waits or fails with the server."""
 
     def __init__(
         self, study: StudyConfig, folder: Path, results: Path, uri: str | None, record: StudyResult
@@ -52,29 +45,27 @@ class MlflowUpdates:
         self._tracker = Tracker(
             uri or local_uri(results), study.name, artifacts, tags, self._paths.mlflow
         )
-        self._counts = {name: row.count for name, row in image_sets.NAMED.items()}
+        counts = {name: row.count for name, row in image_sets.NAMED.items()}
+        self._searched = search_inputs(study.benchmark, counts)
+        self._tested = benchmark_inputs(study.benchmark, counts)
 
     def search(self, record: StudyResult, state: str, artifacts: Artifacts = ()) -> None:
         """The search as a whole."""
-        seen = search_inputs(self._study.benchmark, self._counts)
-        self._tracker.update(
-            search_run(self._study, record, state=state, artifacts=artifacts, inputs=seen)
+        run = search_run(
+            self._study, record, state=state, artifacts=artifacts, inputs=self._searched
         )
+        self._tracker.update(run)
 
     def trial(self, record: StudyResult, trial: TrialResult) -> None:
         """One trial."""
-        seen = search_inputs(self._study.benchmark, self._counts)
-        self._tracker.update(trial_run(record, trial, inputs=seen))
+        self._tracker.update(trial_run(record, trial, inputs=self._searched))
 
     def champion(
         self, record: StudyResult, trial: TrialResult, trials: Iterable[TrialResult]
     ) -> None:
-        """The trial that was chosen: it alone has the tag; weights and settings go to the search.
+        """The trial that was chosen: it alone of all trials has the tag, so all are sent again.
 
-        Args:
-            record: with the champion.
-            trial: the champion.
-            trials: all of the search; an earlier champion among them is none any more.
+        Its weights and settings go to the search.
         """
         folder = self._paths.trial(trial.number).folder
         files = ((self._paths.config, None), (self._paths.champion, None))
@@ -88,47 +79,25 @@ class MlflowUpdates:
 
     def finals(self, record: StudyResult, state: str) -> None:
         """The finals as a whole, with their verdict once there is one."""
-        seen = search_inputs(self._study.benchmark, self._counts)
-        self._tracker.update(finals_run(self._study, record, state=state, inputs=seen))
+        self._tracker.update(finals_run(self._study, record, state=state, inputs=self._searched))
 
     def finals_setting(self, record: StudyResult, job: Job, runs: Sequence[FinalsRun]) -> None:
         """One setting of the finals over its seeds."""
         self._tracker.update(finals_setting_run(record, str(job.label), job.run, runs))
 
-    def finals_seed(
-        self,
-        record: StudyResult,
-        job: Job,
-        history: tuple[EpochReport, ...],
-        result: FinalsRun | None = None,
-    ) -> None:
-        """One training of the finals, complete once it has a result."""
-        self._tracker.update(
-            finals_seed_run(
-                record,
-                label=str(job.label),
-                run=job.run,
-                digest=job.digest,
-                history=history,
-                result=result,
-                inputs=search_inputs(self._study.benchmark, self._counts),
-            )
-        )
-
     def benchmark(self, record: StudyResult, state: str, files: Iterable[Path] = ()) -> None:
         """The benchmark as a whole; `files` are tables, figures and pages."""
-        own = [self._paths.config, self._paths.champion]
+        kept = (self._paths.config, self._paths.champion)
         artifacts: Artifacts = tuple(
-            (file, "figures" if file.parent.name == "figures" else None) for file in (*files, *own)
+            (file, "figures" if file.parent.name == "figures" else None) for file in (*files, *kept)
         )
-        seen = benchmark_inputs(self._study.benchmark, self._counts)
         self._tracker.update(
             benchmark_run(
                 self._study,
                 record,
                 state=state,
                 artifacts=artifacts,
-                inputs=seen,
+                inputs=self._tested,
                 results=result_words(self._study, record),
             )
         )
@@ -137,26 +106,27 @@ class MlflowUpdates:
             run = apply(self._study.run, chosen)
             self._tracker.update(setting_run(self._study, record, label, run))
 
-    def rerun(
+    def training(
         self,
         record: StudyResult,
         job: Job,
         history: tuple[EpochReport, ...],
-        result: RunResult | None = None,
+        result: FinalsRun | RunResult | None = None,
     ) -> None:
-        """One rerun, complete once it has a result."""
+        """One training of the finals or one rerun, complete once it has a result."""
+        facts: dict[str, Any] = {
+            "label": str(job.label),
+            "run": job.run,
+            "digest": job.digest,
+            "history": history,
+            "result": result,
+        }
+        if job.validates:
+            self._tracker.update(finals_seed_run(record, **facts, inputs=self._searched))
+            return
+        weights = ((job.paths.encoder, "checkpoint"),) if result else ()
         self._tracker.update(
-            rerun_run(
-                self._study,
-                record,
-                label=str(job.label),
-                run=job.run,
-                digest=job.digest,
-                history=history,
-                result=result,
-                artifacts=((job.paths.encoder, "checkpoint"),) if result else (),
-                inputs=benchmark_inputs(self._study.benchmark, self._counts),
-            )
+            rerun_run(self._study, record, **facts, artifacts=weights, inputs=self._tested)
         )
 
     def register(self, record: StudyResult, job: Job) -> str | None:

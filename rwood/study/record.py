@@ -1,7 +1,5 @@
 """A study's record on disk: made once, owned by one config, worked on by one process at a time."""
 
-import os
-import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,16 +61,12 @@ def _take(lock: Any, folder: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         lock.seek(0)
-        raise StudyError(
-            f"{folder} is in use by {lock.read().strip() or 'another process'}; wait for it, or "
-            "choose another --results",
-            folder=str(folder),
-        ) from error
+        raise lease.in_use(folder, lock.read().strip()) from error
     except OSError as error:  # A shared file system without locks.
         raise storage.unwritable(StudyPaths(folder).lock, error) from error
     lock.seek(0)
     lock.truncate()
-    lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+    lock.write(lease.this_process())
     lock.flush()
 
 

@@ -10,12 +10,11 @@ from rwood.config.scorers import ScorerConfig
 from rwood.config.search import Params
 from rwood.config.study import StudyConfig
 from rwood.paths import StudyPaths
-from rwood.ray_backend.job import Job, trained
+from rwood.ray_backend.job import Job, job_of, trained
 from rwood.results import RunResult, TrialResult
 from rwood.storage import local_copy, replaced
-from rwood.study.finals_plan import BASE
 from rwood.study.measured import is_measured
-from rwood.study.rerun_plan import CHAMPION, rerun_folder, rerun_plan
+from rwood.study.plans import BASE, CHAMPION, rerun_folder, rerun_plan
 
 
 def plan(
@@ -29,13 +28,12 @@ def plan(
     """The reruns of a study, see `rerun_plan`. They train on all classes."""
     benchmark = without_held_out(study.benchmark)
     return [
-        Job(
-            run=run,
+        job_of(
+            study,
+            run,
+            rerun_folder(study, folder, label, run),
+            data_root,
             benchmark=benchmark,
-            data_root=data_root.resolve(),
-            folder=rerun_folder(study, folder, label, run).resolve(),
-            threads=study.cluster.cpus_per_worker,
-            deterministic=study.cluster.deterministic,
             label=label,
             scorers=_scorers(study, run),
             fsood=study.rerun.fsood,

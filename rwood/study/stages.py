@@ -1,61 +1,35 @@
-"""A whole study, stage by stage; each stage goes on where it stopped."""
+"""The stages of a study; each goes on where it stopped."""
 
-import logging
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 
 from rwood import results
-from rwood.config.base import digest
 from rwood.config.search import Params, apply
 from rwood.config.study import StudyConfig
 from rwood.errors import StudyError
-from rwood.paths import StudyPaths
 from rwood.ray_backend.job import Job, trained
-from rwood.results import EpochReport, TrialResult
+from rwood.report import ReportInputs, load_scores, project_embeddings, render_report
+from rwood.search.importance import importances
 from rwood.search.journal import without_password
-from rwood.search.read_trials import read_trials
 from rwood.search.tuner import search
 from rwood.selection import pareto_front, select_champion, values_of
-from rwood.study.connection import Connection
+from rwood.storage import is_remote
 from rwood.study.context import Context, Screen
 from rwood.study.finals import finals_run, run_finals
 from rwood.study.measured import superseded
-from rwood.study.mlflow_updates import MlflowUpdates
-from rwood.study.reporting import write_report
+from rwood.study.opened import OpenedStudy
+from rwood.study.plans import CHAMPION
+from rwood.study.record import open_record
 from rwood.study.rerun import base_of, finished, hand_over, plan
-from rwood.study.trainings import run_trainings
 from rwood.text import count_of
-from rwood.tracking import signals_deferred
+from rwood.tracking import check_uri
 
 
-class Study:
-    """An opened study and its stages; see `rwood.study.open_study`."""
-
-    def __init__(
-        self,
-        study: StudyConfig,
-        context: Context,
-        folder: Path,
-        record: results.StudyResult,
-        screen: Screen,
-    ) -> None:
-        """Start tracking."""
-        self.config, self.context, self.folder, self.screen = study, context, folder, screen
-        self.paths = StudyPaths(folder)
-        self.record = record.model_copy(
-            update={"storage": without_password(context.storage) if context.storage else None}
-        )
-        self._mlflow = MlflowUpdates(
-            study, folder, context.results, context.tracking_uri, self.record
-        )
-        self._ray = Connection(study, context, folder, screen.note, self._on_note)
-        self._live: dict[str, tuple[EpochReport, ...]] = {}
-        plain = yaml.safe_dump(self.record.config, sort_keys=False)
-        results.write_atomically(self.paths.config, plain)
+class Study(OpenedStudy):
+    """An opened study and its stages; see `open_study`."""
 
     def run(self) -> None:
         """All stages."""
@@ -155,28 +129,9 @@ class Study:
         self._train("finals", detail, jobs, lambda job: finals_run(job) is not None)
         runs = [run for job in jobs if (run := finals_run(job)) is not None]
         for job, run in zip(jobs, runs, strict=True):
-            self._mlflow.finals_seed(self.record, job, run.history, run)
-            own = [other for other in runs if other.label == run.label]
-            self._mlflow.finals_setting(self.record, job, own)
-
-    def _train(
-        self, stage: str, detail: str, jobs: list[Job], is_done: Callable[[Job], bool]
-    ) -> None:
-        """Run the trainings of a stage that are not done."""
-        left = [job for job in jobs if not is_done(job)]
-        self.screen.stage(stage, detail)
-        self.screen.reruns(_name(job) for job in left)
-        if left:
-            self._ray.connect()
-            with self._timed(stage):
-                run_trainings(
-                    self.config,
-                    left,
-                    is_done,
-                    pool=self._ray.pool,
-                    on_report=self._on_epoch,
-                    on_note=self._on_note,
-                )
+            self._mlflow.training(self.record, job, run.history, run)
+            same = [other for other in runs if other.label == run.label]
+            self._mlflow.finals_setting(self.record, job, same)
 
     def _crown(self, champion: int | None, params: Params) -> None:
         """Record the champion; None is the base run without a trial of its own."""
@@ -205,7 +160,7 @@ class Study:
         self._train("benchmark", detail, jobs, lambda job: finished(job, self.config) is not None)
         runs = [result for job in jobs if (result := finished(job, self.config)) is not None]
         for job, result in zip(jobs, runs, strict=True):
-            self._mlflow.rerun(self.record, job, result.history, result)
+            self._mlflow.training(self.record, job, result.history, result)
         runs += base_of(runs) if self.config.rerun.base else []
         earlier = superseded(self.record.runs, runs)
         self._save(runs=tuple(runs), earlier=self.record.earlier + ((earlier,) if earlier else ()))
@@ -219,35 +174,35 @@ class Study:
                 f"study {self.config.name} has no benchmark yet: run `rwood benchmark` first"
             )
         self.screen.stage("report", str(self.paths.report))
-        record = self.record.model_copy(update={"trials": self._trials()})
+        record, jobs = self.record.model_copy(update={"trials": self._trials()}), self._jobs()
         with self._timed("report"):
-            files = write_report(self.config, record, self._jobs(), self.folder)
+            files = self._write_report(record, jobs)
         self._mlflow.benchmark(self.record, "complete", files)
-        problem = self._mlflow.register(self.record, next(j for j in self._jobs() if j.detector))
+        problem = self._mlflow.register(self.record, next(job for job in jobs if job.detector))
         if problem:
             self.screen.note(problem)
 
-    def close(self, *, interrupted: bool) -> None:
-        """Leave Ray, send what is left to MLflow; note on disk if nothing is left to do."""
-        with signals_deferred():  # A second Ctrl-C would leave runs as if they still ran.
-            try:
-                self._ray.close()
-            finally:
-                problem = self._mlflow.close(interrupted=interrupted)
-        if problem:
-            self.screen.note(problem)
-        elif not interrupted and self.record.runs and (self.paths.report).exists():
-            self._save(finished=digest(self.config))
+    def _write_report(self, record: results.StudyResult, jobs: list[Job]) -> list[Path]:
+        """Of each label of reruns it shows the scores and embeddings of the first seed."""
+        search, importance, note = self.config.search, dict[str, float](), ""
+        if search is not None:
+            importance, note = importances(self.config.run, search, record.trials)
+        first = {str(job.label): job.paths for job in reversed(jobs)}
+        inputs = ReportInputs(
+            study=record,
+            config=self.config,
+            importance=importance,
+            importance_note=note,
+            scores={label: load_scores(paths.scores) for label, paths in first.items()},
+            embedding=project_embeddings(first[CHAMPION].embeddings),
+        )
+        return render_report(inputs, self.folder)
 
     def _has_champion(self) -> bool:
         """True once the champion is chosen, or proved where the study has finals."""
         if self.config.finals is None:
             return self.record.champion is not None
         return self.record.finals is not None and self.record.finals.promoted is not None
-
-    def _trials(self) -> tuple[TrialResult, ...]:
-        """Every trial so far, by number."""
-        return tuple(read_trials(self.config, self.folder, self.context.storage).values())
 
     def _jobs(self) -> list[Job]:
         return plan(
@@ -258,42 +213,38 @@ class Study:
             data_root=self.context.data_root,
         )
 
-    def _on_trial(self, trial: TrialResult) -> None:
-        self._mlflow.trial(self.record, trial)
-        self.screen.trial(trial)
 
-    def _on_epoch(self, job: Job, report: EpochReport) -> None:
-        name = _name(job)
-        history = self._live.get(name, ())
-        if len(history) < report.epoch:
-            self._live[name] = (*history, report)
-            send = self._mlflow.finals_seed if job.validates else self._mlflow.rerun
-            send(self.record, job, self._live[name])
-        self.screen.epoch(name, report, job.run.epochs)
+@contextmanager
+def open_study(study: StudyConfig, context: Context, screen: Screen) -> Iterator[Study]:
+    """Open a study's results folder, alone, and its MLflow experiment; leave both consistent.
 
-    def _on_note(self, text: str) -> None:
-        logging.getLogger(__name__).warning(text)
-        self.screen.note(text)
-
-    @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        started = time.monotonic()
+    Raises:
+        StudyError: the folder belongs to another study, or another process works on it.
+    """
+    if context.tracking_uri is None and is_remote(context.results):
+        raise StudyError(
+            f"results at {context.results} need an MLflow server: name it by --tracking-uri "
+            "(MLFLOW_TRACKING_URI); the store used without one is a file of this machine"
+        )
+    if context.tracking_uri is not None:
+        check_uri(context.tracking_uri)
+    folder = context.results / study.name
+    with open_record(study, folder) as record:
+        shown = without_password(context.storage) if context.storage else None
+        if record.trials and record.storage != shown:  # the trials would seem to be lost
+            where = record.storage or "the journal in the results folder"
+            how = (
+                "name it by --storage (RWOOD_STORAGE)" if record.storage else "leave --storage out"
+            )
+            raise StudyError(f"the trials of study {record.name} are in {where}: {how}")
+        record = record.model_copy(update={"storage": shown})
+        opened = Study(study, context, folder, record, screen)
         try:
-            yield
-        finally:
-            spent = self.record.wall_seconds
-            total = spent.get(stage, 0.0) + time.monotonic() - started
-            self._save(wall_seconds={**spent, stage: total})
-
-    def _save(self, **changes: object) -> None:
-        """Change the record; histories of trials stay in their own files."""
-        self.record = self.record.model_copy(update=changes)
-        slim = tuple(t.model_copy(update={"history": ()}) for t in self.record.trials)
-        results.save(self.record.model_copy(update={"trials": slim}), self.paths.record)
-
-
-def _name(job: Job) -> str:
-    return f"{job.label}-seed{job.run.seed}"
+            yield opened
+        except BaseException:
+            opened.close(interrupted=True)
+            raise
+        opened.close(interrupted=False)
 
 
 def _short(value: object) -> str:

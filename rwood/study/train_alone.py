@@ -9,7 +9,7 @@ import torch
 from rwood.config.held_out import without_held_out
 from rwood.config.study import StudyConfig, run_digest
 from rwood.paths import StudyPaths
-from rwood.ray_backend.job import Job, work
+from rwood.ray_backend.job import job_of, work
 from rwood.ray_backend.nodes import check_nodes
 from rwood.ray_backend.pool import TrainingPool
 from rwood.ray_backend.session import session
@@ -37,15 +37,9 @@ def train_alone(
     benchmark = without_held_out(study.benchmark)
     digest = run_digest(study.run, benchmark)
     paths = StudyPaths(results / study.name)
-    folder = paths.rerun("train", study.run.seed, digest).folder.resolve()
-    job = Job(
-        run=study.run,
-        benchmark=benchmark,
-        data_root=data_root.resolve(),
-        folder=folder,
-        threads=study.cluster.cpus_per_worker,
-        deterministic=study.cluster.deterministic,
-    )
+    place = paths.rerun("train", study.run.seed, digest).folder
+    job = job_of(study, study.run, place, data_root, benchmark=benchmark)
+    folder = job.folder
     last: list[EpochReport] = []
 
     def keep(report: EpochReport) -> None:

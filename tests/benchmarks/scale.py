@@ -113,7 +113,7 @@ def one(trials: int, asked: argparse.Namespace) -> None:
     from rwood.search import journal, tuner
     from rwood.search.trials import Trials
     from rwood.study import connection, mlflow_updates, stages
-    from rwood.study.open_study import open_study
+    from rwood.study.stages import open_study
     from rwood.tracking import sender
 
     clock = Clock()

@@ -155,7 +155,7 @@ def test_a_missing_file_names_the_nearest(digits_file: Path) -> None:
     [
         ("rerun/seeds", [-1], "rerun.seeds.0: got -1, should be greater than or equal to 0"),
         ("rerun/seeds", [10**20], r"rerun.seeds.0: got 10+, should be less than 2147483648"),
-        ("rerun/seeds", [2, 3, 2], "rerun: seeds: 2 is named twice"),
+        ("rerun/seeds", [2, 3, 2], "rerun.seeds: 2 is named twice"),
         ("rerun/seeds", [], "rerun.seeds: must not be empty"),
         ("run/epochs", 10**23, r"run.epochs: got 10+, should be less than or equal to 100000"),
         ("search/trials", 10**9, "search.trials: got 1000000000, should be less than or equal"),

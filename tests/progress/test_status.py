@@ -16,7 +16,7 @@ from rwood.paths import StudyPaths
 from rwood.progress import Running, StudyState, trials_left
 from rwood.progress.status import save_live
 from rwood.results import FinalsResult, StudyResult
-from rwood.study.rerun_plan import rerun_folder, rerun_plan
+from rwood.study.plans import rerun_folder, rerun_plan
 from tests.report.a_study import make_config, make_study
 from tests.stored_trials import store_trials
 

@@ -13,13 +13,6 @@ from ray.train.torch import TorchTrainer
 from rwood.ray_backend import compat
 
 
-def test_logs_of_a_private_ray_are_found(ray_session: None) -> None:
-    """Else the user is not told where to look when something fails."""
-    folder = compat.log_folder()
-    assert folder is not None
-    assert Path(folder).is_dir()
-
-
 def test_a_ray_without_a_dashboard_has_no_address_of_one(ray_session: None) -> None:
     """Else `--dashboard` names an address where nothing answers."""
     assert compat.dashboard_url() is None

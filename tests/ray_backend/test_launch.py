@@ -13,9 +13,11 @@ import torch
 from rwood.config.run import RunConfig
 from rwood.config.study import StudyConfig
 from rwood.errors import RunError
+from rwood.ray_backend import job as jobs
 from rwood.ray_backend import launch
 from rwood.ray_backend.job import Job
-from rwood.ray_backend.launch import fit
+from rwood.ray_backend.messages import FAILURE, KIND
+from rwood.ray_backend.pool import TrainingPool
 from rwood.results import EpochReport, TrialResult
 from rwood.search.read_trials import read_trials
 from rwood.search.tuner import search
@@ -55,21 +57,24 @@ def test_stopping_a_group_frees_its_workers(tmp_path: Path) -> None:
             raise Enough
 
     with pytest.raises(Enough):
-        fit(job(study, tmp_path), study.cluster, name="pruned", storage=tmp_path / "ray",
-            on_report=stop, on_note=print)  # fmt: skip
+        TrainingPool(study.cluster, tmp_path / "ray").fit(
+            job(study, tmp_path), name="pruned", on_report=stop, on_note=print
+        )
     assert [r.epoch for r in seen] == [1, 2]
     assert wait_until_free(20) == 0
 
 
 def test_a_failing_training_is_not_repeated(tmp_path: Path) -> None:
-    study = tiny(tmp_path, run__views={"crop_scale": [0.6, 1.0]})
+    study = tiny(tmp_path, cluster__workers=2, cluster__retries=0)
     broken = study.run.model_copy(
         update={"model": study.run.model.model_copy(update={"weights": "nowhere.pt"})}
     )
     started = []
-    with pytest.raises(RunError, match=r"nowhere.pt"):
-        fit(job(study, tmp_path, broken), study.cluster, name="broken", storage=tmp_path / "ray",
-            on_report=started.append, on_note=print)  # fmt: skip
+    with pytest.raises(RunError, match=r"^broken: .*nowhere.pt") as failed:
+        TrainingPool(study.cluster, tmp_path / "ray").fit(
+            job(study, tmp_path, broken), name="broken", on_report=started.append, on_note=print
+        )
+    assert failed.value.details["kind"] == "environment"
     assert started == []
     assert wait_until_free(20) == 0
 
@@ -80,14 +85,12 @@ def test_a_group_that_runs_out_of_memory_is_not_put_up_again(
     """Every rank of it would run out of memory again."""
     said: list[Any] = []
     full = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
-    monkeypatch.setattr(launch, "work", Mock(side_effect=full))
+    monkeypatch.setattr(jobs, "work", Mock(side_effect=full))
     rank = SimpleNamespace(rank=0, world_size=2)
     monkeypatch.setattr(launch, "TrainWorker", lambda folder, queue: rank)
     launch._loop({"job": job(tiny(tmp_path), tmp_path), "queue": SimpleNamespace(put=said.append)})
-    failure = launch._failure(said[-1], "group")
-    assert isinstance(failure, RunError)
-    assert failure.details["kind"] == "setting"
-    assert str(failure) == "OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"
+    sentence = "OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"
+    assert said[-1] == {FAILURE: sentence, KIND: "setting"}
 
 
 def test_a_search_with_two_workers_a_trial(tmp_path: Path) -> None:

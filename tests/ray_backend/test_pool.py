@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psutil
@@ -28,9 +28,13 @@ def job(study: StudyConfig, folder: Path, run: RunConfig | None = None) -> Job:
 
 
 def workers() -> set[int]:
-    """Processes of pools."""
-    found = psutil.process_iter(["cmdline"])
-    return {p.pid for p in found if "ray::TrainingWorker" in " ".join(p.info["cmdline"] or ())}
+    """Processes of pools of this session's Ray; another session may work beside."""
+    pids = set()
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if "ray::TrainingWorker" in " ".join(process.cmdline()):
+                pids.add(process.pid)
+    return pids
 
 
 def until(condition: object, seconds: float = 60) -> None:

@@ -14,7 +14,7 @@ from rwood.progress import screen
 from rwood.ray_backend.job_folder import entrypoint
 from rwood.results import TrialResult
 from rwood.study.context import Context
-from rwood.study.open_study import open_study
+from rwood.study.stages import open_study
 from tests.ray_backend.a_cluster import Cluster, cluster
 from tests.stored_trials import trials_in
 from tests.tiny import write_tiny

@@ -11,7 +11,7 @@ from rwood.search.read_trials import read_trials
 from rwood.search.tuner import search
 from rwood.selection import select_champion
 from rwood.study.context import Context
-from rwood.study.open_study import open_study
+from rwood.study.stages import open_study
 from tests.stored_trials import trials_in
 from tests.study.test_study import Recorder, runs_of
 from tests.tiny import tiny

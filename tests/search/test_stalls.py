@@ -61,7 +61,7 @@ def test_a_stalled_trial_is_started_again_once_then_failed(
         trial.status = "RUNNING"  # type: ignore[attr-defined]
     for wanted in (1, 2):
         progress.start(0, now=-1e9)  # long before any clock
-        watch._checked = 0.0
+        watch.checked = 0.0
         watch.on_step_begin(0, trials)
         assert killed == [trials[0]] * wanted
     assert told == ["trial 0: no report for 1 minute; it is started again from its checkpoint"]

@@ -11,7 +11,7 @@ from rwood.errors import StudyError
 from rwood.paths import StudyPaths
 from rwood.results import StudyResult, load
 from rwood.study.context import Context
-from rwood.study.open_study import open_study
+from rwood.study.stages import open_study
 from tests.study.test_study import Recorder
 from tests.tiny import tiny
 

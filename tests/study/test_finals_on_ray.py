@@ -8,7 +8,7 @@ import pytest
 from rwood.data import image_sets
 from rwood.results import StudyResult, load
 from rwood.study.context import Context
-from rwood.study.open_study import open_study
+from rwood.study.stages import open_study
 from tests.study.test_study import Recorder, runs_of
 from tests.tiny import tiny
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from rwood.study.plans import rerun_folder, rerun_plan
 from rwood.study.rerun import plan
-from rwood.study.rerun_plan import rerun_folder, rerun_plan
 from tests.report.a_study import make_config, make_study
 
 

@@ -17,7 +17,7 @@ from rwood.paths import StudyPaths
 from rwood.progress import Lines
 from rwood.results import StudyResult, load
 from rwood.study.context import Context
-from rwood.study.open_study import open_study
+from rwood.study.stages import open_study
 from tests.stored_trials import trials_in
 from tests.tiny import tiny
 

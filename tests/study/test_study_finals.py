@@ -14,7 +14,7 @@ from rwood.paths import RunPaths
 from rwood.ray_backend.job import Job
 from rwood.results import EpochReport, FinalsResult, FinalsRun, TrialResult
 from rwood.study.finals import finals_run, run_finals
-from rwood.study.finals_plan import known_plan, select_candidates
+from rwood.study.plans import known_plan, select_candidates
 from tests.tiny import tiny
 
 FINALS = {"candidates": 2, "race_seeds": 2, "confirm_seeds": 4}
