@@ -70,7 +70,7 @@ def verdict_table(found: Sequence[Verdict], whose: str) -> Table:
     columns = ("OOD set", *(word for title in titles for word in (f"{title} difference", "")))
     rows = tuple((name, *cells) for name, cells in by_set.items())
     caption = (
-        f"{whose[:1].upper()}{whose[1:]} minus the published ReweightOOD with Mahalanobis scores, "
+        f"{whose.capitalize()} minus the published ReweightOOD with Mahalanobis scores, "
         "in points. Within: no further from it than one published std, over its runs."
     )
     return Table(columns, rows, caption, MEANS)

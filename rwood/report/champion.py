@@ -2,6 +2,7 @@
 
 import yaml
 
+from rwood.config.benchmark import Metric
 from rwood.config.run import RunConfig
 from rwood.config.study import StudyConfig
 from rwood.report.advice import advice
@@ -9,7 +10,7 @@ from rwood.report.finding import finding
 from rwood.report.inputs import ReportInputs
 from rwood.report.outcome import outcome_table
 from rwood.report.table import in_markdown
-from rwood.report.tables import cell, own_key, own_table, row_values, versus_table
+from rwood.report.tables import cell, own_key, own_table, seed_values, versus_table
 from rwood.results import StudyResult
 
 LIMIT = 5000
@@ -72,11 +73,11 @@ def _headline(inputs: ReportInputs) -> str:
 def champion_tags(record: StudyResult) -> dict[str, str]:
     """Near and far AUROC and FPR@95 of the champion, to be read in a list of versions."""
     own = record.of("champion")
-    rows = row_values(own, own_key(own[0]))
+    metrics: tuple[Metric, ...] = ("auroc", "fpr95")
     return {
-        f"{part}/{metric}": cell(list(rows[f"{part}ood"][metric].values()))
+        f"{part}/{metric}": cell(seed_values(own, f"{part}ood", metric))
         for part in ("near", "far")
-        for metric in ("auroc", "fpr95")
+        for metric in metrics
     }
 
 

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from rwood.config.benchmark import METRICS
+from rwood.config.benchmark import METRICS, Metric
 from rwood.config.study import is_minimized
 from rwood.report.hyperparameters import metric_title
 from rwood.report.paired import TEST, paired_difference
 from rwood.report.table import Table, plain_number
-from rwood.report.tables import cell, gain_cells
+from rwood.report.tables import axis_title, cell, gain_cells
 from rwood.results import StudySummary
 from rwood.text import count_of, duration
 
@@ -129,28 +129,22 @@ def _number(value: float | None) -> str:
 
 def draw_comparison(summaries: Sequence[StudySummary], path: Path) -> Path:
     """Near and far FPR@95 and AUROC of every study: mean ± std and each seed, as a PNG."""
-    from rwood.report.figures import BLUE, INK, VERMILLION, canvas, dress, write
-    from rwood.results import mean_and_std
+    from rwood.report.figures import BLUE, VERMILLION, canvas, dress, legend, show_means, write
 
     figure, axes = canvas(1.3 + 0.45 * len(summaries), 1, 2, sharey=True)
-    for axis, metric in zip(axes[0], ("fpr95", "auroc"), strict=True):
-        looks = (("near", "o", VERMILLION, -0.15), ("far", "s", BLUE, 0.15))
+    metrics: tuple[Metric, ...] = ("fpr95", "auroc")
+    looks = (("near", "o", VERMILLION, -0.15), ("far", "s", BLUE, 0.15))
+    for axis, metric in zip(axes[0], metrics, strict=True):
         for part, marker, colour, shift in looks:
-            for place, summary in enumerate(summaries):
-                values = list(summary.by_seed(f"{part}/{metric}").values())
-                if values:
-                    mean, std = mean_and_std(values)
-                    axis.errorbar(mean, place + shift, xerr=std or None, fmt=marker, color=colour,
-                                  markersize=6.5, linewidth=2, zorder=3)  # fmt: skip
-                    axis.scatter(values, [place + shift] * len(values), s=9, color=INK, zorder=4)
-            axis.plot([], [], marker, color=colour, label=f"{part}-OOD: mean ± std (dots: seeds)")
-        title = (
-            "FPR@95 (%), lower is better" if metric == "fpr95" else "AUROC (%), higher is better"
-        )
-        dress(axis, title, "")
+            seeds = {at + shift: list(summary.by_seed(f"{part}/{metric}").values())
+                     for at, summary in enumerate(summaries)}  # fmt: skip
+            measured = {height: values for height, values in seeds.items() if values}
+            if measured:
+                label = f"{part}-OOD: mean ± std (dots: seeds)"
+                show_means(axis, measured, (marker, colour, colour), label)
+        dress(axis, axis_title(metric), "")
         axis.set_yticks(range(len(summaries)), [summary.name for summary in summaries])
         axis.margins(x=0.08)
     axes[0, 0].set_ylim(len(summaries) - 0.5, -0.5)
-    handles, texts = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, texts, loc="outside upper center", ncols=2, fontsize=9, frameon=False)
+    legend(figure, axes[0, 0], ncols=2)
     return write(figure, path)

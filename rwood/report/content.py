@@ -6,18 +6,21 @@ from pathlib import Path
 
 import yaml
 
-from rwood.report import figures_parallel, figures_scores, figures_search, interactive
+from rwood.report import figures_scores, figures_search
 from rwood.report.advice import advice
 from rwood.report.benchmark_section import benchmark_blocks
 from rwood.report.cautions import cautions
 from rwood.report.document import Block, Code, Document, Folded, Picture, Section, Text
 from rwood.report.figures_overview import draw_overview
+from rwood.report.figures_parallel import draw_parallel
 from rwood.report.figures_scores import GEOMETRY, geometry_curves
 from rwood.report.finals import finals_blocks, search_sentences
 from rwood.report.finding import finding
 from rwood.report.front import draw_front, front_table
 from rwood.report.hyperparameters import hyperparameters
 from rwood.report.inputs import ReportInputs
+from rwood.report.interactive import plot_panels, plot_parallel
+from rwood.report.panels import history_panel, outside_sentence, slice_panels, valued
 from rwood.report.ranking import ranking_table, rerun_settings
 from rwood.report.trials import (
     cost_table,
@@ -63,12 +66,12 @@ def build_document(inputs: ReportInputs, figures: Path) -> Document:
 
 def _overview(inputs: ReportInputs, figures: Path) -> tuple[Picture, ...]:
     """Search and proof side by side; nothing until both are there."""
-    if not inputs.base_runs or not figures_search.valued(inputs, "complete"):
+    if not inputs.base_runs or not valued(inputs, "complete"):
         return ()
     caption = (
         "Left: what the search saw, validation sets alone. Right: champion and base run on the "
         "test sets, which no trial saw: mean, one population std, a dot a seed."
-        f"{figures_search.outside_sentence(inputs)}"
+        f"{outside_sentence(inputs)}"
     )
     path = draw_overview(inputs, figures / "overview.png")
     return (Picture(path, "Search and benchmark", caption),)
@@ -110,9 +113,9 @@ def _search(inputs: ReportInputs, figures: Path) -> list[Block]:
         )
     ]
     blocks += [Text(line) for line in [*failures(study), *search_sentences(inputs)]]
-    if figures_search.valued(inputs, "complete") or figures_search.valued(inputs, "pruned"):
+    if valued(inputs, "complete", "pruned"):
         blocks += _search_pictures(inputs, figures)
-    if len(study.objectives) > 1 and figures_search.valued(inputs, "complete"):
+    if len(study.objectives) > 1 and valued(inputs, "complete"):
         caption = (
             "Complete trials by every two objectives, means over seeds with a bar of one std where "
             "a trial has several. No trial is better than one of the front in all objectives; "
@@ -128,27 +131,27 @@ def _first(inputs: ReportInputs) -> str:
 
 
 def _search_pictures(inputs: ReportInputs, figures: Path) -> list[Block]:
-    draw, curves = figures_search.draw_history, figures_search.draw_curves
+    history, slices = [history_panel(inputs)], slice_panels(inputs)
     blocks: list[Block] = [
         Picture(
-            draw(inputs, figures / "history.png"),
+            figures_search.draw_panels(history, figures / "history.png"),
             "Search history",
             f"{_first(inputs)} of every trial. The star is the champion, the line the best "
             "complete trial so far; a trial pruned stands at its last value, from fewer "
-            f"epochs.{figures_search.outside_sentence(inputs)}",
-            interactive.plot_history(inputs),
+            f"epochs.{outside_sentence(inputs)}",
+            plot_panels(history),
         ),
         Picture(
-            curves(inputs, figures / "curves.png"),
+            figures_search.draw_curves(inputs, figures / "curves.png"),
             "Learning curves",
             "The objective after every validated epoch; triangles: where early stopping cut.",
         ),
         Picture(
-            figures_parallel.draw_parallel(inputs, figures / "parallel.png"),
+            draw_parallel(inputs, figures / "parallel.png"),
             "Parallel coordinates",
             "Every trial as a line through its settings to its objective. In the interactive form, "
             "drag along an axis to keep the trials within.",
-            interactive.plot_parallel(inputs),
+            plot_parallel(inputs),
         ),
     ]
     if inputs.importance:
@@ -162,8 +165,8 @@ def _search_pictures(inputs: ReportInputs, figures: Path) -> list[Block]:
     elif inputs.importance_note:
         blocks.append(Text(inputs.importance_note))
     caption = "Each setting against the objective. Dotted: the base run's value."
-    path = figures_search.draw_slices(inputs, figures / "slices.png")
-    return [*blocks, Picture(path, "Slices", caption, interactive.plot_slices(inputs))]
+    path = figures_search.draw_panels(slices, figures / "slices.png")
+    return [*blocks, Picture(path, "Slices", caption, plot_panels(slices))]
 
 
 def _scores(inputs: ReportInputs, figures: Path) -> list[Block]:

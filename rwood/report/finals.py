@@ -11,7 +11,7 @@ from rwood.report.hyperparameters import hyperparameters, metric_title
 from rwood.report.inputs import ReportInputs
 from rwood.report.power import detectable_difference, paired_power
 from rwood.report.table import Table, plain_number, signed
-from rwood.report.tables import gain, own_key, row_values
+from rwood.report.tables import gain, seed_values
 from rwood.results import Comparison, FinalsResult, RunResult, TrialResult
 from rwood.text import count_of
 
@@ -71,12 +71,9 @@ def _is_base(inputs: ReportInputs, trial: TrialResult) -> bool:
 def _test_row(
     runs: Sequence[RunResult], base_runs: Sequence[RunResult], part: str
 ) -> tuple[str, ...]:
-    means = [
-        statistics.fmean(row_values(r, own_key(r[0]))[f"{part}ood"]["auroc"].values())
-        for r in (runs, base_runs)
-    ]
+    ours, base = (statistics.fmean(seed_values(r, f"{part}ood")) for r in (runs, base_runs))
     seeds = count_of(len(runs), "further seed")
-    return (f"test: {part}-OOD AUROC (%), {seeds}", *_three(means[0], means[1]))
+    return (f"test: {part}-OOD AUROC (%), {seeds}", *_three(ours, base))
 
 
 def _three(ours: float, base: float) -> tuple[str, str, str]:

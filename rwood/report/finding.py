@@ -1,11 +1,13 @@
 """What a study found, in one sentence with its uncertainty."""
 
+from statistics import fmean
+
 from rwood.report.hyperparameters import hyperparameters, metric_title
 from rwood.report.inputs import ReportInputs
 from rwood.report.paired import TEST, PairedDifference, p_value
 from rwood.report.table import plain_number, signed
-from rwood.report.tables import cell, gain, own_key, row_values
-from rwood.results import RunResult, mean_and_std
+from rwood.report.tables import cell, gain, seed_values
+from rwood.results import RunResult
 from rwood.text import count_of
 
 
@@ -66,7 +68,7 @@ def _settings(inputs: ReportInputs) -> str:
 
 
 def _mean(runs: list[RunResult], row: str) -> str:
-    return cell(list(row_values(runs, own_key(runs[0]))[row]["auroc"].values()))
+    return cell(seed_values(runs, row))
 
 
 def _seeds(runs: list[RunResult]) -> str:
@@ -76,11 +78,8 @@ def _seeds(runs: list[RunResult]) -> str:
 def _verdict(inputs: ReportInputs) -> str:
     found = gain(inputs.runs, inputs.base_runs, "nearood", "auroc")
     if found is None:
-        means = [
-            mean_and_std(list(row_values(r, own_key(r[0]))["nearood"]["auroc"].values()))[0]
-            for r in (inputs.runs, inputs.base_runs)
-        ]
-        return f"{signed(means[0] - means[1])} points, untested since no seed matches"
+        ours, base = (fmean(seed_values(r, "nearood")) for r in (inputs.runs, inputs.base_runs))
+        return f"{signed(ours - base)} points, untested since no seed matches"
     if found.p is None and len(found.seeds) > 1:
         return f"{signed(found.mean)} points on every seed, which cannot be tested"
     if found.p is None:

@@ -5,7 +5,18 @@ from pathlib import Path
 from typing import Any
 
 from rwood.config.study import is_minimized
-from rwood.report.figures import BLUE, GREY, INK, ORANGE, VERMILLION, canvas, dress, write
+from rwood.report.figures import (
+    BLUE,
+    GREY,
+    INK,
+    ORANGE,
+    VERMILLION,
+    canvas,
+    dress,
+    grid_of,
+    legend,
+    write,
+)
 from rwood.report.hyperparameters import hyperparameters, metric_title
 from rwood.report.inputs import ReportInputs
 from rwood.report.table import Table, plain_number
@@ -58,8 +69,7 @@ def draw_front(inputs: ReportInputs, path: Path) -> Path:
     """
     names = inputs.study.objectives
     pairs = list(combinations(range(len(names)), 2))
-    columns = min(3, len(pairs))
-    rows = -(-len(pairs) // columns)
+    rows, columns = grid_of(len(pairs))
     figure, axes = canvas(0.6 + (3.4 if columns == 1 else 2.5) * rows, rows, columns)
     for place, axis in enumerate(axes.flat):
         if place < len(pairs):
@@ -69,8 +79,7 @@ def draw_front(inputs: ReportInputs, path: Path) -> Path:
             dress(axis, _title(x, wrap), _title(y, wrap))
         else:
             axis.set_visible(False)
-    handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=5, fontsize=9, frameon=False)
+    legend(figure, axes.flat[0], ncols=5)
     return write(figure, path)
 
 

@@ -67,6 +67,11 @@ class ReportInputs:
     """The first seed of the champion; None: left out."""
 
     @property
+    def objective(self) -> str:
+        """Name of the study's first objective; empty without a search."""
+        return self.study.objective or ""
+
+    @property
     def label(self) -> str:
         """Whose figures come first: the champion's, or the base run's where nothing was chosen."""
         return "champion" if self.study.of("champion") or not self.study.of("base") else "base"

@@ -16,7 +16,7 @@ from rwood.config.study import FAMILIES, ID_ACCURACY
 from rwood.evaluation.families import families_auroc, family_values
 from rwood.report.inputs import ReportInputs
 from rwood.report.table import Table, signed
-from rwood.report.tables import own_key, row_values
+from rwood.report.tables import seed_values
 from rwood.results import EpochReport, RunResult
 
 LEAST_SETTINGS = 8
@@ -58,7 +58,9 @@ def rerun_settings(inputs: ReportInputs) -> list[RerunSetting]:
         RerunSetting(
             reruns=_means([_measures(run.history, benchmark) for run in by_seed.values()]),
             search=searched.get(key, {}),
-            test={part: fmean(_test(list(by_seed.values()), part)) for part in _PARTS},
+            test={
+                part: fmean(seed_values(list(by_seed.values()), f"{part}ood")) for part in _PARTS
+            },
         )
         for key, by_seed in groups.items()
     ]
@@ -124,10 +126,6 @@ def _cell(values: Sequence[float], tested: Sequence[float]) -> str:
         return "/"
     found, low, high = rank_correlation(values, tested)
     return f"{signed(found)}\n{signed(low)} to {signed(high)}"
-
-
-def _test(runs: Sequence[RunResult], part: str) -> list[float]:
-    return list(row_values(runs, own_key(runs[0]))[f"{part}ood"]["auroc"].values())
 
 
 def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:

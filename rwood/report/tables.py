@@ -50,6 +50,20 @@ def row_values(runs: Sequence[RunResult], key: str) -> dict[str, dict[Metric, di
     }
 
 
+def seed_values(
+    runs: Sequence[RunResult], row: str, metric: Metric = "auroc", key: str | None = None
+) -> list[float]:
+    """A metric on one row of the benchmark, a value a seed, in percent.
+
+    Args:
+        runs: one training a seed.
+        row: an OOD set, `nearood` or `farood`.
+        metric: its name.
+        key: `<protocol>/<scorer>`; None: of the runs' own scorer.
+    """
+    return list(row_values(runs, key or own_key(runs[0]))[row][metric].values())
+
+
 def scorer_sentence(inputs: ReportInputs) -> str:
     """Which settings the validation sets chose for scorers that had several; empty if none had."""
     asked = inputs.config.run.scorer
@@ -131,7 +145,7 @@ def own_table(runs: Sequence[RunResult], key: str, id_set: str | None, whose: st
             cells.append(cell(values) + (_beside(values, known) if known else ""))
         rows.append((name, *cells))
     caption = (
-        f"{whose[:1].upper()}{whose[1:]}, {key_words(key)}: {_over(runs)}, in percent. FPR@95 "
+        f"{whose.capitalize()}, {key_words(key)}: {_over(runs)}, in percent. FPR@95 "
         "counts OOD as positive (OpenOOD)."
     )
     if noted:
@@ -197,7 +211,7 @@ def gain_table(champion: Sequence[RunResult], base: Sequence[RunResult]) -> Tabl
             rows.append((f"{title} {_titled(metric)}", *gain_cells(found, metric)))
     caption = (
         f"Champion minus base over the {seeds} seeds that both have, in percentage points: mean ± "
-        f"population std of the differences. {TEST[:1].upper()}{TEST[1:]}; {len(rows)} tests, no "
+        f"population std of the differences. {TEST.capitalize()}; {len(rows)} tests, no "
         "correction for their number."
         if seeds > 1
         else "Champion minus base for one seed, in percentage points: too few for a test."
@@ -233,6 +247,12 @@ def _beside(values: Sequence[float], known: Published) -> str:
 
 def _titled(metric: Metric) -> str:
     return f"{CSV_TITLES[metric]} {'↓' if metric in MINIMIZED else '↑'}"
+
+
+def axis_title(metric: Metric) -> str:
+    """A metric as an axis names it, and which end of it is better."""
+    end = "lower" if metric in MINIMIZED else "higher"
+    return f"{CSV_TITLES[metric]} (%), {end} is better"
 
 
 def _over(runs: Sequence[RunResult]) -> str:
