@@ -35,6 +35,11 @@ def nearest(name: str, names: Iterable[str], cutoff: float = 0.5) -> str | None:
     return by_lower[matches[0]] if matches else None
 
 
+def short(value: object) -> str:
+    """A setting in four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def duration(seconds: float) -> str:
     """Seconds as people say them: 4.1 s, 41 s, 3 min 20 s, 5 h 02 min."""
     if round(seconds) < 60:

@@ -14,17 +14,8 @@ from rich.console import Console
 from rwood.cli.options import RESULTS, AsJson, File, Results, StorageUrl
 from rwood.config.study import StudyConfig
 from rwood.paths import StudyPaths
-from rwood.progress import (
-    TRAINS,
-    Running,
-    Status,
-    read_live,
-    reruns_left,
-    running_lines,
-    trials_left,
-)
+from rwood.progress import Running, Status, StudyState, read_live, running_lines
 from rwood.results import StudyResult, TrialResult, load
-from rwood.selection import select_champion, values_of
 from rwood.storage import exists, is_remote
 from rwood.study.finals_plan import known_plan
 from rwood.study.measured import is_measured
@@ -62,66 +53,50 @@ def status(
 def read_status(study: StudyConfig, folder: Path, storage: str | None = None) -> Status:
     """How far a study is; reads only.
 
-    Args:
-        study: as its file says now.
-        folder: its results folder.
-        storage: URL of Optuna's storage; None: the journal in the folder.
-
     Raises:
         StudyError: a record is not one of this version.
     """
     from rwood.search.read_trials import read_trials
 
-    if not exists(StudyPaths(folder).record):
+    paths = StudyPaths(folder)
+    if not exists(paths.record):
         check_not_lost(folder)
         return Status(study.name, "not started", False, None)
-    record = load(StudyResult, StudyPaths(folder).record)
+    record = load(StudyResult, paths.record)
     trials = list(read_trials(study, folder, storage).values()) if study.search else []
     decided = _is_decided(study, record)
     trainings: list[Path] = []
     if decided:
         plan = rerun_plan(study, record.champion_params, trials)
         trainings = [rerun_folder(study, folder, *rerun) for rerun in plan]
-    if not decided and record.finals is not None:
+    elif record.finals is not None:
         trainings = [t.folder(study, folder) for t in known_plan(study, record.finals)]
-    done = [path for path in trainings if (path / "result.json").exists()]
-    stage = _stage(study, record, trials, len(trainings) - len(done), folder)
-    process, working = _leaser(folder) if is_remote(folder) else _process(StudyPaths(folder).lock)
-    under_way = [t for t in trials if t.state == "running"]
-    best = _best(study, trials)
-    left = [path for path in trainings if path not in done]
-    told = Status(
-        study=study.name,
-        stage=stage,
+    left = [path for path in trainings if not (path / "result.json").exists()]
+    state = StudyState(study, _stage(study, record, trials, len(left), folder))
+    state.begin(trials)
+    state.reruns = {path.name: () for path in left}
+    process, working = _leaser(folder) if is_remote(folder) else _process(paths.lock)
+    names = {f"trial {n}": paths.trial(n).folder for n in sorted(state.live)}
+    names |= {path.name.rpartition("-")[0]: path for path in left if _epoch(path)}
+    status = replace(
+        state.status(),
         working=working,
         process=process,
-        trials={state: sum(t.state == state for t in trials)
-                for state in ("running", "complete", "pruned", "failed")},
-        trials_wanted=study.search.trials if study.search else 0,
-        best=values_of(best, study.search.objectives) if study.search and best else {},
-        best_trial=best.number if best else None,
-        best_params=best.params if best else {},
         verdict=record.finals.sentence if record.finals is not None and decided else "",
-        reruns=len(done),
+        reruns=len(trainings) - len(left),
         reruns_wanted=len(trainings),
-        running=tuple(
-            [_running(f"trial {t.number}", StudyPaths(folder).trial(t.number).folder, study)
-             for t in under_way]
-            + [_running(path.name.rpartition("-")[0], path, study)
-               for path in left if _epoch(path)]
-        ),
-        seconds_left=_seconds_left(study, stage, trials, left),
-    )  # fmt: skip
-    return _as_on_screen(told, StudyPaths(folder).live)
+        running=tuple(Running(n, _epoch(path), study.run.epochs) for n, path in names.items()),
+        images_per_s=None,
+        gpu_memory_gb=None,
+        at=None,
+    )
+    return _as_on_screen(status, paths.live)
 
 
 def describe(told: Status, width: int, now: float | None = None) -> list[str]:
     """What people read.
 
-    Args:
-        told: the study's status.
-        width: columns of the screen; only what the study found may need more.
-        now: Unix seconds, to say how old the news is; None leaves that out.
+    Only what the study found may need more than the width; `now` is for how old the news is.
     """
     head = f"study {told.study}: {told.stage}"
     if told.process and told.stage != "finished":
@@ -168,12 +143,6 @@ def _stage(
     return "finished" if record.finished and there else "report"
 
 
-def _best(study: StudyConfig, trials: list[TrialResult]) -> TrialResult | None:
-    if study.search is None or not any(t.objective is not None for t in trials):
-        return None
-    return select_champion(trials, study.search.objectives)
-
-
 def _process(lock: Path) -> tuple[str | None, bool | None]:
     """Who opened the study last, and whether it still does; the lock is not touched."""
     if not lock.exists():
@@ -209,21 +178,6 @@ def _epoch(folder: Path) -> int:
         return min(map(_epoch, seeds))
     found = (re.fullmatch(r"epoch-(\d+)\.pt", path.name) for path in folder.glob("epoch-*.pt"))
     return max((int(match[1]) for match in found if match), default=0)
-
-
-def _running(name: str, folder: Path, study: StudyConfig) -> Running:
-    return Running(name, _epoch(folder), study.run.epochs)
-
-
-def _seconds_left(
-    study: StudyConfig, stage: str, trials: list[TrialResult], left: list[Path]
-) -> float | None:
-    """From the records of trials that are over; what runs now is known to its process only."""
-    if stage == "search":
-        return trials_left(study, trials, begun=len(trials))
-    if stage in TRAINS:
-        return reruns_left(study, {path.name: () for path in left}, trials)
-    return None
 
 
 def _as_on_screen(told: Status, path: Path) -> Status:

@@ -24,11 +24,7 @@ def trials_left(study: StudyConfig, trials: Iterable[TrialResult], *, begun: int
 
     A trial that has not begun is expected to run as many epochs as those before it did, at first as
     many as early stopping lets an average trial run; one that runs may be stopped at its next rung.
-
-    Args:
-        study: whose search.
-        trials: those that run, and all that are over or the last of them.
-        begun: how many trials there are so far.
+    Of the trials that are over the last ones suffice; `begun` counts all so far.
     """
     from rwood.cost import expected_epochs
 
@@ -54,10 +50,7 @@ def reruns_left(
 ) -> float | None:
     """Seconds until all reruns are trained; None where nothing has told a pace yet.
 
-    Args:
-        study: whose reruns.
-        histories: reruns that are left -> what they reported, empty for one that waits.
-        trials: of the search, which tell the pace until the reruns do.
+    A rerun that waits has an empty history; trials tell the pace until the reruns do.
     """
     cost = _cost([(None, history) for history in histories.values()])
     cost = cost or _cost([(None, trial.history) for trial in trials])

@@ -1,6 +1,5 @@
 """What to do with what a study found, in a sentence."""
 
-from rwood.report.hyperparameters import hyperparameters
 from rwood.report.inputs import ReportInputs
 from rwood.report.tables import gain
 
@@ -13,7 +12,7 @@ def advice(inputs: ReportInputs) -> str:
     finals = inputs.study.finals
     if not inputs.runs or inputs.config.search is None:
         return ""
-    if not _differs(inputs) or (finals is not None and finals.promoted is False):
+    if inputs.champion_is_base or (finals is not None and finals.promoted is False):
         return (
             "So do this: keep the base run's settings, which detector/ was trained with; nothing "
             "that was tried is shown to be better."
@@ -33,19 +32,10 @@ def advice(inputs: ReportInputs) -> str:
             "So do this: keep the base run's settings for now; without finals, the champion is not "
             "shown to be better. More rerun.seeds beside the base run's, or finals, would tell."
         )
-    told = (
+    tests = (
         f"the test sets agree on {' and '.join(won)} OOD"
         if won
         else "the test sets neither confirm nor contradict it"
     )
     proof = "it is proved on validation sets, and " if finals is not None else ""
-    return f"So do this: train with champion.yaml and use detector/; {proof}{told}."
-
-
-def _differs(inputs: ReportInputs) -> bool:
-    """Whether the champion has a setting that the base run has not."""
-    chosen = inputs.study.champion_params
-    return any(
-        chosen.get(parameter.key, parameter.base) != parameter.base
-        for parameter in hyperparameters(inputs.config)
-    )
+    return f"So do this: train with champion.yaml and use detector/; {proof}{tests}."

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rwood.config.benchmark import MINIMIZED, Metric
+from rwood.report.hyperparameters import CSV_TITLES
 from rwood.report.published import Published, published
 from rwood.report.table import Table, signed
-from rwood.report.tables import CSV_TITLES, MEANS, row_values
+from rwood.report.tables import MEANS, row_values
 from rwood.results import RunResult, mean_and_std
 
 METRICS: tuple[Metric, ...] = ("fpr95", "auroc")
@@ -39,13 +40,7 @@ class Verdict(NamedTuple):
 
 
 def verdicts(runs: Sequence[RunResult], key: str, id_set: str | None) -> list[Verdict]:
-    """FPR@95 and AUROC of every OOD set for which a figure was published; else empty.
-
-    Args:
-        runs: one training a seed.
-        key: `<protocol>/<scorer>`.
-        id_set: of the published tables; None: nothing published.
-    """
+    """FPR@95 and AUROC of every OOD set for which a figure was published; else empty."""
     known, protocol = published(), key.partition("/")[0]
     return [
         _verdict(name, metric, mean_and_std(list(by_metric[metric].values()))[0], known[place])

@@ -18,13 +18,7 @@ LIMIT = 5000
 
 
 def champion_words(study: StudyConfig, record: StudyResult, run: RunConfig) -> str:
-    """Question, chosen settings, what was reached beside what was published, and the whole run.
-
-    Args:
-        study: the resolved study.
-        record: with the champion's reruns.
-        run: the run that made the detector.
-    """
+    """Question, chosen settings, what was reached beside what was published, and the whole run."""
     own = tuple(record.of("champion"))
     table = own_table(own, own_key(own[0]), study.benchmark.published, "The champion")
     parts = [study.question]
@@ -40,10 +34,6 @@ def result_words(study: StudyConfig, record: StudyResult) -> str:
     """Headline, finding, what to do, FPR@95 and AUROC per set of champion and base, in Markdown.
 
     Empty before the benchmark.
-
-    Args:
-        study: the resolved study.
-        record: with its reruns.
     """
     inputs = ReportInputs(record, study, {}, {})
     runs, base = inputs.runs, inputs.base_runs

@@ -7,7 +7,7 @@ from pathlib import Path
 from rwood.config.benchmark import METRICS, Metric
 from rwood.config.study import is_minimized
 from rwood.report.hyperparameters import metric_title
-from rwood.report.paired import TEST, paired_difference
+from rwood.report.paired import TEST, PairedDifference, paired_difference
 from rwood.report.table import Table, plain_number
 from rwood.report.tables import axis_title, cell, gain_cells
 from rwood.results import StudySummary
@@ -95,13 +95,16 @@ def _seeds_caption(summaries: Sequence[StudySummary]) -> str:
     return f"Mean ± population std over seeds ({'; '.join(each)})."
 
 
+def _differences(study: StudySummary, first: StudySummary) -> dict[str, PairedDifference]:
+    """Metric -> the study minus the first one, where both have a seed."""
+    paired = {m: paired_difference(study.by_seed(m), first.by_seed(m)) for m in COMPARED}
+    return {metric: difference for metric, difference in paired.items() if difference is not None}
+
+
 def _test_table(study: StudySummary, first: StudySummary) -> Table:
-    rows, seeds = [], 0
-    for metric in COMPARED:
-        found = paired_difference(study.by_seed(metric), first.by_seed(metric))
-        if found is not None:
-            seeds = max(seeds, len(found.seeds))
-            rows.append((metric_title(metric), *gain_cells(found, metric)))
+    differences = _differences(study, first)
+    seeds = max((len(difference.seeds) for difference in differences.values()), default=0)
+    rows = [(metric_title(name), *gain_cells(d, name)) for name, d in differences.items()]
     caption = (
         f"{study.name} minus {first.name}, in percentage points, over "
         f"{count_of(seeds, 'matching seed')}; {TEST}, {count_of(len(rows), 'test')}, no correction "
@@ -113,13 +116,12 @@ def _test_table(study: StudySummary, first: StudySummary) -> Table:
 def as_plain(summaries: Sequence[StudySummary]) -> dict[str, object]:
     """The same comparison as plain JSON, numbers not rounded."""
     first, *others = summaries
-    tests = []
-    for study in others:
-        for metric in COMPARED:
-            found = paired_difference(study.by_seed(metric), first.by_seed(metric))
-            if found is not None:
-                names = {"study": study.name, "minus": first.name, "metric": metric, "test": TEST}
-                tests.append(names | asdict(found))
+    tests = [
+        {"study": study.name, "minus": first.name, "metric": name, "test": TEST}
+        | asdict(difference)
+        for study in others
+        for name, difference in _differences(study, first).items()
+    ]
     return {"studies": [asdict(summary) for summary in summaries], "tests": tests}
 
 

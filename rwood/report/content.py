@@ -1,7 +1,6 @@
 """What a report says, section by section; it draws the figures it shows."""
 
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -16,7 +15,7 @@ from rwood.report.figures_parallel import draw_parallel
 from rwood.report.figures_scores import GEOMETRY, geometry_curves
 from rwood.report.finals import finals_blocks, search_sentences
 from rwood.report.finding import finding
-from rwood.report.front import draw_front, front_table
+from rwood.report.front import front_panels, front_table
 from rwood.report.hyperparameters import hyperparameters
 from rwood.report.inputs import ReportInputs
 from rwood.report.interactive import plot_panels, plot_parallel
@@ -34,33 +33,27 @@ from rwood.text import count_of
 
 
 def build_document(inputs: ReportInputs, figures: Path) -> Document:
-    """The report of a study; sections about what was not run are left out.
-
-    Args:
-        inputs: what to report.
-        figures: folder that the figures are written to.
-    """
-    parts: dict[str, Callable[[ReportInputs, Path], list[Block]]] = {
-        "Cautions": _cautions,
-        "Settings": _chosen,
-        "Finals": _finals,
-        "Benchmark": benchmark_blocks,
-        "Validation": _validation,
-        "Search": _search,
-        "Scores": _scores,
-        "Embedding": _embedding,
-        "Geometry": _geometry,
-        "Cost": _cost,
-        "Reproduce": _reproduce,
+    """The report of a study; sections about what was not run are left out."""
+    parts: dict[str, list[Block]] = {
+        "Cautions": [Text(sentence) for sentence in cautions(inputs)],
+        "Settings": _chosen(inputs),
+        "Finals": finals_blocks(inputs),
+        "Benchmark": benchmark_blocks(inputs, figures),
+        "Validation": [*filter(None, [ranking_table(rerun_settings(inputs))])],
+        "Search": _search(inputs, figures),
+        "Scores": _scores(inputs, figures),
+        "Embedding": _embedding(inputs, figures),
+        "Geometry": _geometry(inputs, figures),
+        "Cost": [t for t in (cost_table(inputs.study), versions_table(inputs.study)) if t.rows],
+        "Reproduce": _reproduce(inputs),
     }
-    sections = (Section(title, tuple(part(inputs, figures))) for title, part in parts.items())
     return Document(
         title=f"Study {inputs.study.name}",
         question=inputs.config.question,
         finding=finding(inputs),
         advice=advice(inputs),
         overview=_overview(inputs, figures),
-        sections=tuple(section for section in sections if section.blocks),
+        sections=tuple(Section(title, tuple(blocks)) for title, blocks in parts.items() if blocks),
     )
 
 
@@ -77,23 +70,10 @@ def _overview(inputs: ReportInputs, figures: Path) -> tuple[Picture, ...]:
     return (Picture(path, "Search and benchmark", caption),)
 
 
-def _cautions(inputs: ReportInputs, _: Path) -> list[Block]:
-    return [Text(sentence) for sentence in cautions(inputs)]
-
-
-def _chosen(inputs: ReportInputs, _: Path) -> list[Block]:
+def _chosen(inputs: ReportInputs) -> list[Block]:
     if not hyperparameters(inputs.config) or inputs.study.champion is None:
         return []
     return [knob_table(inputs)]
-
-
-def _finals(inputs: ReportInputs, _: Path) -> list[Block]:
-    return finals_blocks(inputs)
-
-
-def _validation(inputs: ReportInputs, _: Path) -> list[Block]:
-    table = ranking_table(rerun_settings(inputs))
-    return [table] if table else []
 
 
 def _search(inputs: ReportInputs, figures: Path) -> list[Block]:
@@ -121,8 +101,10 @@ def _search(inputs: ReportInputs, figures: Path) -> list[Block]:
             "a trial has several. No trial is better than one of the front in all objectives; "
             "trials far from it lie outside the picture."
         )
-        path = draw_front(inputs, figures / "front.png")
-        blocks += [Picture(path, "Pareto front", caption), front_table(inputs)]
+        panels = front_panels(inputs)
+        path = figures_search.draw_panels(panels, figures / "front.png")
+        front = Picture(path, "Pareto front", caption, plot_panels(panels))
+        blocks += [front, front_table(inputs)]
     return [*blocks, Folded("All trials", trial_table(inputs))]
 
 
@@ -209,25 +191,15 @@ def _geometry(inputs: ReportInputs, figures: Path) -> list[Block]:
         return []
     caption = (
         "Geometry of the embedding after every epoch: small class radius, wide dispersion and "
-        "little ID-OOD overlap are what the loss is for. Mean over seeds; band: least to most."
-        if len(inputs.runs) > 1
-        else "Geometry of the embedding after every epoch: small class radius, wide dispersion and "
         "little ID-OOD overlap are what the loss is for."
     )
+    if len(inputs.runs) > 1:
+        caption += " Mean over seeds; band: least to most."
     path = figures_scores.draw_geometry(inputs, figures / "geometry.png")
     return [Picture(path, "Geometry", caption)]
 
 
-def _cost(inputs: ReportInputs, _: Path) -> list[Block]:
-    blocks: list[Block] = []
-    if cost_table(inputs.study).rows:
-        blocks.append(cost_table(inputs.study))
-    if inputs.study.versions:
-        blocks.append(versions_table(inputs.study))
-    return blocks
-
-
-def _reproduce(inputs: ReportInputs, _: Path) -> list[Block]:
+def _reproduce(inputs: ReportInputs) -> list[Block]:
     name, params = inputs.study.name, inputs.study.champion_params
     words = [f"rwood run {name}.yaml"]
     if params:

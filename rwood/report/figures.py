@@ -58,11 +58,7 @@ def show_means(
 ) -> None:
     """Height -> values of the seeds there: the mean, a bar of one population std, a dot a seed.
 
-    Args:
-        axis: where to draw.
-        seeds: nothing but the mean is drawn if no height has several.
-        look: marker, edge and face.
-        label: of the legend.
+    A look is marker, edge and face. Where no height has several values the mean stands alone.
     """
     marker, edge, face = look
     means, stds = zip(*map(mean_and_std, seeds.values()), strict=True)

@@ -18,10 +18,7 @@ _ROWS = {"nearood": "near OOD", "farood": "far OOD"}
 def draw_overview(inputs: ReportInputs, path: Path, *, stacked: bool = False) -> Path:
     """The search's history beside champion and base run on near and far OOD, seed by seed.
 
-    Args:
-        inputs: with complete trials, and reruns of champion and base.
-        path: of the PNG.
-        stacked: one above the other, for narrow screens.
+    Stacked, one is above the other, for narrow screens.
     """
     rows, columns = (2, 1) if stacked else (1, 2)
     ratios = {} if stacked else {"width_ratios": (1.25, 1)}

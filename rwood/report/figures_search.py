@@ -1,4 +1,4 @@
-"""Figures of the search: history and slices, learning curves, importance."""
+"""Figures of the search: panels of trials, learning curves, importance."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,15 +25,15 @@ LETTERS = 24
 
 
 def draw_panels(panels: Sequence[Panel], path: Path) -> Path:
-    """Panels in rows of three, the objective's axis shared."""
+    """Panels in rows of three; if all have the same y axis, it is shared."""
     rows, columns = grid_of(len(panels))
-    figure, axes = canvas(0.5 + 2.35 * rows if len(panels) > 1 else 3.7, rows, columns, sharey=True)
+    shared = len({panel.y for panel in panels}) == 1
+    height = 0.5 + 2.35 * rows if len(panels) > 1 else 3.7
+    figure, axes = canvas(height, rows, columns, sharey=shared)
     for place, (axis, panel) in enumerate(zip(axes.flat, panels, strict=False)):
         show_panel(axis, panel)
-        if place % columns:
-            axis.set_ylabel("")
-        elif columns > 1:
-            axis.set_ylabel(panel.y.replace(" (%)", "\n(%)"))
+        if shared and columns > 1:
+            axis.set_ylabel("" if place % columns else panel.y.replace(" (%)", "\n(%)"))
         if columns > 1 and sum(len(text) for _, text in panel.ticks) > LETTERS:
             axis.tick_params(axis="x", rotation=20)
     for axis in axes.flat[len(panels) :]:
@@ -53,11 +53,13 @@ def show_panel(axis: Any, panel: Panel) -> None:
         look = LOOKS[points.name]
         axis.scatter(points.x, points.y, s=look.size**2, marker=look.marker, facecolor=look.face,
                      edgecolor=look.edge, linewidths=1.2, zorder=3, label=points.name)  # fmt: skip
-        if any(points.std):
+        if any(points.y_std) and points.name != "base run":
             colour = look.edge if look.face == "none" else look.face
-            axis.errorbar(points.x, points.y, points.std, fmt="none", ecolor=colour, alpha=0.45)
+            axis.errorbar(points.x, points.y, points.y_std, points.x_std, fmt="none",
+                          ecolor=colour, linewidth=1, alpha=0.4)  # fmt: skip
     dress(axis, panel.x, panel.y)
-    axis.set_xticks(*zip(*panel.ticks, strict=True))
+    if panel.ticks:
+        axis.set_xticks(*zip(*panel.ticks, strict=True))
     axis.set_xlim(panel.limits)
     axis.set_ylim(panel.y_limits)
 

@@ -22,10 +22,7 @@ def finding(inputs: ReportInputs) -> str:
         return f"The base run reaches {reach}; nothing was searched."
     if study.finals is not None and study.finals.promoted is False:
         return f"{study.finals.sentence} It reaches {reach}."
-    if study.champion_params and all(
-        study.champion_params.get(parameter.key, parameter.base) == parameter.base
-        for parameter in hyperparameters(inputs.config)
-    ):
+    if study.champion_params and inputs.champion_is_base:
         return (
             "No trial beat the base run's own settings on the validation sets, so they are the "
             f"champion: they reach {reach}."

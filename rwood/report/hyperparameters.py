@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from rwood.config.benchmark import Metric
 from rwood.config.search import Choices, Range, Value, has, setting
 from rwood.config.study import StudyConfig
 from rwood.report.table import plain_number
@@ -19,12 +20,15 @@ SYMBOLS = {
 """Symbols of the paper."""
 NONE_AT = -0.2
 """Where on an axis, from low (0) to high (1), a trial passes that has no such setting."""
-_METRICS = {
+CSV_TITLES: dict[Metric, str] = {
     "fpr95": "FPR@95",
     "auroc": "AUROC",
     "aupr_in": "AUPR_IN",
     "aupr_out": "AUPR_OUT",
-    "nearest_mean": "nearest-mean accuracy",
+}
+"""Metrics as OpenOOD's tables name them."""
+_METRICS = {str(metric): title for metric, title in CSV_TITLES.items()} | {
+    "nearest_mean": "nearest-mean accuracy"
 }
 _PARTS = {"val": "validation", "near": "near-OOD", "far": "far-OOD"}
 

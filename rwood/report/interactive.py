@@ -20,19 +20,20 @@ _PIXELS = 1.45
 
 
 def plot_panels(panels: Sequence[Panel]) -> str:
-    """Panels in rows of three; zoom and legend act on all of them."""
+    """Panels in rows of three; the legend acts on all, zoom too if they have the same y axis."""
     from plotly.subplots import make_subplots
 
     rows, columns = grid_of(len(panels))
-    figure = make_subplots(rows, columns, shared_yaxes="all", horizontal_spacing=0.05,
+    shared = len({panel.y for panel in panels}) == 1
+    figure = make_subplots(rows, columns, shared_yaxes="all" if shared else False,
+                           horizontal_spacing=0.05 if shared else 0.12,
                            vertical_spacing=0.36 / rows)  # fmt: skip
     named: set[str] = set()
     for place, panel in enumerate(panels):
         where = {"row": place // columns + 1, "col": place % columns + 1}
         _add_panel(figure, panel, named, where)
-        if where["col"] == 1:
-            figure.update_yaxes(title=panel.y, **where)
-        figure.update_yaxes(range=panel.y_limits, **where)
+        title = panel.y.replace("\n", "<br>") if where["col"] == 1 or not shared else None
+        figure.update_yaxes(title=title, range=panel.y_limits, **where)
     _dress(figure, 160 + 240 * rows)
     return str(figure.to_json())
 
@@ -45,17 +46,22 @@ def _add_panel(figure: Any, panel: Panel, named: set[str], where: dict[str, int]
         figure.add_scatter(x=x, y=y, mode="lines", name="best so far", line=line, hoverinfo="skip",
                            **where)  # fmt: skip
     for points in panel.points:
-        std = {"array": points.std, "thickness": 1, "width": 0} if any(points.std) else {}
         figure.add_scatter(
-            x=points.x, y=points.y, error_y=std, mode="markers", marker=_marker(LOOKS[points.name]),
-            text=points.texts, hoverinfo="text", name=points.name, legendgroup=points.name,
-            showlegend=points.name not in named, **where,
+            x=points.x, y=points.y, error_x=_bars(points.x_std), error_y=_bars(points.y_std),
+            mode="markers", marker=_marker(LOOKS[points.name]), text=points.texts, hoverinfo="text",
+            name=points.name, legendgroup=points.name, showlegend=points.name not in named, **where,
         )  # fmt: skip
         named.add(points.name)
     if panel.base is not None:
         figure.add_vline(panel.base, line={"color": INK, "dash": "dot", "width": 1.3}, **where)
-    at, texts = zip(*panel.ticks, strict=True)
-    figure.update_xaxes(title=panel.x, range=panel.limits, tickvals=at, ticktext=texts, **where)
+    figure.update_xaxes(title=panel.x.replace("\n", "<br>"), range=panel.limits, **where)
+    if panel.ticks:
+        at, texts = zip(*panel.ticks, strict=True)
+        figure.update_xaxes(tickvals=at, ticktext=texts, **where)
+
+
+def _bars(std: Sequence[float]) -> dict[str, Any]:
+    return {"array": std, "thickness": 1, "width": 0} if any(std) else {}
 
 
 def _marker(look: Look) -> dict[str, Any]:

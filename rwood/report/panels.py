@@ -1,10 +1,10 @@
-"""What the search's history and slices show, stated once: drawn by matplotlib and by plotly."""
+"""What figures of trials show, stated once: drawn by matplotlib and by plotly."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from rwood.config.study import is_minimized
-from rwood.report.figures import BLUE, GREY, INK, VERMILLION
+from rwood.report.figures import BLUE, GREY, INK, ORANGE, VERMILLION
 from rwood.report.hyperparameters import (
     Hyperparameter,
     hyperparameters,
@@ -40,6 +40,10 @@ LOOKS = {
     "running": Look("s", "square", "none", BLUE, 5.5),
     "champion": Look("*", "star", VERMILLION, "white", 15.0),
     "failed": Look("X", "x", INK, INK, 5.8),
+    "dominated": Look("o", "circle", "none", GREY, 5.5),
+    "Pareto front": Look("o", "circle", BLUE, BLUE, 6.3),
+    "base run": Look("s", "square", "none", INK, 9.7),
+    "ideal point": Look("P", "cross", ORANGE, ORANGE, 6.7),
 }
 
 
@@ -50,15 +54,16 @@ class Points:
     name: str
     x: list[float]
     y: list[float]
-    std: list[float]
-    """Population std over the seeds of each trial; 0 where it has one."""
+    x_std: list[float]
+    """Population std over the seeds of each trial, like `y_std`; 0 where it has one."""
+    y_std: list[float]
     texts: list[str]
     """Lines on each trial, parted by `<br>`."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """Trials against the objective."""
+    """Trials against the objective, or by two of several objectives."""
 
     x: str
     """Title of the axis, like `y`."""
@@ -146,7 +151,9 @@ def _panel(inputs: ReportInputs, title: str, x: Callable[[TrialResult], float]) 
     values = [value for _, value in valued(inputs, *_NAMES)]
     limits = objective_limits(inputs)
     bottom = limits[0] if limits else min(values) - 0.06 * (max(values) - min(values))
-    groups: dict[str, list[tuple[TrialResult, float]]] = {name: [] for name in LOOKS}
+    groups: dict[str, list[tuple[TrialResult, float]]] = {
+        name: [] for name in (*_NAMES.values(), "champion")
+    }
     groups["failed"] = [(t, bottom) for t in inputs.study.trials if t.state == "failed"]
     for trial, value in valued(inputs, *_NAMES):
         champion = trial.number == inputs.study.champion
@@ -156,8 +163,9 @@ def _panel(inputs: ReportInputs, title: str, x: Callable[[TrialResult], float]) 
             name,
             x=[x(trial) for trial, _ in pairs],
             y=[value for _, value in pairs],
-            std=[_std(inputs, trial) for trial, _ in pairs],
-            texts=[_text(inputs, trial) for trial, _ in pairs],
+            x_std=[0.0] * len(pairs),
+            y_std=[_std(inputs, trial) for trial, _ in pairs],
+            texts=[trial_text(inputs, trial) for trial, _ in pairs],
         )
         for name, pairs in groups.items()
         if pairs
@@ -170,7 +178,8 @@ def _std(inputs: ReportInputs, trial: TrialResult) -> float:
     return last[1] or 0.0 if last else 0.0
 
 
-def _text(inputs: ReportInputs, trial: TrialResult) -> str:
+def trial_text(inputs: ReportInputs, trial: TrialResult) -> str:
+    """What a trial did, the objective that it reached, and its settings."""
     lines = [f"trial {trial.number}, {trial.state} after {count_of(epochs_run(trial), 'epoch')}"]
     value = last_value(trial, inputs.objective)
     if value is not None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+from rwood.report.table import with_std
+
 
 @dataclass(frozen=True)
 class Published:
@@ -17,7 +19,7 @@ class Published:
 
     def __str__(self) -> str:
         """The figure as the tables print it."""
-        return f"{self.mean:.2f}" if self.std is None else f"{self.mean:.2f} ± {self.std:.2f}"
+        return with_std(self.mean, self.std)
 
 
 @cache

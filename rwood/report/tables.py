@@ -4,19 +4,13 @@ from collections.abc import Sequence
 
 from rwood.config.benchmark import METRICS, MINIMIZED, Metric
 from rwood.config.study import is_minimized
+from rwood.report.hyperparameters import CSV_TITLES
 from rwood.report.inputs import ReportInputs
 from rwood.report.paired import TEST, PairedDifference, p_value, paired_difference
 from rwood.report.published import Published, published
-from rwood.report.table import Table, signed
+from rwood.report.table import Table, signed, with_std
 from rwood.results import RunResult, mean_and_std
 
-CSV_TITLES: dict[Metric, str] = {
-    "fpr95": "FPR@95",
-    "auroc": "AUROC",
-    "aupr_in": "AUPR_IN",
-    "aupr_out": "AUPR_OUT",
-}
-"""Columns as OpenOOD names them."""
 ACCURACIES = {"linear_probe": "LINEAR_PROBE", "nearest_mean": "NEAREST_MEAN", "classifier": "ACC"}
 """OpenOOD's ACC is a classifier's; it means nothing for a contrastive network."""
 MEANS = frozenset({"nearood", "farood"})
@@ -55,11 +49,7 @@ def seed_values(
 ) -> list[float]:
     """A metric on one row of the benchmark, a value a seed, in percent.
 
-    Args:
-        runs: one training a seed.
-        row: an OOD set, `nearood` or `farood`.
-        metric: its name.
-        key: `<protocol>/<scorer>`; None: of the runs' own scorer.
+    By the runs' own scorer unless a key, `<protocol>/<scorer>`, says otherwise.
     """
     return list(row_values(runs, key or own_key(runs[0]))[row][metric].values())
 
@@ -83,17 +73,13 @@ def cell(values: Sequence[float]) -> str:
     if not values:
         return "/"
     mean, std = mean_and_std(values)
-    return f"{mean:.2f}" if len(values) == 1 else f"{mean:.2f} ± {std:.2f}"
+    return with_std(mean, std if len(values) > 1 else None)
 
 
 def benchmark_csv(runs: Sequence[RunResult], key: str) -> str:
     """OpenOOD's CSV of runs of one label; two accuracies of the embedding stand beside ACC.
 
     The near and far rows are the mean and std of the runs' means, as OpenOOD computes them.
-
-    Args:
-        runs: one training a seed.
-        key: `<protocol>/<scorer>`, a key of `RunResult.tables`.
     """
     logits = any("classifier" in run.id_metrics for run in runs)
     measured = [name for name in ACCURACIES if logits or name != "classifier"]
@@ -128,11 +114,7 @@ def benchmark_files(inputs: ReportInputs) -> dict[str, str]:
 def own_table(runs: Sequence[RunResult], key: str, id_set: str | None, whose: str) -> Table:
     """Runs in the layout of the published tables, the published figure below each of ours.
 
-    Args:
-        runs: one training a seed.
-        key: `<protocol>/<scorer>`.
-        id_set: of the published tables; None: nothing published.
-        whose: the runs in words, e.g. `the champion`.
+    Nothing is published without an ID set. `whose` are the runs in words, e.g. `the champion`.
     """
     protocol = key.partition("/")[0]
     rows, noted = [], False
@@ -221,12 +203,7 @@ def gain_table(champion: Sequence[RunResult], base: Sequence[RunResult]) -> Tabl
 
 
 def gain_cells(found: PairedDifference, metric: str) -> tuple[str, str, str, str]:
-    """A paired difference as cells: difference, interval, p, reading.
-
-    Args:
-        found: the difference.
-        metric: its name, with or without the part before it, e.g. `far/fpr95`.
-    """
+    """A paired difference as cells: difference, interval, p, reading."""
     if found.interval is None:
         why = "one seed" if len(found.seeds) == 1 else "cannot be tested"
         return signed(found.mean), "n/a", "n/a", why

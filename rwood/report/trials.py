@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 
 from rwood.config.study import StudyConfig
-from rwood.report.front import with_spread
 from rwood.report.hyperparameters import hyperparameters, last_metrics, metric_title
 from rwood.report.inputs import ReportInputs
-from rwood.report.table import Table, plain_number
+from rwood.report.table import Table, plain_number, with_std
 from rwood.results import StudyResult, TrialResult
 from rwood.text import count_of, duration
 
@@ -68,7 +67,7 @@ def trial_table(inputs: ReportInputs) -> Table:
     for trial in study.trials:
         last = [last_metrics(trial, name) for name in names]
         number = f"{trial.number} ★" if trial.number == study.champion else str(trial.number)
-        shown = ("" if pair is None else with_spread(*pair) for pair in last)
+        shown = ("" if pair is None else with_std(*pair) for pair in last)
         settings = (plain_number(parameter.of(trial)) for parameter in found)
         rows.append((number, trial.state, *shown, str(epochs_run(trial)), *settings))
     caption = "★ champion. The objective of a trial that did not complete is its last value."

@@ -9,12 +9,7 @@ from rwood.tracked.run import Inputs, TrackedInput
 
 
 def search_inputs(benchmark: BenchmarkConfig, counts: Mapping[str, int | None]) -> Inputs:
-    """The image sets that a search may open; of held-out classes and derived sets, their source.
-
-    Args:
-        benchmark: whose sets.
-        counts: images of named sets.
-    """
+    """The image sets that a search may open; of held-out classes and derived sets, their source."""
     seen: dict[str, ImageSetRef] = {"train": benchmark.id.train, "val": benchmark.id.val}
     sets = benchmark.validation
     derived = {n: r for n, r in sets.items() if isinstance(r, DerivedSet)}
@@ -44,12 +39,7 @@ def search_inputs(benchmark: BenchmarkConfig, counts: Mapping[str, int | None]) 
 
 
 def benchmark_inputs(benchmark: BenchmarkConfig, counts: Mapping[str, int | None]) -> Inputs:
-    """The image sets that a rerun opens: those of a search, and the test sets.
-
-    Args:
-        benchmark: whose sets.
-        counts: images of named sets.
-    """
+    """The image sets that a rerun opens: those of a search, and the test sets."""
     seen: dict[str, ImageSetRef] = {"test": benchmark.id.test}
     for part in ("near", "far", "shifted"):
         seen |= {f"{part}/{name}": ref for name, ref in getattr(benchmark, part).items()}

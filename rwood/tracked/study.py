@@ -100,13 +100,7 @@ def benchmark_run(
 ) -> TrackedRun:
     """The benchmark as a whole: parent of settings and reruns, with near and far means.
 
-    Args:
-        study: the resolved study.
-        record: with the reruns so far.
-        state: of the stage.
-        artifacts: tables, figures and pages.
-        inputs: image sets.
-        results: what came out, in Markdown: the run's description and the experiment's.
+    The results, in Markdown, are its description and the experiment's.
     """
     metrics: dict[str, float] = {}
     for label in ("base", "champion"):
@@ -130,14 +124,7 @@ def benchmark_run(
 
 
 def setting_run(study: StudyConfig, record: StudyResult, label: str, run: RunConfig) -> TrackedRun:
-    """Champion or base run over all its seeds: mean and std of every metric, in one row.
-
-    Args:
-        study: the resolved study.
-        record: with its reruns.
-        label: `champion` or `base`.
-        run: its settings, of any seed.
-    """
+    """Champion or base run over all its seeds: mean and std of every metric, in one row."""
     own = record.of(label)
     key = setting_key(record, label)
     of = key.rpartition("/")[2]

@@ -3,7 +3,7 @@
 from rwood.config.search import Choices, Range, settings
 from rwood.config.study import StudyConfig
 from rwood.results import StudyResult, TrialResult
-from rwood.text import count_of
+from rwood.text import count_of, short
 
 
 def search_params(study: StudyConfig) -> dict[str, object]:
@@ -62,7 +62,7 @@ def _note(study: StudyConfig, record: StudyResult) -> str:
         )
     if record.champion_params:
         lines.append("| setting | champion |\n| :-- | --: |")
-        rows = (f"| {key} | {_short(value)} |" for key, value in record.champion_params.items())
+        rows = (f"| {key} | {short(value)} |" for key, value in record.champion_params.items())
         lines[-1] += "".join(f"\n{row}" for row in rows)
     return "\n\n".join(lines)
 
@@ -72,7 +72,3 @@ def _reached(record: StudyResult, best: TrialResult) -> str:
     text = ", ".join(f"{name} {value:.2f} %" for name, value in values.items())
     front = count_of(len(record.front), "trial")
     return text + (f", of {front} on the Pareto front" if len(values) > 1 else "")
-
-
-def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -27,9 +27,7 @@ _COLUMNS = {"search": 1, "means": 2, "sets": 3, "epochs": 3}
 def experiment_tags(study: StudyConfig, results: str = "") -> dict[str, str]:
     """Description and saved views of a study's experiment.
 
-    Args:
-        study: what is searched is charted; without a search there is no view of trials.
-        results: what came out so far, in Markdown.
+    What came out so far is in Markdown. Without a search there is no view of trials.
     """
     views = {} if study.search is None else {TRIALS: _trials(study)}
     views[SETTINGS] = _settings(study.benchmark)

@@ -21,11 +21,8 @@ from rwood.tracking.artifacts import Marks
 def digest(run: TrackedRun, run_id: str, links: Mapping[str, str | None], marks: Marks) -> str:
     """Digest of a run as it was sent, 16 hexadecimal digits.
 
-    Args:
-        run: what was stated.
-        run_id: of the server's run: one that was deleted and made again has another.
-        links: tag -> id of the linked run; None while the server lacks it.
-        marks: of the run's artifacts.
+    A run that was deleted there and made again has another id; a link is None while the server
+    lacks its run.
     """
     params = {name: str(value) for name, value in run.params.items()}
     made = hashlib.sha256(repr(replace(run, params=params, history=(), artifacts=())).encode())

@@ -36,13 +36,8 @@ def upload(
 ) -> None:
     """Upload files that changed; a missing one does not keep the others back.
 
-    Args:
-        client: of MLflow.
-        run: whose files.
-        run_id: of the server's run.
-        uploaded: artifact path -> digest of what the server has; kept up to date here.
-        marks: of the files now.
-        before: of the files when the run was sent last.
+    `uploaded` has artifact path -> digest of what the server has, and is kept up to date; `before`
+    are the marks of when the run was sent last.
     """
     for path, folder in run.artifacts:
         name = f"{folder}/{path.name}" if folder else path.name

@@ -49,11 +49,8 @@ def make_store(uri: str) -> None:
     """Make an SQLite store that is not there yet, whole or not at all.
 
     MLflow makes its tables in many steps; killed between two of them it leaves a file that it
-    refuses for ever. So the tables are made in a scratch file, which then appears in its place
-    at once.
-
-    Args:
-        uri: `sqlite:///<path>`; any other store makes itself.
+    refuses for ever. So the tables are made in a scratch file, which then appears in its place at
+    once. Any other store makes itself.
     """
     prefix, _, place = uri.partition("sqlite:///")
     path = Path(place)
@@ -106,12 +103,6 @@ def tag_experiment(
 
     One that the server refuses is left out, with a line in the log: early versions of MLflow 3 take
     5,000 characters, which a saved view exceeds, and a study is worth more than its view.
-
-    Args:
-        client: of MLflow.
-        experiment_id: stands for `{experiment}` in a tag's text.
-        tags: how they should be.
-        known: those that the server has.
     """
     from mlflow.exceptions import MlflowException
 

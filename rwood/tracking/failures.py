@@ -29,11 +29,8 @@ def unsent_sentence(
 ) -> str | None:
     """The sentence for what MLflow lacks at the end; None if it has everything.
 
-    Args:
-        uri: of the server; its password is not shown.
-        waiting: the runs that were not sent, counted (`3 runs`); None if there are none.
-        why: reason for those.
-        refused: name of a run that could not be sent -> reason.
+    `waiting` counts the runs that were not sent, e.g. `3 runs`; `refused` has the name of a run
+    that could not be sent -> the reason.
     """
     told = []
     server = f"MLflow at {without_password(uri)}"

@@ -27,10 +27,6 @@ def read_summary(uri: str, experiment: str) -> StudySummary:
 
     Where a study was deleted and run again, the newest finished one counts, and the note says so.
 
-    Args:
-        uri: MLflow server or store.
-        experiment: name of the study.
-
     Raises:
         StudyError: no such study, nothing in it, or no answer from the server.
     """
@@ -43,10 +39,6 @@ def read_champion_and_base(uri: str, experiment: str) -> tuple[StudySummary, Stu
     """A study's champion, and the base run beside it.
 
     The champion's cost is that of the search and its own reruns; the base's that of its reruns.
-
-    Args:
-        uri: MLflow server or store.
-        experiment: name of the study.
 
     Raises:
         StudyError: no such study, nothing in it, no rerun of the base, or no answer.

@@ -11,7 +11,7 @@ from rwood.config.scorers import ScorerConfig
 from rwood.report import ReportInputs, render_report
 from rwood.report.content import build_document
 from rwood.report.figures_search import draw_panels
-from rwood.report.front import draw_front, front_table
+from rwood.report.front import front_panels, front_table
 from rwood.report.panels import history_panel, slice_panels
 from rwood.report.tables import scorer_sentence
 from rwood.report.trials import saving, trial_table
@@ -72,7 +72,7 @@ def front(inputs: ReportInputs, request: pytest.FixtureRequest) -> ReportInputs:
 
 
 def test_the_front_is_drawn_and_listed(front: ReportInputs, tmp_path: Path) -> None:
-    check(draw_front(front, tmp_path / "front.png"))
+    check(draw_panels(front_panels(front), tmp_path / "front.png"))
     table = front_table(front)
     numbers = [row[0].removesuffix(" ★") for row in table.rows]
     listed = [int(n) for n in numbers if int(n) in front.study.front]
