@@ -53,10 +53,15 @@ def compare_studies(summaries: Sequence[StudySummary]) -> Comparison:
         raise ValueError(f"a comparison needs two studies, got {len(summaries)}")
     first, *others = summaries
     names = tuple(summary.name for summary in summaries)
+    seeds = (f"{s.name} {', '.join(map(str, sorted(s.seeds))) or 'none'}" for s in summaries)
     tests = (_test_table(other, first) for other in others)
     return Comparison(
         settings=Table(("setting", *names), _differing(summaries)),
-        results=Table(("", *names), _result_rows(summaries), _seeds_caption(summaries)),
+        results=Table(
+            ("", *names),
+            _result_rows(summaries),
+            f"Mean ± population std over seeds ({'; '.join(seeds)}).",
+        ),
         tests=tuple(table for table in tests if table.rows),
     )
 
@@ -75,9 +80,10 @@ def _differing(summaries: Sequence[StudySummary]) -> tuple[tuple[str, ...], ...]
 
 
 def _result_rows(summaries: Sequence[StudySummary]) -> tuple[tuple[str, ...], ...]:
+    values = (_ABSENT if s.objective is None else f"{s.objective:.2f}" for s in summaries)
     rows = [
         ("objective", *(s.objective_name or _ABSENT for s in summaries)),
-        ("its value on validation sets", *(_number(s.objective) for s in summaries)),
+        ("its value on validation sets", *values),
     ]
     for metric in COMPARED:
         cells = [cell(list(s.by_seed(metric).values())) for s in summaries]
@@ -88,11 +94,6 @@ def _result_rows(summaries: Sequence[StudySummary]) -> tuple[tuple[str, ...], ..
     if any(s.gpu_seconds for s in summaries):
         rows.append(("GPU time", *(duration(s.gpu_seconds) for s in summaries)))
     return (*rows, ("epochs", *(str(s.epochs) for s in summaries)))
-
-
-def _seeds_caption(summaries: Sequence[StudySummary]) -> str:
-    each = (f"{s.name} {', '.join(map(str, sorted(s.seeds))) or 'none'}" for s in summaries)
-    return f"Mean ± population std over seeds ({'; '.join(each)})."
 
 
 def _differences(study: StudySummary, first: StudySummary) -> dict[str, PairedDifference]:
@@ -123,10 +124,6 @@ def as_plain(summaries: Sequence[StudySummary]) -> dict[str, object]:
         for name, difference in _differences(study, first).items()
     ]
     return {"studies": [asdict(summary) for summary in summaries], "tests": tests}
-
-
-def _number(value: float | None) -> str:
-    return _ABSENT if value is None else f"{value:.2f}"
 
 
 def draw_comparison(summaries: Sequence[StudySummary], path: Path) -> Path:

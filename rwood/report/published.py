@@ -15,7 +15,6 @@ class Published:
     mean: float
     std: float | None
     """Population standard deviation over runs; None for a single run."""
-    runs: int
 
     def __str__(self) -> str:
         """The figure as the tables print it."""
@@ -34,7 +33,6 @@ def published() -> dict[tuple[str, str, str, str], Published]:
         (row["id_set"], row["protocol"], row["ood_set"], row["metric"]): Published(
             mean=float(row["mean"]),
             std=float(row["std"]) if row["std"] else None,
-            runs=int(row["runs"]),
         )
         for row in csv.DictReader(text.splitlines())
     }

@@ -43,27 +43,22 @@ class RerunSetting:
 
 def rerun_settings(inputs: ReportInputs) -> list[RerunSetting]:
     """Every setting that was rerun: champion, base run, trials; each once."""
-    benchmark, config = inputs.config.benchmark, inputs.config
-    searched = {
-        _key(apply(config.run, trial.params).model_dump(mode="json")): _measures(
-            trial.history, benchmark
-        )
-        for trial in inputs.study.trials
-        if trial.state == "complete"
-    }
+    benchmark, searched = inputs.config.benchmark, {}
+    for trial in inputs.study.trials:
+        if trial.state == "complete":
+            run = apply(inputs.config.run, trial.params).model_dump(mode="json")
+            searched[_key(run)] = _measures(trial.history, benchmark)
     groups: dict[str, dict[int, RunResult]] = {}
-    for run in inputs.study.runs:
-        groups.setdefault(_key(run.run), {})[run.seed] = run
-    return [
-        RerunSetting(
-            reruns=_means([_measures(run.history, benchmark) for run in by_seed.values()]),
-            search=searched.get(key, {}),
-            test={
-                part: fmean(seed_values(list(by_seed.values()), f"{part}ood")) for part in _PARTS
-            },
-        )
-        for key, by_seed in groups.items()
-    ]
+    for rerun in inputs.study.runs:
+        groups.setdefault(_key(rerun.run), {})[rerun.seed] = rerun
+    settings = []
+    for key, by_seed in groups.items():
+        rows = [_measures(run.history, benchmark) for run in by_seed.values()]
+        reruns = {name: fmean(row[name] for row in rows) for name in rows[0]}
+        runs = list(by_seed.values())
+        test = {part: fmean(seed_values(runs, f"{part}ood")) for part in _PARTS}
+        settings.append(RerunSetting(reruns, searched.get(key, {}), test))
+    return settings
 
 
 def ranking_table(settings: Sequence[RerunSetting]) -> Table | None:
@@ -126,10 +121,6 @@ def _cell(values: Sequence[float], tested: Sequence[float]) -> str:
         return "/"
     found, low, high = rank_correlation(values, tested)
     return f"{signed(found)}\n{signed(low)} to {signed(high)}"
-
-
-def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {name: fmean(row[name] for row in rows) for name in rows[0]}
 
 
 def _measures(history: Sequence[EpochReport], benchmark: BenchmarkConfig) -> dict[str, float]:

@@ -7,7 +7,7 @@ from rwood.config.study import is_minimized
 from rwood.report.hyperparameters import CSV_TITLES
 from rwood.report.inputs import ReportInputs
 from rwood.report.paired import TEST, PairedDifference, p_value, paired_difference
-from rwood.report.published import Published, published
+from rwood.report.published import published
 from rwood.report.table import Table, signed, with_std
 from rwood.results import RunResult, mean_and_std
 
@@ -124,7 +124,9 @@ def own_table(runs: Sequence[RunResult], key: str, id_set: str | None, whose: st
             values = list(by_seed.values())
             known = published().get((id_set or "", protocol, name, metric))
             noted = noted or known is not None
-            cells.append(cell(values) + (_beside(values, known) if known else ""))
+            cells.append(cell(values))
+            if known is not None:
+                cells[-1] += f"\n{known}; {signed(mean_and_std(values)[0] - known.mean)}"
         rows.append((name, *cells))
     caption = (
         f"{whose.capitalize()}, {key_words(key)}: {_over(runs)}, in percent. FPR@95 "
@@ -216,10 +218,6 @@ def gain_cells(found: PairedDifference, metric: str) -> tuple[str, str, str, str
         p_value(found.p),
         reading,
     )
-
-
-def _beside(values: Sequence[float], known: Published) -> str:
-    return f"\n{known}; {signed(mean_and_std(values)[0] - known.mean)}"
 
 
 def _titled(metric: Metric) -> str:
