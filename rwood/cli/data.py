@@ -116,22 +116,24 @@ def verify(
 
     config = _load(benchmark)
     with _bar() as step:
-        found = verify_sets(config, data_root, workers=workers or processors(), progress=step)
+        checked = verify_sets(config, data_root, workers=workers or processors(), progress=step)
     if as_json:
-        typer.echo(json.dumps(asdict(found), indent=1))
+        typer.echo(json.dumps(asdict(checked), indent=1))
     else:
-        for report in found.sets:
+        for report in checked.sets:
             mark = "ok" if not report.problems else "BAD"
             packed = ", packed" if report.packed else ""
             typer.echo(f"{mark:<4}{report.key:<24}{report.images:>8,} images{packed}")
             for problem in report.problems:
                 typer.echo(f"    {problem}")
-        for d in (*found.shared, *(d for d in found.duplicates if d not in found.shared))[:20]:
+        for d in (*checked.shared, *(d for d in checked.duplicates if d not in checked.shared))[
+            :20
+        ]:
             typer.echo(f"duplicate: {d.key} {d.image} = {d.id_key} {d.id_image}")
-        duplicates, shared = len(found.duplicates) - len(found.shared), len(found.shared)
+        duplicates, shared = len(checked.duplicates) - len(checked.shared), len(checked.shared)
         typer.echo(f"{count_of(duplicates, 'image')} of ID sets with the pixels of a train image")
         typer.echo(f"{count_of(shared, 'image')} of OOD sets with the pixels of an ID image")
-    if not found.sound:
+    if not checked.sound:
         typer.echo(f"rwood: benchmark {config.name}: not sound, see above", err=True)
         raise typer.Exit(1)
 

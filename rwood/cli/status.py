@@ -36,14 +36,14 @@ def status(
     from rwood.config.load import load_study
 
     study = load_study(file)
-    told = read_status(study, results / study.name, storage)
+    status = read_status(study, results / study.name, storage)
     if as_json:
-        typer.echo(json.dumps(asdict(told), indent=1))
+        typer.echo(json.dumps(asdict(status), indent=1))
         return
     console = Console(highlight=False)
-    for line in describe(told, console.width, time.time()):
+    for line in describe(status, console.width, time.time()):
         console.print(line, markup=False, soft_wrap=True)
-    if told.stage == "finished":
+    if status.stage == "finished":
         from rwood.report.outcome import outcome
 
         record = load(StudyResult, StudyPaths(results / study.name).record)
@@ -93,30 +93,30 @@ def read_status(study: StudyConfig, folder: Path, storage: str | None = None) ->
     return _as_on_screen(status, paths.live)
 
 
-def describe(told: Status, width: int, now: float | None = None) -> list[str]:
+def describe(status: Status, width: int, now: float | None = None) -> list[str]:
     """What people read.
 
     Only what the study found may need more than the width; `now` is for how old the news is.
     """
-    head = f"study {told.study}: {told.stage}"
-    if told.process and told.stage != "finished":
+    head = f"study {status.study}: {status.stage}"
+    if status.process and status.stage != "finished":
         words = {True: "at work: ", False: "nobody works on it; last: ", None: "opened last by "}
-        head += f" ({words[told.working]}{told.process})"
+        head += f" ({words[status.working]}{status.process})"
     lines = [head]
-    if told.trials_wanted and told.trials:
-        lines.append(f"trials: {told.trial_words()}")
-    if told.best:
-        lines.append(f"{told.best_title()}: {told.best_words()}")
-    if told.verdict:
-        lines.append(f"finals: {told.verdict}")
-    if told.reruns_wanted:
-        what = "finals" if told.stage == "finals" else "reruns"
-        lines.append(f"{what}: {told.reruns}/{told.reruns_wanted} trainings done")
-    lines += [f"  {line}" for line in running_lines(told.running, width - 2)]
-    if told.speed_words():
-        lines.append(told.speed_words())
-    if now is not None and told.at is not None and now - told.at > _FRESH_S:
-        lines.append(f"last heard of {duration(now - told.at)} ago")
+    if status.trials_wanted and status.trials:
+        lines.append(f"trials: {status.trial_words()}")
+    if status.best:
+        lines.append(f"{status.best_title()}: {status.best_words()}")
+    if status.verdict:
+        lines.append(f"finals: {status.verdict}")
+    if status.reruns_wanted:
+        what = "finals" if status.stage == "finals" else "reruns"
+        lines.append(f"{what}: {status.reruns}/{status.reruns_wanted} trainings done")
+    lines += [f"  {line}" for line in running_lines(status.running, width - 2)]
+    if status.speed_words():
+        lines.append(status.speed_words())
+    if now is not None and status.at is not None and now - status.at > _FRESH_S:
+        lines.append(f"last heard of {duration(now - status.at)} ago")
     return lines
 
 
@@ -148,13 +148,13 @@ def _process(lock: Path) -> tuple[str | None, bool | None]:
     if not lock.exists():
         return None, False
     text = lock.read_text(encoding="utf-8").strip()
-    found = re.fullmatch(r"process (\d+) on (.+)", text)
-    if found is None:
+    match = re.fullmatch(r"process (\d+) on (.+)", text)
+    if match is None:
         return text or None, None
-    if found[2] != socket.gethostname():
+    if match[2] != socket.gethostname():
         return text, None
     try:
-        began = psutil.Process(int(found[1])).create_time()
+        began = psutil.Process(int(match[1])).create_time()
     except psutil.NoSuchProcess:
         return text, False
     return text, began <= lock.stat().st_mtime + 1  # else the number was given to another process
@@ -176,17 +176,17 @@ def _epoch(folder: Path) -> int:
     seeds = list(folder.glob("seed-*"))
     if seeds:
         return min(map(_epoch, seeds))
-    found = (re.fullmatch(r"epoch-(\d+)\.pt", path.name) for path in folder.glob("epoch-*.pt"))
-    return max((int(match[1]) for match in found if match), default=0)
+    matches = (re.fullmatch(r"epoch-(\d+)\.pt", path.name) for path in folder.glob("epoch-*.pt"))
+    return max((int(match[1]) for match in matches if match), default=0)
 
 
-def _as_on_screen(told: Status, path: Path) -> Status:
+def _as_on_screen(status: Status, path: Path) -> Status:
     """With what only the process that works on the study knows, where it left word."""
     live = read_live(path)
-    if told.working is False or live is None or live.stage != told.stage:
-        return told
+    if status.working is False or live is None or live.stage != status.stage:
+        return status
     return replace(
-        told,
+        status,
         running=live.running,
         images_per_s=live.images_per_s,
         gpu_memory_gb=live.gpu_memory_gb,

@@ -19,9 +19,13 @@ def advice(inputs: ReportInputs) -> str:
         )
     gains = {part: gain(inputs.runs, inputs.base_runs, f"{part}ood", "auroc")
              for part in ("near", "far")}  # fmt: skip
-    shown = {part: found for part, found in gains.items() if found and found.beyond_chance}
-    lost = [part for part, found in shown.items() if found.mean < 0]
-    won = [part for part, found in shown.items() if found.mean > 0]
+    shown = {
+        part: difference
+        for part, difference in gains.items()
+        if difference and difference.beyond_chance
+    }
+    lost = [part for part, difference in shown.items() if difference.mean < 0]
+    won = [part for part, difference in shown.items() if difference.mean > 0]
     if lost:
         return (
             f"So do this: do not switch yet. On {' and '.join(lost)} OOD the champion is behind "

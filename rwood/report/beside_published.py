@@ -56,10 +56,10 @@ def _verdict(name: str, metric: Metric, ours: float, theirs: Published) -> Verdi
     return Verdict(name, metric, difference, None if std is None else abs(difference) / std)
 
 
-def verdict_table(found: Sequence[Verdict], whose: str) -> Table:
+def verdict_table(compared: Sequence[Verdict], whose: str) -> Table:
     """One row an OOD set: ours minus the published FPR@95 and AUROC, each with its verdict."""
     by_set: dict[str, list[str]] = {}
-    for verdict in found:
+    for verdict in compared:
         by_set.setdefault(verdict.ood_set, []).extend((signed(verdict.difference), verdict.words))
     titles = (CSV_TITLES[metric] for metric in METRICS)
     columns = ("OOD set", *(word for title in titles for word in (f"{title} difference", "")))
@@ -71,11 +71,11 @@ def verdict_table(found: Sequence[Verdict], whose: str) -> Table:
     return Table(columns, rows, caption, MEANS)
 
 
-def verdict_sentence(found: Sequence[Verdict], whose: str) -> str:
+def verdict_sentence(compared: Sequence[Verdict], whose: str) -> str:
     """How many figures lie within one published std, and which lies furthest outside."""
-    tested = [verdict for verdict in found if verdict.stds is not None]
+    tested = [verdict for verdict in compared if verdict.stds is not None]
     if not tested:
-        worst = max(found, key=lambda verdict: abs(verdict.difference))
+        worst = max(compared, key=lambda verdict: abs(verdict.difference))
         return (
             f"Beside the published figures, of one run without a std, {whose} differs by "
             f"{abs(worst.difference):.2f} points at most ({_named(worst)})."

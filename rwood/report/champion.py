@@ -19,8 +19,8 @@ LIMIT = 5000
 
 def champion_words(study: StudyConfig, record: StudyResult, run: RunConfig) -> str:
     """Question, chosen settings, what was reached beside what was published, and the whole run."""
-    own = tuple(record.of("champion"))
-    table = own_table(own, own_key(own[0]), study.benchmark.published, "The champion")
+    runs = tuple(record.of("champion"))
+    table = own_table(runs, own_key(runs[0]), study.benchmark.published, "The champion")
     parts = [study.question]
     if record.champion_params:
         parts.append(f"Chosen:\n\n{_fenced(dict(record.champion_params))}")
@@ -62,10 +62,10 @@ def _headline(inputs: ReportInputs) -> str:
 
 def champion_tags(record: StudyResult) -> dict[str, str]:
     """Near and far AUROC and FPR@95 of the champion, to be read in a list of versions."""
-    own = record.of("champion")
+    runs = record.of("champion")
     metrics: tuple[Metric, ...] = ("auroc", "fpr95")
     return {
-        f"{part}/{metric}": cell(seed_values(own, f"{part}ood", metric))
+        f"{part}/{metric}": cell(seed_values(runs, f"{part}ood", metric))
         for part in ("near", "far")
         for metric in metrics
     }

@@ -42,8 +42,8 @@ def draw_overview(inputs: ReportInputs, path: Path, *, stacked: bool = False) ->
 
 def _row_title(inputs: ReportInputs, row: str) -> str:
     """E.g. near OOD, +3.58, p 0.016."""
-    found = gain(inputs.runs, inputs.base_runs, row, "auroc")
-    if found is None:
+    difference = gain(inputs.runs, inputs.base_runs, row, "auroc")
+    if difference is None:
         return _ROWS[row]
-    p = "" if found.p is None else f"\np {p_value(found.p)}"
-    return f"{_ROWS[row]}\n{signed(found.mean)}{p}"
+    p = "" if difference.p is None else f"\np {p_value(difference.p)}"
+    return f"{_ROWS[row]}\n{signed(difference.mean)}{p}"

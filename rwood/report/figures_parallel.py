@@ -31,12 +31,14 @@ class Row:
     """Whether their names have no room side by side."""
 
 
-def row_of(found: Sequence[Hyperparameter], objective: str) -> Row:
+def row_of(parameters: Sequence[Hyperparameter], objective: str) -> Row:
     """Axes as far from each other as their names, or at least the texts beside them, ask for."""
-    names = (*(parameter.name for parameter in found), metric_title(objective))
+    names = (*(parameter.name for parameter in parameters), metric_title(objective))
     broken = tuple(name.replace(" ", "\n", 1) for name in names)
     widths = [max(map(len, name.split("\n"))) for name in broken]
-    beside = [2.0 + max(len(text) for _, text in parameter.ticks(3, ())) for parameter in found]
+    beside = [
+        2.0 + max(len(text) for _, text in parameter.ticks(3, ())) for parameter in parameters
+    ]
     apart = [1.0 + (one + other) / 2 for one, other in pairwise(widths)]
     upright = [max(both) for both in zip(beside, apart, strict=True)]
     slanted = sum(upright) > _ROOM
@@ -57,16 +59,16 @@ def draw_parallel(inputs: ReportInputs, path: Path) -> Path:
     """Every trial as a line through its settings to its objective."""
     from matplotlib.cm import ScalarMappable
 
-    found, objective = hyperparameters(inputs.config), inputs.objective
+    parameters, objective = hyperparameters(inputs.config), inputs.objective
     figure, axes = canvas(4.2)
     axis = axes[0, 0]
     pairs = valued(inputs, "pruned") + valued(inputs, "complete")
     values = [value for _, value in pairs]
     low, high = min(values), max(values)
     norm, colours = _shades(inputs)
-    row = row_of(found, objective)
+    row = row_of(parameters, objective)
     for trial, value in pairs:
-        heights = [parameter.share(parameter.of(trial)) for parameter in found]
+        heights = [parameter.share(parameter.of(trial)) for parameter in parameters]
         heights.append((value - low) / (high - low) if high > low else 0.5)
         look: dict[str, Any] = {"color": colours(norm(value)), "linewidth": 1.5, "zorder": 3}
         if trial.state == "pruned":
@@ -78,7 +80,7 @@ def draw_parallel(inputs: ReportInputs, path: Path) -> Path:
     if valued(inputs, "pruned"):
         axis.plot([], [], label="pruned", **_STOPPED)
     legend(figure, axis, ncols=2)
-    _parallel_axes(axis, found, row, (low, high), [trial for trial, _ in pairs])
+    _parallel_axes(axis, parameters, row, (low, high), [trial for trial, _ in pairs])
     bar = figure.colorbar(ScalarMappable(norm, colours), ax=axis, pad=0.02, aspect=28)
     bar.set_label(f"{metric_title(objective)}, complete trials", fontsize=9)
     bar.ax.tick_params(labelsize=8.5)
@@ -100,7 +102,7 @@ def _shades(inputs: ReportInputs) -> tuple[Any, Any]:
 
 def _parallel_axes(
     axis: Any,
-    found: Sequence[Hyperparameter],
+    parameters: Sequence[Hyperparameter],
     row: Row,
     ends: tuple[float, float],
     trials: Sequence[TrialResult],
@@ -110,11 +112,11 @@ def _parallel_axes(
     axis.set_yticks([])
     *places, last = row.places
     axis.set_xlim(-5.0, last + 6.0)
-    lacking = any(parameter.of(trial) is None for parameter in found for trial in trials)
+    lacking = any(parameter.of(trial) is None for parameter in parameters for trial in trials)
     axis.set_ylim((NONE_AT if lacking else 0.0) - 0.04, 1.04)
     for side in ("top", "right", "left", "bottom"):
         axis.spines[side].set_visible(False)
-    for place, parameter in zip(places, found, strict=True):
+    for place, parameter in zip(places, parameters, strict=True):
         axis.axvline(place, color=GREY, linewidth=0.9, zorder=1)
         for at, text in parameter.ticks(3, trials):
             axis.annotate(text, (place, at), xytext=(4, 0), textcoords="offset points",

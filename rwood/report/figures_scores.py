@@ -207,9 +207,9 @@ def geometry_curves(runs: list[RunResult], metric: str) -> dict[int, list[float]
 
 def draw_geometry(inputs: ReportInputs, path: Path) -> Path:
     """Radius, dispersion, overlap after every epoch: mean over seeds, band from least to most."""
-    found = [metric for metric in GEOMETRY if geometry_curves(inputs.runs, metric)]
-    figure, axes = canvas(2.9, 1, len(found))
-    for axis, metric in zip(axes[0], found, strict=True):
+    measured = [metric for metric in GEOMETRY if geometry_curves(inputs.runs, metric)]
+    figure, axes = canvas(2.9, 1, len(measured))
+    for axis, metric in zip(axes[0], measured, strict=True):
         for (label, runs), colour, dash in zip(
             inputs.groups.items(), (VERMILLION, BLUE), ("-", "--"), strict=False
         ):

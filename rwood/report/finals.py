@@ -118,7 +118,7 @@ def search_sentences(inputs: ReportInputs) -> list[str]:
 
 def _edges(inputs: ReportInputs) -> list[str]:
     """Searched settings of which the champion has the least or largest value allowed."""
-    found = []
+    sentences = []
     for parameter in hyperparameters(inputs.config):
         value = inputs.study.champion_params.get(parameter.key)
         if (
@@ -130,11 +130,11 @@ def _edges(inputs: ReportInputs) -> list[str]:
         share = parameter.share(value)
         if min(share, 1 - share) <= _EDGE:
             end = "lower" if share < 0.5 else "upper"
-            found.append(
+            sentences.append(
                 f"The champion's {parameter.word}, {plain_number(value)}, is at the {end} end of "
                 f"its range ({parameter.range}): widen it and run again, earlier trials count."
             )
-    return found
+    return sentences
 
 
 def _worth(inputs: ReportInputs) -> list[str]:
@@ -148,10 +148,10 @@ def _worth(inputs: ReportInputs) -> list[str]:
     sign = -1.0 if is_minimized(study.objective) else 1.0
     sizes = [k for k in (1, 2, 4, 8, 16, 32, 64, 128) if k < len(values)] + [len(values)]
     best = [sign * expected_best([sign * v for v in values], k) for k in sizes]
-    told = ", ".join(f"{value:.2f} of {k}" for k, value in zip(sizes, best, strict=True))
+    by_size = ", ".join(f"{value:.2f} of {k}" for k, value in zip(sizes, best, strict=True))
     return [
-        f"Expected best {metric_title(study.objective)} against complete trials: {told} (unbiased, "
-        "arXiv 2004.13705; one seed each, so all of it is too high by luck)."
+        f"Expected best {metric_title(study.objective)} against complete trials: {by_size} "
+        "(unbiased, arXiv 2004.13705; one seed each, so all of it is too high by luck)."
     ]
 
 
@@ -168,10 +168,10 @@ def _changes(inputs: ReportInputs) -> list[str]:
 
 def power_sentence(runs: Sequence[RunResult], base_runs: Sequence[RunResult]) -> str:
     """What the reruns can show at all; empty where nothing is paired."""
-    found = gain(runs, base_runs, "nearood", "auroc")
-    if found is None or len(found.seeds) < 2:
+    difference = gain(runs, base_runs, "nearood", "auroc")
+    if difference is None or len(difference.seeds) < 2:
         return ""
-    count = len(found.seeds)
+    count = len(difference.seeds)
     chance = paired_power(1.0, 1.0, count, 0.025)
     least = detectable_difference(1.0, count, 0.025)
     return (

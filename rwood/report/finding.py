@@ -73,24 +73,24 @@ def _seeds(runs: list[RunResult]) -> str:
 
 
 def _verdict(inputs: ReportInputs) -> str:
-    found = gain(inputs.runs, inputs.base_runs, "nearood", "auroc")
-    if found is None:
+    difference = gain(inputs.runs, inputs.base_runs, "nearood", "auroc")
+    if difference is None:
         ours, base = (fmean(seed_values(r, "nearood")) for r in (inputs.runs, inputs.base_runs))
         return f"{signed(ours - base)} points, untested since no seed matches"
-    if found.p is None and len(found.seeds) > 1:
-        return f"{signed(found.mean)} points on every seed, which cannot be tested"
-    if found.p is None:
-        return f"{signed(found.mean)} points on one seed, whose uncertainty is unknown"
+    if difference.p is None and len(difference.seeds) > 1:
+        return f"{signed(difference.mean)} points on every seed, which cannot be tested"
+    if difference.p is None:
+        return f"{signed(difference.mean)} points on one seed, whose uncertainty is unknown"
     return (
-        f"a paired difference of {signed(found.mean)} ± {found.std:.2f} points, "
-        f"{_reading(found)} (p {_equals(found.p)}, {TEST})"
+        f"a paired difference of {signed(difference.mean)} ± {difference.std:.2f} points, "
+        f"{_reading(difference)} (p {_equals(difference.p)}, {TEST})"
     )
 
 
-def _reading(found: PairedDifference) -> str:
-    if not found.beyond_chance:
+def _reading(difference: PairedDifference) -> str:
+    if not difference.beyond_chance:
         return "within the noise between seeds"
-    return f"a {'gain' if found.mean > 0 else 'loss'} beyond the noise between seeds"
+    return f"a {'gain' if difference.mean > 0 else 'loss'} beyond the noise between seeds"
 
 
 def _equals(p: float) -> str:

@@ -47,6 +47,10 @@ def _mean(runs: list[RunResult], row: str, metric: Metric) -> str:
 
 
 def _beside(inputs: ReportInputs, row: str, metric: Metric) -> tuple[str, str, str]:
-    found = gain(inputs.runs, inputs.base_runs, row, metric)
+    difference = gain(inputs.runs, inputs.base_runs, row, metric)
     mean = _mean(inputs.base_runs, row, metric)
-    return (mean, "/", "/") if found is None else (mean, signed(found.mean), p_value(found.p))
+    return (
+        (mean, "/", "/")
+        if difference is None
+        else (mean, signed(difference.mean), p_value(difference.p))
+    )

@@ -73,12 +73,12 @@ def ranking_table(settings: Sequence[RerunSetting]) -> Table | None:
     rows = tuple(_row(settings, name) for name in names)
     sources = ("reruns", "search", "its first")
     columns = ("validation", *(f"{source}, {part}" for source in sources for part in _PARTS))
-    seen = sum(bool(s.search) for s in settings)
+    complete = sum(bool(s.search) for s in settings)
     caption = (
         f"Spearman's rank correlation with the mean test AUROC of {len(settings)} settings, and "
         f"its 95 % bootstrap interval over settings. Reruns: validation of the encoders that were "
-        f"tested, mean over seeds. Search: validation of the {seen} complete trials; its first: "
-        "the test AUROC of the trial that is best by it."
+        f"tested, mean over seeds. Search: validation of the {complete} complete trials; its "
+        "first: the test AUROC of the trial that is best by it."
     )
     return Table(columns, rows, caption)
 
@@ -119,21 +119,21 @@ def _row(settings: Sequence[RerunSetting], name: str) -> tuple[str, ...]:
 def _cell(values: Sequence[float], tested: Sequence[float]) -> str:
     if len(values) < LEAST_SETTINGS or len(set(values)) == 1:
         return "/"
-    found, low, high = rank_correlation(values, tested)
-    return f"{signed(found)}\n{signed(low)} to {signed(high)}"
+    correlation, low, high = rank_correlation(values, tested)
+    return f"{signed(correlation)}\n{signed(low)} to {signed(high)}"
 
 
 def _measures(history: Sequence[EpochReport], benchmark: BenchmarkConfig) -> dict[str, float]:
     """AUROC of each set, of each family of several, their means, and ID accuracy, in percent."""
     metrics = history[-1].metrics if history else {}
-    found: dict[str, float] = {}
+    by_set: dict[str, float] = {}
     families: dict[str, float] = {}
     for family, sets in families_of(benchmark).items():
         known = tuple(name for name in sets if f"val/{name}/auroc" in metrics)
-        found |= {name: metrics[f"val/{name}/auroc"] for name in known}
+        by_set |= {name: metrics[f"val/{name}/auroc"] for name in known}
         if len(known) > 1:
             families |= {family: families_auroc(family_values(metrics, {family: known}))}
-    return found | families | {_MEANS[key]: metrics[key] for key in _MEANS if key in metrics}
+    return by_set | families | {_MEANS[key]: metrics[key] for key in _MEANS if key in metrics}
 
 
 def _key(run: Mapping[str, object]) -> str:

@@ -56,11 +56,11 @@ def seed_values(
 
 def scorer_sentence(inputs: ReportInputs) -> str:
     """Which settings the validation sets chose for scorers that had several; empty if none had."""
-    asked = inputs.config.run.scorer
+    config = inputs.config.run.scorer
     parts = []
     for scorers in zip(*(run.scorers for run in inputs.runs), strict=False):
         name = scorers[0].name
-        for setting, values in asked.named(name).several.items():
+        for setting, values in config.named(name).several.items():
             if len(values) > 1 and setting in scorers[0].chosen:
                 chosen = ", ".join(f"{s.chosen[setting]:g}" for s in scorers)
                 parts.append(f"{setting} of {name}: {chosen}")
@@ -101,9 +101,9 @@ def benchmark_files(inputs: ReportInputs) -> dict[str, str]:
     for label, runs in groups.items():
         if not runs:
             continue
-        own = own_key(runs[0])
+        first = own_key(runs[0])
         for key in runs[0].tables:
-            if key != own:
+            if key != first:
                 name = f"benchmark_{label}_{key.replace('/', '_')}.csv"
             else:
                 name = "benchmark.csv" if label == inputs.label else f"benchmark_{label}.csv"
@@ -188,11 +188,11 @@ def gain_table(champion: Sequence[RunResult], base: Sequence[RunResult]) -> Tabl
     rows, seeds = [], 0
     for name, title in (("nearood", "near"), ("farood", "far")):
         for metric in METRICS:
-            found = gain(champion, base, name, metric)
-            if found is None:
+            difference = gain(champion, base, name, metric)
+            if difference is None:
                 return None
-            seeds = len(found.seeds)
-            rows.append((f"{title} {_titled(metric)}", *gain_cells(found, metric)))
+            seeds = len(difference.seeds)
+            rows.append((f"{title} {_titled(metric)}", *gain_cells(difference, metric)))
     caption = (
         f"Champion minus base over the {seeds} seeds that both have, in percentage points: mean ± "
         f"population std of the differences. {TEST.capitalize()}; {len(rows)} tests, no "
@@ -204,18 +204,18 @@ def gain_table(champion: Sequence[RunResult], base: Sequence[RunResult]) -> Tabl
     return Table(columns, tuple(rows), caption)
 
 
-def gain_cells(found: PairedDifference, metric: str) -> tuple[str, str, str, str]:
+def gain_cells(difference: PairedDifference, metric: str) -> tuple[str, str, str, str]:
     """A paired difference as cells: difference, interval, p, reading."""
-    if found.interval is None:
-        why = "one seed" if len(found.seeds) == 1 else "cannot be tested"
-        return signed(found.mean), "n/a", "n/a", why
-    low, high = found.interval
-    better = (found.mean < 0) == is_minimized(metric)
-    reading = ("better" if better else "worse") if found.beyond_chance else "within noise"
+    if difference.interval is None:
+        why = "one seed" if len(difference.seeds) == 1 else "cannot be tested"
+        return signed(difference.mean), "n/a", "n/a", why
+    low, high = difference.interval
+    better = (difference.mean < 0) == is_minimized(metric)
+    reading = ("better" if better else "worse") if difference.beyond_chance else "within noise"
     return (
-        f"{signed(found.mean)} ± {found.std:.2f}",
+        f"{signed(difference.mean)} ± {difference.std:.2f}",
         f"{signed(low)} to {signed(high)}",
-        p_value(found.p),
+        p_value(difference.p),
         reading,
     )
 

@@ -59,16 +59,16 @@ def knob_table(inputs: ReportInputs) -> Table:
 
 def trial_table(inputs: ReportInputs) -> Table:
     """Every trial: state, objective, epochs and settings."""
-    study, found = inputs.study, hyperparameters(inputs.config)
+    study, parameters = inputs.study, hyperparameters(inputs.config)
     names = study.objectives or (study.objective or "objective",)
     titles = [metric_title(name) if "/" in name else name for name in names]
-    columns = ("trial", "state", *titles, "epochs", *(parameter.name for parameter in found))
+    columns = ("trial", "state", *titles, "epochs", *(parameter.name for parameter in parameters))
     rows = []
     for trial in study.trials:
         last = [last_metrics(trial, name) for name in names]
         number = f"{trial.number} ★" if trial.number == study.champion else str(trial.number)
         shown = ("" if pair is None else with_std(*pair) for pair in last)
-        settings = (plain_number(parameter.of(trial)) for parameter in found)
+        settings = (plain_number(parameter.of(trial)) for parameter in parameters)
         rows.append((number, trial.state, *shown, str(epochs_run(trial)), *settings))
     caption = "★ champion. The objective of a trial that did not complete is its last value."
     return Table(columns, tuple(rows), caption)

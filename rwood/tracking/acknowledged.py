@@ -35,10 +35,10 @@ def digest(run: TrackedRun, run_id: str, links: Mapping[str, str | None], marks:
 
 def read_acknowledged(path: Path, server: str) -> dict[str, str]:
     """Run key -> digest of what a server acknowledged; empty if the file says nothing of it."""
-    told = _read(path).get(server)
-    if not isinstance(told, dict):
+    digests = _read(path).get(server)
+    if not isinstance(digests, dict):
         return {}
-    return {str(key): text for key, text in told.items() if isinstance(text, str)}
+    return {str(key): text for key, text in digests.items() if isinstance(text, str)}
 
 
 def write_acknowledged(path: Path, server: str, digests: Mapping[str, str]) -> None:
@@ -50,7 +50,7 @@ def write_acknowledged(path: Path, server: str, digests: Mapping[str, str]) -> N
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except Exception:  # Missing, damaged, or on an object store, whose library has its own errors.
         return {}
-    return told if isinstance(told, dict) else {}
+    return content if isinstance(content, dict) else {}

@@ -86,13 +86,13 @@ def connect(uri: str) -> Any:
 
 def open_experiment(client: Any, name: str, artifacts: Path | None, tags: Mapping[str, str]) -> str:
     """Id of the experiment, made if it is not there, with its tags."""
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
         location = artifacts.resolve().as_uri() if artifacts else None
         made = str(client.create_experiment(name, location, _KIND))
     else:
-        made = str(found.experiment_id)
-    tag_experiment(client, made, tags, {} if found is None else found.tags)
+        made = str(experiment.experiment_id)
+    tag_experiment(client, made, tags, {} if experiment is None else experiment.tags)
     return made
 
 
@@ -120,14 +120,14 @@ def tag_experiment(
 
 def all_runs(client: Any, experiment_id: str) -> list[Any]:
     """Every run of an experiment that is not deleted, page by page."""
-    found: list[Any] = []
+    runs: list[Any] = []
     token = None
     while True:
         page = client.search_runs([experiment_id], max_results=1000, page_token=token)
-        found += page
+        runs += page
         token = page.token
         if not token:
-            return found
+            return runs
 
 
 def without_login(uri: str) -> str:

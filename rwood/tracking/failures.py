@@ -32,21 +32,21 @@ def unsent_sentence(
     `waiting` counts the runs that were not sent, e.g. `3 runs`; `refused` has the name of a run
     that could not be sent -> the reason.
     """
-    told = []
+    sentences = []
     server = f"MLflow at {without_password(uri)}"
     if waiting is not None:
-        told.append(
+        sentences.append(
             f"{server} did not take {waiting} ({why}); nothing is lost: the next rwood run sends "
             "them"
         )
     if refused:
         name, cause = next(iter(refused.items()))
         others = f" and {len(refused) - 1} more (see the log)" if len(refused) > 1 else ""
-        told.append(
+        sentences.append(
             f"{server} lacks all or part of run {name} ({cause}){others}; the next rwood run "
             "tries again"
         )
-    return "; ".join(told) or None
+    return "; ".join(sentences) or None
 
 
 def cause(error: Exception, uri: str) -> str:

@@ -75,9 +75,9 @@ class Sender:
         """
         from mlflow.exceptions import MlflowException
 
-        found = self._client.get_experiment(self._experiment)
-        if found.lifecycle_stage != "active":
-            raise MlflowException(f"the experiment {found.name} was deleted")
+        experiment = self._client.get_experiment(self._experiment)
+        if experiment.lifecycle_stage != "active":
+            raise MlflowException(f"the experiment {experiment.name} was deleted")
         self._sent.pop(key, None)
         self._acknowledged.pop(key, None)
         server = self._server.pop(key, None)
@@ -107,12 +107,12 @@ class Sender:
         """Whether an earlier start sent the same, and nothing was sent to this run since."""
         if run.key in self._sent:
             return False
-        told = self._acknowledged.get(run.key)
+        digest_before = self._acknowledged.get(run.key)
         return (
-            told is not None
+            digest_before is not None
             and server.status == STATUS[run.state]
             and self._tags(run).items() <= server.tags.items()
-            and told == self._digest(run, marks)
+            and digest_before == self._digest(run, marks)
         )
 
     def _id(self, key: str) -> str | None:
@@ -188,8 +188,8 @@ class Sender:
         if server.step is None and run.history:
             name = next(iter(run.history[0].metrics))
             # Without a last value there is no history to ask for.
-            asked = name in server.metrics
-            history = self._client.get_metric_history(server.run_id, name) if asked else ()
+            known = name in server.metrics
+            history = self._client.get_metric_history(server.run_id, name) if known else ()
             server.step = max((metric.step for metric in history), default=0)
         return server.step or 0
 
@@ -215,12 +215,12 @@ class Sender:
 
     def _log_artifacts(self, run: TrackedRun, server: ServerRun, marks: Marks) -> None:
         """Upload files that changed; a missing one does not keep the others back."""
-        told = server.tags.get(ARTIFACTS_TAG, "{}")
-        uploaded: dict[str, str] = json.loads(told)
+        before = server.tags.get(ARTIFACTS_TAG, "{}")
+        uploaded: dict[str, str] = json.loads(before)
         try:
             upload(self._client, run, server.run_id, uploaded, marks, self._marks.get(run.key, {}))
         finally:
-            if json.loads(told) != uploaded:
+            if json.loads(before) != uploaded:
                 self._request(server, tags={ARTIFACTS_TAG: json.dumps(uploaded)})
 
     def _set_status(self, run: TrackedRun, server: ServerRun) -> None:
