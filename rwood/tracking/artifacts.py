@@ -43,13 +43,9 @@ def upload(
         name = f"{folder}/{path.name}" if folder else path.name
         if marks[path] is None or (marks[path] == before.get(path) and name in uploaded):
             continue
-        content = _digest(path)
+        with path.open("rb") as opened:
+            content = hashlib.file_digest(opened, "sha256").hexdigest()[:16]
         if uploaded.get(name) != content:
             with local_copy(path) as file:
                 client.log_artifact(run_id, str(file), folder)
             uploaded[name] = content
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

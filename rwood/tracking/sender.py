@@ -52,7 +52,9 @@ class Sender:
         server = self._server.get(run.key) or self._create(run)
         if not self._is_acknowledged(run, server, marks):
             self._update(run, server, marks)
-        self._remember_links(run)
+        for tag, key in _links(run).items():
+            if key not in self._server:
+                self._unlinked.setdefault(key, set()).add((run.key, tag))
         missing = next((path for path, mark in marks.items() if mark is None), None)
         if missing is not None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(missing))
@@ -149,12 +151,6 @@ class Sender:
         """Links whose run is on the server."""
         ids = {tag: self._id(key) for tag, key in _links(run).items()}
         return {tag: run_id for tag, run_id in ids.items() if run_id is not None}
-
-    def _remember_links(self, run: TrackedRun) -> None:
-        """Note the links whose run is not on the server yet."""
-        for tag, key in _links(run).items():
-            if key not in self._server:
-                self._unlinked.setdefault(key, set()).add((run.key, tag))
 
     def _link(self, key: str) -> None:
         """Set the tags that waited for a run."""
