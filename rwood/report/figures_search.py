@@ -53,7 +53,7 @@ def show_panel(axis: Any, panel: Panel) -> None:
         look = LOOKS[points.name]
         axis.scatter(points.x, points.y, s=look.size**2, marker=look.marker, facecolor=look.face,
                      edgecolor=look.edge, linewidths=1.2, zorder=3, label=points.name)  # fmt: skip
-        if any(points.y_std) and points.name != "base run":
+        if any(points.y_std):
             colour = look.edge if look.face == "none" else look.face
             axis.errorbar(points.x, points.y, points.y_std, points.x_std, fmt="none",
                           ecolor=colour, linewidth=1, alpha=0.4)  # fmt: skip

@@ -73,12 +73,14 @@ def _pair(inputs: ReportInputs, x: str, y: str) -> Panel:
 def _points(
     inputs: ReportInputs, name: str, trials: Sequence[TrialResult], x: str, y: str
 ) -> Points:
+    ring = name == "base run"  # around the point of a trial that has its bars
+    spreads = [{} if ring else trial.spread for trial in trials]
     return Points(
         name,
         x=[_value(inputs, trial, x) for trial in trials],
         y=[_value(inputs, trial, y) for trial in trials],
-        y_std=[trial.spread.get(y, 0.0) for trial in trials],
-        x_std=[trial.spread.get(x, 0.0) for trial in trials],
+        x_std=[spread.get(x, 0.0) for spread in spreads],
+        y_std=[spread.get(y, 0.0) for spread in spreads],
         texts=[trial_text(inputs, trial) for trial in trials],
     )
 
