@@ -1,7 +1,6 @@
 """What a study will cost, from its config and the table of image sets alone; nothing is opened."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rwood.config.benchmark import (
@@ -52,21 +51,13 @@ def estimate(study: StudyConfig, images_per_s: float | None = None) -> list[str]
 
     Under successive halving a trial is expected to pass one rung in `reduction`.
 
-    Args:
-        study: a resolved study.
-        images_per_s: training images (of two views) that one worker does in a second.
+    The speed is in training images (of two views) that one worker does in a second.
     """
     epochs, reruns, expected, finals = study.run.epochs, _reruns(study), 0.0, 0
     lines = []
     if study.search is not None:
-        trainings = study.search.trials * max(1, len(study.search.seeds))
-        full = trainings * epochs
-        expected = trainings * expected_epochs(study)
-        lines.append(
-            f"search: {count_of(study.search.trials, 'trial')}{_seeds(study.search)}, "
-            f"{_bound(study.search)} {expected:,.0f} of {count_of(full, 'epoch')}, "
-            f"{study.cluster.max_concurrent} at a time; {_goal(study.search)}"
-        )
+        expected = _trainings(study.search) * expected_epochs(study)
+        lines.append(_search_line(study, study.search, expected))
         if study.finals is not None:
             finals = study.finals.trainings
             lines.append(
@@ -78,10 +69,7 @@ def estimate(study: StudyConfig, images_per_s: float | None = None) -> list[str]
     images = _count(study.benchmark.id.train, study.benchmark)
     if images is None:
         total = count_of(round(expected + (finals + reruns) * epochs), "epoch")
-        return [
-            *lines,
-            f"cost: about {total} of id.train; how many images it has, nobody says",
-        ]
+        return [*lines, f"cost: about {total} of id.train; how many images it has, nobody says"]
     fold = fold_of(study.benchmark, study.run.seed)
     trials = expected + finals * epochs
     trained = (_count(fold.id.train, fold) or 0) * trials + images * reruns * epochs
@@ -95,28 +83,27 @@ def estimate(study: StudyConfig, images_per_s: float | None = None) -> list[str]
     return lines
 
 
-def _seeds(search: SearchConfig) -> str:
-    return f" of {count_of(len(search.seeds), 'seed')}" if search.seeds else ""
+def _trainings(search: SearchConfig) -> int:
+    return search.trials * max(1, len(search.seeds))
 
 
-def _bound(search: SearchConfig) -> str:
+def _search_line(study: StudyConfig, search: SearchConfig, expected: float) -> str:
+    seeds = f" of {count_of(len(search.seeds), 'seed')}" if search.seeds else ""
     known = search.pruner is None or search.pruner.name in HALVING
-    return "about" if known else "at most"
-
-
-def _goal(search: SearchConfig) -> str:
-    plural = "s" if len(search.objectives) > 1 else ""
-    return f"objective{plural} {', '.join(search.objectives)}"
+    full = count_of(_trainings(search) * study.run.epochs, "epoch")
+    return (
+        f"search: {count_of(search.trials, 'trial')}{seeds}, "
+        f"{'about' if known else 'at most'} {expected:,.0f} of {full}, "
+        f"{study.cluster.max_concurrent} at a time; "
+        f"objective{'s' * (len(search.objectives) > 1)} {', '.join(search.objectives)}"
+    )
 
 
 def expected_epochs(study: StudyConfig, reached: int = 0) -> float:
     """Epochs a trial is expected to run yet: one in `reduction` passes each rung.
 
     Under a pruner without rungs all of them: when it stops trials cannot be told beforehand.
-
-    Args:
-        study: whose trial.
-        reached: epochs that it has done; 0 for the expected epochs of a whole trial.
+    Counted from the epochs that it has done.
     """
     search, epochs = study.search, study.run.epochs
     if search is None or search.pruner is None:
@@ -206,21 +193,19 @@ def _scored(study: StudyConfig, expected: float) -> int:
     fold = fold_of(study.benchmark, study.run.seed)
     searched = math.ceil(expected / every) * _validated(fold)
     validated = math.ceil(study.run.epochs / every) * _validated(without_held_out(study.benchmark))
-    return searched + reruns * (validated + _total(study.benchmark, tested))
+    return searched + reruns * (validated + _total(study.benchmark, *tested))
 
 
 def _validated(benchmark: BenchmarkConfig) -> int:
     """Images that one validation embeds, as far as known."""
     held_out = [ref for ref in benchmark.validation.values() if isinstance(ref, HeldOutSet)]
-    plain = _total(benchmark, ["id.train", "id.val", "validation."])
+    plain = _total(benchmark, "id.train", "id.val", "validation.")
     return plain + sum(_count(ref, benchmark) or 0 for ref in held_out)
 
 
-def _total(benchmark: BenchmarkConfig, prefixes: Iterable[str]) -> int:
-    wanted = tuple(prefixes)
-    return sum(
-        _count(ref, benchmark) or 0 for key, ref in references(benchmark) if key.startswith(wanted)
-    )
+def _total(benchmark: BenchmarkConfig, *prefixes: str) -> int:
+    refs = [ref for key, ref in references(benchmark) if key.startswith(prefixes)]
+    return sum(_count(ref, benchmark) or 0 for ref in refs)
 
 
 def _count(ref: ImageSetRef, benchmark: BenchmarkConfig) -> int | None:

@@ -41,17 +41,24 @@ class EpochReport(Record):
     """By name, e.g. `train/loss`, `val/digit7/auroc`, `val/auroc`, `sys/images_per_s`."""
 
 
-class RunResult(Record):
-    """One finished training and its benchmark."""
+class Training(Record):
+    """One finished training."""
 
     label: str
     """`champion`, `base`, or `trial-0007`."""
     seed: int
     digest: str
     """Names the training by content."""
+    history: tuple[EpochReport, ...]
+    seconds: float
+    """Training and what measured it, without waiting."""
+
+
+class RunResult(Training):
+    """One finished training and its benchmark."""
+
     run: dict[str, object]
     """Its settings, as plain JSON."""
-    history: tuple[EpochReport, ...]
     tables: dict[str, "BenchmarkTable"]
     """`<protocol>/<scorer>` -> the OOD sets' metrics."""
     scorers: tuple[AnyScorer, ...] = ()
@@ -60,8 +67,6 @@ class RunResult(Record):
     """Names the test sets of the tables by content."""
     id_metrics: dict[str, float]
     """Accuracy of the embedding on the ID test set, in percent: `linear_probe`, `nearest_mean`."""
-    seconds: float
-    """Training and benchmark, without waiting."""
 
 
 class SetMetrics(Record):
@@ -81,12 +86,8 @@ class BenchmarkTable(Record):
 
     def rows(self) -> dict[str, SetMetrics]:
         """Rows in OpenOOD's order: near sets, `nearood`, far sets, `farood`."""
-        return (
-            dict(self.near)
-            | {"nearood": mean_of(self.near.values())}
-            | dict(self.far)
-            | {"farood": mean_of(self.far.values())}
-        )
+        near, far = mean_of(self.near.values()), mean_of(self.far.values())
+        return {**self.near, "nearood": near, **self.far, "farood": far}
 
 
 class TrialResult(Record):
@@ -114,16 +115,8 @@ class TrialResult(Record):
     """The search space changed and holds it no longer: it counts for nothing."""
 
 
-class FinalsRun(Record):
+class FinalsRun(Training):
     """One training of the finals, measured on validation sets only."""
-
-    label: str
-    """`base`, or `trial-0007`."""
-    seed: int
-    digest: str
-    """Names the training by content."""
-    history: tuple[EpochReport, ...]
-    seconds: float
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -263,12 +256,8 @@ def is_finished(study: StudyConfig, folder: Path) -> bool:
 def mean_of(rows: Iterable[SetMetrics]) -> SetMetrics:
     """Plain mean of each metric, as OpenOOD averages its sets."""
     values = list(rows)
-    return SetMetrics(
-        **{
-            name: statistics.fmean(getattr(row, name) for row in values)
-            for name in SetMetrics.model_fields
-        }
-    )
+    names = SetMetrics.model_fields
+    return SetMetrics(**{n: statistics.fmean(getattr(row, n) for row in values) for n in names})
 
 
 def mean_and_std(values: Sequence[float]) -> tuple[float, float]:

@@ -41,6 +41,11 @@ def first_line(error: BaseException) -> str:
                 type(error).__name__)  # fmt: skip
 
 
+def short(value: object) -> str:
+    """A setting in four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def duration(seconds: float) -> str:
     """Seconds as people say them: 4.1 s, 41 s, 3 min 20 s, 5 h 02 min."""
     if round(seconds) < 60:

@@ -19,8 +19,8 @@ STUDIES = REPOSITORY / "studies"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together, in one process, all tests that use Ray, all faults, and else those of a file."""
-    names = {item.path: "ray" for item in items if "ray_session" in getattr(item, "fixturenames", ())}
+    """Keep in one process all tests of files that use Ray, all faults, and else those of a file."""
+    names = {i.path: "ray" for i in items if "ray_session" in getattr(i, "fixturenames", ())}
     for item in items:
         name = names.get(item.path, "faults" if "faults" in item.path.parts else str(item.path))
         item.add_marker(pytest.mark.xdist_group(name))

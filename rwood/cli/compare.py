@@ -5,9 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table as Grid
 
 from rwood.cli.options import RESULTS, AsJson, TrackingUri
 from rwood.errors import SpecError
@@ -44,17 +41,16 @@ def compare(
     else:
         summaries = [read_summary(uri, name) for name in study]
     compared = compare_studies(summaries)
-    notes = list(dict.fromkeys(s.note for s in summaries if s.note))
-    for note in notes:
+    for note in dict.fromkeys(s.note for s in summaries if s.note):
         typer.echo(f"note: {note}", err=True)
     if as_json:
         typer.echo(json.dumps(as_plain(summaries), indent=1))
     elif markdown:
         typer.echo(compared.markdown(), nl=False)
     else:
-        console = Console(highlight=False)
         for table in (compared.results, compared.settings, *compared.tests):
-            _print(console, table.columns, table.rows, table.caption)
+            if table.rows:
+                typer.echo("\n".join(filter(None, (table.text(), table.caption, "\n"))), nl=False)
     if csv is not None:
         write_atomically(csv, compared.csv())
         typer.echo(f"wrote {csv}", err=True)
@@ -74,22 +70,3 @@ def _store(context: typer.Context, tracking_uri: str | None, results: Path | Non
     if tracking_uri is not None and (by_flag or results is None):
         return tracking_uri
     return local_uri(results or RESULTS)
-
-
-def _print(
-    console: Console, columns: tuple[str, ...], rows: tuple[tuple[str, ...], ...], caption: str
-) -> None:
-    """Columns that line up, on a terminal and in a pipe."""
-    if not rows:
-        return
-    grid = Grid(box=None, pad_edge=False, header_style="bold")
-    for place, column in enumerate(columns):
-        grid.add_column(escape(column), justify="right" if place else "left", no_wrap=True)
-    for row in rows:
-        grid.add_row(*(escape(cell.replace("\n", " ")) for cell in row))
-    if not console.is_terminal:
-        console.width = max(console.width, console.measure(grid).maximum)
-    console.print(grid)
-    if caption:
-        console.print(caption, style="dim", markup=False, soft_wrap=True)
-    console.print()

@@ -1,15 +1,23 @@
 """`rwood data`: list, fetch, pack and verify image sets."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from rwood.cli.options import DATA, AsJson, DataRoot
@@ -74,7 +82,7 @@ def fetch(
             typer.echo(f"{known:<14} {how:<13} {row.about}")
         return
     with _bar() as step:
-        done = sources.fetch(name, data_root, source=source, progress=lambda d, t: step(name, d, t))
+        done = sources.fetch(name, data_root, source=source, progress=partial(step, name))
     typer.echo(done)
 
 
@@ -89,16 +97,12 @@ def pack(benchmark: Benchmark, data_root: DataRoot = DATA, workers: Workers = No
         for key, ref in image_sets.references(config):
             if not image_sets.has_files(ref):
                 continue
-
-            def progress(done: int, total: int, key: str = key) -> None:
-                step(key, done, total)
-
             pixel_cache.pack(
                 image_sets.files_of(ref, config, data_root),
                 image_sets.transform_of(ref, config),
                 data_root,
                 workers=workers or processors(),
-                progress=progress,
+                progress=partial(step, key),
             )
     typer.echo(f"{config.name}: packed")
 
@@ -116,22 +120,24 @@ def verify(
 
     config = _load(benchmark)
     with _bar() as step:
-        found = verify_sets(config, data_root, workers=workers or processors(), progress=step)
+        checked = verify_sets(config, data_root, workers=workers or processors(), progress=step)
     if as_json:
-        typer.echo(json.dumps(asdict(found), indent=1))
+        typer.echo(json.dumps(asdict(checked), indent=1))
     else:
-        for report in found.sets:
+        for report in checked.sets:
             mark = "ok" if not report.problems else "BAD"
             packed = ", packed" if report.packed else ""
             typer.echo(f"{mark:<4}{report.key:<24}{report.images:>8,} images{packed}")
             for problem in report.problems:
                 typer.echo(f"    {problem}")
-        for d in (*found.shared, *(d for d in found.duplicates if d not in found.shared))[:20]:
+        for d in (*checked.shared, *(d for d in checked.duplicates if d not in checked.shared))[
+            :20
+        ]:
             typer.echo(f"duplicate: {d.key} {d.image} = {d.id_key} {d.id_image}")
-        duplicates, shared = len(found.duplicates) - len(found.shared), len(found.shared)
+        duplicates, shared = len(checked.duplicates) - len(checked.shared), len(checked.shared)
         typer.echo(f"{count_of(duplicates, 'image')} of ID sets with the pixels of a train image")
         typer.echo(f"{count_of(shared, 'image')} of OOD sets with the pixels of an ID image")
-    if not found.sound:
+    if not checked.sound:
         typer.echo(f"rwood: benchmark {config.name}: not sound, see above", err=True)
         raise typer.Exit(1)
 
@@ -145,8 +151,8 @@ def _load(file: Path) -> BenchmarkConfig:
 
 
 @contextmanager
-def _bar() -> "Iterator[Step]":
-    """A progress bar on a terminal, silence elsewhere."""
+def _bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar on a terminal, silence elsewhere; takes a task's name, what is done, total."""
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description:<20}"),
@@ -155,22 +161,14 @@ def _bar() -> "Iterator[Step]":
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        yield Step(bar)
+        tasks: dict[str, TaskID] = {}
 
+        def step(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bar.add_task(name)
+            bar.update(tasks[name], completed=done, total=total)
 
-class Step:
-    """Moves the bar of a task, made when it is first named."""
-
-    def __init__(self, bar: Progress) -> None:
-        """Draw on a bar."""
-        self._bar = bar
-        self._tasks: dict[str, object] = {}
-
-    def __call__(self, name: str, done: int, total: int) -> None:
-        """Set a task's state."""
-        if name not in self._tasks:
-            self._tasks[name] = self._bar.add_task(name, total=total)
-        self._bar.update(self._tasks[name], completed=done, total=total)  # type: ignore[arg-type]
+        yield step
 
 
 def _size(count: int | None) -> str:

@@ -2,17 +2,12 @@
 
 import json
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from rwood.cli.options import RESULTS, AsJson, File, Results, StorageUrl
 from rwood.errors import SpecError
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from rwood.study.frames import StudyResults
 
 app = typer.Typer()
 
@@ -47,36 +42,28 @@ def results(
         names = ", ".join(TableName)
         raise SpecError(f"--csv prints one table: name it by --table, one of {names}")
     study = load_study(file)
-    found = read_results(study, folder=results / study.name, storage=storage)
+    outcome = read_results(study, folder=results / study.name, storage=storage)
+    head = {
+        "study": study.name,
+        "verdict": outcome.verdict,
+        "champion": outcome.champion,
+        "detector": str(outcome.detector),
+    }
     tables = [table] if table else [TableName.TRIALS, TableName.RERUNS]
-    frames = {name.value: _with_index(getattr(found, name)) for name in tables}
+    frames = {name.value: getattr(outcome, name) for name in tables}
+    # A named index is columns here.
+    frames = {k: f if f.index.names == [None] else f.reset_index() for k, f in frames.items()}
     if csv:
         typer.echo(next(iter(frames.values())).to_csv(index=False), nl=False)
     elif as_json:
-        typer.echo(json.dumps(_head(found) | {k: _rows(f) for k, f in frames.items()}, indent=1))
+        rows = {  # NaN is null
+            name: json.loads(frame.to_json(orient="records", double_precision=15))
+            for name, frame in frames.items()
+        }
+        typer.echo(json.dumps(head | rows, indent=1))
     else:
-        for key, value in _head(found).items():
+        for key, value in head.items():
             typer.echo(f"{key}: {value}")
         for name, frame in frames.items():
             text = frame.dropna(axis=1, how="all").to_string(index=False, na_rep="")
             typer.echo(f"\n{name}\n{text}")
-
-
-def _head(found: "StudyResults") -> dict[str, Any]:
-    """What stands once a study."""
-    return {
-        "study": found.study.name,
-        "verdict": found.verdict,
-        "champion": found.champion,
-        "detector": str(found.detector),
-    }
-
-
-def _with_index(frame: "pd.DataFrame") -> "pd.DataFrame":
-    """The index as columns, if it has a name."""
-    return frame if frame.index.names == [None] else frame.reset_index()
-
-
-def _rows(frame: "pd.DataFrame") -> Any:
-    """Rows as plain JSON; NaN is null."""
-    return json.loads(frame.to_json(orient="records", double_precision=15))

@@ -14,17 +14,8 @@ from rich.console import Console
 from rwood.cli.options import RESULTS, AsJson, File, Results, StorageUrl
 from rwood.config.study import StudyConfig
 from rwood.paths import StudyPaths
-from rwood.progress import (
-    TRAINS,
-    Running,
-    Status,
-    read_live,
-    reruns_left,
-    running_lines,
-    trials_left,
-)
+from rwood.progress import Running, Status, StudyState, read_live, running_lines
 from rwood.results import StudyResult, TrialResult, load
-from rwood.selection import select_champion, values_of
 from rwood.storage import exists, is_remote
 from rwood.study.measured import is_measured
 from rwood.study.plans import finals_folder, known_plan, rerun_folder, rerun_plan
@@ -44,14 +35,14 @@ def status(
     from rwood.config.load import load_study
 
     study = load_study(file)
-    told = read_status(study, results / study.name, storage)
+    status = read_status(study, results / study.name, storage)
     if as_json:
-        typer.echo(json.dumps(asdict(told), indent=1))
+        typer.echo(json.dumps(asdict(status), indent=1))
         return
     console = Console(highlight=False)
-    for line in describe(told, console.width, time.time()):
+    for line in describe(status, console.width, time.time()):
         console.print(line, markup=False, soft_wrap=True)
-    if told.stage == "finished":
+    if status.stage == "finished":
         from rwood.report.outcome import outcome
 
         record = load(StudyResult, StudyPaths(results / study.name).record)
@@ -61,86 +52,70 @@ def status(
 def read_status(study: StudyConfig, folder: Path, storage: str | None = None) -> Status:
     """How far a study is; reads only.
 
-    Args:
-        study: as its file says now.
-        folder: its results folder.
-        storage: URL of Optuna's storage; None: the journal in the folder.
-
     Raises:
         StudyError: a record is not one of this version.
     """
     from rwood.search.read_trials import read_trials
 
-    if not exists(StudyPaths(folder).record):
+    paths = StudyPaths(folder)
+    if not exists(paths.record):
         check_not_lost(folder)
         return Status(study.name, "not started", False, None)
-    record = load(StudyResult, StudyPaths(folder).record)
+    record = load(StudyResult, paths.record)
     trials = list(read_trials(study, folder, storage).values()) if study.search else []
     decided = _is_decided(study, record)
     trainings: list[Path] = []
     if decided:
         plan = rerun_plan(study, record.champion_params, trials)
         trainings = [rerun_folder(study, folder, *rerun) for rerun in plan]
-    if not decided and record.finals is not None:
+    elif record.finals is not None:
         trainings = [finals_folder(study, folder, *t) for t in known_plan(study, record.finals)]
-    done = [path for path in trainings if (path / "result.json").exists()]
-    stage = _stage(study, record, trials, len(trainings) - len(done), folder)
-    process, working = _leaser(folder) if is_remote(folder) else _process(StudyPaths(folder).lock)
-    under_way = [t for t in trials if t.state == "running"]
-    best = _best(study, trials)
-    left = [path for path in trainings if path not in done]
-    told = Status(
-        study=study.name,
-        stage=stage,
+    left = [path for path in trainings if not (path / "result.json").exists()]
+    state = StudyState(study, _stage(study, record, trials, len(left), folder))
+    state.begin(trials)
+    state.reruns = {path.name: () for path in left}
+    process, working = _leaser(folder) if is_remote(folder) else _process(paths.lock)
+    names = {f"trial {n}": paths.trial(n).folder for n in sorted(state.live)}
+    names |= {path.name.rpartition("-")[0]: path for path in left if _epoch(path)}
+    status = replace(
+        state.status(),
         working=working,
         process=process,
-        trials={state: sum(t.state == state for t in trials)
-                for state in ("running", "complete", "pruned", "failed")},
-        trials_wanted=study.search.trials if study.search else 0,
-        best=values_of(best, study.search.objectives) if study.search and best else {},
-        best_trial=best.number if best else None,
-        best_params=best.params if best else {},
         verdict=record.finals.sentence if record.finals is not None and decided else "",
-        reruns=len(done),
+        reruns=len(trainings) - len(left),
         reruns_wanted=len(trainings),
-        running=tuple(
-            [_running(f"trial {t.number}", StudyPaths(folder).trial(t.number).folder, study)
-             for t in under_way]
-            + [_running(path.name.rpartition("-")[0], path, study)
-               for path in left if _epoch(path)]
-        ),
-        seconds_left=_seconds_left(study, stage, trials, left),
-    )  # fmt: skip
-    return _as_on_screen(told, StudyPaths(folder).live)
+        running=tuple(Running(n, _epoch(path), study.run.epochs) for n, path in names.items()),
+        images_per_s=None,
+        gpu_memory_gb=None,
+        at=None,
+    )
+    return _as_on_screen(status, paths.live)
 
 
-def describe(told: Status, width: int, now: float | None = None) -> list[str]:
+def describe(status: Status, width: int, now: float | None = None) -> list[str]:
     """What people read.
 
-    Args:
-        told: the study's status.
-        width: columns of the screen; only what the study found may need more.
-        now: Unix seconds, to say how old the news is; None leaves that out.
+    Only what the study found may need more than the width; `now` is for how old the news is.
     """
-    head = f"study {told.study}: {told.stage}"
-    if told.process and told.stage != "finished":
+    head = f"study {status.study}: {status.stage}"
+    if status.process and status.stage != "finished":
         words = {True: "at work: ", False: "nobody works on it; last: ", None: "opened last by "}
-        head += f" ({words[told.working]}{told.process})"
+        head += f" ({words[status.working]}{status.process})"
     lines = [head]
-    if told.trials_wanted and told.trials:
-        lines.append(f"trials: {told.trial_words()}")
-    if told.best:
-        lines.append(f"{told.best_title()}: {told.best_words()}")
-    if told.verdict:
-        lines.append(f"finals: {told.verdict}")
-    if told.reruns_wanted:
-        what = "finals" if told.stage == "finals" else "reruns"
-        lines.append(f"{what}: {told.reruns}/{told.reruns_wanted} trainings done")
-    lines += [f"  {line}" for line in running_lines(told.running, width - 2)]
-    if told.speed_words():
-        lines.append(told.speed_words())
-    if now is not None and told.at is not None and now - told.at > _FRESH_S:
-        lines.append(f"last heard of {duration(now - told.at)} ago")
+    if status.trials_wanted and status.trials:
+        lines.append(f"trials: {status.trial_words()}")
+    if status.best:
+        lines.append(f"{status.best_title()}: {status.best_words()}")
+    if status.verdict:
+        lines.append(f"finals: {status.verdict}")
+    if status.reruns_wanted:
+        what = "finals" if status.stage == "finals" else "reruns"
+        lines.append(f"{what}: {status.reruns}/{status.reruns_wanted} trainings done")
+    lines += [f"  {line}" for line in running_lines(status.running, width - 2)]
+    if status.speed_words():
+        lines.append(status.speed_words())
+    if now is not None and status.at is not None and now - status.at > _FRESH_S:
+        lines.append(f"last heard of {duration(now - status.at)} ago")
     return lines
 
 
@@ -167,24 +142,18 @@ def _stage(
     return "finished" if record.finished and there else "report"
 
 
-def _best(study: StudyConfig, trials: list[TrialResult]) -> TrialResult | None:
-    if study.search is None or not any(t.objective is not None for t in trials):
-        return None
-    return select_champion(trials, study.search.objectives)
-
-
 def _process(lock: Path) -> tuple[str | None, bool | None]:
     """Who opened the study last, and whether it still does; the lock is not touched."""
     if not lock.exists():
         return None, False
     text = lock.read_text(encoding="utf-8").strip()
-    found = re.fullmatch(r"process (\d+) on (.+)", text)
-    if found is None:
+    match = re.fullmatch(r"process (\d+) on (.+)", text)
+    if match is None:
         return text or None, None
-    if found[2] != socket.gethostname():
+    if match[2] != socket.gethostname():
         return text, None
     try:
-        began = psutil.Process(int(found[1])).create_time()
+        began = psutil.Process(int(match[1])).create_time()
     except psutil.NoSuchProcess:
         return text, False
     return text, began <= lock.stat().st_mtime + 1  # else the number was given to another process
@@ -206,32 +175,17 @@ def _epoch(folder: Path) -> int:
     seeds = list(folder.glob("seed-*"))
     if seeds:
         return min(map(_epoch, seeds))
-    found = (re.fullmatch(r"epoch-(\d+)\.pt", path.name) for path in folder.glob("epoch-*.pt"))
-    return max((int(match[1]) for match in found if match), default=0)
+    matches = (re.fullmatch(r"epoch-(\d+)\.pt", path.name) for path in folder.glob("epoch-*.pt"))
+    return max((int(match[1]) for match in matches if match), default=0)
 
 
-def _running(name: str, folder: Path, study: StudyConfig) -> Running:
-    return Running(name, _epoch(folder), study.run.epochs)
-
-
-def _seconds_left(
-    study: StudyConfig, stage: str, trials: list[TrialResult], left: list[Path]
-) -> float | None:
-    """From the records of trials that are over; what runs now is known to its process only."""
-    if stage == "search":
-        return trials_left(study, trials, begun=len(trials))
-    if stage in TRAINS:
-        return reruns_left(study, {path.name: () for path in left}, trials)
-    return None
-
-
-def _as_on_screen(told: Status, path: Path) -> Status:
+def _as_on_screen(status: Status, path: Path) -> Status:
     """With what only the process that works on the study knows, where it left word."""
     live = read_live(path)
-    if told.working is False or live is None or live.stage != told.stage:
-        return told
+    if status.working is False or live is None or live.stage != status.stage:
+        return status
     return replace(
-        told,
+        status,
         running=live.running,
         images_per_s=live.images_per_s,
         gpu_memory_gb=live.gpu_memory_gb,

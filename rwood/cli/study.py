@@ -112,10 +112,9 @@ def check(
         return
     import yaml
 
-    console = Console(highlight=False)
-    console.print(yaml.safe_dump(plain, sort_keys=False), markup=False, soft_wrap=True)
+    typer.echo(yaml.safe_dump(plain, sort_keys=False))
     for line in estimate(study, images_per_s):
-        console.print(f"# {line}", markup=False, soft_wrap=True)
+        typer.echo(f"# {line}")
 
 
 @app.command()
@@ -128,9 +127,7 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train the base run alone, on this machine or the cluster."""
-    study = _load(file)
-    if set_:
-        study = set_values(study, set_)
+    study = set_values(_load(file), set_ or ())
     from rwood.study.train_alone import train_alone
 
     console = Console(highlight=False, stderr=as_json)

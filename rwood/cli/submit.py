@@ -69,7 +69,8 @@ def submit(
     if status and stop:
         raise SpecError("rwood submit takes --status or --stop, not both")
     if status or stop:
-        _tell(_ask(address, _named(file), stop=stop), as_json)
+        server, name = _server(address), _named(file)
+        _tell(server.stop(name) if stop else server.latest(name), as_json)
         return
     study = load_study(file)
     check_study(study)
@@ -77,9 +78,7 @@ def submit(
         raise SpecError(f"rwood submit needs --results: the results folder {OnCluster}")
     if requirements is not None and not requirements.is_file():
         raise SpecError(f"--requirements {requirements}: there is no such file")
-    from rwood.ray_backend.submit import JobServer
-
-    server = JobServer(address)
+    server = _server(address)
     made = server.submit(
         study,
         results=results,
@@ -105,11 +104,10 @@ def _named(file: Path) -> str:
     return load_study(file).name if is_path else str(file)
 
 
-def _ask(address: str, study: str, *, stop: bool) -> "Submission":
+def _server(address: str) -> "JobServer":
     from rwood.ray_backend.submit import JobServer
 
-    server = JobServer(address)
-    return server.stop(study) if stop else server.latest(study)
+    return JobServer(address)
 
 
 def _follow(server: "JobServer", id: str, file: Path, quiet: bool) -> "Submission":

@@ -1,6 +1,7 @@
 """What the screen shows while a study runs: a live view on a terminal, plain lines elsewhere."""
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Iterable
@@ -28,14 +29,8 @@ class _Screen:
     """What both have in common: they count, and leave the status for `rwood status`."""
 
     def __init__(self, study: StudyConfig, console: Console, folder: Path | None = None) -> None:
-        """Watch a study.
-
-        Args:
-            study: whose screen.
-            console: where to write.
-            folder: results folder of the study; None leaves nothing on disk.
-        """
-        self._tally = StudyState(study)
+        """Watch a study; without a results folder nothing is left on disk."""
+        self._state = StudyState(study)
         self._study = study
         self._console = console
         self._live_file = StudyPaths(folder).live if folder else None
@@ -45,31 +40,31 @@ class _Screen:
     def stage(self, name: str, detail: str) -> None:
         """A stage begins."""
         with self._lock:
-            self._tally.stage = name
+            self._state.stage = name
             self._tell(now=True)
 
     def known(self, trials: Iterable[TrialResult]) -> None:
         """Trials of earlier starts."""
         with self._lock:
-            self._tally.begin(trials)
+            self._state.begin(trials)
             self._tell()
 
     def reruns(self, names: Iterable[str]) -> None:
         """Reruns that are left."""
         with self._lock:
-            self._tally.reruns = {name: () for name in names}
+            self._state.reruns = {name: () for name in names}
             self._tell(now=True)
 
     def trial(self, trial: TrialResult) -> None:
         """A trial changed."""
         with self._lock:
-            self._tally.see(trial)
+            self._state.see(trial)
             self._tell()
 
     def epoch(self, name: str, report: EpochReport, epochs: int) -> None:
         """A rerun did an epoch."""
         with self._lock:
-            self._tally.hear(name, report)
+            self._state.hear(name, report)
             self._tell()
 
     def __exit__(self, *_: object) -> None:
@@ -83,7 +78,7 @@ class _Screen:
             return
         if now or at - self._written >= _EVERY_S:
             with contextlib.suppress(OSError):  # The study's own records matter, this does not.
-                save_live(self._tally.status(), self._live_file)
+                save_live(self._state.status(), self._live_file)
                 self._written = at
 
 
@@ -99,18 +94,15 @@ class Lines(_Screen):
         """One line when a trial is over."""
         super().trial(trial)
         if trial.state != "running":
-            self.note(f"[search] {describe(trial, self._tally)}")
+            self.note(f"[search] {describe(trial, self._state)}")
 
     def epoch(self, name: str, report: EpochReport, epochs: int) -> None:
         """One line when a rerun's training is over."""
         super().epoch(name, report, epochs)
         if report.epoch == epochs:
-            tally, left = self._tally, self._tally.seconds_left()
-            text = (
-                f"[{self._tally.stage}] {name}: {count_of(epochs, 'epoch')}, loss {_loss(report)}"
-            )
-            text += f"; {tally.trained}/{len(tally.reruns)} trained"
-            self.note(text + (f", about {duration(left)} left" if left else ""))
+            state, loss = self._state, report.metrics.get("train/loss", math.nan)
+            text = f"[{state.stage}] {name}: {count_of(epochs, 'epoch')}, loss {loss:.3f}; "
+            self.note(f"{text}{state.trained}/{len(state.reruns)} trained{_left(state)}")
 
     def note(self, text: str) -> None:
         """One line."""
@@ -140,7 +132,7 @@ class LiveView(_Screen):
         """Shown in the table; a failure stays above it."""
         super().trial(trial)
         if trial.state == "failed":
-            text = Text(describe(trial, self._tally), style="red")
+            text = Text(describe(trial, self._state), style="red")
             self._live.console.print(text, highlight=False)
 
     def note(self, text: str) -> None:
@@ -155,33 +147,33 @@ class LiveView(_Screen):
     def __exit__(self, *exception: object) -> None:
         """Leave the lines, take the view away."""
         with self._lock:
-            self._tally.stage = ""
+            self._state.stage = ""
         self._live.__exit__(None, None, None)
         super().__exit__(*exception)
 
     def _render(self) -> RenderableType:
         width = self._console.width
         with self._lock:
-            told = self._tally.status()
-            waiting = [name for name, history in self._tally.reruns.items() if not history]
-        if told.stage == "search":
-            return _view(told, told.trial_words(), width)
-        if told.stage in TRAINS and told.reruns_wanted:
-            words = f"{told.reruns}/{told.reruns_wanted} trained, {len(waiting)} to start"
-            if told.reruns == told.reruns_wanted:
-                words = f"all {told.reruns} trained, the last ones are being scored"
-            return _view(told, words, width)
+            status = self._state.status()
+            waiting = [name for name, history in self._state.reruns.items() if not history]
+        if status.stage == "search":
+            return _view(status, status.trial_words(), width)
+        if status.stage in TRAINS and status.reruns_wanted:
+            words = f"{status.reruns}/{status.reruns_wanted} trained, {len(waiting)} to start"
+            if status.reruns == status.reruns_wanted:
+                words = f"all {status.reruns} trained, the last ones are being scored"
+            return _view(status, words, width)
         return Text("")
 
 
-def _view(told: Status, done: str, width: int) -> Group:
+def _view(status: Status, done: str, width: int) -> Group:
     """Counts, speed, best, and a line a training that runs; each line may wrap."""
     lines: list[RenderableType] = [Text(done)]
-    if told.speed_words():
-        lines.append(Text(told.speed_words()))
-    if told.best_words() and told.stage == "search":
-        lines.append(Text.assemble((f"{told.best_title()}: ", "bold"), told.best_words()))
-    lines += map(Text, running_lines(told.running, width - _INDENT))
+    if status.speed_words():
+        lines.append(Text(status.speed_words()))
+    if status.best_words() and status.stage == "search":
+        lines.append(Text.assemble((f"{status.best_title()}: ", "bold"), status.best_words()))
+    lines += map(Text, running_lines(status.running, width - _INDENT))
     return Group(*(Padding(line, (0, 0, 0, _INDENT)) for line in lines))
 
 
@@ -191,26 +183,24 @@ def screen(study: StudyConfig, console: Console, folder: Path | None = None) -> 
     return kind(study, console, folder)
 
 
-def describe(trial: TrialResult, tally: StudyState) -> str:
+def describe(trial: TrialResult, state: StudyState) -> str:
     """One line on a trial that is over."""
-    search = tally.study.search
+    search = state.study.search
     assert search is not None
-    words = {"complete": "complete", "pruned": "pruned", "failed": "FAILED"}
-    epochs = count_of(len(trial.history), "epoch")
-    text = f"trial {trial.number} {words[trial.state]} after {epochs}"
+    word = "FAILED" if trial.state == "failed" else trial.state
+    text = f"trial {trial.number} {word} after {count_of(len(trial.history), 'epoch')}"
     if trial.error:
         text += f": {trial.error}"
     validated = [r.metrics for r in trial.history if search.primary in r.metrics]
     if validated:
         text += "".join(f", {name} {validated[-1][name]:.2f}" for name in search.objectives)
-    best = tally.best()
+    best = state.best()
     if best is not None:
         reached = ", ".join(f"{v:.2f}" for v in values_of(best, search.objectives).values())
         text += f"; best so far: trial {best.number} ({reached})"
-    left = tally.seconds_left()
-    text += f"; {tally.closed}/{search.trials} done"
-    return text + (f", about {duration(left)} left" if left else "")
+    return f"{text}; {state.closed}/{search.trials} done{_left(state)}"
 
 
-def _loss(report: EpochReport) -> str:
-    return f"{report.metrics.get('train/loss', float('nan')):.3f}"
+def _left(state: StudyState) -> str:
+    seconds = state.seconds_left()
+    return f", about {duration(seconds)} left" if seconds else ""

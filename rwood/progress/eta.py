@@ -24,17 +24,14 @@ def trials_left(study: StudyConfig, trials: Iterable[TrialResult], *, begun: int
 
     A trial that has not begun is expected to run as many epochs as those before it did, at first as
     many as early stopping lets an average trial run; one that runs may be stopped at its next rung.
-
-    Args:
-        study: whose search.
-        trials: those that run, and all that are over or the last of them.
-        begun: how many trials there are so far.
+    Of the trials that are over the last ones suffice; `begun` counts all so far.
     """
     from rwood.cost import expected_epochs
 
     assert study.search is not None
     known = list(trials)
-    cost = _cost([(_begun_and_ended(trial), trial.history) for trial in known])
+    ends = ((t.finished or (t.history[-1].time if t.history else t.started)) for t in known)
+    cost = _cost([((t.started, end), t.history) for t, end in zip(known, ends, strict=True)])
     if cost is None:
         return None
     start_s, epoch_s = cost
@@ -54,10 +51,7 @@ def reruns_left(
 ) -> float | None:
     """Seconds until all reruns are trained; None where nothing has told a pace yet.
 
-    Args:
-        study: whose reruns.
-        histories: reruns that are left -> what they reported, empty for one that waits.
-        trials: of the search, which tell the pace until the reruns do.
+    A rerun that waits has an empty history; trials tell the pace until the reruns do.
     """
     cost = _cost([(None, history) for history in histories.values()])
     cost = cost or _cost([(None, trial.history) for trial in trials])
@@ -69,22 +63,17 @@ def reruns_left(
     return _shared([epochs * epoch_s for epochs in left if epochs > 0], study)
 
 
-def _begun_and_ended(trial: TrialResult) -> tuple[float, float]:
-    last = trial.history[-1].time if trial.history else trial.started
-    return trial.started, trial.finished or last
-
-
 def _cost(trainings: Sequence[tuple[tuple[float, float] | None, History]]) -> _Cost | None:
     """Median seconds beside the epochs (start, end), and of an epoch, of the last trainings."""
-    told = [training for training in trainings if len(training[1]) > 1]
-    told = sorted(told, key=lambda training: training[1][-1].time)[-_RECENT:]
-    if not told:
+    timed = [training for training in trainings if len(training[1]) > 1]
+    timed = sorted(timed, key=lambda training: training[1][-1].time)[-_RECENT:]
+    if not timed:
         return None
-    spans = [(h[-1].time - h[0].time, len(h)) for _, h in told]
+    spans = [(h[-1].time - h[0].time, len(h)) for _, h in timed]
     epoch_s = statistics.median(span / (count - 1) for span, count in spans)
     beside = [
         times[1] - times[0] - span - epoch_s
-        for (times, _), (span, _) in zip(told, spans, strict=True)
+        for (times, _), (span, _) in zip(timed, spans, strict=True)
         if times is not None
     ]
     return max(0.0, statistics.median_low(beside) if beside else 0.0), epoch_s

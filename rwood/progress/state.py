@@ -125,10 +125,10 @@ class StudyState:
         searching = self.stage not in TRAINS
         measures = search.objectives if search and searching else ("train/loss",)
         for name, history in self._histories().items():
-            told = [r.metrics for r in history if measures[0] in r.metrics]
+            measured = [r.metrics for r in history if measures[0] in r.metrics]
             epoch = history[-1].epoch if history else 0
-            values = {measure: told[-1][measure] for measure in measures} if told else {}
-            curve = tuple(metrics[measures[0]] for metrics in told[-_KEPT:])
+            values = {measure: measured[-1][measure] for measure in measures} if measured else {}
+            curve = tuple(metrics[measures[0]] for metrics in measured[-_KEPT:])
             yield Running(name, epoch, self.study.run.epochs, values, curve)
 
     def _sum(self, metric: str) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rwood import results
 from rwood.config.search import Params
-from rwood.text import duration
+from rwood.text import duration, short
 
 _BARS = "▁▂▃▄▅▆▇█"
 _CURVE = 30
@@ -64,9 +64,8 @@ class Status:
     def trial_words(self) -> str:
         """Trials by state."""
         closed = sum(self.trials.values()) - self.trials.get("running", 0)
-        names = {"running": "running", "complete": "complete", "pruned": "pruned"}
-        parts = [f"{self.trials.get(state, 0)} {word}" for state, word in names.items()]
-        parts.append(f"{self.trials.get('failed', 0)} failed")
+        states = ("running", "complete", "pruned", "failed")
+        parts = [f"{self.trials.get(state, 0)} {state}" for state in states]
         return f"{closed}/{self.trials_wanted} done; {', '.join(parts)}"
 
     def best_title(self) -> str:
@@ -80,10 +79,8 @@ class Status:
         if not self.best:
             return ""
         reached = ", ".join(f"{name} {value:.2f}" for name, value in self.best.items())
-        hyperparameters = ", ".join(
-            f"{key} = {short(value)}" for key, value in self.best_params.items()
-        )
-        return f"trial {self.best_trial}, {reached}: {hyperparameters}"
+        settings = ", ".join(f"{key} = {short(value)}" for key, value in self.best_params.items())
+        return f"trial {self.best_trial}, {reached}: {settings}"
 
     def speed_words(self) -> str:
         """Images a second, GPU memory, time left: what of it is known."""
@@ -100,9 +97,7 @@ class Status:
 def running_lines(running: Sequence[Running], width: int) -> list[str]:
     """A line a training, in columns: name, epochs, last values, and the first one's curve.
 
-    Args:
-        running: the trainings.
-        width: characters that a line should have at most; the curve takes what the rest leaves.
+    The curve takes what the rest leaves of the width.
     """
     measures = {measure: None for training in running for measure in training.values}
     names = short_names(measures)
@@ -150,11 +145,6 @@ def read_live(path: Path) -> Status | None:
         return Status(**{**plain, "running": running})
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def short(value: object) -> str:
-    """A setting in four digits."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def sparkline(values: Sequence[float]) -> str:

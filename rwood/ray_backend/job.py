@@ -170,6 +170,6 @@ def _history(job: Job, worker: Worker) -> tuple[EpochReport, ...]:
     return tuple(EpochReport.model_validate(report) for report in json.loads(saved["history"]))
 
 
-def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def _save_arrays(path: Path, arrays: dict[str, Any]) -> None:
     with written(path) as file:
         np.savez_compressed(file, **arrays)

@@ -1,6 +1,5 @@
 """What to do with what a study found, in a sentence."""
 
-from rwood.report.hyperparameters import hyperparameters
 from rwood.report.inputs import ReportInputs
 from rwood.report.tables import gain
 
@@ -13,16 +12,20 @@ def advice(inputs: ReportInputs) -> str:
     finals = inputs.study.finals
     if not inputs.runs or inputs.config.search is None:
         return ""
-    if not _differs(inputs) or (finals is not None and finals.promoted is False):
+    if inputs.champion_is_base or (finals is not None and finals.promoted is False):
         return (
             "So do this: keep the base run's settings, which detector/ was trained with; nothing "
             "that was tried is shown to be better."
         )
     gains = {part: gain(inputs.runs, inputs.base_runs, f"{part}ood", "auroc")
              for part in ("near", "far")}  # fmt: skip
-    shown = {part: found for part, found in gains.items() if found and found.beyond_chance}
-    lost = [part for part, found in shown.items() if found.mean < 0]
-    won = [part for part, found in shown.items() if found.mean > 0]
+    shown = {
+        part: difference
+        for part, difference in gains.items()
+        if difference and difference.beyond_chance
+    }
+    lost = [part for part, difference in shown.items() if difference.mean < 0]
+    won = [part for part, difference in shown.items() if difference.mean > 0]
     if lost:
         return (
             f"So do this: do not switch yet. On {' and '.join(lost)} OOD the champion is behind "
@@ -33,19 +36,10 @@ def advice(inputs: ReportInputs) -> str:
             "So do this: keep the base run's settings for now; without finals, the champion is not "
             "shown to be better. More rerun.seeds beside the base run's, or finals, would tell."
         )
-    told = (
+    tests = (
         f"the test sets agree on {' and '.join(won)} OOD"
         if won
         else "the test sets neither confirm nor contradict it"
     )
     proof = "it is proved on validation sets, and " if finals is not None else ""
-    return f"So do this: train with champion.yaml and use detector/; {proof}{told}."
-
-
-def _differs(inputs: ReportInputs) -> bool:
-    """Whether the champion has a setting that the base run has not."""
-    chosen = inputs.study.champion_params
-    return any(
-        chosen.get(parameter.key, parameter.base) != parameter.base
-        for parameter in hyperparameters(inputs.config)
-    )
+    return f"So do this: train with champion.yaml and use detector/; {proof}{tests}."

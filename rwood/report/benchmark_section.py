@@ -62,5 +62,9 @@ def benchmark_blocks(inputs: ReportInputs, figures: Path) -> list[Block]:
 
 def _verdicts(runs: list[RunResult], key: str, id_set: str | None, whose: str) -> list[Block]:
     """Within the published std or not; nothing where no figure was published."""
-    found = verdicts(runs, key, id_set)
-    return [Text(verdict_sentence(found, whose)), verdict_table(found, whose)] if found else []
+    compared = verdicts(runs, key, id_set)
+    return (
+        [Text(verdict_sentence(compared, whose)), verdict_table(compared, whose)]
+        if compared
+        else []
+    )

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rwood.config.benchmark import MINIMIZED, Metric
+from rwood.report.hyperparameters import CSV_TITLES
 from rwood.report.published import Published, published
 from rwood.report.table import Table, signed
-from rwood.report.tables import CSV_TITLES, MEANS, row_values
+from rwood.report.tables import MEANS, row_values
 from rwood.results import RunResult, mean_and_std
 
 METRICS: tuple[Metric, ...] = ("fpr95", "auroc")
@@ -39,13 +40,7 @@ class Verdict(NamedTuple):
 
 
 def verdicts(runs: Sequence[RunResult], key: str, id_set: str | None) -> list[Verdict]:
-    """FPR@95 and AUROC of every OOD set for which a figure was published; else empty.
-
-    Args:
-        runs: one training a seed.
-        key: `<protocol>/<scorer>`.
-        id_set: of the published tables; None: nothing published.
-    """
+    """FPR@95 and AUROC of every OOD set for which a figure was published; else empty."""
     known, protocol = published(), key.partition("/")[0]
     return [
         _verdict(name, metric, mean_and_std(list(by_metric[metric].values()))[0], known[place])
@@ -61,26 +56,26 @@ def _verdict(name: str, metric: Metric, ours: float, theirs: Published) -> Verdi
     return Verdict(name, metric, difference, None if std is None else abs(difference) / std)
 
 
-def verdict_table(found: Sequence[Verdict], whose: str) -> Table:
+def verdict_table(compared: Sequence[Verdict], whose: str) -> Table:
     """One row an OOD set: ours minus the published FPR@95 and AUROC, each with its verdict."""
     by_set: dict[str, list[str]] = {}
-    for verdict in found:
+    for verdict in compared:
         by_set.setdefault(verdict.ood_set, []).extend((signed(verdict.difference), verdict.words))
     titles = (CSV_TITLES[metric] for metric in METRICS)
     columns = ("OOD set", *(word for title in titles for word in (f"{title} difference", "")))
     rows = tuple((name, *cells) for name, cells in by_set.items())
     caption = (
-        f"{whose[:1].upper()}{whose[1:]} minus the published ReweightOOD with Mahalanobis scores, "
+        f"{whose.capitalize()} minus the published ReweightOOD with Mahalanobis scores, "
         "in points. Within: no further from it than one published std, over its runs."
     )
     return Table(columns, rows, caption, MEANS)
 
 
-def verdict_sentence(found: Sequence[Verdict], whose: str) -> str:
+def verdict_sentence(compared: Sequence[Verdict], whose: str) -> str:
     """How many figures lie within one published std, and which lies furthest outside."""
-    tested = [verdict for verdict in found if verdict.stds is not None]
+    tested = [verdict for verdict in compared if verdict.stds is not None]
     if not tested:
-        worst = max(found, key=lambda verdict: abs(verdict.difference))
+        worst = max(compared, key=lambda verdict: abs(verdict.difference))
         return (
             f"Beside the published figures, of one run without a std, {whose} differs by "
             f"{abs(worst.difference):.2f} points at most ({_named(worst)})."

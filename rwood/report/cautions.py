@@ -1,11 +1,11 @@
 """What a reader should know before trusting a study's figures: warnings, each in a sentence."""
 
 from collections.abc import Iterator
+from statistics import fmean
 
 from rwood.report.hyperparameters import metric_title
 from rwood.report.inputs import ReportInputs
-from rwood.report.tables import key_words, own_key, row_values
-from rwood.results import RunResult, mean_and_std
+from rwood.report.tables import key_words, own_key, seed_values
 from rwood.text import count_of
 
 CHANCE = 50.0
@@ -30,7 +30,8 @@ def _benchmark(inputs: ReportInputs) -> Iterator[str]:
     if not runs:
         return
     for part in ("near", "far"):
-        by_scorer = {key: _mean(runs, key, part) for key in runs[0].tables if key.startswith("ood")}
+        by_scorer = {key: fmean(seed_values(runs, f"{part}ood", key=key))
+                     for key in runs[0].tables if key.startswith("ood")}  # fmt: skip
         own = by_scorer.get(own_key(runs[0]))
         if own is not None and own < CHANCE:
             yield (
@@ -75,7 +76,3 @@ def _search(inputs: ReportInputs) -> Iterator[str]:
             f"All complete trials lie within {max(values) - min(values):.2f} points of "
             f"{metric_title(study.objective)}: the validation sets do not tell them apart."
         )
-
-
-def _mean(runs: list[RunResult], key: str, part: str) -> float:
-    return mean_and_std(list(row_values(runs, key)[f"{part}ood"]["auroc"].values()))[0]

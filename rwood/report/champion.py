@@ -2,6 +2,7 @@
 
 import yaml
 
+from rwood.config.benchmark import Metric
 from rwood.config.run import RunConfig
 from rwood.config.study import StudyConfig
 from rwood.report.advice import advice
@@ -9,7 +10,7 @@ from rwood.report.finding import finding
 from rwood.report.inputs import ReportInputs
 from rwood.report.outcome import outcome_table
 from rwood.report.table import in_markdown
-from rwood.report.tables import cell, own_key, own_table, row_values, versus_table
+from rwood.report.tables import cell, own_key, own_table, seed_values, versus_table
 from rwood.results import StudyResult
 
 LIMIT = 5000
@@ -17,15 +18,9 @@ LIMIT = 5000
 
 
 def champion_words(study: StudyConfig, record: StudyResult, run: RunConfig) -> str:
-    """Question, chosen settings, what was reached beside what was published, and the whole run.
-
-    Args:
-        study: the resolved study.
-        record: with the champion's reruns.
-        run: the run that made the detector.
-    """
-    own = tuple(record.of("champion"))
-    table = own_table(own, own_key(own[0]), study.benchmark.published, "The champion")
+    """Question, chosen settings, what was reached beside what was published, and the whole run."""
+    runs = tuple(record.of("champion"))
+    table = own_table(runs, own_key(runs[0]), study.benchmark.published, "The champion")
     parts = [study.question]
     if record.champion_params:
         parts.append(f"Chosen:\n\n{_fenced(dict(record.champion_params))}")
@@ -39,10 +34,6 @@ def result_words(study: StudyConfig, record: StudyResult) -> str:
     """Headline, finding, what to do, FPR@95 and AUROC per set of champion and base, in Markdown.
 
     Empty before the benchmark.
-
-    Args:
-        study: the resolved study.
-        record: with its reruns.
     """
     inputs = ReportInputs(record, study, {}, {})
     runs, base = inputs.runs, inputs.base_runs
@@ -71,12 +62,12 @@ def _headline(inputs: ReportInputs) -> str:
 
 def champion_tags(record: StudyResult) -> dict[str, str]:
     """Near and far AUROC and FPR@95 of the champion, to be read in a list of versions."""
-    own = record.of("champion")
-    rows = row_values(own, own_key(own[0]))
+    runs = record.of("champion")
+    metrics: tuple[Metric, ...] = ("auroc", "fpr95")
     return {
-        f"{part}/{metric}": cell(list(rows[f"{part}ood"][metric].values()))
+        f"{part}/{metric}": cell(seed_values(runs, f"{part}ood", metric))
         for part in ("near", "far")
-        for metric in ("auroc", "fpr95")
+        for metric in metrics
     }
 
 

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from rwood.config.benchmark import METRICS
+from rwood.config.benchmark import METRICS, Metric
 from rwood.config.study import is_minimized
 from rwood.report.hyperparameters import metric_title
-from rwood.report.paired import TEST, paired_difference
+from rwood.report.paired import TEST, PairedDifference, paired_difference
 from rwood.report.table import Table, plain_number
-from rwood.report.tables import cell, gain_cells
+from rwood.report.tables import axis_title, cell, gain_cells
 from rwood.results import StudySummary
 from rwood.text import count_of, duration
 
@@ -53,10 +53,15 @@ def compare_studies(summaries: Sequence[StudySummary]) -> Comparison:
         raise ValueError(f"a comparison needs two studies, got {len(summaries)}")
     first, *others = summaries
     names = tuple(summary.name for summary in summaries)
+    seeds = (f"{s.name} {', '.join(map(str, sorted(s.seeds))) or 'none'}" for s in summaries)
     tests = (_test_table(other, first) for other in others)
     return Comparison(
         settings=Table(("setting", *names), _differing(summaries)),
-        results=Table(("", *names), _result_rows(summaries), _seeds_caption(summaries)),
+        results=Table(
+            ("", *names),
+            _result_rows(summaries),
+            f"Mean ± population std over seeds ({'; '.join(seeds)}).",
+        ),
         tests=tuple(table for table in tests if table.rows),
     )
 
@@ -75,9 +80,10 @@ def _differing(summaries: Sequence[StudySummary]) -> tuple[tuple[str, ...], ...]
 
 
 def _result_rows(summaries: Sequence[StudySummary]) -> tuple[tuple[str, ...], ...]:
+    values = (_ABSENT if s.objective is None else f"{s.objective:.2f}" for s in summaries)
     rows = [
         ("objective", *(s.objective_name or _ABSENT for s in summaries)),
-        ("its value on validation sets", *(_number(s.objective) for s in summaries)),
+        ("its value on validation sets", *values),
     ]
     for metric in COMPARED:
         cells = [cell(list(s.by_seed(metric).values())) for s in summaries]
@@ -90,18 +96,16 @@ def _result_rows(summaries: Sequence[StudySummary]) -> tuple[tuple[str, ...], ..
     return (*rows, ("epochs", *(str(s.epochs) for s in summaries)))
 
 
-def _seeds_caption(summaries: Sequence[StudySummary]) -> str:
-    each = (f"{s.name} {', '.join(map(str, sorted(s.seeds))) or 'none'}" for s in summaries)
-    return f"Mean ± population std over seeds ({'; '.join(each)})."
+def _differences(study: StudySummary, first: StudySummary) -> dict[str, PairedDifference]:
+    """Metric -> the study minus the first one, where both have a seed."""
+    paired = {m: paired_difference(study.by_seed(m), first.by_seed(m)) for m in COMPARED}
+    return {metric: difference for metric, difference in paired.items() if difference is not None}
 
 
 def _test_table(study: StudySummary, first: StudySummary) -> Table:
-    rows, seeds = [], 0
-    for metric in COMPARED:
-        found = paired_difference(study.by_seed(metric), first.by_seed(metric))
-        if found is not None:
-            seeds = max(seeds, len(found.seeds))
-            rows.append((metric_title(metric), *gain_cells(found, metric)))
+    differences = _differences(study, first)
+    seeds = max((len(difference.seeds) for difference in differences.values()), default=0)
+    rows = [(metric_title(name), *gain_cells(d, name)) for name, d in differences.items()]
     caption = (
         f"{study.name} minus {first.name}, in percentage points, over "
         f"{count_of(seeds, 'matching seed')}; {TEST}, {count_of(len(rows), 'test')}, no correction "
@@ -113,44 +117,33 @@ def _test_table(study: StudySummary, first: StudySummary) -> Table:
 def as_plain(summaries: Sequence[StudySummary]) -> dict[str, object]:
     """The same comparison as plain JSON, numbers not rounded."""
     first, *others = summaries
-    tests = []
-    for study in others:
-        for metric in COMPARED:
-            found = paired_difference(study.by_seed(metric), first.by_seed(metric))
-            if found is not None:
-                names = {"study": study.name, "minus": first.name, "metric": metric, "test": TEST}
-                tests.append(names | asdict(found))
+    tests = [
+        {"study": study.name, "minus": first.name, "metric": name, "test": TEST}
+        | asdict(difference)
+        for study in others
+        for name, difference in _differences(study, first).items()
+    ]
     return {"studies": [asdict(summary) for summary in summaries], "tests": tests}
-
-
-def _number(value: float | None) -> str:
-    return _ABSENT if value is None else f"{value:.2f}"
 
 
 def draw_comparison(summaries: Sequence[StudySummary], path: Path) -> Path:
     """Near and far FPR@95 and AUROC of every study: mean ± std and each seed, as a PNG."""
-    from rwood.report.figures import BLUE, INK, VERMILLION, canvas, dress, write
-    from rwood.results import mean_and_std
+    from rwood.report.figures import BLUE, VERMILLION, canvas, dress, legend, show_means, write
 
     figure, axes = canvas(1.3 + 0.45 * len(summaries), 1, 2, sharey=True)
-    for axis, metric in zip(axes[0], ("fpr95", "auroc"), strict=True):
-        looks = (("near", "o", VERMILLION, -0.15), ("far", "s", BLUE, 0.15))
+    metrics: tuple[Metric, ...] = ("fpr95", "auroc")
+    looks = (("near", "o", VERMILLION, -0.15), ("far", "s", BLUE, 0.15))
+    for axis, metric in zip(axes[0], metrics, strict=True):
         for part, marker, colour, shift in looks:
-            for place, summary in enumerate(summaries):
-                values = list(summary.by_seed(f"{part}/{metric}").values())
-                if values:
-                    mean, std = mean_and_std(values)
-                    axis.errorbar(mean, place + shift, xerr=std or None, fmt=marker, color=colour,
-                                  markersize=6.5, linewidth=2, zorder=3)  # fmt: skip
-                    axis.scatter(values, [place + shift] * len(values), s=9, color=INK, zorder=4)
-            axis.plot([], [], marker, color=colour, label=f"{part}-OOD: mean ± std (dots: seeds)")
-        title = (
-            "FPR@95 (%), lower is better" if metric == "fpr95" else "AUROC (%), higher is better"
-        )
-        dress(axis, title, "")
+            seeds = {at + shift: list(summary.by_seed(f"{part}/{metric}").values())
+                     for at, summary in enumerate(summaries)}  # fmt: skip
+            measured = {height: values for height, values in seeds.items() if values}
+            if measured:
+                label = f"{part}-OOD: mean ± std (dots: seeds)"
+                show_means(axis, measured, (marker, colour, colour), label)
+        dress(axis, axis_title(metric), "")
         axis.set_yticks(range(len(summaries)), [summary.name for summary in summaries])
         axis.margins(x=0.08)
     axes[0, 0].set_ylim(len(summaries) - 0.5, -0.5)
-    handles, texts = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, texts, loc="outside upper center", ncols=2, fontsize=9, frameon=False)
+    legend(figure, axes[0, 0], ncols=2)
     return write(figure, path)

@@ -1,23 +1,25 @@
 """What a report says, section by section; it draws the figures it shows."""
 
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 
 import yaml
 
-from rwood.report import figures_parallel, figures_scores, figures_search, interactive
+from rwood.report import figures_scores, figures_search
 from rwood.report.advice import advice
 from rwood.report.benchmark_section import benchmark_blocks
 from rwood.report.cautions import cautions
 from rwood.report.document import Block, Code, Document, Folded, Picture, Section, Text
 from rwood.report.figures_overview import draw_overview
+from rwood.report.figures_parallel import draw_parallel
 from rwood.report.figures_scores import GEOMETRY, geometry_curves
 from rwood.report.finals import finals_blocks, search_sentences
 from rwood.report.finding import finding
-from rwood.report.front import draw_front, front_table
+from rwood.report.front import front_panels, front_table
 from rwood.report.hyperparameters import hyperparameters
 from rwood.report.inputs import ReportInputs
+from rwood.report.interactive import plot_panels, plot_parallel
+from rwood.report.panels import history_panel, outside_sentence, slice_panels, valued
 from rwood.report.ranking import ranking_table, rerun_settings
 from rwood.report.trials import (
     cost_table,
@@ -31,66 +33,47 @@ from rwood.text import count_of
 
 
 def build_document(inputs: ReportInputs, figures: Path) -> Document:
-    """The report of a study; sections about what was not run are left out.
-
-    Args:
-        inputs: what to report.
-        figures: folder that the figures are written to.
-    """
-    parts: dict[str, Callable[[ReportInputs, Path], list[Block]]] = {
-        "Cautions": _cautions,
-        "Settings": _chosen,
-        "Finals": _finals,
-        "Benchmark": benchmark_blocks,
-        "Validation": _validation,
-        "Search": _search,
-        "Scores": _scores,
-        "Embedding": _embedding,
-        "Geometry": _geometry,
-        "Cost": _cost,
-        "Reproduce": _reproduce,
+    """The report of a study; sections about what was not run are left out."""
+    parts: dict[str, list[Block]] = {
+        "Cautions": [Text(sentence) for sentence in cautions(inputs)],
+        "Settings": _chosen(inputs),
+        "Finals": finals_blocks(inputs),
+        "Benchmark": benchmark_blocks(inputs, figures),
+        "Validation": [*filter(None, [ranking_table(rerun_settings(inputs))])],
+        "Search": _search(inputs, figures),
+        "Scores": _scores(inputs, figures),
+        "Embedding": _embedding(inputs, figures),
+        "Geometry": _geometry(inputs, figures),
+        "Cost": [t for t in (cost_table(inputs.study), versions_table(inputs.study)) if t.rows],
+        "Reproduce": _reproduce(inputs),
     }
-    sections = (Section(title, tuple(part(inputs, figures))) for title, part in parts.items())
     return Document(
         title=f"Study {inputs.study.name}",
         question=inputs.config.question,
         finding=finding(inputs),
         advice=advice(inputs),
         overview=_overview(inputs, figures),
-        sections=tuple(section for section in sections if section.blocks),
+        sections=tuple(Section(title, tuple(blocks)) for title, blocks in parts.items() if blocks),
     )
 
 
 def _overview(inputs: ReportInputs, figures: Path) -> tuple[Picture, ...]:
     """Search and proof side by side; nothing until both are there."""
-    if not inputs.base_runs or not figures_search.valued(inputs, "complete"):
+    if not inputs.base_runs or not valued(inputs, "complete"):
         return ()
     caption = (
         "Left: what the search saw, validation sets alone. Right: champion and base run on the "
         "test sets, which no trial saw: mean, one population std, a dot a seed."
-        f"{figures_search.outside_sentence(inputs)}"
+        f"{outside_sentence(inputs)}"
     )
     path = draw_overview(inputs, figures / "overview.png")
     return (Picture(path, "Search and benchmark", caption),)
 
 
-def _cautions(inputs: ReportInputs, _: Path) -> list[Block]:
-    return [Text(sentence) for sentence in cautions(inputs)]
-
-
-def _chosen(inputs: ReportInputs, _: Path) -> list[Block]:
+def _chosen(inputs: ReportInputs) -> list[Block]:
     if not hyperparameters(inputs.config) or inputs.study.champion is None:
         return []
     return [knob_table(inputs)]
-
-
-def _finals(inputs: ReportInputs, _: Path) -> list[Block]:
-    return finals_blocks(inputs)
-
-
-def _validation(inputs: ReportInputs, _: Path) -> list[Block]:
-    table = ranking_table(rerun_settings(inputs))
-    return [table] if table else []
 
 
 def _search(inputs: ReportInputs, figures: Path) -> list[Block]:
@@ -110,16 +93,18 @@ def _search(inputs: ReportInputs, figures: Path) -> list[Block]:
         )
     ]
     blocks += [Text(line) for line in [*failures(study), *search_sentences(inputs)]]
-    if figures_search.valued(inputs, "complete") or figures_search.valued(inputs, "pruned"):
+    if valued(inputs, "complete", "pruned"):
         blocks += _search_pictures(inputs, figures)
-    if len(study.objectives) > 1 and figures_search.valued(inputs, "complete"):
+    if len(study.objectives) > 1 and valued(inputs, "complete"):
         caption = (
             "Complete trials by every two objectives, means over seeds with a bar of one std where "
             "a trial has several. No trial is better than one of the front in all objectives; "
             "trials far from it lie outside the picture."
         )
-        path = draw_front(inputs, figures / "front.png")
-        blocks += [Picture(path, "Pareto front", caption), front_table(inputs)]
+        panels = front_panels(inputs)
+        path = figures_search.draw_panels(panels, figures / "front.png")
+        front = Picture(path, "Pareto front", caption, plot_panels(panels))
+        blocks += [front, front_table(inputs)]
     return [*blocks, Folded("All trials", trial_table(inputs))]
 
 
@@ -128,27 +113,27 @@ def _first(inputs: ReportInputs) -> str:
 
 
 def _search_pictures(inputs: ReportInputs, figures: Path) -> list[Block]:
-    draw, curves = figures_search.draw_history, figures_search.draw_curves
+    history, slices = [history_panel(inputs)], slice_panels(inputs)
     blocks: list[Block] = [
         Picture(
-            draw(inputs, figures / "history.png"),
+            figures_search.draw_panels(history, figures / "history.png"),
             "Search history",
             f"{_first(inputs)} of every trial. The star is the champion, the line the best "
             "complete trial so far; a trial pruned stands at its last value, from fewer "
-            f"epochs.{figures_search.outside_sentence(inputs)}",
-            interactive.plot_history(inputs),
+            f"epochs.{outside_sentence(inputs)}",
+            plot_panels(history),
         ),
         Picture(
-            curves(inputs, figures / "curves.png"),
+            figures_search.draw_curves(inputs, figures / "curves.png"),
             "Learning curves",
             "The objective after every validated epoch; triangles: where early stopping cut.",
         ),
         Picture(
-            figures_parallel.draw_parallel(inputs, figures / "parallel.png"),
+            draw_parallel(inputs, figures / "parallel.png"),
             "Parallel coordinates",
             "Every trial as a line through its settings to its objective. In the interactive form, "
             "drag along an axis to keep the trials within.",
-            interactive.plot_parallel(inputs),
+            plot_parallel(inputs),
         ),
     ]
     if inputs.importance:
@@ -162,8 +147,8 @@ def _search_pictures(inputs: ReportInputs, figures: Path) -> list[Block]:
     elif inputs.importance_note:
         blocks.append(Text(inputs.importance_note))
     caption = "Each setting against the objective. Dotted: the base run's value."
-    path = figures_search.draw_slices(inputs, figures / "slices.png")
-    return [*blocks, Picture(path, "Slices", caption, interactive.plot_slices(inputs))]
+    path = figures_search.draw_panels(slices, figures / "slices.png")
+    return [*blocks, Picture(path, "Slices", caption, plot_panels(slices))]
 
 
 def _scores(inputs: ReportInputs, figures: Path) -> list[Block]:
@@ -206,25 +191,15 @@ def _geometry(inputs: ReportInputs, figures: Path) -> list[Block]:
         return []
     caption = (
         "Geometry of the embedding after every epoch: small class radius, wide dispersion and "
-        "little ID-OOD overlap are what the loss is for. Mean over seeds; band: least to most."
-        if len(inputs.runs) > 1
-        else "Geometry of the embedding after every epoch: small class radius, wide dispersion and "
         "little ID-OOD overlap are what the loss is for."
     )
+    if len(inputs.runs) > 1:
+        caption += " Mean over seeds; band: least to most."
     path = figures_scores.draw_geometry(inputs, figures / "geometry.png")
     return [Picture(path, "Geometry", caption)]
 
 
-def _cost(inputs: ReportInputs, _: Path) -> list[Block]:
-    blocks: list[Block] = []
-    if cost_table(inputs.study).rows:
-        blocks.append(cost_table(inputs.study))
-    if inputs.study.versions:
-        blocks.append(versions_table(inputs.study))
-    return blocks
-
-
-def _reproduce(inputs: ReportInputs, _: Path) -> list[Block]:
+def _reproduce(inputs: ReportInputs) -> list[Block]:
     name, params = inputs.study.name, inputs.study.champion_params
     words = [f"rwood run {name}.yaml"]
     if params:

@@ -10,18 +10,18 @@ def earlier_blocks(inputs: ReportInputs) -> list[Block]:
     """A sentence and the tables of each earlier benchmark, the oldest first."""
     blocks: list[Block] = []
     for number, runs in enumerate(inputs.study.earlier, start=1):
-        own = sorted((r for r in runs if r.label == inputs.label), key=lambda run: run.seed)
-        if not own:
+        reruns = sorted((r for r in runs if r.label == inputs.label), key=lambda run: run.seed)
+        if not reruns:
             continue
         blocks.append(
             Text(
-                f"Benchmark {number} of these checkpoints was on {_asked(own[0])}; what differs "
+                f"Benchmark {number} of these checkpoints was on {_asked(reruns[0])}; what differs "
                 "above was asked after that, and scored without training. No test set chose the "
                 "champion."
             )
         )
-        title = f"Benchmark {number}: {inputs.whose}, {key_words(own_key(own[0]))}"
-        blocks.append(Folded(title, own_table(own, own_key(own[0]), None, inputs.whose)))
+        title = f"Benchmark {number}: {inputs.whose}, {key_words(own_key(reruns[0]))}"
+        blocks.append(Folded(title, own_table(reruns, own_key(reruns[0]), None, inputs.whose)))
     return blocks
 
 

@@ -1,8 +1,10 @@
 """What every static figure shares: size, colours (Okabe-Ito, safe for colour-blind eyes), dress."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rwood.results import mean_and_std
 from rwood.storage import written
 
 DPI = 150
@@ -41,11 +43,37 @@ def dress(axis: Any, x: str, y: str, title: str = "") -> None:
         axis.spines[side].set_color(GREY)
 
 
-def key(axis: Any, **where: Any) -> None:
-    """A legend without a frame, if anything is labelled."""
-    handles, labels = axis.get_legend_handles_labels()
-    if handles:
-        axis.legend(handles, labels, fontsize=9, frameon=False, **where)
+def legend(figure: Any, *axes: Any, loc: str = "outside upper center", **look: Any) -> None:
+    """One legend of all axes without a frame, beside them; each name stands in it once."""
+    shown: dict[str, Any] = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            shown.setdefault(label, handle)
+    look = {"fontsize": 9, "frameon": False, **look}
+    figure.legend(shown.values(), shown.keys(), loc=loc, **look)
+
+
+def show_means(
+    axis: Any, seeds: Mapping[float, Sequence[float]], look: tuple[str, str, str], label: str
+) -> None:
+    """Height -> values of the seeds there: the mean, a bar of one population std, a dot a seed.
+
+    A look is marker, edge and face. Where no height has several values the mean stands alone.
+    """
+    marker, edge, face = look
+    means, stds = zip(*map(mean_and_std, seeds.values()), strict=True)
+    several = any(len(values) > 1 for values in seeds.values())
+    axis.errorbar(
+        means, list(seeds), xerr=stds if several else None, fmt=marker, color=edge,
+        markerfacecolor=face, markersize=6, linewidth=2, zorder=3, label=label,
+    )  # fmt: skip
+    for height, values in seeds.items() if several else ():
+        axis.scatter(values, [height] * len(values), s=9, color=INK, zorder=4, linewidths=0)
+
+
+def integer_ticks(axis: Any) -> None:
+    """Ticks of the x axis at whole numbers alone."""
+    axis.xaxis.get_major_locator().set_params(integer=True)
 
 
 def log_ticks(axis: Any) -> None:
@@ -58,6 +86,12 @@ def log_ticks(axis: Any) -> None:
     axis.xaxis.set_major_locator(LogLocator(subs=steps))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.xaxis.set_minor_formatter(NullFormatter())
+
+
+def grid_of(count: int) -> tuple[int, int]:
+    """Rows and columns of so many panels, three side by side at most."""
+    columns = min(3, count)
+    return -(-count // columns), columns
 
 
 def write(figure: Any, path: Path) -> Path:

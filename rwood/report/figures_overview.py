@@ -1,13 +1,13 @@
 """The figure on top of a report: what the search saw, beside what the test sets say."""
 
 from pathlib import Path
-from typing import Any
 
-from rwood.report.figures import INK, canvas, dress, write
+from rwood.report.figures import INK, canvas, dress, legend, write
 from rwood.report.figures_scores import LOOKS, show_seeds
-from rwood.report.figures_search import show_history
+from rwood.report.figures_search import show_panel
 from rwood.report.inputs import ReportInputs
 from rwood.report.paired import p_value
+from rwood.report.panels import history_panel
 from rwood.report.table import signed
 from rwood.report.tables import gain
 from rwood.text import count_of
@@ -18,10 +18,7 @@ _ROWS = {"nearood": "near OOD", "farood": "far OOD"}
 def draw_overview(inputs: ReportInputs, path: Path, *, stacked: bool = False) -> Path:
     """The search's history beside champion and base run on near and far OOD, seed by seed.
 
-    Args:
-        inputs: with complete trials, and reruns of champion and base.
-        path: of the PNG.
-        stacked: one above the other, for narrow screens.
+    Stacked, one is above the other, for narrow screens.
     """
     rows, columns = (2, 1) if stacked else (1, 2)
     ratios = {} if stacked else {"width_ratios": (1.25, 1)}
@@ -29,7 +26,7 @@ def draw_overview(inputs: ReportInputs, path: Path, *, stacked: bool = False) ->
     if stacked:
         figure.set_size_inches(4.2, 5.4)
     history, proof = axes.flat
-    show_history(history, inputs)
+    show_panel(history, history_panel(inputs))
     history.set_title("search: validation sets", fontsize=10.5, color=INK)
     seeds = count_of(len(inputs.runs), "fresh seed")
     for place, (label, runs) in enumerate(inputs.groups.items()):
@@ -37,25 +34,16 @@ def draw_overview(inputs: ReportInputs, path: Path, *, stacked: bool = False) ->
     dress(proof, "test AUROC (%)", "", f"proof: test sets, {seeds}")
     proof.set_yticks(range(len(_ROWS)), [_row_title(inputs, row) for row in _ROWS])
     proof.set_ylim(len(_ROWS) - 0.5, -0.5)
-    _legend(figure, 2 if stacked else 3, history, proof)
+    # The star and the seeds' dots share the champion's colour.
+    legend(figure, history, proof, loc="outside lower center", ncols=2 if stacked else 3,
+           fontsize=7.8 if stacked else 9, columnspacing=1.0, handletextpad=0.6)  # fmt: skip
     return write(figure, path)
 
 
 def _row_title(inputs: ReportInputs, row: str) -> str:
     """E.g. near OOD, +3.58, p 0.016."""
-    found = gain(inputs.runs, inputs.base_runs, row, "auroc")
-    if found is None:
+    difference = gain(inputs.runs, inputs.base_runs, row, "auroc")
+    if difference is None:
         return _ROWS[row]
-    p = "" if found.p is None else f"\np {p_value(found.p)}"
-    return f"{_ROWS[row]}\n{signed(found.mean)}{p}"
-
-
-def _legend(figure: Any, columns: int, *axes: Any) -> None:
-    """One legend below both; the star and the seeds' dots share the champion's colour."""
-    shown: dict[str, Any] = {}
-    for axis in axes:
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-            shown.setdefault(label, handle)
-    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=columns,
-                  fontsize=9 if columns > 2 else 7.8, frameon=False, columnspacing=1.0,
-                  handletextpad=0.6)  # fmt: skip
+    p = "" if difference.p is None else f"\np {p_value(difference.p)}"
+    return f"{_ROWS[row]}\n{signed(difference.mean)}{p}"

@@ -6,12 +6,12 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
-from rwood.config.search import Choices
 from rwood.config.study import is_minimized
-from rwood.report.figures import GREY, INK, PALE, VERMILLION, canvas, write
-from rwood.report.figures_search import objective_of, valued
+from rwood.report.figures import GREY, INK, PALE, VERMILLION, canvas, legend, write
 from rwood.report.hyperparameters import NONE_AT, Hyperparameter, hyperparameters, metric_title
 from rwood.report.inputs import ReportInputs
+from rwood.report.panels import valued
+from rwood.results import TrialResult
 
 _ROOM = 76.0
 """Characters that fit side by side between the first axis and the last."""
@@ -31,12 +31,14 @@ class Row:
     """Whether their names have no room side by side."""
 
 
-def row_of(found: Sequence[Hyperparameter], objective: str) -> Row:
+def row_of(parameters: Sequence[Hyperparameter], objective: str) -> Row:
     """Axes as far from each other as their names, or at least the texts beside them, ask for."""
-    names = (*(parameter.name for parameter in found), metric_title(objective))
+    names = (*(parameter.name for parameter in parameters), metric_title(objective))
     broken = tuple(name.replace(" ", "\n", 1) for name in names)
     widths = [max(map(len, name.split("\n"))) for name in broken]
-    beside = [2.0 + max(len(text) for _, text in _ticks(parameter)) for parameter in found]
+    beside = [
+        2.0 + max(len(text) for _, text in parameter.ticks(3, ())) for parameter in parameters
+    ]
     apart = [1.0 + (one + other) / 2 for one, other in pairwise(widths)]
     upright = [max(both) for both in zip(beside, apart, strict=True)]
     slanted = sum(upright) > _ROOM
@@ -57,16 +59,16 @@ def draw_parallel(inputs: ReportInputs, path: Path) -> Path:
     """Every trial as a line through its settings to its objective."""
     from matplotlib.cm import ScalarMappable
 
-    found, objective = hyperparameters(inputs.config), objective_of(inputs)
+    parameters, objective = hyperparameters(inputs.config), inputs.objective
     figure, axes = canvas(4.2)
     axis = axes[0, 0]
     pairs = valued(inputs, "pruned") + valued(inputs, "complete")
     values = [value for _, value in pairs]
     low, high = min(values), max(values)
     norm, colours = _shades(inputs)
-    row = row_of(found, objective)
+    row = row_of(parameters, objective)
     for trial, value in pairs:
-        heights = [parameter.share(parameter.of(trial)) for parameter in found]
+        heights = [parameter.share(parameter.of(trial)) for parameter in parameters]
         heights.append((value - low) / (high - low) if high > low else 0.5)
         look: dict[str, Any] = {"color": colours(norm(value)), "linewidth": 1.5, "zorder": 3}
         if trial.state == "pruned":
@@ -77,9 +79,8 @@ def draw_parallel(inputs: ReportInputs, path: Path) -> Path:
     axis.plot([], [], label="champion", **_CHAMPION)
     if valued(inputs, "pruned"):
         axis.plot([], [], label="pruned", **_STOPPED)
-    figure.legend(loc="outside upper center", ncols=2, fontsize=9, frameon=False)
-    lacking = {k.key for k in found for trial, _ in pairs if k.of(trial) is None}
-    _parallel_axes(axis, found, row, low, high, lacking)
+    legend(figure, axis, ncols=2)
+    _parallel_axes(axis, parameters, row, (low, high), [trial for trial, _ in pairs])
     bar = figure.colorbar(ScalarMappable(norm, colours), ax=axis, pad=0.02, aspect=28)
     bar.set_label(f"{metric_title(objective)}, complete trials", fontsize=9)
     bar.ax.tick_params(labelsize=8.5)
@@ -94,38 +95,33 @@ def _shades(inputs: ReportInputs) -> tuple[Any, Any]:
     ends = [value for _, value in valued(inputs, "complete")] or [0.0]
     dark_last = [0.9 - 0.9 * step / 255 for step in range(256)]
     shades = matplotlib.colormaps["viridis"](dark_last)
-    if is_minimized(objective_of(inputs)):
+    if is_minimized(inputs.objective):
         shades = shades[::-1]
     return Normalize(min(ends), max(ends)), ListedColormap(shades)
 
 
 def _parallel_axes(
-    axis: Any, found: list[Hyperparameter], row: Row, low: float, high: float, lacking: set[str]
+    axis: Any,
+    parameters: Sequence[Hyperparameter],
+    row: Row,
+    ends: tuple[float, float],
+    trials: Sequence[TrialResult],
 ) -> None:
     look = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if row.slanted else {}
     axis.set_xticks(row.places, row.names, fontsize=9, **look)
     axis.set_yticks([])
     *places, last = row.places
     axis.set_xlim(-5.0, last + 6.0)
-    axis.set_ylim(NONE_AT - 0.04 if lacking else -0.04, 1.04)
+    lacking = any(parameter.of(trial) is None for parameter in parameters for trial in trials)
+    axis.set_ylim((NONE_AT if lacking else 0.0) - 0.04, 1.04)
     for side in ("top", "right", "left", "bottom"):
         axis.spines[side].set_visible(False)
-    for place, parameter in zip(places, found, strict=True):
+    for place, parameter in zip(places, parameters, strict=True):
         axis.axvline(place, color=GREY, linewidth=0.9, zorder=1)
-        none = [(NONE_AT, "none")] if parameter.key in lacking else []
-        for at, text in _ticks(parameter) + none:
+        for at, text in parameter.ticks(3, trials):
             axis.annotate(text, (place, at), xytext=(4, 0), textcoords="offset points",
                           fontsize=8.5, va="center", color=INK, zorder=5, bbox=_PAPER)  # fmt: skip
     axis.axvline(last, color=GREY, linewidth=0.9, zorder=1)
-    for at, value in ((0.0, low), (1.0, high)):
+    for at, value in zip((0.0, 1.0), ends, strict=True):
         axis.annotate(f"{value:.1f}", (last, at), xytext=(4, 0), textcoords="offset points",
                       fontsize=8.5, va="center", color=INK, zorder=5, bbox=_PAPER)  # fmt: skip
-
-
-def _ticks(parameter: Hyperparameter) -> list[tuple[float, str]]:
-    """Places and texts on a hyperparameter's axis: its choices, or low, middle and high."""
-    if isinstance(parameter.domain, Choices):
-        return [(parameter.share(choice), str(choice)) for choice in parameter.domain.choices]
-    low, high = float(parameter.domain.low), float(parameter.domain.high)
-    middle = (low * high) ** 0.5 if parameter.log else (low + high) / 2
-    return [(share, f"{v:.3g}") for share, v in ((0.0, low), (0.5, middle), (1.0, high))]

@@ -18,13 +18,16 @@ from rwood.report.figures import (
     VERMILLION,
     canvas,
     dress,
-    key,
+    grid_of,
+    integer_ticks,
+    legend,
     log_ticks,
     set_colour,
+    show_means,
     write,
 )
 from rwood.report.inputs import EmbeddingPicture, ReportInputs, ScoreSamples
-from rwood.report.tables import CSV_TITLES, MEANS, own_key, row_values
+from rwood.report.tables import MEANS, axis_title, own_key, row_values
 from rwood.results import RunResult, mean_and_std
 
 if TYPE_CHECKING:
@@ -50,8 +53,7 @@ def draw_benchmark(inputs: ReportInputs, path: Path) -> Path:
         for place, (label, runs) in enumerate(labels.items()):
             shift = 0.0 if len(labels) == 1 else (-0.17, 0.17)[place]
             show_seeds(axis, runs, names, metric, shift, LOOKS[place], label)
-        best = "lower is better" if metric == "fpr95" else "higher is better"
-        dress(axis, f"{CSV_TITLES[metric]} (%), {best}", "")
+        dress(axis, axis_title(metric), "")
         axis.set_yticks(range(len(names)), names)
         for text in axis.get_yticklabels():
             text.set_fontweight("bold" if text.get_text() in MEANS else "normal")
@@ -60,8 +62,7 @@ def draw_benchmark(inputs: ReportInputs, path: Path) -> Path:
                 axis.axhspan(at - 0.5, at + 0.5, color="#f1f1f1", zorder=0, linewidth=0)
         axis.margins(x=0.08)
     axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
-    handles, texts = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, texts, loc="outside upper center", ncols=2, fontsize=9, frameon=False)
+    legend(figure, axes[0, 0], ncols=2)
     return write(figure, path)
 
 
@@ -75,19 +76,10 @@ def show_seeds(
     label: str,
 ) -> None:
     """Runs on some rows of the benchmark: the mean, a bar of one population std, a dot a seed."""
-    marker, edge, face = look
     values = row_values(runs, own_key(runs[0]))
-    found = [(at, list(values[name][metric].values())) for at, name in enumerate(names)]
-    means, stds = zip(*(mean_and_std(v) for _, v in found), strict=True)
+    seeds = {at + shift: list(values[name][metric].values()) for at, name in enumerate(names)}
     kind = "mean ± std (dots: seeds)" if len(runs) > 1 else "one seed"
-    axis.errorbar(
-        means, [at + shift for at, _ in found], xerr=stds if len(runs) > 1 else None, fmt=marker,
-        color=edge, markerfacecolor=face, markersize=6, linewidth=2, zorder=3,
-        label=f"{label}: {kind}",
-    )  # fmt: skip
-    if len(runs) > 1:
-        for at, seeds in found:
-            axis.scatter(seeds, [at + shift] * len(seeds), s=9, color=INK, zorder=4, linewidths=0)
+    show_means(axis, seeds, look, f"{label}: {kind}")
 
 
 def ood_sets(samples: ScoreSamples) -> Iterator[tuple[str, int, str, Array]]:
@@ -100,8 +92,7 @@ def ood_sets(samples: ScoreSamples) -> Iterator[tuple[str, int, str, Array]]:
 def draw_histograms(samples: ScoreSamples, path: Path) -> Path:
     """Scores of ID and OOD images, a panel an OOD set, with the verdict's threshold."""
     sets = list(ood_sets(samples))
-    columns = min(3 if len(sets) != 4 else 2, len(sets))
-    rows = -(-len(sets) // columns)
+    rows, columns = grid_of(len(sets)) if len(sets) != 4 else (2, 2)
     figure, axes = canvas(0.75 + 2.2 * rows, rows, columns)
     for place, axis in enumerate(axes.flat):
         if place >= len(sets):
@@ -113,12 +104,7 @@ def draw_histograms(samples: ScoreSamples, path: Path) -> Path:
         x = "score, log scale" if axis.get_xscale() == "log" else "score"
         dress(axis, x, y, f"{part}: {name}")
     figure.supxlabel("higher score = more OOD", fontsize=10, color=INK)
-    seen: dict[str, Any] = {}
-    for axis in axes.flat:
-        seen |= {t: h for h, t in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(
-        seen.values(), seen.keys(), loc="outside upper center", ncols=4, fontsize=9, frameon=False
-    )
+    legend(figure, *axes.flat, ncols=4)
     return write(figure, path)
 
 
@@ -173,9 +159,8 @@ def draw_roc(samples: ScoreSamples, path: Path) -> Path:
     log_ticks(close)
     dress(whole, "ID images called OOD (%)", "OOD images called OOD (%)", "whole")
     dress(close, "ID images called OOD (%), log scale", "", "few false alarms, enlarged")
-    handles, texts = whole.get_legend_handles_labels()
-    figure.legend(handles, texts, loc="outside lower center", ncols=3, fontsize=9, frameon=False,
-                  title="OOD set (AUROC in %)", title_fontsize=9)  # fmt: skip
+    legend(figure, whole, loc="outside lower center", ncols=3, title="OOD set (AUROC in %)",
+           title_fontsize=9)  # fmt: skip
     return write(figure, path)
 
 
@@ -206,7 +191,7 @@ def draw_embedding(picture: EmbeddingPicture, path: Path) -> Path:
     dress(axis, f"{name} 1 (no unit)", f"{name} 2 (no unit)")
     axis.set_xticks([])
     axis.set_yticks([])
-    key(axis, loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=1.9)
+    legend(figure, axis, loc="outside right center", markerscale=1.9)
     return write(figure, path)
 
 
@@ -222,9 +207,9 @@ def geometry_curves(runs: list[RunResult], metric: str) -> dict[int, list[float]
 
 def draw_geometry(inputs: ReportInputs, path: Path) -> Path:
     """Radius, dispersion, overlap after every epoch: mean over seeds, band from least to most."""
-    found = [metric for metric in GEOMETRY if geometry_curves(inputs.runs, metric)]
-    figure, axes = canvas(2.9, 1, len(found))
-    for axis, metric in zip(axes[0], found, strict=True):
+    measured = [metric for metric in GEOMETRY if geometry_curves(inputs.runs, metric)]
+    figure, axes = canvas(2.9, 1, len(measured))
+    for axis, metric in zip(axes[0], measured, strict=True):
         for (label, runs), colour, dash in zip(
             inputs.groups.items(), (VERMILLION, BLUE), ("-", "--"), strict=False
         ):
@@ -235,7 +220,6 @@ def draw_geometry(inputs: ReportInputs, path: Path) -> Path:
             axis.fill_between(epochs, [min(v) for v in values], [max(v) for v in values],
                               color=colour, alpha=0.18, linewidth=0)  # fmt: skip
         dress(axis, "epoch", GEOMETRY[metric])
-        axis.xaxis.get_major_locator().set_params(integer=True)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2,
-                  fontsize=9, frameon=False)  # fmt: skip
+        integer_ticks(axis)
+    legend(figure, axes[0, 0], ncols=2)
     return write(figure, path)

@@ -11,8 +11,8 @@ from rwood.report.hyperparameters import hyperparameters, metric_title
 from rwood.report.inputs import ReportInputs
 from rwood.report.power import detectable_difference, paired_power
 from rwood.report.table import Table, plain_number, signed
-from rwood.report.tables import gain, own_key, row_values
-from rwood.results import Comparison, FinalsResult, RunResult, TrialResult
+from rwood.report.tables import gain, seed_values
+from rwood.results import FinalsResult, RunResult
 from rwood.text import count_of
 
 _EDGE = 0.02
@@ -41,9 +41,12 @@ def stage_table(inputs: ReportInputs, finals: FinalsResult) -> Table:
     if finals.confirmation:
         ours, base = (finals.confirmation[name] for name in ("finalist", "base"))
         what = f"finals: {finals.objective}, {count_of(len(ours), 'fresh seed')}"
-        rows.append((what, *_three(statistics.fmean(ours), statistics.fmean(base))))
+        rows.append((what, *_three(ours, base)))
     if finals.promoted and inputs.base_runs:
-        rows += [_test_row(inputs.runs, inputs.base_runs, part) for part in ("near", "far")]
+        for part in ("near", "far"):
+            what = f"test: {part}-OOD AUROC (%), {count_of(len(inputs.runs), 'further seed')}"
+            tested = (seed_values(r, f"{part}ood") for r in (inputs.runs, inputs.base_runs))
+            rows.append((what, *_three(*tested)))
     caption = (
         "The search's value is the best of many and one seed: too high by luck. The finals forget "
         "it. The test sets decide nothing and are measured last."
@@ -54,82 +57,58 @@ def stage_table(inputs: ReportInputs, finals: FinalsResult) -> Table:
 def _search_row(inputs: ReportInputs, finals: FinalsResult) -> tuple[str, ...]:
     by_number = {trial.number: trial for trial in inputs.study.trials}
     finalist = by_number.get(finals.finalist if finals.finalist is not None else -1)
-    base = next((t for t in inputs.study.trials if _is_base(inputs, t)), None)
+    base_settings = {parameter.key: parameter.base for parameter in hyperparameters(inputs.config)}
+    base = next(
+        (t for t in by_number.values()
+         if all(t.params.get(key) == value for key, value in base_settings.items())), None,
+    )  # fmt: skip
     name = metric_title(inputs.study.objective or "")
     values = [t.objective if t is not None else None for t in (finalist, base)]
-    if values[0] is None or values[1] is None:
-        return (f"search: {name}", plain_number(values[0]), plain_number(values[1]), "/")
-    return (f"search: {name}", *_three(values[0], values[1]))
+    known = [value for value in values if value is not None]
+    if len(known) < 2:
+        return (f"search: {name}", *map(plain_number, values), "/")
+    return (f"search: {name}", *_three(known[:1], known[1:]))
 
 
-def _is_base(inputs: ReportInputs, trial: TrialResult) -> bool:
-    return all(
-        parameter.of(trial) == parameter.base for parameter in hyperparameters(inputs.config)
-    )
-
-
-def _test_row(
-    runs: Sequence[RunResult], base_runs: Sequence[RunResult], part: str
-) -> tuple[str, ...]:
-    means = [
-        statistics.fmean(row_values(r, own_key(r[0]))[f"{part}ood"]["auroc"].values())
-        for r in (runs, base_runs)
-    ]
-    seeds = count_of(len(runs), "further seed")
-    return (f"test: {part}-OOD AUROC (%), {seeds}", *_three(means[0], means[1]))
-
-
-def _three(ours: float, base: float) -> tuple[str, str, str]:
-    return (f"{ours:.2f}", f"{base:.2f}", signed(ours - base))
+def _three(ours: Sequence[float], base: Sequence[float]) -> tuple[str, str, str]:
+    """Two means and the first minus the second."""
+    means = statistics.fmean(ours), statistics.fmean(base)
+    return (f"{means[0]:.2f}", f"{means[1]:.2f}", signed(means[0] - means[1]))
 
 
 def _comparison_table(finals: FinalsResult) -> Table:
-    compared: dict[str, Comparison] = {**finals.guard}
-    rows = [_comparison_row(name, bound) for name, bound in compared.items()]
-    if finals.gate is not None:
-        rows.insert(0, _comparison_row(f"objective: {finals.objective}", finals.gate))
-    one = next(iter(compared.values()))
+    one, gate = next(iter(finals.guard.values())), finals.gate
+    compared = {f"objective: {finals.objective}": gate, **finals.guard} if gate else finals.guard
+    rows = tuple(
+        (name, signed(c.mean), f"{c.std:.2f}", signed(c.bound), signed(c.limit),
+         "yes" if c.passed else "no")
+        for name, c in compared.items()
+    )  # fmt: skip
     caption = f"Finalist minus base run over {count_of(one.seeds, 'paired seed')}, in points"
-    if finals.gate is not None:
-        caption += f"; the objective at level {finals.gate.alpha:g}"
+    caption += f"; the objective at level {gate.alpha:g}" if gate else ""
     caption += f", the families at level {one.alpha:g}"
     caption += ", where the bound is the mean." if one.alpha == 0.5 else "."
     columns = ("compared", "mean difference", "std", "lower bound", "must exceed", "passed")
-    return Table(columns, tuple(rows), caption)
-
-
-def _comparison_row(name: str, found: Comparison) -> tuple[str, ...]:
-    return (
-        name,
-        signed(found.mean),
-        f"{found.std:.2f}",
-        signed(found.bound),
-        signed(found.limit),
-        "yes" if found.passed else "no",
-    )
+    return Table(columns, rows, caption)
 
 
 def _seed_table(inputs: ReportInputs, finals: FinalsResult) -> Table:
     seeds = inputs.config.finals.confirmation if inputs.config.finals is not None else ()
     pairs = zip(finals.confirmation["finalist"], finals.confirmation["base"], strict=True)
     rows = tuple(
-        (str(seed), *_three(ours, base)) for seed, (ours, base) in zip(seeds, pairs, strict=False)
+        (str(seed), *_three([ours], [base]))
+        for seed, (ours, base) in zip(seeds, pairs, strict=False)
     )
     return Table(("seed", "finalist", "base run", "difference"), rows, finals.objective)
 
 
 def _race_table(inputs: ReportInputs, finals: FinalsResult) -> Table:
-    names = [parameter.name for parameter in hyperparameters(inputs.config)]
-    keys = [parameter.key for parameter in hyperparameters(inputs.config)]
-    rows = tuple(
-        (
-            f"trial {number}",
-            f"{statistics.fmean(values):.2f}",
-            *(plain_number(finals.candidates[number].get(key)) for key in keys),
-        )
-        for number, values in finals.race.items()
-    )
-    return Table(("candidate", "mean", *names), rows, finals.objective)
+    names = {parameter.key: parameter.name for parameter in hyperparameters(inputs.config)}
+    rows = []
+    for number, values in finals.race.items():
+        settings = (plain_number(finals.candidates[number].get(key)) for key in names)
+        rows.append((f"trial {number}", f"{statistics.fmean(values):.2f}", *settings))
+    return Table(("candidate", "mean", *names.values()), tuple(rows), finals.objective)
 
 
 def search_sentences(inputs: ReportInputs) -> list[str]:
@@ -139,7 +118,7 @@ def search_sentences(inputs: ReportInputs) -> list[str]:
 
 def _edges(inputs: ReportInputs) -> list[str]:
     """Searched settings of which the champion has the least or largest value allowed."""
-    found = []
+    sentences = []
     for parameter in hyperparameters(inputs.config):
         value = inputs.study.champion_params.get(parameter.key)
         if (
@@ -151,11 +130,11 @@ def _edges(inputs: ReportInputs) -> list[str]:
         share = parameter.share(value)
         if min(share, 1 - share) <= _EDGE:
             end = "lower" if share < 0.5 else "upper"
-            found.append(
+            sentences.append(
                 f"The champion's {parameter.word}, {plain_number(value)}, is at the {end} end of "
                 f"its range ({parameter.range}): widen it and run again, earlier trials count."
             )
-    return found
+    return sentences
 
 
 def _worth(inputs: ReportInputs) -> list[str]:
@@ -169,10 +148,10 @@ def _worth(inputs: ReportInputs) -> list[str]:
     sign = -1.0 if is_minimized(study.objective) else 1.0
     sizes = [k for k in (1, 2, 4, 8, 16, 32, 64, 128) if k < len(values)] + [len(values)]
     best = [sign * expected_best([sign * v for v in values], k) for k in sizes]
-    told = ", ".join(f"{value:.2f} of {k}" for k, value in zip(sizes, best, strict=True))
+    by_size = ", ".join(f"{value:.2f} of {k}" for k, value in zip(sizes, best, strict=True))
     return [
-        f"Expected best {metric_title(study.objective)} against complete trials: {told} (unbiased, "
-        "arXiv 2004.13705; one seed each, so all of it is too high by luck)."
+        f"Expected best {metric_title(study.objective)} against complete trials: {by_size} "
+        "(unbiased, arXiv 2004.13705; one seed each, so all of it is too high by luck)."
     ]
 
 
@@ -189,10 +168,10 @@ def _changes(inputs: ReportInputs) -> list[str]:
 
 def power_sentence(runs: Sequence[RunResult], base_runs: Sequence[RunResult]) -> str:
     """What the reruns can show at all; empty where nothing is paired."""
-    found = gain(runs, base_runs, "nearood", "auroc")
-    if found is None or len(found.seeds) < 2:
+    difference = gain(runs, base_runs, "nearood", "auroc")
+    if difference is None or len(difference.seeds) < 2:
         return ""
-    count = len(found.seeds)
+    count = len(difference.seeds)
     chance = paired_power(1.0, 1.0, count, 0.025)
     least = detectable_difference(1.0, count, 0.025)
     return (

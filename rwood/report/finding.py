@@ -1,11 +1,13 @@
 """What a study found, in one sentence with its uncertainty."""
 
+from statistics import fmean
+
 from rwood.report.hyperparameters import hyperparameters, metric_title
 from rwood.report.inputs import ReportInputs
 from rwood.report.paired import TEST, PairedDifference, p_value
 from rwood.report.table import plain_number, signed
-from rwood.report.tables import cell, gain, own_key, row_values
-from rwood.results import RunResult, mean_and_std
+from rwood.report.tables import cell, gain, seed_values
+from rwood.results import RunResult
 from rwood.text import count_of
 
 
@@ -20,10 +22,7 @@ def finding(inputs: ReportInputs) -> str:
         return f"The base run reaches {reach}; nothing was searched."
     if study.finals is not None and study.finals.promoted is False:
         return f"{study.finals.sentence} It reaches {reach}."
-    if study.champion_params and all(
-        study.champion_params.get(parameter.key, parameter.base) == parameter.base
-        for parameter in hyperparameters(inputs.config)
-    ):
+    if study.champion_params and inputs.champion_is_base:
         return (
             "No trial beat the base run's own settings on the validation sets, so they are the "
             f"champion: they reach {reach}."
@@ -66,7 +65,7 @@ def _settings(inputs: ReportInputs) -> str:
 
 
 def _mean(runs: list[RunResult], row: str) -> str:
-    return cell(list(row_values(runs, own_key(runs[0]))[row]["auroc"].values()))
+    return cell(seed_values(runs, row))
 
 
 def _seeds(runs: list[RunResult]) -> str:
@@ -74,27 +73,24 @@ def _seeds(runs: list[RunResult]) -> str:
 
 
 def _verdict(inputs: ReportInputs) -> str:
-    found = gain(inputs.runs, inputs.base_runs, "nearood", "auroc")
-    if found is None:
-        means = [
-            mean_and_std(list(row_values(r, own_key(r[0]))["nearood"]["auroc"].values()))[0]
-            for r in (inputs.runs, inputs.base_runs)
-        ]
-        return f"{signed(means[0] - means[1])} points, untested since no seed matches"
-    if found.p is None and len(found.seeds) > 1:
-        return f"{signed(found.mean)} points on every seed, which cannot be tested"
-    if found.p is None:
-        return f"{signed(found.mean)} points on one seed, whose uncertainty is unknown"
+    difference = gain(inputs.runs, inputs.base_runs, "nearood", "auroc")
+    if difference is None:
+        ours, base = (fmean(seed_values(r, "nearood")) for r in (inputs.runs, inputs.base_runs))
+        return f"{signed(ours - base)} points, untested since no seed matches"
+    if difference.p is None and len(difference.seeds) > 1:
+        return f"{signed(difference.mean)} points on every seed, which cannot be tested"
+    if difference.p is None:
+        return f"{signed(difference.mean)} points on one seed, whose uncertainty is unknown"
     return (
-        f"a paired difference of {signed(found.mean)} ± {found.std:.2f} points, "
-        f"{_reading(found)} (p {_equals(found.p)}, {TEST})"
+        f"a paired difference of {signed(difference.mean)} ± {difference.std:.2f} points, "
+        f"{_reading(difference)} (p {_equals(difference.p)}, {TEST})"
     )
 
 
-def _reading(found: PairedDifference) -> str:
-    if not found.beyond_chance:
+def _reading(difference: PairedDifference) -> str:
+    if not difference.beyond_chance:
         return "within the noise between seeds"
-    return f"a {'gain' if found.mean > 0 else 'loss'} beyond the noise between seeds"
+    return f"a {'gain' if difference.mean > 0 else 'loss'} beyond the noise between seeds"
 
 
 def _equals(p: float) -> str:

@@ -1,21 +1,20 @@
 """Several objectives: the Pareto front as a table and as figures."""
 
+from collections.abc import Sequence
 from itertools import combinations
-from pathlib import Path
-from typing import Any
 
 from rwood.config.study import is_minimized
-from rwood.report.figures import BLUE, GREY, INK, ORANGE, VERMILLION, canvas, dress, write
 from rwood.report.hyperparameters import hyperparameters, metric_title
 from rwood.report.inputs import ReportInputs
-from rwood.report.table import Table, plain_number
+from rwood.report.panels import Panel, Points, trial_text
+from rwood.report.table import Table, plain_number, with_std
 from rwood.results import TrialResult
 from rwood.selection import distances, pareto_front, values_of
 
 
 def front_table(inputs: ReportInputs) -> Table:
     """Trials that no other dominates, nearest to the ideal point first, and the base run's."""
-    names, found = inputs.study.objectives, hyperparameters(inputs.config)
+    names = inputs.study.objectives
     front = pareto_front(inputs.study.trials, names)
     distance = distances(front, names)
     rows = []
@@ -24,12 +23,8 @@ def front_table(inputs: ReportInputs) -> Table:
     base = [t for t in inputs.study.trials if t.number == 0 and t.state == "complete"]
     if base and base[0].number not in distance:
         rows.append(_row(inputs, base[0], "dominated"))
-    columns = (
-        "trial",
-        *map(metric_title, names),
-        "distance",
-        *(parameter.name for parameter in found),
-    )
+    settings = (parameter.name for parameter in hyperparameters(inputs.config))
+    columns = ("trial", *map(metric_title, names), "distance", *settings)
     caption = (
         "★ champion: the trial of the front nearest to the ideal point, which has the front's best "
         "value of every objective. Distance after each objective is scaled to the front's range. "
@@ -41,37 +36,57 @@ def front_table(inputs: ReportInputs) -> Table:
 def _row(inputs: ReportInputs, trial: TrialResult, distance: str) -> tuple[str, ...]:
     star = " ★" if trial.number == inputs.study.champion else ""
     values = values_of(trial, inputs.study.objectives)
-    shown = (with_spread(value, trial.spread.get(name)) for name, value in values.items())
+    shown = (with_std(value, trial.spread.get(name)) for name, value in values.items())
     settings = (plain_number(parameter.of(trial)) for parameter in hyperparameters(inputs.config))
     return (f"{trial.number}{star}", *shown, distance, *settings)
 
 
-def with_spread(value: float, std: float | None) -> str:
-    """A value, and its population std over the seeds of a trial if it has several."""
-    return f"{value:.2f}" if std is None else f"{value:.2f} ± {std:.2f}"
-
-
-def draw_front(inputs: ReportInputs, path: Path) -> Path:
+def front_panels(inputs: ReportInputs) -> list[Panel]:
     """Complete trials by every two objectives; the front, the champion and the base run stand out.
 
     Seen by two of three objectives a trial of the front may seem dominated: the third one saves it.
     """
-    names = inputs.study.objectives
-    pairs = list(combinations(range(len(names)), 2))
-    columns = min(3, len(pairs))
-    rows = -(-len(pairs) // columns)
-    figure, axes = canvas(0.6 + (3.4 if columns == 1 else 2.5) * rows, rows, columns)
-    for place, axis in enumerate(axes.flat):
-        if place < len(pairs):
-            x, y = (names[i] for i in pairs[place])
-            _draw_pair(axis, inputs, x, y)
-            wrap = columns > 1
-            dress(axis, _title(x, wrap), _title(y, wrap))
-        else:
-            axis.set_visible(False)
-    handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=5, fontsize=9, frameon=False)
-    return write(figure, path)
+    return [_pair(inputs, x, y) for x, y in combinations(inputs.study.objectives, 2)]
+
+
+def _pair(inputs: ReportInputs, x: str, y: str) -> Panel:
+    study = inputs.study
+    complete = [trial for trial in study.trials if trial.state == "complete"]
+    front = {trial.number for trial in pareto_front(complete, study.objectives)}
+    groups = {
+        "dominated": [t for t in complete if t.number not in front],
+        "Pareto front": [t for t in complete if t.number in front],
+        "base run": [t for t in complete if t.number == 0],
+        "champion": [t for t in complete if t.number == study.champion],
+    }
+    points = [_points(inputs, name, trials, x, y) for name, trials in groups.items() if trials]
+    ideal, ends = [], []
+    for name in (x, y):
+        values = [_value(inputs, trial, name) for trial in groups["Pareto front"]]
+        ideal.append(min(values) if is_minimized(name) else max(values))
+        ends.append(_around(values + [_value(inputs, t, name) for t in groups["base run"]]))
+    points.append(Points("ideal point", ideal[:1], ideal[1:], [0.0], [0.0], ["ideal point"]))
+    wrap = len(study.objectives) > 2
+    return Panel(_title(x, wrap), _title(y, wrap), points, y_limits=ends[1], limits=ends[0])
+
+
+def _points(
+    inputs: ReportInputs, name: str, trials: Sequence[TrialResult], x: str, y: str
+) -> Points:
+    ring = name == "base run"  # around the point of a trial that has its bars
+    spreads = [{} if ring else trial.spread for trial in trials]
+    return Points(
+        name,
+        x=[_value(inputs, trial, x) for trial in trials],
+        y=[_value(inputs, trial, y) for trial in trials],
+        x_std=[spread.get(x, 0.0) for spread in spreads],
+        y_std=[spread.get(y, 0.0) for spread in spreads],
+        texts=[trial_text(inputs, trial) for trial in trials],
+    )
+
+
+def _value(inputs: ReportInputs, trial: TrialResult, name: str) -> float:
+    return values_of(trial, inputs.study.objectives)[name]
 
 
 def _title(name: str, wrap: bool) -> str:
@@ -80,40 +95,6 @@ def _title(name: str, wrap: bool) -> str:
         return title
     better = "less" if is_minimized(name) else "more"
     return title.removeprefix("validation ").replace(" (%)", f" (%)\n{better} is better")
-
-
-def _draw_pair(axis: Any, inputs: ReportInputs, x: str, y: str) -> None:
-    names = inputs.study.objectives
-    complete = [t for t in inputs.study.trials if t.state == "complete"]
-    front = {t.number for t in pareto_front(complete, names)}
-    groups: list[tuple[str, list[TrialResult], dict[str, Any]]] = [
-        ("complete", [t for t in complete if t.number not in front],
-         {"marker": "o", "facecolor": "none", "edgecolor": GREY, "s": 30, "ecolor": GREY}),
-        ("Pareto front", [t for t in complete if t.number in front],
-         {"marker": "o", "color": BLUE, "s": 40, "ecolor": BLUE}),
-        ("base run", [t for t in complete if t.number == 0],
-         {"marker": "s", "facecolor": "none", "edgecolor": INK, "s": 95}),
-        ("champion", [t for t in complete if t.number == inputs.study.champion],
-         {"marker": "*", "color": VERMILLION, "s": 190, "edgecolor": "white"}),
-    ]  # fmt: skip
-    for label, trials, look in groups:
-        if not trials:
-            continue
-        points = [values_of(t, names) for t in trials]
-        across, up = [p[x] for p in points], [p[y] for p in points]
-        colour = look.pop("ecolor", None)
-        if colour and all(t.spread for t in trials):
-            errors = {"xerr": [t.spread[x] for t in trials], "yerr": [t.spread[y] for t in trials]}
-            axis.errorbar(across, up, fmt="none", ecolor=colour, alpha=0.35, linewidth=1, **errors)
-        axis.scatter(across, up, label=label, zorder=3, linewidths=1.2, **look)
-    best = [min if is_minimized(name) else max for name in (x, y)]
-    points = [values_of(t, names) for t in complete if t.number in front]
-    ideal = [pick(p[name] for p in points) for pick, name in zip(best, (x, y), strict=True)]
-    look = {"marker": "P", "color": ORANGE, "s": 45, "label": "ideal point", "zorder": 2}
-    axis.scatter(ideal[:1], ideal[1:], **look)
-    near = [values_of(t, names) for t in complete if t.number in front or t.number == 0]
-    axis.set_xlim(*_around([p[x] for p in near]))
-    axis.set_ylim(*_around([p[y] for p in near]))
 
 
 def _around(values: list[float]) -> tuple[float, float]:

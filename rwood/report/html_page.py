@@ -17,10 +17,8 @@ def to_html(document: Document) -> str:
     blocks = (block for section in document.sections for block in section.blocks)
     plots = any(isinstance(block, Picture) and block.plot for block in blocks)
     page = pages.get_template("page.html.j2")
-    return page.render(document=document, plotly=_plotly() if plots else "")
-
-
-def _plotly() -> str:
+    if not plots:
+        return page.render(document=document, plotly="")
     from plotly.offline import get_plotlyjs
 
-    return str(get_plotlyjs())
+    return page.render(document=document, plotly=get_plotlyjs())

@@ -1,8 +1,10 @@
 """The searched settings of a study: names for people, places on an axis."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from rwood.config.benchmark import Metric
 from rwood.config.search import Choices, Range, Value, has, setting
 from rwood.config.study import StudyConfig
 from rwood.report.table import plain_number
@@ -16,14 +18,17 @@ SYMBOLS = {
     "loss.between_shift": "c_b",
 }
 """Symbols of the paper."""
-NONE_AT = -0.13
+NONE_AT = -0.2
 """Where on an axis, from low (0) to high (1), a trial passes that has no such setting."""
-_METRICS = {
+CSV_TITLES: dict[Metric, str] = {
     "fpr95": "FPR@95",
     "auroc": "AUROC",
     "aupr_in": "AUPR_IN",
     "aupr_out": "AUPR_OUT",
-    "nearest_mean": "nearest-mean accuracy",
+}
+"""Metrics as OpenOOD's tables name them."""
+_METRICS = {str(metric): title for metric, title in CSV_TITLES.items()} | {
+    "nearest_mean": "nearest-mean accuracy"
 }
 _PARTS = {"val": "validation", "near": "near-OOD", "far": "far-OOD"}
 
@@ -72,14 +77,6 @@ class Hyperparameter:
         """The trial's value; None if its loss has no such setting."""
         return trial.params.get(self.key)
 
-    def number(self, value: Value | None) -> float:
-        """Place of a value on an axis: itself, or its index among the choices; NaN for none."""
-        if value is None:
-            return math.nan
-        if isinstance(self.domain, Choices):
-            return float(self.domain.choices.index(value)) if value in self.domain.choices else -1.0
-        return float(value)
-
     def share(self, value: Value | None) -> float:
         """Place of a value between the low end (0) and the high end (1) of its range.
 
@@ -88,13 +85,30 @@ class Hyperparameter:
         if value is None:
             return NONE_AT
         if isinstance(self.domain, Choices):
-            low, high = 0.0, len(self.domain.choices) - 1.0
-        else:
-            low, high = float(self.domain.low), float(self.domain.high)
-        at = self.number(value)
+            choices = self.domain.choices
+            index = choices.index(value) if value in choices else -1
+            return index / (len(choices) - 1) if len(choices) > 1 else 0.5
+        low, high, at = float(self.domain.low), float(self.domain.high), float(value)
         if self.log:
             low, high, at = math.log(low), math.log(high), math.log(at)
         return (at - low) / (high - low) if high > low else 0.5
+
+    def ticks(self, count: int, trials: Iterable[TrialResult]) -> list[tuple[float, str]]:
+        """Places on an axis as of `share` and their texts.
+
+        All choices, or so many values from low to high, even on the scale that is searched; `none`
+        if a trial has no such setting.
+        """
+        none = any(self.of(trial) is None for trial in trials)
+        ticks = [(NONE_AT, "none")] if none else []
+        if isinstance(self.domain, Choices):
+            return ticks + [(self.share(choice), str(choice)) for choice in self.domain.choices]
+        low, high = float(self.domain.low), float(self.domain.high)
+        for share in (place / (count - 1) for place in range(count)):
+            value = low * (high / low) ** share if self.log else low + (high - low) * share
+            text = f"{value:.{3 if share in (0, 1) else 2}g}"
+            ticks.append((self.share(float(text)), text))
+        return ticks
 
 
 def hyperparameters(config: StudyConfig) -> list[Hyperparameter]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rwood.config.study import StudyConfig
 from rwood.errors import StudyError
+from rwood.report.hyperparameters import hyperparameters
 from rwood.results import RunResult, StudyResult
 
 if TYPE_CHECKING:
@@ -65,6 +66,20 @@ class ReportInputs:
     """What the importance was measured on, or why there is none."""
     embedding: EmbeddingPicture | None = None
     """The first seed of the champion; None: left out."""
+
+    @property
+    def objective(self) -> str:
+        """Name of the study's first objective; empty without a search."""
+        return self.study.objective or ""
+
+    @property
+    def champion_is_base(self) -> bool:
+        """Whether the champion has the base run's value of every searched setting."""
+        chosen = self.study.champion_params
+        return all(
+            chosen.get(parameter.key, parameter.base) == parameter.base
+            for parameter in hyperparameters(self.config)
+        )
 
     @property
     def label(self) -> str:

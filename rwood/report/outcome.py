@@ -8,7 +8,7 @@ from rwood.report.finding import finding
 from rwood.report.inputs import ReportInputs
 from rwood.report.paired import p_value
 from rwood.report.table import Table, signed
-from rwood.report.tables import cell, gain, own_key, row_values
+from rwood.report.tables import cell, gain, own_key, row_values, seed_values
 from rwood.results import RunResult, StudyResult
 
 _ROWS: tuple[tuple[str, str, Metric], ...] = (
@@ -43,10 +43,14 @@ def outcome_table(inputs: ReportInputs) -> Table:
 
 
 def _mean(runs: list[RunResult], row: str, metric: Metric) -> str:
-    return cell(list(row_values(runs, own_key(runs[0]))[row][metric].values()))
+    return cell(seed_values(runs, row, metric))
 
 
 def _beside(inputs: ReportInputs, row: str, metric: Metric) -> tuple[str, str, str]:
-    found = gain(inputs.runs, inputs.base_runs, row, metric)
+    difference = gain(inputs.runs, inputs.base_runs, row, metric)
     mean = _mean(inputs.base_runs, row, metric)
-    return (mean, "/", "/") if found is None else (mean, signed(found.mean), p_value(found.p))
+    return (
+        (mean, "/", "/")
+        if difference is None
+        else (mean, signed(difference.mean), p_value(difference.p))
+    )

@@ -14,10 +14,6 @@ def inner_limits(values: Sequence[float], *, minimized: bool) -> tuple[float, fl
 
     The best values always stay. E.g. 97, 98, 98, 98, 99, 99, 99, 40, higher being better: 40 lies
     more than three spreads of the middle half below it, and the axis begins just below 97.
-
-    Args:
-        values: of the trials.
-        minimized: whether lower is better.
     """
     if len(values) < _LEAST:
         return None

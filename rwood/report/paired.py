@@ -37,10 +37,6 @@ def paired_difference(
 
     A few seeds carry little power: with three, only a difference of about 2.5 of its own (sample)
     standard deviations is beyond chance at 5 %.
-
-    Args:
-        first: seed -> value.
-        second: seed -> value.
     """
     seeds = tuple(sorted(first.keys() & second.keys()))
     if not seeds:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+from rwood.report.table import with_std
+
 
 @dataclass(frozen=True)
 class Published:
@@ -13,11 +15,10 @@ class Published:
     mean: float
     std: float | None
     """Population standard deviation over runs; None for a single run."""
-    runs: int
 
     def __str__(self) -> str:
         """The figure as the tables print it."""
-        return f"{self.mean:.2f}" if self.std is None else f"{self.mean:.2f} ± {self.std:.2f}"
+        return with_std(self.mean, self.std)
 
 
 @cache
@@ -32,7 +33,6 @@ def published() -> dict[tuple[str, str, str, str], Published]:
         (row["id_set"], row["protocol"], row["ood_set"], row["metric"]): Published(
             mean=float(row["mean"]),
             std=float(row["std"]) if row["std"] else None,
-            runs=int(row["runs"]),
         )
         for row in csv.DictReader(text.splitlines())
     }

@@ -16,7 +16,7 @@ from rwood.config.study import FAMILIES, ID_ACCURACY
 from rwood.evaluation.families import families_auroc, family_values
 from rwood.report.inputs import ReportInputs
 from rwood.report.table import Table, signed
-from rwood.report.tables import own_key, row_values
+from rwood.report.tables import seed_values
 from rwood.results import EpochReport, RunResult
 
 LEAST_SETTINGS = 8
@@ -43,25 +43,22 @@ class RerunSetting:
 
 def rerun_settings(inputs: ReportInputs) -> list[RerunSetting]:
     """Every setting that was rerun: champion, base run, trials; each once."""
-    benchmark, config = inputs.config.benchmark, inputs.config
-    searched = {
-        _key(apply(config.run, trial.params).model_dump(mode="json")): _measures(
-            trial.history, benchmark
-        )
-        for trial in inputs.study.trials
-        if trial.state == "complete"
-    }
+    benchmark, searched = inputs.config.benchmark, {}
+    for trial in inputs.study.trials:
+        if trial.state == "complete":
+            run = apply(inputs.config.run, trial.params).model_dump(mode="json")
+            searched[_key(run)] = _measures(trial.history, benchmark)
     groups: dict[str, dict[int, RunResult]] = {}
-    for run in inputs.study.runs:
-        groups.setdefault(_key(run.run), {})[run.seed] = run
-    return [
-        RerunSetting(
-            reruns=_means([_measures(run.history, benchmark) for run in by_seed.values()]),
-            search=searched.get(key, {}),
-            test={part: fmean(_test(list(by_seed.values()), part)) for part in _PARTS},
-        )
-        for key, by_seed in groups.items()
-    ]
+    for rerun in inputs.study.runs:
+        groups.setdefault(_key(rerun.run), {})[rerun.seed] = rerun
+    settings = []
+    for key, by_seed in groups.items():
+        rows = [_measures(run.history, benchmark) for run in by_seed.values()]
+        reruns = {name: fmean(row[name] for row in rows) for name in rows[0]}
+        runs = list(by_seed.values())
+        test = {part: fmean(seed_values(runs, f"{part}ood")) for part in _PARTS}
+        settings.append(RerunSetting(reruns, searched.get(key, {}), test))
+    return settings
 
 
 def ranking_table(settings: Sequence[RerunSetting]) -> Table | None:
@@ -76,12 +73,12 @@ def ranking_table(settings: Sequence[RerunSetting]) -> Table | None:
     rows = tuple(_row(settings, name) for name in names)
     sources = ("reruns", "search", "its first")
     columns = ("validation", *(f"{source}, {part}" for source in sources for part in _PARTS))
-    seen = sum(bool(s.search) for s in settings)
+    complete = sum(bool(s.search) for s in settings)
     caption = (
         f"Spearman's rank correlation with the mean test AUROC of {len(settings)} settings, and "
         f"its 95 % bootstrap interval over settings. Reruns: validation of the encoders that were "
-        f"tested, mean over seeds. Search: validation of the {seen} complete trials; its first: "
-        "the test AUROC of the trial that is best by it."
+        f"tested, mean over seeds. Search: validation of the {complete} complete trials; its "
+        "first: the test AUROC of the trial that is best by it."
     )
     return Table(columns, rows, caption)
 
@@ -122,29 +119,21 @@ def _row(settings: Sequence[RerunSetting], name: str) -> tuple[str, ...]:
 def _cell(values: Sequence[float], tested: Sequence[float]) -> str:
     if len(values) < LEAST_SETTINGS or len(set(values)) == 1:
         return "/"
-    found, low, high = rank_correlation(values, tested)
-    return f"{signed(found)}\n{signed(low)} to {signed(high)}"
-
-
-def _test(runs: Sequence[RunResult], part: str) -> list[float]:
-    return list(row_values(runs, own_key(runs[0]))[f"{part}ood"]["auroc"].values())
-
-
-def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {name: fmean(row[name] for row in rows) for name in rows[0]}
+    correlation, low, high = rank_correlation(values, tested)
+    return f"{signed(correlation)}\n{signed(low)} to {signed(high)}"
 
 
 def _measures(history: Sequence[EpochReport], benchmark: BenchmarkConfig) -> dict[str, float]:
     """AUROC of each set, of each family of several, their means, and ID accuracy, in percent."""
     metrics = history[-1].metrics if history else {}
-    found: dict[str, float] = {}
+    by_set: dict[str, float] = {}
     families: dict[str, float] = {}
     for family, sets in families_of(benchmark).items():
         known = tuple(name for name in sets if f"val/{name}/auroc" in metrics)
-        found |= {name: metrics[f"val/{name}/auroc"] for name in known}
+        by_set |= {name: metrics[f"val/{name}/auroc"] for name in known}
         if len(known) > 1:
             families |= {family: families_auroc(family_values(metrics, {family: known}))}
-    return found | families | {_MEANS[key]: metrics[key] for key in _MEANS if key in metrics}
+    return by_set | families | {_MEANS[key]: metrics[key] for key in _MEANS if key in metrics}
 
 
 def _key(run: Mapping[str, object]) -> str:

@@ -4,19 +4,13 @@ from collections.abc import Sequence
 
 from rwood.config.benchmark import METRICS, MINIMIZED, Metric
 from rwood.config.study import is_minimized
+from rwood.report.hyperparameters import CSV_TITLES
 from rwood.report.inputs import ReportInputs
 from rwood.report.paired import TEST, PairedDifference, p_value, paired_difference
-from rwood.report.published import Published, published
-from rwood.report.table import Table, signed
+from rwood.report.published import published
+from rwood.report.table import Table, signed, with_std
 from rwood.results import RunResult, mean_and_std
 
-CSV_TITLES: dict[Metric, str] = {
-    "fpr95": "FPR@95",
-    "auroc": "AUROC",
-    "aupr_in": "AUPR_IN",
-    "aupr_out": "AUPR_OUT",
-}
-"""Columns as OpenOOD names them."""
 ACCURACIES = {"linear_probe": "LINEAR_PROBE", "nearest_mean": "NEAREST_MEAN", "classifier": "ACC"}
 """OpenOOD's ACC is a classifier's; it means nothing for a contrastive network."""
 MEANS = frozenset({"nearood", "farood"})
@@ -50,13 +44,23 @@ def row_values(runs: Sequence[RunResult], key: str) -> dict[str, dict[Metric, di
     }
 
 
+def seed_values(
+    runs: Sequence[RunResult], row: str, metric: Metric = "auroc", key: str | None = None
+) -> list[float]:
+    """A metric on one row of the benchmark, a value a seed, in percent.
+
+    By the runs' own scorer unless a key, `<protocol>/<scorer>`, says otherwise.
+    """
+    return list(row_values(runs, key or own_key(runs[0]))[row][metric].values())
+
+
 def scorer_sentence(inputs: ReportInputs) -> str:
     """Which settings the validation sets chose for scorers that had several; empty if none had."""
-    asked = inputs.config.run.scorer
+    config = inputs.config.run.scorer
     parts = []
     for scorers in zip(*(run.scorers for run in inputs.runs), strict=False):
         name = scorers[0].name
-        for setting, values in asked.named(name).several.items():
+        for setting, values in config.named(name).several.items():
             if len(values) > 1 and setting in scorers[0].chosen:
                 chosen = ", ".join(f"{s.chosen[setting]:g}" for s in scorers)
                 parts.append(f"{setting} of {name}: {chosen}")
@@ -69,17 +73,13 @@ def cell(values: Sequence[float]) -> str:
     if not values:
         return "/"
     mean, std = mean_and_std(values)
-    return f"{mean:.2f}" if len(values) == 1 else f"{mean:.2f} ± {std:.2f}"
+    return with_std(mean, std if len(values) > 1 else None)
 
 
 def benchmark_csv(runs: Sequence[RunResult], key: str) -> str:
     """OpenOOD's CSV of runs of one label; two accuracies of the embedding stand beside ACC.
 
     The near and far rows are the mean and std of the runs' means, as OpenOOD computes them.
-
-    Args:
-        runs: one training a seed.
-        key: `<protocol>/<scorer>`, a key of `RunResult.tables`.
     """
     logits = any("classifier" in run.id_metrics for run in runs)
     measured = [name for name in ACCURACIES if logits or name != "classifier"]
@@ -101,9 +101,9 @@ def benchmark_files(inputs: ReportInputs) -> dict[str, str]:
     for label, runs in groups.items():
         if not runs:
             continue
-        own = own_key(runs[0])
+        first = own_key(runs[0])
         for key in runs[0].tables:
-            if key != own:
+            if key != first:
                 name = f"benchmark_{label}_{key.replace('/', '_')}.csv"
             else:
                 name = "benchmark.csv" if label == inputs.label else f"benchmark_{label}.csv"
@@ -114,11 +114,7 @@ def benchmark_files(inputs: ReportInputs) -> dict[str, str]:
 def own_table(runs: Sequence[RunResult], key: str, id_set: str | None, whose: str) -> Table:
     """Runs in the layout of the published tables, the published figure below each of ours.
 
-    Args:
-        runs: one training a seed.
-        key: `<protocol>/<scorer>`.
-        id_set: of the published tables; None: nothing published.
-        whose: the runs in words, e.g. `the champion`.
+    Nothing is published without an ID set. `whose` are the runs in words, e.g. `the champion`.
     """
     protocol = key.partition("/")[0]
     rows, noted = [], False
@@ -128,10 +124,12 @@ def own_table(runs: Sequence[RunResult], key: str, id_set: str | None, whose: st
             values = list(by_seed.values())
             known = published().get((id_set or "", protocol, name, metric))
             noted = noted or known is not None
-            cells.append(cell(values) + (_beside(values, known) if known else ""))
+            cells.append(cell(values))
+            if known is not None:
+                cells[-1] += f"\n{known}; {signed(mean_and_std(values)[0] - known.mean)}"
         rows.append((name, *cells))
     caption = (
-        f"{whose[:1].upper()}{whose[1:]}, {key_words(key)}: {_over(runs)}, in percent. FPR@95 "
+        f"{whose.capitalize()}, {key_words(key)}: {_over(runs)}, in percent. FPR@95 "
         "counts OOD as positive (OpenOOD)."
     )
     if noted:
@@ -190,14 +188,14 @@ def gain_table(champion: Sequence[RunResult], base: Sequence[RunResult]) -> Tabl
     rows, seeds = [], 0
     for name, title in (("nearood", "near"), ("farood", "far")):
         for metric in METRICS:
-            found = gain(champion, base, name, metric)
-            if found is None:
+            difference = gain(champion, base, name, metric)
+            if difference is None:
                 return None
-            seeds = len(found.seeds)
-            rows.append((f"{title} {_titled(metric)}", *gain_cells(found, metric)))
+            seeds = len(difference.seeds)
+            rows.append((f"{title} {_titled(metric)}", *gain_cells(difference, metric)))
     caption = (
         f"Champion minus base over the {seeds} seeds that both have, in percentage points: mean ± "
-        f"population std of the differences. {TEST[:1].upper()}{TEST[1:]}; {len(rows)} tests, no "
+        f"population std of the differences. {TEST.capitalize()}; {len(rows)} tests, no "
         "correction for their number."
         if seeds > 1
         else "Champion minus base for one seed, in percentage points: too few for a test."
@@ -206,33 +204,30 @@ def gain_table(champion: Sequence[RunResult], base: Sequence[RunResult]) -> Tabl
     return Table(columns, tuple(rows), caption)
 
 
-def gain_cells(found: PairedDifference, metric: str) -> tuple[str, str, str, str]:
-    """A paired difference as cells: difference, interval, p, reading.
-
-    Args:
-        found: the difference.
-        metric: its name, with or without the part before it, e.g. `far/fpr95`.
-    """
-    if found.interval is None:
-        why = "one seed" if len(found.seeds) == 1 else "cannot be tested"
-        return signed(found.mean), "n/a", "n/a", why
-    low, high = found.interval
-    better = (found.mean < 0) == is_minimized(metric)
-    reading = ("better" if better else "worse") if found.beyond_chance else "within noise"
+def gain_cells(difference: PairedDifference, metric: str) -> tuple[str, str, str, str]:
+    """A paired difference as cells: difference, interval, p, reading."""
+    if difference.interval is None:
+        why = "one seed" if len(difference.seeds) == 1 else "cannot be tested"
+        return signed(difference.mean), "n/a", "n/a", why
+    low, high = difference.interval
+    better = (difference.mean < 0) == is_minimized(metric)
+    reading = ("better" if better else "worse") if difference.beyond_chance else "within noise"
     return (
-        f"{signed(found.mean)} ± {found.std:.2f}",
+        f"{signed(difference.mean)} ± {difference.std:.2f}",
         f"{signed(low)} to {signed(high)}",
-        p_value(found.p),
+        p_value(difference.p),
         reading,
     )
 
 
-def _beside(values: Sequence[float], known: Published) -> str:
-    return f"\n{known}; {signed(mean_and_std(values)[0] - known.mean)}"
-
-
 def _titled(metric: Metric) -> str:
     return f"{CSV_TITLES[metric]} {'↓' if metric in MINIMIZED else '↑'}"
+
+
+def axis_title(metric: Metric) -> str:
+    """A metric as an axis names it, and which end of it is better."""
+    end = "lower" if metric in MINIMIZED else "higher"
+    return f"{CSV_TITLES[metric]} (%), {end} is better"
 
 
 def _over(runs: Sequence[RunResult]) -> str:

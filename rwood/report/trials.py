@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 
 from rwood.config.study import StudyConfig
-from rwood.report.front import with_spread
 from rwood.report.hyperparameters import hyperparameters, last_metrics, metric_title
 from rwood.report.inputs import ReportInputs
-from rwood.report.table import Table, plain_number
+from rwood.report.table import Table, plain_number, with_std
 from rwood.results import StudyResult, TrialResult
 from rwood.text import count_of, duration
 
@@ -60,16 +59,16 @@ def knob_table(inputs: ReportInputs) -> Table:
 
 def trial_table(inputs: ReportInputs) -> Table:
     """Every trial: state, objective, epochs and settings."""
-    study, found = inputs.study, hyperparameters(inputs.config)
+    study, parameters = inputs.study, hyperparameters(inputs.config)
     names = study.objectives or (study.objective or "objective",)
     titles = [metric_title(name) if "/" in name else name for name in names]
-    columns = ("trial", "state", *titles, "epochs", *(parameter.name for parameter in found))
+    columns = ("trial", "state", *titles, "epochs", *(parameter.name for parameter in parameters))
     rows = []
     for trial in study.trials:
         last = [last_metrics(trial, name) for name in names]
         number = f"{trial.number} ★" if trial.number == study.champion else str(trial.number)
-        shown = ("" if pair is None else with_spread(*pair) for pair in last)
-        settings = (plain_number(parameter.of(trial)) for parameter in found)
+        shown = ("" if pair is None else with_std(*pair) for pair in last)
+        settings = (plain_number(parameter.of(trial)) for parameter in parameters)
         rows.append((number, trial.state, *shown, str(epochs_run(trial)), *settings))
     caption = "★ champion. The objective of a trial that did not complete is its last value."
     return Table(columns, tuple(rows), caption)

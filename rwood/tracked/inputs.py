@@ -9,55 +9,40 @@ from rwood.tracked.run import Inputs, TrackedInput
 
 
 def search_inputs(benchmark: BenchmarkConfig, counts: Mapping[str, int | None]) -> Inputs:
-    """The image sets that a search may open; of held-out classes and derived sets, their source.
-
-    Args:
-        benchmark: whose sets.
-        counts: images of named sets.
-    """
-    seen: dict[str, ImageSetRef] = {"train": benchmark.id.train, "val": benchmark.id.val}
-    sets = benchmark.validation
-    derived = {n: r for n, r in sets.items() if isinstance(r, DerivedSet)}
-    held_out = {n: r for n, r in sets.items() if isinstance(r, HeldOutSet)}
-    seen |= {f"val/{n}": ref for n, ref in sets.items() if n not in {*derived, *held_out}}
-    given = _inputs(seen, counts)
-    train, val = given[:2]
-    made = (
+    """The image sets that a search may open; of held-out classes and derived sets, their source."""
+    sets = {"train": benchmark.id.train, "val": benchmark.id.val}
+    sets |= {f"val/{name}": ref for name, ref in benchmark.validation.items()}
+    made = {role: ref for role, ref in sets.items() if isinstance(ref, DerivedSet | HeldOutSet)}
+    named = _inputs({role: ref for role, ref in sets.items() if role not in made}, counts)
+    train, val = named[:2]
+    return named + tuple(
         TrackedInput(
             f"{ref.derived} of {val.name}",
             digest({"derived": ref.derived, "of": val.digest}),
-            f"val/{name}",
+            role,
             val.images,
         )
-        for name, ref in derived.items()
-    )
-    unseen = (
-        TrackedInput(
+        if isinstance(ref, DerivedSet)
+        else TrackedInput(
             f"{ref.held_out:.0%} of the classes of {train.name}",
             digest({"held_out": ref.held_out, "of": train.digest}),
-            f"val/{name}",
+            role,
             None,  # as many as the fold's classes have
         )
-        for name, ref in held_out.items()
+        for role, ref in made.items()
     )
-    return (*given, *made, *unseen)
 
 
 def benchmark_inputs(benchmark: BenchmarkConfig, counts: Mapping[str, int | None]) -> Inputs:
-    """The image sets that a rerun opens: those of a search, and the test sets.
-
-    Args:
-        benchmark: whose sets.
-        counts: images of named sets.
-    """
-    seen: dict[str, ImageSetRef] = {"test": benchmark.id.test}
+    """The image sets that a rerun opens: those of a search, and the test sets."""
+    sets: dict[str, ImageSetRef] = {"test": benchmark.id.test}
     for part in ("near", "far", "shifted"):
-        seen |= {f"{part}/{name}": ref for name, ref in getattr(benchmark, part).items()}
-    return search_inputs(without_held_out(benchmark), counts) + _inputs(seen, counts)
+        sets |= {f"{part}/{name}": ref for name, ref in getattr(benchmark, part).items()}
+    return search_inputs(without_held_out(benchmark), counts) + _inputs(sets, counts)
 
 
-def _inputs(seen: Mapping[str, ImageSetRef], counts: Mapping[str, int | None]) -> Inputs:
-    return tuple(_input(role, ref, counts) for role, ref in seen.items())
+def _inputs(sets: Mapping[str, ImageSetRef], counts: Mapping[str, int | None]) -> Inputs:
+    return tuple(_input(role, ref, counts) for role, ref in sets.items())
 
 
 def _input(role: str, ref: ImageSetRef, counts: Mapping[str, int | None]) -> TrackedInput:

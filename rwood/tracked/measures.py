@@ -60,8 +60,8 @@ def _flat_table(table: BenchmarkTable) -> dict[str, float]:
 def cost(record: StudyResult, history: Sequence[EpochReport], seconds: float) -> dict[str, float]:
     """What a training cost; GPUs count as long as they were held."""
     cluster = record.config.get("cluster")
-    asked = ClusterConfig.model_validate(cluster if isinstance(cluster, dict) else {})
-    gpus = asked.workers * asked.gpus_per_worker
+    config = ClusterConfig.model_validate(cluster if isinstance(cluster, dict) else {})
+    gpus = config.workers * config.gpus_per_worker
     return {"epochs": float(len(history)), "seconds": seconds, "gpu_seconds": seconds * gpus}
 
 

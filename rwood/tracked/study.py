@@ -72,7 +72,8 @@ def trial_run(record: StudyResult, trial: TrialResult, *, inputs: Inputs = ()) -
     metrics = _goals(trial)
     if trial.state != "running":
         metrics |= cost(record, trial.history, held_seconds(trial))
-        metrics["epochs"] *= _trainings(record)
+        search = record.config.get("search")
+        metrics["epochs"] *= len(search.get("seeds", ())) or 1 if isinstance(search, dict) else 1
     return TrackedRun(
         key=trial_key(record, trial.number),
         name=f"trial-{trial.number:04d}",
@@ -100,13 +101,7 @@ def benchmark_run(
 ) -> TrackedRun:
     """The benchmark as a whole: parent of settings and reruns, with near and far means.
 
-    Args:
-        study: the resolved study.
-        record: with the reruns so far.
-        state: of the stage.
-        artifacts: tables, figures and pages.
-        inputs: image sets.
-        results: what came out, in Markdown: the run's description and the experiment's.
+    The results, in Markdown, are its description and the experiment's.
     """
     metrics: dict[str, float] = {}
     for label in ("base", "champion"):
@@ -130,15 +125,8 @@ def benchmark_run(
 
 
 def setting_run(study: StudyConfig, record: StudyResult, label: str, run: RunConfig) -> TrackedRun:
-    """Champion or base run over all its seeds: mean and std of every metric, in one row.
-
-    Args:
-        study: the resolved study.
-        record: with its reruns.
-        label: `champion` or `base`.
-        run: its settings, of any seed.
-    """
-    own = record.of(label)
+    """Champion or base run over all its seeds: mean and std of every metric, in one row."""
+    runs = record.of(label)
     key = setting_key(record, label)
     of = key.rpartition("/")[2]
     return TrackedRun(
@@ -148,7 +136,7 @@ def setting_run(study: StudyConfig, record: StudyResult, label: str, run: RunCon
         state="complete",
         params={k: v for k, v in _params(study, run).items() if k != "seed"},
         tags=version_tags(record) | {"rwood.kind": "setting", "rwood.label": label},
-        metrics={"seeds": float(len(own))} | over_seeds([flat(one) for one in own]),
+        metrics={"seeds": float(len(runs))} | over_seeds([flat(one) for one in runs]),
         links=_origin(record) if label == "champion" else {},
     )
 
@@ -176,19 +164,11 @@ def rerun_run(
         tags=version_tags(record)
         | {"rwood.kind": "rerun", "rwood.label": label, "rwood.digest": digest},
         history=history,
-        metrics={}
-        if result is None
-        else flat(result) | cost(record, result.history, result.seconds),
+        metrics=flat(result) | cost(record, result.history, result.seconds) if result else {},
         artifacts=artifacts,
         inputs=inputs,
         links=_origin(record) if label == "champion" else {},
     )
-
-
-def _trainings(record: StudyResult) -> int:
-    """Seeds that a trial trains."""
-    search = record.config.get("search")
-    return len(search.get("seeds", ())) or 1 if isinstance(search, dict) else 1
 
 
 def _goals(trial: TrialResult) -> dict[str, float]:

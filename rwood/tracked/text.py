@@ -1,26 +1,24 @@
 """Parameters, tags and notes: what people read of a study in MLflow."""
 
-from rwood.config.search import Choices, Range, settings
+from rwood.config.search import Choices, settings
 from rwood.config.study import StudyConfig
 from rwood.results import StudyResult, TrialResult
-from rwood.text import count_of
+from rwood.text import count_of, short
 
 
 def search_params(study: StudyConfig) -> dict[str, object]:
     """How the search searched; the number of trials may grow and is a metric."""
     if study.search is None:
         return {}
-    asked = settings(study.search, "search.")
-    space = asked.pop("search.space")
-    del asked["search.trials"]
-    asked |= {f"search.space.{key}": _domain(domain) for key, domain in space.items()}
-    return asked
-
-
-def _domain(domain: Range | Choices) -> str:
-    if isinstance(domain, Choices):
-        return ", ".join(map(str, domain.choices))
-    return f"{domain.low} to {domain.high}{', log' if domain.log else ''}"
+    params = settings(study.search, "search.")
+    del params["search.space"], params["search.trials"]
+    for key, domain in study.search.space.items():
+        if isinstance(domain, Choices):
+            params[f"search.space.{key}"] = ", ".join(map(str, domain.choices))
+        else:
+            log = ", log" if domain.log else ""
+            params[f"search.space.{key}"] = f"{domain.low} to {domain.high}{log}"
+    return params
 
 
 def said(study: StudyConfig, record: StudyResult) -> dict[str, str]:
@@ -55,15 +53,11 @@ def _note(study: StudyConfig, record: StudyResult) -> str:
     lines = [study.question]
     if record.champion is not None:
         best = next(t for t in record.trials if t.number == record.champion)
-        lines.append(
-            f"Champion: **trial-{best.number:04d}**, {_reached(record, best)}"
-            if best.objective is not None
-            else f"Champion: **trial-{best.number:04d}**"
-        )
+        reached = f", {_reached(record, best)}" if best.objective is not None else ""
+        lines.append(f"Champion: **trial-{best.number:04d}**{reached}")
     if record.champion_params:
-        lines.append("| setting | champion |\n| :-- | --: |")
-        rows = (f"| {key} | {_short(value)} |" for key, value in record.champion_params.items())
-        lines[-1] += "".join(f"\n{row}" for row in rows)
+        rows = [f"| {key} | {short(value)} |" for key, value in record.champion_params.items()]
+        lines.append("\n".join(["| setting | champion |", "| :-- | --: |", *rows]))
     return "\n\n".join(lines)
 
 
@@ -72,7 +66,3 @@ def _reached(record: StudyResult, best: TrialResult) -> str:
     text = ", ".join(f"{name} {value:.2f} %" for name, value in values.items())
     front = count_of(len(record.front), "trial")
     return text + (f", of {front} on the Pareto front" if len(values) > 1 else "")
-
-
-def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -27,9 +27,7 @@ _COLUMNS = {"search": 1, "means": 2, "sets": 3, "epochs": 3}
 def experiment_tags(study: StudyConfig, results: str = "") -> dict[str, str]:
     """Description and saved views of a study's experiment.
 
-    Args:
-        study: what is searched is charted; without a search there is no view of trials.
-        results: what came out so far, in Markdown.
+    What came out so far is in Markdown. Without a search there is no view of trials.
     """
     views = {} if study.search is None else {TRIALS: _trials(study)}
     views[SETTINGS] = _settings(study.benchmark)
@@ -76,29 +74,25 @@ def _trials(study: StudyConfig) -> dict[str, Any]:
 
 def _settings(benchmark: BenchmarkConfig) -> dict[str, Any]:
     """Champion and base run, a row each: mean and std over seeds of near, far and every set."""
-    sets = [f"{part}/{name}/{metric}" for part in ("near", "far")
-            for name in getattr(benchmark, part) for metric in METRICS[:2]]  # fmt: skip
     columns = [f"metrics.`{name}{end}`" for name in MEANS for end in ("", "/std")]
-    columns += [f"metrics.`{name}`" for name in sets]
+    columns += [f"metrics.`{name}`" for name in _sets(benchmark)]
     return _view(
         "Settings: mean and std over seeds",
         kind="setting",
         columns=["metrics.`seeds`", *columns],
         order=("attributes.`run_name`", True),
-        charts=[_bar("means", name) for name in MEANS] + [_bar("sets", name) for name in sets],
-        sections={"means": "Means over near and far sets (%)", "sets": "Every set (%)"},
+        charts=_bars(benchmark),
+        sections=_BARS,
     )
 
 
+_BARS = {"means": "Means over near and far sets (%)", "sets": "Every set (%)"}
 _GEOMETRY = ("id/mes_radius", "id/dispersion", "val/overlap")
 
 
 def _reruns(benchmark: BenchmarkConfig) -> dict[str, Any]:
     """Champion and base, seed by seed: near and far means, then every set."""
-    sets = [f"{part}/{name}/{metric}" for metric in METRICS[:2]
-            for part in ("near", "far") for name in getattr(benchmark, part)]  # fmt: skip
-    charts = [_bar("means", name) for name in MEANS] + [_bar("sets", name) for name in sets]
-    charts += [_curve("epochs", name) for name in ("train/loss", *_GEOMETRY)]
+    charts = [_curve("epochs", name) for name in ("train/loss", *_GEOMETRY)]
     columns = [f"metrics.`{name}`" for name in MEANS]
     columns += ["tags.`rwood.label`", "params.`seed`", "metrics.`seconds`", "attributes.`Models`"]
     return _view(
@@ -106,12 +100,8 @@ def _reruns(benchmark: BenchmarkConfig) -> dict[str, Any]:
         kind="rerun",
         columns=columns,
         order=("attributes.`run_name`", True),
-        charts=charts,
-        sections={
-            "means": "Means over near and far sets (%)",
-            "sets": "Every set (%)",
-            "epochs": "Epoch by epoch",
-        },
+        charts=_bars(benchmark) + charts,
+        sections=_BARS | {"epochs": "Epoch by epoch"},
     )
 
 
@@ -167,5 +157,13 @@ def _curve(section: str, metric: str) -> dict[str, Any]:
     )  # fmt: skip
 
 
-def _bar(section: str, metric: str) -> dict[str, Any]:
-    return _chart("BAR", section, metric, metricKey=metric)
+def _sets(benchmark: BenchmarkConfig) -> list[str]:
+    """FPR@95 and AUROC of every test OOD set."""
+    return [f"{part}/{name}/{metric}" for part in ("near", "far")
+            for name in getattr(benchmark, part) for metric in METRICS[:2]]  # fmt: skip
+
+
+def _bars(benchmark: BenchmarkConfig) -> list[dict[str, Any]]:
+    """A chart for each mean and each set."""
+    charts = [_chart("BAR", "means", name, metricKey=name) for name in MEANS]
+    return charts + [_chart("BAR", "sets", name, metricKey=name) for name in _sets(benchmark)]

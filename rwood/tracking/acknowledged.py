@@ -21,11 +21,8 @@ from rwood.tracking.artifacts import Marks
 def digest(run: TrackedRun, run_id: str, links: Mapping[str, str | None], marks: Marks) -> str:
     """Digest of a run as it was sent, 16 hexadecimal digits.
 
-    Args:
-        run: what was stated.
-        run_id: of the server's run: one that was deleted and made again has another.
-        links: tag -> id of the linked run; None while the server lacks it.
-        marks: of the run's artifacts.
+    A run that was deleted there and made again has another id; a link is None while the server
+    lacks its run.
     """
     params = {name: str(value) for name, value in run.params.items()}
     made = hashlib.sha256(repr(replace(run, params=params, history=(), artifacts=())).encode())
@@ -38,10 +35,10 @@ def digest(run: TrackedRun, run_id: str, links: Mapping[str, str | None], marks:
 
 def read_acknowledged(path: Path, server: str) -> dict[str, str]:
     """Run key -> digest of what a server acknowledged; empty if the file says nothing of it."""
-    told = _read(path).get(server)
-    if not isinstance(told, dict):
+    digests = _read(path).get(server)
+    if not isinstance(digests, dict):
         return {}
-    return {str(key): text for key, text in told.items() if isinstance(text, str)}
+    return {str(key): text for key, text in digests.items() if isinstance(text, str)}
 
 
 def write_acknowledged(path: Path, server: str, digests: Mapping[str, str]) -> None:
@@ -53,7 +50,7 @@ def write_acknowledged(path: Path, server: str, digests: Mapping[str, str]) -> N
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except Exception:  # Missing, damaged, or on an object store, whose library has its own errors.
         return {}
-    return told if isinstance(told, dict) else {}
+    return content if isinstance(content, dict) else {}

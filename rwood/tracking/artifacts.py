@@ -36,25 +36,16 @@ def upload(
 ) -> None:
     """Upload files that changed; a missing one does not keep the others back.
 
-    Args:
-        client: of MLflow.
-        run: whose files.
-        run_id: of the server's run.
-        uploaded: artifact path -> digest of what the server has; kept up to date here.
-        marks: of the files now.
-        before: of the files when the run was sent last.
+    `uploaded` has artifact path -> digest of what the server has, and is kept up to date; `before`
+    are the marks of when the run was sent last.
     """
     for path, folder in run.artifacts:
         name = f"{folder}/{path.name}" if folder else path.name
         if marks[path] is None or (marks[path] == before.get(path) and name in uploaded):
             continue
-        content = _digest(path)
+        with path.open("rb") as opened:
+            content = hashlib.file_digest(opened, "sha256").hexdigest()[:16]
         if uploaded.get(name) != content:
             with local_copy(path) as file:
                 client.log_artifact(run_id, str(file), folder)
             uploaded[name] = content
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -49,11 +49,8 @@ def make_store(uri: str) -> None:
     """Make an SQLite store that is not there yet, whole or not at all.
 
     MLflow makes its tables in many steps; killed between two of them it leaves a file that it
-    refuses for ever. So the tables are made in a scratch file, which then appears in its place
-    at once.
-
-    Args:
-        uri: `sqlite:///<path>`; any other store makes itself.
+    refuses for ever. So the tables are made in a scratch file, which then appears in its place at
+    once. Any other store makes itself.
     """
     prefix, _, place = uri.partition("sqlite:///")
     path = Path(place)
@@ -89,13 +86,13 @@ def connect(uri: str) -> Any:
 
 def open_experiment(client: Any, name: str, artifacts: Path | None, tags: Mapping[str, str]) -> str:
     """Id of the experiment, made if it is not there, with its tags."""
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
         location = artifacts.resolve().as_uri() if artifacts else None
         made = str(client.create_experiment(name, location, _KIND))
     else:
-        made = str(found.experiment_id)
-    tag_experiment(client, made, tags, {} if found is None else found.tags)
+        made = str(experiment.experiment_id)
+    tag_experiment(client, made, tags, {} if experiment is None else experiment.tags)
     return made
 
 
@@ -106,12 +103,6 @@ def tag_experiment(
 
     One that the server refuses is left out, with a line in the log: early versions of MLflow 3 take
     5,000 characters, which a saved view exceeds, and a study is worth more than its view.
-
-    Args:
-        client: of MLflow.
-        experiment_id: stands for `{experiment}` in a tag's text.
-        tags: how they should be.
-        known: those that the server has.
     """
     from mlflow.exceptions import MlflowException
 
@@ -129,14 +120,14 @@ def tag_experiment(
 
 def all_runs(client: Any, experiment_id: str) -> list[Any]:
     """Every run of an experiment that is not deleted, page by page."""
-    found: list[Any] = []
+    runs: list[Any] = []
     token = None
     while True:
         page = client.search_runs([experiment_id], max_results=1000, page_token=token)
-        found += page
+        runs += page
         token = page.token
         if not token:
-            return found
+            return runs
 
 
 def without_login(uri: str) -> str:

@@ -29,27 +29,24 @@ def unsent_sentence(
 ) -> str | None:
     """The sentence for what MLflow lacks at the end; None if it has everything.
 
-    Args:
-        uri: of the server; its password is not shown.
-        waiting: the runs that were not sent, counted (`3 runs`); None if there are none.
-        why: reason for those.
-        refused: name of a run that could not be sent -> reason.
+    `waiting` counts the runs that were not sent, e.g. `3 runs`; `refused` has the name of a run
+    that could not be sent -> the reason.
     """
-    told = []
+    sentences = []
     server = f"MLflow at {without_password(uri)}"
     if waiting is not None:
-        told.append(
+        sentences.append(
             f"{server} did not take {waiting} ({why}); nothing is lost: the next rwood run sends "
             "them"
         )
     if refused:
         name, cause = next(iter(refused.items()))
         others = f" and {len(refused) - 1} more (see the log)" if len(refused) > 1 else ""
-        told.append(
+        sentences.append(
             f"{server} lacks all or part of run {name} ({cause}){others}; the next rwood run "
             "tries again"
         )
-    return "; ".join(told) or None
+    return "; ".join(sentences) or None
 
 
 def cause(error: Exception, uri: str) -> str:

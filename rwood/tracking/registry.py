@@ -39,10 +39,10 @@ def register_champion(
     scheme, _, model_id = model_uri.partition("models:/")
     logged = scheme == "" and model_id.startswith("m-")
     source = client.get_logged_model(model_id).artifact_location if logged else model_uri
-    found = client.search_registered_models(f"name = '{name}'")
-    if not found:
+    models = client.search_registered_models(f"name = '{name}'")
+    if not models:
         client.create_registered_model(name, {"rwood.study": name}, question)
-    elif question and found[0].description != question:
+    elif question and models[0].description != question:
         client.update_registered_model(name, question)
     versions = client.search_model_versions(f"name = '{name}'")
     version = next((v for v in versions if v.run_id == run_id and v.source == source), None)

@@ -52,7 +52,9 @@ class Sender:
         server = self._server.get(run.key) or self._create(run)
         if not self._is_acknowledged(run, server, marks):
             self._update(run, server, marks)
-        self._remember_links(run)
+        for tag, key in _links(run).items():
+            if key not in self._server:
+                self._unlinked.setdefault(key, set()).add((run.key, tag))
         missing = next((path for path, mark in marks.items() if mark is None), None)
         if missing is not None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(missing))
@@ -75,9 +77,9 @@ class Sender:
         """
         from mlflow.exceptions import MlflowException
 
-        found = self._client.get_experiment(self._experiment)
-        if found.lifecycle_stage != "active":
-            raise MlflowException(f"the experiment {found.name} was deleted")
+        experiment = self._client.get_experiment(self._experiment)
+        if experiment.lifecycle_stage != "active":
+            raise MlflowException(f"the experiment {experiment.name} was deleted")
         self._sent.pop(key, None)
         self._acknowledged.pop(key, None)
         server = self._server.pop(key, None)
@@ -107,12 +109,12 @@ class Sender:
         """Whether an earlier start sent the same, and nothing was sent to this run since."""
         if run.key in self._sent:
             return False
-        told = self._acknowledged.get(run.key)
+        digest_before = self._acknowledged.get(run.key)
         return (
-            told is not None
+            digest_before is not None
             and server.status == STATUS[run.state]
             and self._tags(run).items() <= server.tags.items()
-            and told == self._digest(run, marks)
+            and digest_before == self._digest(run, marks)
         )
 
     def _id(self, key: str) -> str | None:
@@ -150,12 +152,6 @@ class Sender:
         ids = {tag: self._id(key) for tag, key in _links(run).items()}
         return {tag: run_id for tag, run_id in ids.items() if run_id is not None}
 
-    def _remember_links(self, run: TrackedRun) -> None:
-        """Note the links whose run is not on the server yet."""
-        for tag, key in _links(run).items():
-            if key not in self._server:
-                self._unlinked.setdefault(key, set()).add((run.key, tag))
-
     def _link(self, key: str) -> None:
         """Set the tags that waited for a run."""
         for source, tag in self._unlinked.pop(key, ()):
@@ -188,8 +184,8 @@ class Sender:
         if server.step is None and run.history:
             name = next(iter(run.history[0].metrics))
             # Without a last value there is no history to ask for.
-            asked = name in server.metrics
-            history = self._client.get_metric_history(server.run_id, name) if asked else ()
+            known = name in server.metrics
+            history = self._client.get_metric_history(server.run_id, name) if known else ()
             server.step = max((metric.step for metric in history), default=0)
         return server.step or 0
 
@@ -215,12 +211,12 @@ class Sender:
 
     def _log_artifacts(self, run: TrackedRun, server: ServerRun, marks: Marks) -> None:
         """Upload files that changed; a missing one does not keep the others back."""
-        told = server.tags.get(ARTIFACTS_TAG, "{}")
-        uploaded: dict[str, str] = json.loads(told)
+        before = server.tags.get(ARTIFACTS_TAG, "{}")
+        uploaded: dict[str, str] = json.loads(before)
         try:
             upload(self._client, run, server.run_id, uploaded, marks, self._marks.get(run.key, {}))
         finally:
-            if json.loads(told) != uploaded:
+            if json.loads(before) != uploaded:
                 self._request(server, tags={ARTIFACTS_TAG: json.dumps(uploaded)})
 
     def _set_status(self, run: TrackedRun, server: ServerRun) -> None:

@@ -27,10 +27,6 @@ def read_summary(uri: str, experiment: str) -> StudySummary:
 
     Where a study was deleted and run again, the newest finished one counts, and the note says so.
 
-    Args:
-        uri: MLflow server or store.
-        experiment: name of the study.
-
     Raises:
         StudyError: no such study, nothing in it, or no answer from the server.
     """
@@ -44,10 +40,6 @@ def read_champion_and_base(uri: str, experiment: str) -> tuple[StudySummary, Stu
 
     The champion's cost is that of the search and its own reruns; the base's that of its reruns.
 
-    Args:
-        uri: MLflow server or store.
-        experiment: name of the study.
-
     Raises:
         StudyError: no such study, nothing in it, no rerun of the base, or no answer.
     """
@@ -57,8 +49,7 @@ def read_champion_and_base(uri: str, experiment: str) -> tuple[StudySummary, Stu
             f"study {experiment} has no reruns of its base run to compare the champion with: name "
             "two studies, or set rerun.base and run it again"
         )
-    told = "the champion's cost includes the search's"
-    runs.note = f"{runs.note}; {told}" if runs.note else told
+    runs.note += "; " * bool(runs.note) + "the champion's cost includes the search's"
     champion = runs.summary(
         f"{experiment} champion", _CHAMPION, _cost(runs.trials + runs.reruns(_CHAMPION))
     )
@@ -77,14 +68,16 @@ class _Runs:
         studies = _studies(_fetch(uri, experiment))
         if not studies:
             raise StudyError(f"study {experiment} in MLflow has no run of rwood's yet")
-        finished = {name: runs for name, runs in studies.items() if _finished(runs)}
+        finished = {
+            name: runs
+            for name, runs in studies.items()
+            if any(_kind(r) == "benchmark" and r.info.status == "FINISHED" for r in runs)
+        }
         chosen = max((finished or studies).values(), key=_started)
         self.note = "" if finished else f"{experiment} is not finished"
         if len(studies) > 1:
-            which = "newest finished" if finished else "newest"
-            self.note = f"{experiment} was run {len(studies)} times; this is the {which} one" + (
-                "" if finished else ", not finished yet"
-            )
+            which = "newest finished one" if finished else "newest one, not finished yet"
+            self.note = f"{experiment} was run {len(studies)} times; this is the {which}"
         self.parents = {_kind(r): r for r in chosen if _kind(r) in ("search", "benchmark")}
         self.trials = [r for r in chosen if _kind(r) == "trial"]
         self._reruns = [r for r in chosen if _kind(r) == "rerun"]
@@ -94,6 +87,9 @@ class _Runs:
         """The champion's trial; None before selection or without a search."""
         search = self.parents.get("search")
         number = search and search.data.tags.get("rwood.champion")
+        return self._trial(number)
+
+    def _trial(self, number: str | None) -> Any:
         return next((t for t in self.trials if t.data.tags["rwood.trial"] == number), None)
 
     def reruns(self, label: str) -> list[Any]:
@@ -109,9 +105,7 @@ class _Runs:
     def summary(self, name: str, label: str, cost: Mapping[str, float]) -> StudySummary:
         """What is known of the champion or the base."""
         search = self.parents.get("search")
-        trial = self.champion
-        if label == _BASE:
-            trial = next((t for t in self.trials if t.data.tags["rwood.trial"] == "0"), None)
+        trial = self._trial("0") if label == _BASE else self.champion
         return StudySummary(
             name=name,
             settings=self._settings(trial),
@@ -157,9 +151,9 @@ def _fetch(uri: str, experiment: str) -> Sequence[Any]:
 
     try:
         client = connect(uri)
-        found = client.get_experiment_by_name(experiment)
-        if found is not None:
-            return all_runs(client, found.experiment_id)
+        study = client.get_experiment_by_name(experiment)
+        if study is not None:
+            return all_runs(client, study.experiment_id)
         names = [e.name for e in client.search_experiments() if e.name != "Default"]
     except MlflowException as error:
         raise StudyError(f"MLflow at {shown} does not answer: {reason(error, uri)}") from error
@@ -179,13 +173,8 @@ def _studies(runs: Sequence[Any]) -> dict[str, list[Any]]:
     return studies
 
 
-def _finished(runs: Sequence[Any]) -> bool:
-    return any(_kind(r) == "benchmark" and r.info.status == "FINISHED" for r in runs)
-
-
 def _started(runs: Sequence[Any]) -> int:
-    return max((r.info.start_time for r in runs if r.data.tags.get("rwood.kind") != "trial"),
-               default=0)  # fmt: skip
+    return max((r.info.start_time for r in runs if _kind(r) != "trial"), default=0)
 
 
 def _kind(run: Any) -> str:

@@ -148,8 +148,10 @@ class Tracker:
     def _connected(self) -> Sender:
         if self._sender is None:
             make_store(self.uri)
-            told = read_acknowledged(self._memory, self._server) if self._memory else {}
-            self._sender = Sender(self.uri, self._experiment, self._artifacts, self._tags, told)
+            acknowledged = read_acknowledged(self._memory, self._server) if self._memory else {}
+            self._sender = Sender(
+                self.uri, self._experiment, self._artifacts, self._tags, acknowledged
+            )
         elif self._lost:  # The server may have more than was acknowledged.
             self._sender.ask_all_again()
         self._lost = False

@@ -1,5 +1,6 @@
 """Every figure is drawn, of a sane size, and shows what it should."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
@@ -12,18 +13,28 @@ from a_study import make_config, make_study
 from PIL import Image
 
 from rwood.config.search import Choices, Range
-from rwood.report import EmbeddingPicture, ReportInputs, ScoreSamples
+from rwood.report import EmbeddingPicture, ReportInputs, ScoreSamples, interactive, panels
 from rwood.report import figures_overview as overview
 from rwood.report import figures_parallel as parallel
 from rwood.report import figures_scores as scores
 from rwood.report import figures_search as search
+from rwood.report.hyperparameters import last_value
 from rwood.report.outliers import inner_limits
 
+
+def draw_history(inputs: ReportInputs, path: Path) -> Path:
+    return search.draw_panels([panels.history_panel(inputs)], path)
+
+
+def draw_slices(inputs: ReportInputs, path: Path) -> Path:
+    return search.draw_panels(panels.slice_panels(inputs), path)
+
+
 SEARCH = (
-    search.draw_history,
+    draw_history,
     search.draw_curves,
     search.draw_importance,
-    search.draw_slices,
+    draw_slices,
     parallel.draw_parallel,
 )
 
@@ -76,14 +87,31 @@ def test_choices_and_a_minimised_objective(
 
 
 def test_best_so_far(inputs: ReportInputs) -> None:
-    best = search.best_so_far(inputs.study.trials, "val/auroc")
+    best = panels.best_so_far(inputs.study.trials, "val/auroc")
     assert [number for number, _ in best] == list(range(12))
     values = [value for _, value in best]
     assert values == sorted(values)
     assert values[-1] == max(t.objective for t in inputs.study.trials if t.objective is not None)
     assert values[3] == values[2], "a stopped trial changes nothing"
-    falling = [value for _, value in search.best_so_far(inputs.study.trials, "val/fpr95")]
+    falling = [value for _, value in panels.best_so_far(inputs.study.trials, "val/fpr95")]
     assert falling == sorted(falling, reverse=True)
+
+
+def test_both_forms_show_the_same_trials(inputs: ReportInputs) -> None:
+    panel = panels.history_panel(inputs)
+    shown = {points.name: points for points in panel.points}
+    assert list(shown) == ["complete", "pruned (last value)", "champion", "failed"]
+    assert sorted(x for points in panel.points for x in points.x) == list(range(12))
+    assert shown["champion"].x == [inputs.study.champion]
+    assert shown["failed"].y[0] < min(y for p in panel.points if p.name != "failed" for y in p.y)
+    assert shown["failed"].texts[0].startswith("trial 7, failed after ")
+    plot = json.loads(interactive.plot_panels([panel]))
+    assert {t["name"]: t["x"] for t in plot["data"][1:]} == {k: p.x for k, p in shown.items()}
+    slices = panels.slice_panels(inputs)
+    assert [sum(len(p.x) for p in one.points) for one in slices] == [12] * len(slices)
+    in_legend = [t["name"] for t in json.loads(interactive.plot_panels(slices))["data"]
+                 if t["showlegend"]]  # fmt: skip
+    assert in_legend == list(shown), "each once"
 
 
 def test_a_single_setting(inputs: ReportInputs, tmp_path: Path) -> None:
@@ -92,7 +120,7 @@ def test_a_single_setting(inputs: ReportInputs, tmp_path: Path) -> None:
     space = {"loss.temperature": config.search.space["loss.temperature"]}
     one = config.search.model_copy(update={"space": space})
     narrow = replace(inputs, config=config.model_copy(update={"search": one}))
-    check(search.draw_slices(narrow, tmp_path / "one.png"))
+    check(draw_slices(narrow, tmp_path / "one.png"))
     check(parallel.draw_parallel(narrow, tmp_path / "parallel.png"))
 
 
@@ -168,17 +196,17 @@ def test_overview(inputs: ReportInputs, tmp_path: Path) -> None:
 
 
 def test_one_outlier_does_not_squash_the_others(inputs: ReportInputs) -> None:
-    assert search.objective_limits(inputs) is None
-    assert search.outside_sentence(inputs) == ""
+    assert panels.objective_limits(inputs) is None
+    assert panels.outside_sentence(inputs) == ""
     trials = tuple(
         t.model_copy(update={"objective": 3.0}) if t.number == 1 else t for t in inputs.study.trials
     )
     study = inputs.study.model_copy(update={"trials": trials})
-    low, high = search.objective_limits(replace(inputs, study=study)) or (0.0, 0.0)
-    others = [search.last_value(t, "val/auroc") for t in trials if t.number != 1]
+    low, high = panels.objective_limits(replace(inputs, study=study)) or (0.0, 0.0)
+    others = [last_value(t, "val/auroc") for t in trials if t.number != 1]
     assert 3.0 < low < min(v for v in others if v is not None)
     assert high > max(v for v in others if v is not None)
-    told = search.outside_sentence(replace(inputs, study=study))
+    told = panels.outside_sentence(replace(inputs, study=study))
     assert told == " Outside the picture: trial 1 (3.00)."
 
 

@@ -9,9 +9,10 @@ from test_figures import check
 
 from rwood.config.scorers import ScorerConfig
 from rwood.report import ReportInputs, render_report
-from rwood.report import figures_search as search
 from rwood.report.content import build_document
-from rwood.report.front import draw_front, front_table
+from rwood.report.figures_search import draw_panels
+from rwood.report.front import front_panels, front_table
+from rwood.report.panels import history_panel, slice_panels
 from rwood.report.tables import scorer_sentence
 from rwood.report.trials import saving, trial_table
 from rwood.results import TrialResult
@@ -71,7 +72,7 @@ def front(inputs: ReportInputs, request: pytest.FixtureRequest) -> ReportInputs:
 
 
 def test_the_front_is_drawn_and_listed(front: ReportInputs, tmp_path: Path) -> None:
-    check(draw_front(front, tmp_path / "front.png"))
+    check(draw_panels(front_panels(front), tmp_path / "front.png"))
     table = front_table(front)
     numbers = [row[0].removesuffix(" ★") for row in table.rows]
     listed = [int(n) for n in numbers if int(n) in front.study.front]
@@ -89,8 +90,8 @@ def test_the_report_shows_the_front_and_the_spread(front: ReportInputs, tmp_path
     assert "front.png" in {path.name for path in document.pictures}
     render_report(front, tmp_path)
     assert "nearest to the ideal point" in (tmp_path / "report.md").read_text()
-    check(search.draw_history(front, tmp_path / "history.png"))
-    check(search.draw_slices(front, tmp_path / "slices.png"))
+    check(draw_panels([history_panel(front)], tmp_path / "history.png"))
+    check(draw_panels(slice_panels(front), tmp_path / "slices.png"))
     titles = trial_table(front).columns
     assert titles[2] == "validation AUROC (%)"
     assert titles[3] == "validation FPR@95 on digit7 (%)"

@@ -1,5 +1,3 @@
-import math
-
 import pytest
 from a_study import BASE, make_config
 
@@ -46,6 +44,13 @@ def test_shares() -> None:
     assert [LINEAR.share(v) for v in (-1.0, 0.0, 3.0)] == pytest.approx([0, 0.25, 1])
     assert [WORDS.share(v) for v in ("knn", "mahalanobis", "cosine")] == [0, 0.5, 1]
     assert Hyperparameter("x", Range(low=2, high=2), 2).share(2) == 0.5
+
+
+def test_ticks_stand_where_their_text_says() -> None:
+    assert [text for _, text in LOG.ticks(5, ())] == ["0.01", "0.032", "0.1", "0.32", "1"]
+    assert all(place == LOG.share(float(text)) for place, text in LOG.ticks(5, ()))
+    assert LINEAR.ticks(3, ()) == [(0, "-1"), (0.5, "1"), (1, "3")]
+    assert WORDS.ticks(3, ()) == [(0, "knn"), (0.5, "mahalanobis"), (1, "cosine")]
 
 
 def test_range_in_words() -> None:
@@ -98,4 +103,5 @@ def test_a_setting_of_another_loss_has_no_value_and_a_place_of_its_own() -> None
     one = trial(params={"loss.name": "reweightood", "loss.temperature": 0.1})
     assert [parameter.of(one) for parameter in found.values()] == ["reweightood", 0.1, None]
     assert momentum.share(momentum.of(one)) == NONE_AT < 0
-    assert math.isnan(momentum.number(momentum.of(one)))
+    assert momentum.ticks(3, [one])[0] == (NONE_AT, "none")
+    assert [text for _, text in momentum.ticks(3, ())] == ["0.5", "0.7", "0.9"]
