@@ -62,13 +62,13 @@ def test_kuberay_knows_every_field(name: str, kind: str) -> None:
     jsonschema.validate(manifest, schema)
     assert unknown(schema, manifest) == []
     wrong = copy.deepcopy(manifest)
-    cluster = wrong["config"]["rayClusterSpec"] if kind == "RayJob" else wrong["config"]
-    cluster["workerGroupSpecs"][0]["template"]["config"]["containers"][0]["resource"] = {}
+    cluster = wrong["spec"]["rayClusterSpec"] if kind == "RayJob" else wrong["spec"]
+    cluster["workerGroupSpecs"][0]["template"]["spec"]["containers"][0]["resource"] = {}
     cluster["enableInTreeAutoscalin"] = True
-    prefix = ".config.rayClusterSpec" if kind == "RayJob" else ".config"
+    prefix = ".spec.rayClusterSpec" if kind == "RayJob" else ".spec"
     assert sorted(unknown(schema, wrong)) == [
         f"{prefix}.enableInTreeAutoscalin",
-        f"{prefix}.workerGroupSpecs[0].template.config.containers[0].resource",
+        f"{prefix}.workerGroupSpecs[0].template.spec.containers[0].resource",
     ]
     cluster["workerGroupSpecs"][0]["maxReplicas"] = "many"
     with pytest.raises(jsonschema.ValidationError, match="many"):
@@ -77,29 +77,27 @@ def test_kuberay_knows_every_field(name: str, kind: str) -> None:
 
 def test_the_pods_are_kubernetes_pods_and_the_two_clusters_are_one() -> None:
     (cluster,), (job,) = documents("ray/raycluster.yaml"), documents("ray/rayjob.yaml")
-    config = cluster["config"]
-    assert job["config"]["rayClusterSpec"] == config
-    for group in (config["headGroupSpec"], *config["workerGroupSpecs"]):
+    spec = cluster["spec"]
+    assert job["spec"]["rayClusterSpec"] == spec
+    for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, **group["template"]}
         kubernetes_validate.validate(pod, "1.34", strict=True)
-    assert config["authOptions"] == {"mode": "token"}
-    gpu = config["workerGroupSpecs"][0]
-    assert config["enableInTreeAutoscaling"]
+    assert spec["authOptions"] == {"mode": "token"}
+    gpu = spec["workerGroupSpecs"][0]
+    assert spec["enableInTreeAutoscaling"]
     assert gpu["minReplicas"] == 0 < gpu["maxReplicas"]
-    assert gpu["template"]["config"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert gpu["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 1
 
 
 def test_the_tracking_server_is_a_kubernetes_deployment() -> None:
     deployment, service = documents("mlflow/server.yaml")
     for manifest in (deployment, service):
         kubernetes_validate.validate(manifest, "1.34", strict=True)
-    labels = deployment["config"]["template"]["metadata"]["labels"]
-    assert (
-        service["config"]["selector"] == deployment["config"]["selector"]["matchLabels"] == labels
-    )
-    assert service["config"].get("type", "ClusterIP") == "ClusterIP"
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"] == labels
+    assert service["spec"].get("type", "ClusterIP") == "ClusterIP"
     wrong = copy.deepcopy(service)
-    wrong["config"]["selectors"] = {}
+    wrong["spec"]["selectors"] = {}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(wrong, "1.34", strict=True)
 
