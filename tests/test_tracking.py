@@ -42,6 +42,7 @@ from rwood.tracking import (
 )
 from rwood.tracking.client import check_uri, connect
 from rwood.tracking.sender import Sender
+from rwood.tracking.server_run import batches
 from tests.report.a_study import make_config, make_run, make_study
 
 
@@ -489,3 +490,13 @@ def test_uris_that_may_be(uri: str) -> None:
 def test_a_uri_of_no_known_scheme_is_refused() -> None:
     with pytest.raises(SpecError, match=r"--tracking-uri foo://bar: MLflow knows no foo://"):
         check_uri("foo://bar")
+
+
+def test_what_the_machine_did_is_a_system_metric_to_mlflow() -> None:
+    metrics = {"train/loss": 1.0, "sys/images_per_s": 5.0}
+    report = EpochReport(epoch=3, time=2.0, metrics=metrics)
+    ((rows, last),) = batches([report], ())
+    assert [(name, value, step) for name, value, _, step in rows] == [
+        ("train/loss", 1.0, 3), ("system/images_per_s", 5.0, 3),
+    ]  # fmt: skip
+    assert last == 3

@@ -73,7 +73,7 @@ def read_status(study: StudyConfig, folder: Path, storage: str | None = None) ->
     left = [path for path in trainings if not (path / "result.json").exists()]
     state = StudyState(study, _stage(study, record, trials, len(left), folder))
     state.begin(trials)
-    state.reruns = {path.name: () for path in left}
+    state.wait_for(path.name for path in left)
     process, working = _leaser(folder) if is_remote(folder) else _process(paths.lock)
     names = {f"trial {n}": paths.trial(n).folder for n in sorted(state.live)}
     names |= {path.name.rpartition("-")[0]: path for path in left if _epoch(path)}

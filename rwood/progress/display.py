@@ -52,7 +52,7 @@ class _Screen:
     def reruns(self, names: Iterable[str]) -> None:
         """Reruns that are left."""
         with self._lock:
-            self._state.reruns = {name: () for name in names}
+            self._state.wait_for(names)
             self._tell(now=True)
 
     def trial(self, trial: TrialResult) -> None:
@@ -65,6 +65,12 @@ class _Screen:
         """A rerun did an epoch."""
         with self._lock:
             self._state.hear(name, report)
+            self._tell()
+
+    def done(self, name: str) -> None:
+        """A rerun is measured."""
+        with self._lock:
+            self._state.trained_at.pop(name, None)
             self._tell()
 
     def __exit__(self, *_: object) -> None:
@@ -156,12 +162,12 @@ class LiveView(_Screen):
         with self._lock:
             status = self._state.status()
             waiting = [name for name, history in self._state.reruns.items() if not history]
+            scoring = len(self._state.trained_at)
         if status.stage == "search":
             return _view(status, status.trial_words(), width)
         if status.stage in TRAINS and status.reruns_wanted:
             words = f"{status.reruns}/{status.reruns_wanted} trained, {len(waiting)} to start"
-            if status.reruns == status.reruns_wanted:
-                words = f"all {status.reruns} trained, the last ones are being scored"
+            words += f", {scoring} being scored" if scoring else ""
             return _view(status, words, width)
         return Text("")
 

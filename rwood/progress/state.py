@@ -38,6 +38,8 @@ class StudyState:
     """Complete trials that none dominates so far."""
     reruns: dict[str, tuple[EpochReport, ...]] = field(default_factory=dict)
     """Reruns of this start -> what they reported; empty for one that waits."""
+    trained_at: dict[str, float] = field(default_factory=dict)
+    """Reruns whose training is over, not yet measured -> when that was (`time.monotonic`)."""
 
     def begin(self, known: Iterable[TrialResult]) -> None:
         """Take note of what earlier starts did."""
@@ -59,10 +61,16 @@ class StudyState:
         if trial.state == "complete" and self.study.search is not None:
             self.front = pareto_front([*self.front, trial], self.study.search.objectives)
 
+    def wait_for(self, reruns: Iterable[str]) -> None:
+        """Take note of the trainings of a stage, none of which has begun."""
+        self.reruns, self.trained_at = {name: () for name in reruns}, {}
+
     def hear(self, name: str, report: EpochReport) -> None:
         """Take note of a rerun's epoch; one that is told again after a crash counts once."""
         kept = tuple(r for r in self.reruns.get(name, ()) if r.epoch < report.epoch)
         self.reruns[name] = (*kept, report)
+        if self._trained(self.reruns[name]):
+            self.trained_at.setdefault(name, time.monotonic())
 
     @property
     def closed(self) -> int:
@@ -130,6 +138,9 @@ class StudyState:
             values = {measure: measured[-1][measure] for measure in measures} if measured else {}
             curve = tuple(metrics[measures[0]] for metrics in measured[-_KEPT:])
             yield Running(name, epoch, self.study.run.epochs, values, curve)
+        for name, since in self.trained_at.items():
+            epochs = self.study.run.epochs
+            yield Running(name, epochs, epochs, scoring_s=time.monotonic() - since)
 
     def _sum(self, metric: str) -> float:
         """A metric over the last epochs of what runs, added up."""

@@ -26,6 +26,8 @@ class Running:
     """Measure -> its last value: every objective, or the loss of a rerun."""
     curve: tuple[float, ...] = ()
     """The last values of the first measure, one an epoch where measured."""
+    scoring_s: float | None = None
+    """Seconds since the training was over, of a rerun whose test sets are being scored."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,8 @@ def running_lines(running: Sequence[Running], width: int) -> list[str]:
 def _cells(training: Running, names: dict[str, str]) -> list[str]:
     epochs = str(training.epochs)
     done = f"epoch {training.epoch:>{len(epochs)}}/{epochs}"
+    if training.scoring_s is not None:
+        done = f"scoring, {duration(training.scoring_s)}"
     values = training.values
     reached = (f"{name} {values[m]:.2f}" if m in values else "" for m, name in names.items())
     return [training.name, done, *reached]

@@ -44,5 +44,8 @@ class Screen(Protocol):
     def epoch(self, name: str, report: EpochReport, epochs: int) -> None:
         """A rerun finished an epoch; called from several threads."""
 
+    def done(self, name: str) -> None:
+        """A rerun is measured and its result on disk; called from several threads."""
+
     def note(self, text: str) -> None:
         """Something to say in a line."""

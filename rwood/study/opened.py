@@ -97,6 +97,7 @@ class OpenedStudy:
                     f"{name} ended without a result in {job.folder}: can every node see the "
                     "results folder?"
                 )
+            self.screen.done(_name(job))
 
         with ThreadPoolExecutor(self.config.cluster.max_concurrent) as threads:
             futures = [threads.submit(one, job) for job in jobs]

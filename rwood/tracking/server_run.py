@@ -49,6 +49,11 @@ def listed(run: Any) -> ServerRun:
     )
 
 
+def _key(metric: str) -> str:
+    """MLflow's page for system metrics shows those that begin with `system/`."""
+    return metric.replace("sys/", "system/", 1) if metric.startswith("sys/") else metric
+
+
 def batches(
     history: Sequence[EpochReport], final: Sequence[Row]
 ) -> Iterator[tuple[list[Row], int]]:
@@ -56,7 +61,9 @@ def batches(
 
     An epoch is on the server with all its metrics or none; final metrics come last.
     """
-    groups = [([(n, v, r.time, r.epoch) for n, v in r.metrics.items()], r.epoch) for r in history]
+    groups = [
+        ([(_key(n), v, r.time, r.epoch) for n, v in r.metrics.items()], r.epoch) for r in history
+    ]
     groups += [([row], 0) for row in final]
     batch: list[Row] = []
     last = 0

@@ -117,7 +117,8 @@ def _one_epoch(
     data_root: Path,
 ) -> EpochReport:
     """Train the next epoch, validate, and hand the checkpoint to its writer."""
-    epoch, started = len(state.history), time.monotonic() - state.seconds
+    epoch, earlier, cpu_started = len(state.history), state.seconds, time.process_time()
+    started = time.monotonic() - earlier
     keep = partial(_keep, worker, writer, epoch, state, started)
     mean, smoothed, rate = train_epoch(
         run, benchmark, worker, state, network, train_set, epoch, keep=keep
@@ -130,6 +131,7 @@ def _one_epoch(
         "train/lr": rate,
         "sys/images_per_s": len(train_set.labels_N) / seconds,
         "sys/train_seconds": seconds,
+        "sys/cpu_cores": (time.process_time() - cpu_started) / (seconds - earlier),
         "sys/significand_bits": float(state.precision.significand_bits),
     }
     if worker.device.type == "cuda":

@@ -168,10 +168,15 @@ def test_a_benchmark_says_what_is_trained_and_what_waits(config: StudyConfig) ->
             if epoch <= 5:
                 view.epoch("champion-seed2", report, 20)
         lines = drawn(view, 80)
-    assert "1/3 trained, 1 to start" in lines[0]
+        view.done("champion-seed1")
+        scored = drawn(view, 80)
+    assert "1/3 trained, 1 to start, 1 being scored" in lines[0]
     assert "1.5 GB of GPU memory, about 20 s left in this stage" in lines[1]
-    assert "champion-seed2  epoch  5/20  loss 15.00  █▆▅▃▁" in lines[2]
-    assert len(lines) == 3
+    assert lines[2].split() == "champion-seed2 epoch 5/20 loss 15.00 █▆▅▃▁".split()
+    assert "champion-seed1  scoring, 0." in lines[3]
+    assert len(lines) == 4
+    assert scored[0].strip() == "1/3 trained, 1 to start"
+    assert len(scored) == 3
 
 
 def test_plain_lines_where_there_is_no_terminal(
