@@ -6,9 +6,11 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from rwood.config.benchmark import BenchmarkConfig, ImageSetRef
 from rwood.data import image_sets
@@ -18,12 +20,24 @@ REPOSITORY = Path(__file__).parents[1]
 STUDIES = REPOSITORY / "studies"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep in one process all tests of files that use Ray, all faults, and else those of a file."""
-    names = {i.path: "ray" for i in items if "ray_session" in getattr(i, "fixturenames", ())}
-    for item in items:
-        name = names.get(item.path, "faults" if "faults" in item.path.parts else str(item.path))
-        item.add_marker(pytest.mark.xdist_group(name))
+class Together(LoadScopeScheduling):
+    """Shares test files among processes; all that use one Ray, or one cluster, go to the same."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        if file.startswith("tests/faults/"):
+            return "faults"
+        return "ray" if _uses_ray(REPOSITORY / file) else file
+
+
+@cache
+def _uses_ray(file: Path) -> bool:
+    return "ray_session" in file.read_text(encoding="utf-8")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Together:
+    """Called by pytest-xdist."""
+    return Together(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """Training views of JPEG files as large as ImageNet's: images a second and core, by several ways.
 
-    python -m pytest tests/benchmarks/test_decode_speed.py -s
+    python -m pytest tests/benchmarks/test_decode_speed.py -n 0 -s
 
 Ours is Pillow's as the authors have it, to the bit; beside it torch's resize, with and without
 torchvision's decoder; then ours in threads and in processes. Agreement is asserted (torch may round

@@ -1,6 +1,6 @@
 """Two views of real 32x32 images: ours for a batch against the authors' pipeline on PIL images.
 
-    python -m pytest tests/benchmarks/test_views_speed.py -s
+    python -m pytest tests/benchmarks/test_views_speed.py -n 0 -s
 
 The constants are the authors' for CIFAR-10; agreement is asserted, time is printed.
 """
