@@ -30,7 +30,12 @@ FOLDER = Path(__file__).parents[1] / "studies" / "evidence"
 PAGE = FOLDER / "README.md"
 RESULTS = FOLDER / "results"
 SEARCHED = "cpu-reweightood"
-STUDIES = {SEARCHED: "ReweightOOD", "cpu-supcon": "SupCon", "cpu-cider": "CIDER"}
+STUDIES = {
+    SEARCHED: "ReweightOOD",
+    "cpu-supcon": "SupCon",
+    "cpu-cider": "CIDER",
+    "cpu-palm": "PALM",
+}
 PARTS: tuple[tuple[str, Metric], ...] = (
     ("nearood", "auroc"), ("nearood", "fpr95"), ("farood", "auroc"), ("farood", "fpr95")
 )  # fmt: skip

@@ -7,6 +7,7 @@ from statistics import fmean
 import pytest
 
 from rwood.config.held_out import without_held_out
+from rwood.config.run import what_trains
 from rwood.config.search import apply
 from rwood.config.study import StudyConfig, run_digest
 from rwood.report.inputs import ReportInputs
@@ -47,7 +48,7 @@ def test_the_records_are_of_these_study_files(name: str) -> None:
 
 
 def test_the_settings_share_all_but_the_loss() -> None:
-    first, *others = (config_of(name).run.model_dump(exclude={"loss"}) for name in NAMES)
+    first, *others = (what_trains(config_of(n).run.model_dump() | {"loss": None}) for n in NAMES)
     assert all(other == first for other in others)
     assert len({str(config_of(name).benchmark) for name in NAMES}) == 1
     for runs in settings_measured().values():
@@ -139,7 +140,8 @@ def test_the_findings_hold() -> None:
             run.id_metrics[accuracy] for run in base
         )
     promoted = {name: record_of(name).finals.promoted for name in NAMES}  # type: ignore[union-attr]
-    assert promoted == {"cpu-reweightood": True, "cpu-supcon": False, "cpu-cider": False}
+    assert promoted == {"cpu-reweightood": True, "cpu-supcon": False, "cpu-cider": False,
+                        "cpu-palm": False}  # fmt: skip
     temperature = record_of(SEARCHED).champion_params["loss.temperature"]
     assert float(temperature) > 3 * config_of(SEARCHED).run.loss.temperature  # type: ignore[attr-defined]
     for title, sign in (("SupCon", 1), ("CIDER", -1)):
@@ -149,11 +151,28 @@ def test_the_findings_hold() -> None:
         assert apart.p is not None
         assert 0.01 < apart.p < 0.05
         assert not difference(other, base, "farood").beyond_chance
+    palm, gate = measured["PALM, defaults"], record_of("cpu-palm").finals
+    for part in ("nearood", "farood"):
+        apart = difference(palm, base, part)
+        assert apart.mean < 0
+        assert apart.beyond_chance
+        assert mean(palm, "ood/mahalanobis", part) == min(
+            mean(runs, "ood/mahalanobis", part) for runs in measured.values()
+        )
+    assert gate is not None
+    assert all(family.mean > 0 for family in gate.guard.values())
+    assert sum("counts for nothing" in note for note in gate.notes) == 3
     gains = scorer_gains()
+    helped = [s for s in ("mls", "gen", "fdbd", "nci")
+              if gains["PALM, defaults", "near", f"head_{s}"].beyond_chance]  # fmt: skip
+    assert len(helped) == 3
     for title in measured:
         near_sum, far_sum = (gains[title, part, "head_sum"] for part in ("near", "far"))
-        assert near_sum.mean > 0 > far_sum.mean
+        assert near_sum.mean > 0
         assert near_sum.beyond_chance == (title != "ReweightOOD, champion")
+        assert (far_sum.mean < 0) == (title != "PALM, defaults")
+        if title == "PALM, defaults":
+            continue
         assert far_sum.beyond_chance == (title != "ReweightOOD, defaults")
         if "ReweightOOD" not in title:
             assert near_sum.mean + far_sum.mean < 0

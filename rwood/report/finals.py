@@ -73,7 +73,8 @@ def _search_row(inputs: ReportInputs, finals: FinalsResult) -> tuple[str, ...]:
 def _three(ours: Sequence[float], base: Sequence[float]) -> tuple[str, str, str]:
     """Two means and the first minus the second."""
     means = statistics.fmean(ours), statistics.fmean(base)
-    return (f"{means[0]:.2f}", f"{means[1]:.2f}", signed(means[0] - means[1]))
+    first, second = (f"{mean:.2f}".replace("-", "−") for mean in means)
+    return (first, second, signed(means[0] - means[1]))
 
 
 def _comparison_table(finals: FinalsResult) -> Table:

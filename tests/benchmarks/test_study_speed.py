@@ -1,4 +1,4 @@
-"""What a study costs beside its trainings: `pytest tests/benchmarks/test_study_speed.py -s`.
+"""What a study costs beside its trainings: `pytest tests/benchmarks/test_study_speed.py -n 0 -s`.
 
 On the digits. Wall times: they mean something on a quiet machine only. Two CPU
 cores are used.
