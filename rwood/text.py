@@ -36,9 +36,10 @@ def nearest(name: str, names: Iterable[str], cutoff: float = 0.5) -> str | None:
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception says first; its type if it says nothing."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()),
-                type(error).__name__)  # fmt: skip
+    """What an exception says first, and last where the first line ends in a colon; or its type."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = lines or [type(error).__name__]
+    return f"{lines[0]} {lines[-1]}" if lines[0].endswith(":") and lines[1:] else lines[0]
 
 
 def short(value: object) -> str:

@@ -39,7 +39,8 @@ private Ray, whose only node is this machine; see also `launch`."""
 REACH_S = 10.0
 """Seconds in which a cluster's port has to answer."""
 ATTEMPTS = 3
-"""Starts of a private Ray: it gives its node 30 s to come up, which a busy machine may miss."""
+"""Starts of a private Ray, or of a client's server on a head node: Ray gives each 30 s to come up,
+which a busy machine may miss."""
 
 
 @contextmanager
@@ -125,7 +126,10 @@ def _connect(address: str | None, cpus: int | None, dashboard: bool) -> None:
             return
         except Exception as error:  # Ray raises bare exceptions when a node does not come up.
             ray.shutdown()
-            if address is None and attempt < ATTEMPTS:
+            logging.getLogger(__name__).warning("Ray, attempt %d: %s", attempt, error)
+            # The second is of a server for this client that did not come up, as on a busy head.
+            late = address is None or isinstance(error, ConnectionAbortedError)
+            if late and attempt < ATTEMPTS:
                 continue
             what = f"cannot connect to Ray at {address}" if address else "cannot start Ray here"
             raise RwoodError(f"{what}: {first_line(error)}", address=address) from error

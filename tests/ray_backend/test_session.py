@@ -3,12 +3,14 @@
 import contextlib
 import ipaddress
 import socket
+from functools import partial
 
 import psutil
 import pytest
 import ray
 
 from rwood.errors import RwoodError
+from rwood.ray_backend import session
 from rwood.ray_backend.session import _check_reachable
 
 
@@ -44,3 +46,25 @@ def test_an_address_at_which_nothing_listens_is_told_at_once() -> None:
     with pytest.raises(RwoodError, match=f"nothing answers at --address 127.0.0.1:{port}"):
         _check_reachable(f"127.0.0.1:{port}")
     _check_reachable("auto")
+
+
+def test_a_clients_server_that_comes_up_late_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[object] = []
+
+    def init(in_time: int, **settings: object) -> None:
+        asked.append(settings["address"])
+        if len(asked) < in_time:
+            raise ConnectionAbortedError("Initialization failure from server:\n at\nlate: 30 s")
+
+    monkeypatch.setattr(session, "_check_reachable", lambda address: None)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray, "init", partial(init, 3))
+    session._connect("ray://head:10001", None, False)
+    assert asked == ["ray://head:10001"] * 3
+    asked.clear()
+    monkeypatch.setattr(ray, "init", partial(init, 9))
+    with pytest.raises(RwoodError, match="head:10001: Initialization .* server: late: 30 s"):
+        session._connect("ray://head:10001", None, False)
+    assert len(asked) == session.ATTEMPTS
