@@ -4,11 +4,13 @@ No clock is asked, so an estimate does not grow while nothing happens, hours in 
 stood still do not count, and whoever has the records gets the same answer.
 """
 
+import itertools
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
 from rwood.config.study import StudyConfig
 from rwood.results import EpochReport, TrialResult
+from rwood.tracked.measures import without_stops
 
 _RECENT = 8
 """Trainings that the pace is taken from: the last ones tell best how busy the machine is."""
@@ -69,14 +71,19 @@ def _cost(trainings: Sequence[tuple[tuple[float, float] | None, History]]) -> _C
     timed = sorted(timed, key=lambda training: training[1][-1].time)[-_RECENT:]
     if not timed:
         return None
-    spans = [(h[-1].time - h[0].time, len(h)) for _, h in timed]
-    epoch_s = statistics.median(span / (count - 1) for span, count in spans)
+    spans = [history[-1].time - history[0].time for _, history in timed]
+    epoch_s = statistics.median(_epoch_s(history) for _, history in timed)
     beside = [
         times[1] - times[0] - span - epoch_s
-        for (times, _), (span, _) in zip(timed, spans, strict=True)
+        for (times, _), span in zip(timed, spans, strict=True)
         if times is not None
     ]
     return max(0.0, statistics.median_low(beside) if beside else 0.0), epoch_s
+
+
+def _epoch_s(history: History) -> float:
+    gaps = [after.time - before.time for before, after in itertools.pairwise(history)]
+    return statistics.fmean(without_stops(gaps))
 
 
 def _shared(works: Sequence[float], study: StudyConfig) -> float:

@@ -24,7 +24,7 @@ from rwood.study.opened import OpenedStudy
 from rwood.study.plans import CHAMPION
 from rwood.study.record import open_record
 from rwood.study.rerun import base_of, finished, hand_over, plan
-from rwood.text import count_of
+from rwood.text import count_of, short
 from rwood.tracking import check_uri
 
 
@@ -85,9 +85,7 @@ class Study(OpenedStudy):
         names = self.config.search.objectives
         best, front = select_champion(trials, names), pareto_front(trials, names)
         self._save(front=tuple(t.number for t in front))
-        hyperparameters = ", ".join(
-            f"{key} = {_short(value)}" for key, value in best.params.items()
-        )
+        hyperparameters = ", ".join(f"{key} = {short(value)}" for key, value in best.params.items())
         among = f" of {len(front)} on the Pareto front" if len(names) > 1 else ""
         goals = ", ".join(f"{n} {v:.2f}" for n, v in values_of(best, names).items())
         self.screen.stage("select", f"trial {best.number}{among}, {goals}: {hyperparameters}")
@@ -245,7 +243,3 @@ def open_study(study: StudyConfig, context: Context, screen: Screen) -> Iterator
             opened.close(interrupted=True)
             raise
         opened.close(interrupted=False)
-
-
-def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -71,9 +71,11 @@ def held_seconds(trial: TrialResult) -> float:
     if trial.finished is not None:
         ends.append(max(trial.finished, ends[-1]))
     gaps = [end - begin for begin, end in zip(ends, ends[1:], strict=False)]
-    if len(gaps) < 3:
-        return sum(gaps)
-    usual = statistics.median(gaps)
-    first, *rest = gaps  # The first epoch waits for data and for the compiler.
+    return sum(gaps[:1] + without_stops(gaps[1:]))  # The first waits for data and the compiler.
+
+
+def without_stops(gaps: Sequence[float]) -> list[float]:
+    """Seconds between reports; one that spans a stop of the study counts as the median one."""
+    usual = statistics.median_low(gaps) if gaps else 0.0
     limit = max(_TIMES * usual, _LEAST_S)
-    return first + sum(gap if gap <= limit else usual for gap in rest)
+    return [gap if gap <= limit else usual for gap in gaps]

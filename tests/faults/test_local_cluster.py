@@ -71,7 +71,7 @@ def test_a_submitted_study_is_the_laptops(
 def test_a_search_through_the_client_port_is_the_laptops(
     cluster: Any, calm: list[tuple[Any, ...]], tmp_path: Path
 ) -> None:
-    """Its loop, ledger and screen are here, its trials there."""
+    """Its loop, Optuna's study and screen are here, its trials there."""
     file = write_tiny(tmp_path, name="client", **SINGLE)
     address = f"ray://127.0.0.1:{cluster.place.port('client')}"
     said = Driver("search", file, cluster, "--address", address).ended()

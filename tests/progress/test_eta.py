@@ -95,6 +95,12 @@ def test_unknown_before_two_epochs_and_not_moved_by_a_pause() -> None:
     assert left(study, late) == pytest.approx(before, rel=0.3), "a pause"
 
 
+def test_a_rerun_cut_in_its_middle_does_not_count_the_stop() -> None:
+    times = [1.0, 3.0, 5.0, 9005.0, 9007.0]  # the study stood still after the third epoch
+    history = [EpochReport(epoch=n + 1, time=t, metrics={}) for n, t in enumerate(times)]
+    assert reruns_left(config(), {"base-seed1": history}) == pytest.approx(15 * EPOCH_S)
+
+
 def test_reruns_take_their_own_pace_or_that_of_the_trials() -> None:
     study = config()
     trials = whole_search(study)
