@@ -6,11 +6,12 @@ from typing import Any
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from rwood.config.run import RunConfig
 from rwood.config.search import LOSS, SearchConfig, apply, branches, hyperparameters_of
 from rwood.search.classes import make
+from rwood.search.space import Space, distributions
 
 _SEQUENCES = ("QMCSampler",)
 """Samplers whose seed names one sequence for the whole study."""
@@ -41,7 +42,28 @@ def build_sampler(run: RunConfig, search: SearchConfig, number: int) -> BaseSamp
         warnings.simplefilter("ignore")  # Optuna calls multivariate TPE experimental.
         if LOSS in search.space:
             return OneLoss(run, search, **{"group": True, **settings})
-        return TPESampler(**settings)
+        return KnownSpace(distributions(run, search), **settings)
+
+
+class KnownSpace(TPESampler):  # type: ignore[misc]
+    """TPE that is told the space, which Optuna else finds out from all trials at every proposal.
+
+    At 1,000 trials that is a quarter of a proposal. What it draws is the same.
+    """
+
+    def __init__(self, space: Space, **settings: Any) -> None:
+        """Keep the space, in the order that Optuna has."""
+        super().__init__(**settings)
+        self._known = dict(sorted(space.items()))
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """The space, once a trial has ended."""
+        ended = (TrialState.COMPLETE, TrialState.PRUNED)
+        if not study.get_trials(deepcopy=False, states=ended):
+            return {}
+        return {key: d for key, d in self._known.items() if not d.single()}
 
 
 class OneLoss(TPESampler):  # type: ignore[misc]
