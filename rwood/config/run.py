@@ -98,7 +98,8 @@ class RunConfig(Config):
     compile: bool | Literal["auto"] = "auto"
     """Compile the network, once a process for all its trials; `auto`: on a GPU, views too.
 
-    Where torch cannot compile, they run as they are, and a note says why.
+    On a GPU a run without other workers then replays its steps from CUDA graphs, if loss and
+    backbone are ours and the loss keeps no prototypes. Where torch cannot, a note says why.
     """
 
     @property

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.run import RunConfig
@@ -13,8 +13,8 @@ from rwood.data import loaders
 from rwood.data.opened import ImageSet
 from rwood.errors import NonFiniteLossError
 from rwood.method.schedule import learning_rate
-from rwood.training.loss import average_gradients, gradient_share, loss_of
 from rwood.training.state import RunState
+from rwood.training.step import TakeStep
 from rwood.training.worker import Worker
 
 SMOOTHING = 0.8
@@ -29,7 +29,7 @@ def train_epoch(
     benchmark: BenchmarkConfig,
     worker: Worker,
     state: RunState,
-    network: nn.Module,
+    take_step: TakeStep,
     train_set: ImageSet,
     epoch: int,
     *,
@@ -44,7 +44,7 @@ def train_epoch(
         benchmark: pixel statistics and sizes.
         worker: rank, world size, device.
         state: of the run; changed.
-        network: the encoder, over all workers.
+        take_step: how the run takes a step.
         train_set: the ID train set.
         epoch: 0-based.
         keep: writes a checkpoint.
@@ -56,7 +56,7 @@ def train_epoch(
         NonFiniteLossError: the loss became NaN or infinite; no step was taken with it. A GPU is
             asked at the end of the epoch: until then steps without a finite gradient are skipped.
     """
-    network.train()
+    state.encoder.train()
     steps = loaders.steps_per_epoch(len(train_set.labels_N), run.batch_size)
     unread: list[Tensor] = []
     rate = math.nan
@@ -76,20 +76,8 @@ def train_epoch(
                       lr=run.optimizer.lr, **run.schedule.model_dump())  # fmt: skip
     for step, batch in enumerate(batches, first):
         rate = rate_of(step=step)
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate
-        state.optimizer.zero_grad(set_to_none=True)
-        with state.precision.autocast():
-            outputs_MD = network(state.precision.lay_out(batch.images))
-        loss = loss_of(state.loss, run, outputs_MD, batch, worker)
-        if worker.device.type == "cpu":
-            _check_finite([loss.item()], run, epoch, step, rate)
-        share = gradient_share(state.loss, run, worker)
-        state.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
-        average_gradients(state.loss, worker)
-        state.scaler.step(state.optimizer)
-        state.scaler.update()
-        unread.append(loss.detach())
+        check = partial(_check_finite, run=run, epoch=epoch, first_step=step, rate=rate)
+        unread.append(take_step(batch, rate, check))
         done = step + 1
         if done % PREEMPTION_STEPS == 0 and done < steps and worker.preemption_requested():
             _note(unread, run, state, epoch, rate)

@@ -10,8 +10,10 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from rwood.config.backbones import BACKBONES
 from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.held_out import fold_of
+from rwood.config.losses import LOSSES
 from rwood.config.run import RunConfig
 from rwood.config.study import run_digest
 from rwood.data import image_sets
@@ -27,9 +29,11 @@ from rwood.results import EpochReport
 from rwood.training import checkpoint
 from rwood.training.compiled import compiles
 from rwood.training.epoch import train_epoch
+from rwood.training.graph import GraphedStep
 from rwood.training.loss import build_loss, start_loss
 from rwood.training.precision import choose_precision
 from rwood.training.state import RunState
+from rwood.training.step import TakeStep, take_step
 from rwood.training.worker import Worker
 
 KEEP_S = 2.0
@@ -93,12 +97,12 @@ def training_epochs(
         yield from list(state.history)
     else:
         start_loss(state.loss, run, state.encoder, train_set, benchmark, worker)
-    network = _wrap(state.encoder, worker, state.compiled)
+    step = _step_of(run, worker, state, _wrap(state.encoder, worker, state.compiled))
     behind = worker.device.type == "cuda"
     with checkpoint.Writer(folder, digest, behind=behind) as writer:
         for _ in range(len(state.history), run.epochs):
             yield _one_epoch(
-                run, benchmark, worker, state, network, train_set, writer, data_root=data_root
+                run, benchmark, worker, state, step, train_set, writer, data_root=data_root
             )
     if state.best_weights is not None:
         state.encoder.load_state_dict(state.best_weights)
@@ -110,7 +114,7 @@ def _one_epoch(
     benchmark: BenchmarkConfig,
     worker: Worker,
     state: RunState,
-    network: nn.Module,
+    step: TakeStep,
     train_set: ImageSet,
     writer: checkpoint.Writer,
     *,
@@ -121,7 +125,7 @@ def _one_epoch(
     started = time.monotonic() - earlier
     keep = partial(_keep, worker, writer, epoch, state, started)
     mean, smoothed, rate = train_epoch(
-        run, benchmark, worker, state, network, train_set, epoch, keep=keep
+        run, benchmark, worker, state, step, train_set, epoch, keep=keep
     )
     seconds = time.monotonic() - started
     state.losses, state.seconds = [], 0.0
@@ -226,3 +230,17 @@ def _wrap(encoder: Encoder, worker: Worker, compiled: bool) -> nn.Module:
     return nn.parallel.DistributedDataParallel(
         network, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
     )
+
+
+def _step_of(run: RunConfig, worker: Worker, state: RunState, network: nn.Module) -> TakeStep:
+    """How a run takes its steps.
+
+    Compiled and alone on a GPU, it replays them from CUDA graphs, if loss and backbone are ours and
+    the loss carries nothing from step to step.
+    """
+    plain = partial(take_step, run, worker, state, network)
+    ours = run.loss.name in LOSSES and run.model.backbone in BACKBONES
+    alone = worker.device.type == "cuda" and worker.world_size == 1
+    if state.compiled and alone and ours and not list(state.loss.buffers()):
+        return GraphedStep(plain, state, worker.note)
+    return plain

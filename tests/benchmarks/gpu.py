@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from gpu_checks import check
+from gpu_checks import check, compiled_as_eager
 from gpu_runs import EPOCHS_A_RUNG, FULL_EPOCHS, evaluation, search, training
 from gpu_step import DEVICE, GPU, SMALL, Size, ceilings, gradient_error, packed, training_steps
 from PIL import Image
@@ -80,7 +80,10 @@ def goals(found: dict[str, Part]) -> dict[str, dict[str, float | None]]:
 def parts(size: Size, folder: Path) -> dict[str, Callable[[], Part]]:
     """What is measured, in order: right before fast, the goals before their explanations."""
     eager = {"training, eager": lambda: training(size, folder / "eager", False)}
-    compiled = {"training, compiled": lambda: training(size, folder / "compiled", True)}
+    compiled = {
+        "compiled and eager": lambda: compiled_as_eager(folder / "checks"),
+        "training, compiled": lambda: training(size, folder / "compiled", True),
+    }
     return {
         "device and CPU": check,
         "ceilings": lambda: ceilings(size),

@@ -10,6 +10,8 @@ import os
 import subprocess
 import sys
 import tempfile
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -48,6 +50,30 @@ def check() -> dict[str, float]:
     return found
 
 
+def compiled_as_eager(folder: Path) -> dict[str, float]:
+    """Relative difference of the epochs' losses, compiled and replayed from a CUDA graph or not.
+
+    Raises:
+        ValueError: it is above the tolerance, or a note says that something ran otherwise.
+    """
+    notes: list[str] = []
+    found = {}
+    with noise_sets(SMALL.divisor):
+        for loss in LOSSES:
+            kinds = (
+                short_run(loss, epochs=4, compile=compiled, **{"optimizer.lr": 1e-3})
+                for compiled in (True, False)
+            )
+            pair = [
+                losses(run, folder / loss / str(run.compile), DEVICE, notes.append) for run in kinds
+            ]
+            found[loss] = gap(*pair)
+    wrong = [loss for loss, difference in found.items() if not difference <= TOLERANCE]
+    if wrong or notes:
+        raise ValueError(f"{found}, notes {notes}")
+    return found
+
+
 def differences(folder: Path) -> dict[str, float]:
     """Of every loss on the device and on the CPU, of a resumed run, of two processes at once."""
     found = {}
@@ -74,16 +100,21 @@ def differences(folder: Path) -> dict[str, float]:
 CPU = torch.device("cpu")
 
 
-def short_run(loss: str) -> RunConfig:
+def short_run(loss: str, **changes: object) -> RunConfig:
     """Two epochs of three steps in float32."""
     named = {"loss.name": loss, "precision": "float32", "epochs": 2, "batch_size": 80}
-    return run_of(SMALL, **named)
+    return run_of(SMALL, **named | changes)
 
 
-def losses(run: RunConfig, folder: Path, device: torch.device) -> list[float]:
+def losses(
+    run: RunConfig,
+    folder: Path,
+    device: torch.device,
+    on_note: Callable[[str], None] = warnings.warn,
+) -> list[float]:
     """Mean loss of each epoch."""
     reports: list[EpochReport] = []
-    worker = LocalWorker(folder, device, reports.append)
+    worker = LocalWorker(folder, device, reports.append, on_note=on_note)
     train(run, STUDY.benchmark, worker, data_root=folder)
     return [report.metrics["train/loss"] for report in reports]
 

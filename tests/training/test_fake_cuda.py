@@ -25,8 +25,9 @@ from rwood.model.encoder import build_encoder
 from rwood.model.precision import Precision, PrecisionName, precision_on, set_up
 from rwood.ray_backend.job import Job, work
 from rwood.training import epoch as loop
+from rwood.training import step as steps
 from rwood.training.state import RunState
-from rwood.training.train import _begin
+from rwood.training.train import _begin, _step_of
 from rwood.training.worker import LocalWorker
 from tests.conftest import STUDIES
 from tests.fake_cuda import GPU, HostWait, fake_cuda
@@ -44,7 +45,8 @@ def train_an_epoch(folder: Path, loss: str, precision: str, ranks: int = 1) -> R
     if ranks > 1:  # without DDP's reducer, which wants a CUDA context
         convert_global_batch_norm(state.encoder, dist.group.WORLD)
     with patch.object(loop, "_note", forget):
-        loop.train_epoch(study.run, study.benchmark, worker, state, state.encoder, train_set, 0,
+        loop.train_epoch(study.run, study.benchmark, worker, state,
+                         _step_of(study.run, worker, state, state.encoder), train_set, 0,
                          keep=lambda: None)  # fmt: skip
     return state
 
@@ -98,7 +100,7 @@ def test_a_step_that_waits_is_seen(
         getattr(loss.detach(), wait)()
         return loss
 
-    monkeypatch.setattr(loop, "loss_of", waits)
+    monkeypatch.setattr(steps, "loss_of", waits)
     from torch._subclasses.fake_tensor import (
         DataDependentOutputException,
         DynamicOutputShapeException,
@@ -115,7 +117,7 @@ def test_a_tensor_on_the_host_is_seen(tmp_path: Path, monkeypatch: pytest.Monkey
     def mixes(*args: object) -> Tensor:
         return (loss_of(*args) + torch.zeros(2)).sum()  # type: ignore[arg-type]
 
-    monkeypatch.setattr(loop, "loss_of", mixes)
+    monkeypatch.setattr(steps, "loss_of", mixes)
     with fake_cuda(), pytest.raises(RuntimeError, match="devices, cuda:0 and cpu"):
         train_an_epoch(tmp_path, "reweightood", "float32")
 
