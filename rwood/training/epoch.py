@@ -3,18 +3,20 @@
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.run import RunConfig
 from rwood.data import loaders
+from rwood.data.loaders import Batch
 from rwood.data.opened import ImageSet
 from rwood.errors import NonFiniteLossError
 from rwood.method.schedule import learning_rate
+from rwood.training.loss import average_gradients, gradient_share, loss_of
 from rwood.training.state import RunState
-from rwood.training.step import TakeStep
 from rwood.training.worker import Worker
 
 SMOOTHING = 0.8
@@ -23,13 +25,33 @@ PREEMPTION_STEPS = 10
 """Steps between two questions whether this machine is being preempted. Asked of a group it is a
 barrier of milliseconds; a machine that is preempted has half a minute."""
 
+Check = Callable[[list[float]], None]
+"""Raises if a loss is not finite."""
+
+
+class TakeStep(Protocol):
+    """How a run takes a step."""
+
+    def __call__(self, batch: Batch, rate: float | Tensor, check: Check | None = None) -> Tensor:
+        """Change the weights by the gradient of one batch.
+
+        Args:
+            batch: this worker's share.
+            rate: learning rate; while a step is captured, a scalar on the device.
+            check: what the loss must pass before the weights change, where it can be asked for
+                without waiting for a GPU.
+
+        Returns:
+            The loss: a scalar on the device, without gradient. A GPU was not waited for.
+        """
+
 
 def train_epoch(
     run: RunConfig,
     benchmark: BenchmarkConfig,
     worker: Worker,
     state: RunState,
-    take_step: TakeStep,
+    step_with: TakeStep,
     train_set: ImageSet,
     epoch: int,
     *,
@@ -44,7 +66,7 @@ def train_epoch(
         benchmark: pixel statistics and sizes.
         worker: rank, world size, device.
         state: of the run; changed.
-        take_step: how the run takes a step.
+        step_with: how the run takes a step: `take_step`, or from a CUDA graph.
         train_set: the ID train set.
         epoch: 0-based.
         keep: writes a checkpoint.
@@ -77,13 +99,49 @@ def train_epoch(
     for step, batch in enumerate(batches, first):
         rate = rate_of(step=step)
         check = partial(_check_finite, run=run, epoch=epoch, first_step=step, rate=rate)
-        unread.append(take_step(batch, rate, check))
+        unread.append(step_with(batch, rate, check))
         done = step + 1
         if done % PREEMPTION_STEPS == 0 and done < steps and worker.preemption_requested():
             _note(unread, run, state, epoch, rate)
             keep()
     _note(unread, run, state, epoch, rate)
     return math.fsum(state.losses) / len(state.losses), _smoothed(state.losses), rate
+
+
+def take_step(
+    run: RunConfig,
+    worker: Worker,
+    state: RunState,
+    network: nn.Module,
+    batch: Batch,
+    rate: float | Tensor,
+    check: Check | None = None,
+) -> Tensor:
+    """Change the weights by the gradient of one batch; see `TakeStep`.
+
+    Args:
+        run: what to train.
+        worker: rank, world size, device.
+        state: of the run; changed.
+        network: the encoder, over all workers.
+        batch: this worker's share.
+        rate: learning rate.
+        check: called with the loss on a CPU; if it raises, no step was taken.
+    """
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    state.optimizer.zero_grad(set_to_none=True)
+    with state.precision.autocast():
+        outputs_MD = network(state.precision.lay_out(batch.images))
+    loss = loss_of(state.loss, run, outputs_MD, batch, worker)
+    if check is not None and worker.device.type == "cpu":
+        check([loss.item()])
+    share = gradient_share(state.loss, run, worker)
+    state.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
+    average_gradients(state.loss, worker)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    return loss.detach()
 
 
 def _smoothed(losses: list[float]) -> float:

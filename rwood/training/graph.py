@@ -12,8 +12,8 @@ from torch import Tensor
 
 from rwood.data.loaders import Batch
 from rwood.text import first_line
+from rwood.training.epoch import Check, TakeStep
 from rwood.training.state import RunState
-from rwood.training.step import Check, TakeStep
 
 STEPS_BEFORE = 2
 """Plain steps with a batch size before one is captured: cuDNN has chosen, the compiler is done."""

@@ -28,12 +28,11 @@ from rwood.paths import RunPaths
 from rwood.results import EpochReport
 from rwood.training import checkpoint
 from rwood.training.compiled import compiles
-from rwood.training.epoch import train_epoch
+from rwood.training.epoch import TakeStep, take_step, train_epoch
 from rwood.training.graph import GraphedStep
 from rwood.training.loss import build_loss, start_loss
 from rwood.training.precision import choose_precision
 from rwood.training.state import RunState
-from rwood.training.step import TakeStep, take_step
 from rwood.training.worker import Worker
 
 KEEP_S = 2.0

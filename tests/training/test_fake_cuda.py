@@ -25,7 +25,6 @@ from rwood.model.encoder import build_encoder
 from rwood.model.precision import Precision, PrecisionName, precision_on, set_up
 from rwood.ray_backend.job import Job, work
 from rwood.training import epoch as loop
-from rwood.training import step as steps
 from rwood.training.state import RunState
 from rwood.training.train import _begin, _step_of
 from rwood.training.worker import LocalWorker
@@ -100,7 +99,7 @@ def test_a_step_that_waits_is_seen(
         getattr(loss.detach(), wait)()
         return loss
 
-    monkeypatch.setattr(steps, "loss_of", waits)
+    monkeypatch.setattr(loop, "loss_of", waits)
     from torch._subclasses.fake_tensor import (
         DataDependentOutputException,
         DynamicOutputShapeException,
@@ -117,7 +116,7 @@ def test_a_tensor_on_the_host_is_seen(tmp_path: Path, monkeypatch: pytest.Monkey
     def mixes(*args: object) -> Tensor:
         return (loss_of(*args) + torch.zeros(2)).sum()  # type: ignore[arg-type]
 
-    monkeypatch.setattr(steps, "loss_of", mixes)
+    monkeypatch.setattr(loop, "loss_of", mixes)
     with fake_cuda(), pytest.raises(RuntimeError, match="devices, cuda:0 and cpu"):
         train_an_epoch(tmp_path, "reweightood", "float32")
 

@@ -14,12 +14,11 @@ from torch.utils._pytree import tree_leaves
 from rwood.data import image_sets
 from rwood.data.loaders import Batch
 from rwood.model.precision import Precision
+from rwood.training import epoch as loop
 from rwood.training import graph as graphs
-from rwood.training import step as steps
-from rwood.training.epoch import train_epoch
+from rwood.training.epoch import TakeStep, take_step, train_epoch
 from rwood.training.graph import CapturedStep, GraphedStep
 from rwood.training.state import RunState
-from rwood.training.step import TakeStep, take_step
 from rwood.training.train import _begin, _step_of
 from rwood.training.worker import LocalWorker
 from tests.fake_cuda import GPU, fake_cuda
@@ -168,13 +167,13 @@ def test_a_step_that_is_not_the_same_again_is_taken_plainly(
     tmp_path: Path, tapes: list[Tape], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Something that a graph does not hold decides what the step does."""
-    real, calls = steps.loss_of, []
+    real, calls = loop.loss_of, []
 
     def changes(*args: Any) -> Tensor:
         calls.append(1)
         return real(*args) * len(calls)
 
-    monkeypatch.setattr(steps, "loss_of", changes)
+    monkeypatch.setattr(loop, "loss_of", changes)
     notes: list[str] = []
     train(tmp_path, "reweightood", lambda step, state: GraphedStep(step, state, notes.append))
     assert len(notes) == 1
