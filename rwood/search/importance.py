@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 
 import optuna
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import create_trial
 
 from rwood.config.run import RunConfig
@@ -73,6 +72,9 @@ def _shares(
         study.add_trial(create_trial(params=trial.params, distributions=domains, value=value))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a setting that never changed
+        # Imported here, since it brings scikit-learn: a second that no other stage needs.
+        from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
         shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
     return {key: float(share) for key, share in shares.items()}
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-import torch._dynamo
 
 
 def compiles(
@@ -22,6 +21,8 @@ def compiles(
     if reason is not None:
         note(f"compile: torch cannot compile here ({reason}); network and views run uncompiled")
         return False
+    import torch._dynamo  # a second of work, which nobody needs who does not compile
+
     torch._dynamo.config.suppress_errors = True
     return True
 
