@@ -18,7 +18,7 @@ from rwood.progress import Running, Status, StudyState, read_live, running_lines
 from rwood.results import StudyResult, TrialResult, load
 from rwood.storage import exists, is_remote
 from rwood.study.measured import is_measured
-from rwood.study.plans import finals_folder, known_plan, rerun_folder, rerun_plan
+from rwood.study.plans import finals_folder, is_decided, known_plan, rerun_folder, rerun_plan
 from rwood.study.record import check_not_lost
 from rwood.text import duration
 
@@ -63,7 +63,7 @@ def read_status(study: StudyConfig, folder: Path, storage: str | None = None) ->
         return Status(study.name, "not started", False, None)
     record = load(StudyResult, paths.record)
     trials = list(read_trials(study, folder, storage).values()) if study.search else []
-    decided = _is_decided(study, record)
+    decided = is_decided(study, record)
     trainings: list[Path] = []
     if decided:
         plan = rerun_plan(study, record.champion_params, trials)
@@ -119,22 +119,13 @@ def describe(status: Status, width: int, now: float | None = None) -> list[str]:
     return lines
 
 
-def _is_decided(study: StudyConfig, record: StudyResult) -> bool:
-    """True once it is known what the benchmark reruns."""
-    if study.search is None:
-        return True
-    if study.finals is None:
-        return record.champion is not None
-    return record.finals is not None and record.finals.promoted is not None
-
-
 def _stage(
     study: StudyConfig, record: StudyResult, trials: list[TrialResult], left: int, folder: Path
 ) -> str:
     closed = sum(t.state != "running" and not t.outside for t in trials)
     if study.search is not None and closed < study.search.trials:
         return "search"
-    if not _is_decided(study, record):
+    if not is_decided(study, record):
         return "select" if study.finals is None else "finals"
     if left or not record.runs or not all(is_measured(run, study) for run in record.runs):
         return "benchmark"

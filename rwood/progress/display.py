@@ -68,7 +68,7 @@ class _Screen:
             self._tell()
 
     def done(self, name: str) -> None:
-        """A rerun is measured."""
+        """A rerun is measured, or has failed."""
         with self._lock:
             self._state.trained_at.pop(name, None)
             self._tell()

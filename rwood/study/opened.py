@@ -85,19 +85,21 @@ class OpenedStudy:
 
         def one(job: Job) -> None:
             name = f"{self.config.name}-{job.folder.name}"
-            self._ray.pool.fit(
-                job,
-                name=name,
-                on_report=partial(self._on_epoch, job),
-                on_note=self._on_note,
-                cancelled=cancelled.is_set,
-            )
+            try:
+                self._ray.pool.fit(
+                    job,
+                    name=name,
+                    on_report=partial(self._on_epoch, job),
+                    on_note=self._on_note,
+                    cancelled=cancelled.is_set,
+                )
+            finally:
+                self.screen.done(_name(job))
             if not is_done(job):
                 raise StudyError(
                     f"{name} ended without a result in {job.folder}: can every node see the "
                     "results folder?"
                 )
-            self.screen.done(_name(job))
 
         with ThreadPoolExecutor(self.config.cluster.max_concurrent) as threads:
             futures = [threads.submit(one, job) for job in jobs]

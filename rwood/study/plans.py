@@ -8,7 +8,7 @@ from rwood.config.run import RunConfig
 from rwood.config.search import Params, apply
 from rwood.config.study import FinalsConfig, StudyConfig, run_digest
 from rwood.paths import StudyPaths
-from rwood.results import FinalsResult, TrialResult
+from rwood.results import FinalsResult, StudyResult, TrialResult
 from rwood.selection import rank_trials
 
 BASE, CHAMPION = "base", "champion"
@@ -20,6 +20,15 @@ def finals_folder(study: StudyConfig, study_folder: Path, label: str, run: RunCo
     """Where a training of the finals keeps its checkpoints and result."""
     digest = run_digest(run, study.benchmark)
     return StudyPaths(study_folder).finals(label, run.seed, digest).folder
+
+
+def is_decided(study: StudyConfig, record: StudyResult) -> bool:
+    """True once there is a champion for the benchmark, proved where the study has finals."""
+    if study.search is None:
+        return True
+    if study.finals is None:
+        return record.champion is not None
+    return record.finals is not None and record.finals.promoted is not None
 
 
 def finals_of(study: StudyConfig) -> FinalsConfig:

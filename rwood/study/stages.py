@@ -21,7 +21,7 @@ from rwood.study.context import Context, Screen
 from rwood.study.finals import finals_run, run_finals
 from rwood.study.measured import superseded
 from rwood.study.opened import OpenedStudy
-from rwood.study.plans import CHAMPION
+from rwood.study.plans import CHAMPION, is_decided
 from rwood.study.record import open_record
 from rwood.study.rerun import base_of, finished, hand_over, plan
 from rwood.text import count_of, short
@@ -143,7 +143,7 @@ class Study(OpenedStudy):
 
     def benchmark(self) -> None:
         """Rerun champion, base and the trials of `rerun.trials` over seeds on the test sets."""
-        if self.config.search is not None and not self._has_champion():
+        if not is_decided(self.config, self.record):
             stage = "select" if self.config.finals is None else "finals"
             raise StudyError(
                 f"study {self.config.name} has no champion yet: run `rwood search` and "
@@ -195,12 +195,6 @@ class Study(OpenedStudy):
             embedding=project_embeddings(first[CHAMPION].embeddings),
         )
         return render_report(inputs, self.folder)
-
-    def _has_champion(self) -> bool:
-        """True once the champion is chosen, or proved where the study has finals."""
-        if self.config.finals is None:
-            return self.record.champion is not None
-        return self.record.finals is not None and self.record.finals.promoted is not None
 
     def _jobs(self) -> list[Job]:
         return plan(
