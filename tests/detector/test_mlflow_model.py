@@ -51,12 +51,15 @@ def model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """MLflow leaves a model's source in sys.path; its default store would be ./mlflow.db."""
+    """MLflow leaves a model's source in sys.path and its store in the environment.
+
+    Its default store would be ./mlflow.db.
+    """
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     monkeypatch.chdir(tmp_path)
-    before = mlflow.get_tracking_uri()
     yield
-    mlflow.set_tracking_uri(before)
+    mlflow.set_tracking_uri("")
 
 
 def test_the_pyfunc_predicts_what_the_detector_predicts(
