@@ -281,6 +281,22 @@ def test_an_interrupted_study_is_scheduled_and_goes_on(uri: str) -> None:
     assert store(uri)["id/search/0"]["status"] == "FINISHED"
 
 
+def test_a_value_that_is_measured_again_is_the_last(uri: str, tmp_path: Path) -> None:
+    """Also where it is smaller, and the training that it is of ended when it did."""
+    for near in (62.0, 51.0):
+        run = a_run(1, "complete", finished=110.0, metrics={"near/auroc": near, "far/auroc": 80.0})
+        tracker = Tracker(uri, "toy", memory=tmp_path / "mlflow.json")
+        tracker.update(run)
+        assert tracker.flush()
+    client = connect(uri)
+    experiment = client.get_experiment_by_name("toy")
+    assert experiment is not None
+    (found,) = client.search_runs([experiment.experiment_id])
+    assert found.data.metrics["near/auroc"] == 51.0
+    far = client.get_metric_history(found.info.run_id, "far/auroc")
+    assert [(m.value, m.timestamp) for m in far] == [(80.0, 110_000)]
+
+
 def test_artifacts_go_up_once_and_again_when_they_change(uri: str, tmp_path: Path) -> None:
     page = tmp_path / "report.md"
     page.write_text("first")

@@ -170,8 +170,13 @@ class Sender:
         params = {k: str(v)[:6000] for k, v in run.params.items() if k not in server.params}
         tags = {k: v for k, v in self._tags(run).items() if server.tags.get(k) != v}
         step = self._step(run, server)
-        at = run.finished or time.time()
-        final = [(n, v, at, 0) for n, v in run.metrics.items() if server.metrics.get(n) != v]
+        # Of two values of one time MLflow takes the greater to be the last.
+        at, now = run.finished or time.time(), time.time()
+        final = [
+            (n, v, now if n in server.metrics else at, 0)
+            for n, v in run.metrics.items()
+            if server.metrics.get(n) != v
+        ]
         fresh = [report for report in run.history if report.epoch > step]
         for rows, epoch in batches(fresh, final):
             self._request(server, rows, params, tags)
