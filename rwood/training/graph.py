@@ -6,13 +6,13 @@ scale) is changed in place.
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from rwood.data.loaders import Batch
 from rwood.text import first_line
-from rwood.training.epoch import Check, TakeStep
 from rwood.training.state import RunState
 
 STEPS_BEFORE = 2
@@ -20,6 +20,27 @@ STEPS_BEFORE = 2
 CLOSE = 0.05
 """Largest relative difference between what a replayed and a plain step do to the same weights:
 sums in another order, in half precision."""
+
+
+Check = Callable[[list[float]], None]
+"""Raises if a loss is not finite."""
+
+
+class TakeStep(Protocol):
+    """How a run takes a step."""
+
+    def __call__(self, batch: Batch, rate: float | Tensor, check: Check | None = None) -> Tensor:
+        """Change the weights by the gradient of one batch.
+
+        Args:
+            batch: this worker's share.
+            rate: learning rate; while a step is captured, a scalar on the device.
+            check: what the loss must pass before the weights change, where it can be asked for
+                without waiting for a GPU.
+
+        Returns:
+            The loss: a scalar on the device, without gradient. A GPU was not waited for.
+        """
 
 
 class GraphedStep:

@@ -1,9 +1,10 @@
-"""The loss of a run: which module it is, over whose rows, and what its first step starts from.
+"""The loss of a run: which module, over whose rows, what its first step starts from, if finite.
 
 Legend of shape suffixes: M rows (views) of this worker, N rows of all workers, D dims, C classes.
 """
 
 import inspect
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -19,6 +20,7 @@ from rwood.config.run import RunConfig
 from rwood.data.loaders import Batch, embedding_batches
 from rwood.data.opened import ImageSet
 from rwood.data.sharding import edges
+from rwood.errors import NonFiniteLossError
 from rwood.evaluation.embed import BATCH
 from rwood.method.losses import Loss, Rows
 from rwood.model.encoder import Encoder
@@ -59,6 +61,27 @@ def loss_of(
             largest_class=batch.largest_class,
         )
     return loss(outputs_MD, batch.labels, rows)  # type: ignore[no-any-return]
+
+
+def check_finite(
+    values: list[float], run: RunConfig, epoch: int, first_step: int, rate: float
+) -> None:
+    """Of the losses of consecutive steps, none is NaN or infinite.
+
+    Raises:
+        NonFiniteLossError: one is.
+    """
+    warmer = " or a higher loss.temperature" if hasattr(run.loss, "temperature") else ""
+    for step, value in enumerate(values, start=first_step):
+        if not math.isfinite(value):
+            raise NonFiniteLossError(
+                f"the loss became {value} in epoch {epoch + 1}, step {step + 1}, at "
+                f"learning rate {rate:.4g}; try a lower optimizer.lr{warmer}",
+                epoch=epoch + 1,
+                step=step + 1,
+                lr=rate,
+                loss=value,
+            )
 
 
 def is_global(loss: nn.Module, run: RunConfig) -> bool:

@@ -1,40 +1,48 @@
 """The only training loop: one run, on one worker or many, resumable to the bit on a CPU."""
 
+import math
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
-from rwood.config.backbones import BACKBONES
 from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.held_out import fold_of
-from rwood.config.losses import LOSSES
 from rwood.config.run import RunConfig
 from rwood.config.study import run_digest
-from rwood.data import image_sets
+from rwood.data import image_sets, loaders
+from rwood.data.loaders import Batch
 from rwood.data.opened import ImageSet
 from rwood.evaluation.embed import EmbeddingPass
 from rwood.evaluation.validation import open_validation, validate
-from rwood.model.batch_norm import convert_global_batch_norm
-from rwood.model.checkpoint_keys import load_backbone_weights, openood_state, write_tensors
-from rwood.model.encoder import Encoder, encoder_of, freeze
-from rwood.model.precision import PrecisionName, set_up
+from rwood.method.schedule import learning_rate
+from rwood.model.checkpoint_keys import openood_state, write_tensors
+from rwood.model.encoder import Encoder
 from rwood.paths import RunPaths
 from rwood.results import EpochReport
 from rwood.training import checkpoint
-from rwood.training.compiled import compiles
-from rwood.training.epoch import TakeStep, take_step, train_epoch
-from rwood.training.graph import GraphedStep
-from rwood.training.loss import build_loss, start_loss
-from rwood.training.precision import choose_precision
+from rwood.training.begin import begin, step_of, wrap
+from rwood.training.graph import Check, TakeStep
+from rwood.training.loss import (
+    average_gradients,
+    check_finite,
+    gradient_share,
+    loss_of,
+    start_loss,
+)
 from rwood.training.state import RunState
 from rwood.training.worker import Worker
 
+SMOOTHING = 0.8
+"""Weight of the past in the smoothed loss, restarted at 0 each epoch as the authors do."""
+PREEMPTION_STEPS = 10
+"""Steps between two questions whether this machine is being preempted. Asked of a group it is a
+barrier of milliseconds; a machine that is preempted has half a minute."""
 KEEP_S = 2.0
 """Training since the last checkpoint that is worth one more while the machine is preempted."""
 
@@ -90,15 +98,15 @@ def training_epochs(
     digest = run_digest(run, benchmark)
     train_set = image_sets.open_set(benchmark.id.train, benchmark, data_root)
     saved = checkpoint.load_latest(folder, digest, worker.note)
-    state = _begin(run, benchmark, worker, data_root, saved.get("precision") if saved else None)
+    state = begin(run, benchmark, worker, data_root, saved.get("precision") if saved else None)
     if saved is not None:
         state.load_state_dict(saved)
         yield from list(state.history)
     else:
         start_loss(state.loss, run, state.encoder, train_set, benchmark, worker)
-    step = _step_of(run, worker, state, _wrap(state.encoder, worker, state.compiled))
-    behind = worker.device.type == "cuda"
-    with checkpoint.Writer(folder, digest, behind=behind) as writer:
+    network = wrap(state.encoder, worker, state.compiled)
+    step = step_of(run, worker, state, partial(take_step, run, worker, state, network))
+    with checkpoint.Writer(folder, digest, behind=worker.device.type == "cuda") as writer:
         for _ in range(len(state.history), run.epochs):
             yield _one_epoch(
                 run, benchmark, worker, state, step, train_set, writer, data_root=data_root
@@ -161,6 +169,116 @@ def _one_epoch(
     return report
 
 
+def train_epoch(
+    run: RunConfig,
+    benchmark: BenchmarkConfig,
+    worker: Worker,
+    state: RunState,
+    step_with: TakeStep,
+    train_set: ImageSet,
+    epoch: int,
+    *,
+    keep: Callable[[], None],
+) -> tuple[float, float, float]:
+    """Train one epoch, or what is left of it after the steps whose losses the state holds.
+
+    Every few steps the worker is asked whether it is being preempted; if so, `keep` is called.
+
+    Args:
+        run: what to train.
+        benchmark: pixel statistics and sizes.
+        worker: rank, world size, device.
+        state: of the run; changed.
+        step_with: how the run takes a step: `take_step`, or from a CUDA graph.
+        train_set: the ID train set.
+        epoch: 0-based.
+        keep: writes a checkpoint.
+
+    Returns:
+        Mean loss, smoothed loss, last learning rate.
+
+    Raises:
+        NonFiniteLossError: the loss became NaN or infinite; no step was taken with it. A GPU is
+            asked at the end of the epoch: until then steps without a finite gradient are skipped.
+    """
+    state.encoder.train()
+    steps = loaders.steps_per_epoch(len(train_set.labels_N), run.batch_size)
+    unread: list[Tensor] = []
+    rate = math.nan
+    first = len(state.losses)
+    batches = loaders.training_batches(
+        train_set,
+        run,
+        benchmark,
+        epoch=epoch,
+        rank=worker.rank,
+        world_size=worker.world_size,
+        device=worker.device,
+        first_step=first,
+        compiled=state.compiled,
+    )
+    rate_of = partial(learning_rate, epoch=epoch, steps_per_epoch=steps, epochs=run.epochs,
+                      lr=run.optimizer.lr, **run.schedule.model_dump())  # fmt: skip
+    for step, batch in enumerate(batches, first):
+        rate = rate_of(step=step)
+        check = partial(check_finite, run=run, epoch=epoch, first_step=step, rate=rate)
+        unread.append(step_with(batch, rate, check))
+        done = step + 1
+        if done % PREEMPTION_STEPS == 0 and done < steps and worker.preemption_requested():
+            _note(unread, run, state, epoch, rate)
+            keep()
+    _note(unread, run, state, epoch, rate)
+    return math.fsum(state.losses) / len(state.losses), _smoothed(state.losses), rate
+
+
+def take_step(
+    run: RunConfig,
+    worker: Worker,
+    state: RunState,
+    network: nn.Module,
+    batch: Batch,
+    rate: float | Tensor,
+    check: Check | None = None,
+) -> Tensor:
+    """Change the weights by the gradient of one batch; see `TakeStep`.
+
+    Args:
+        run: what to train.
+        worker: rank, world size, device.
+        state: of the run; changed.
+        network: the encoder, over all workers.
+        batch: this worker's share.
+        rate: learning rate.
+        check: called with the loss on a CPU; if it raises, no step was taken.
+    """
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    state.optimizer.zero_grad(set_to_none=True)
+    with state.precision.autocast():
+        outputs_MD = network(state.precision.lay_out(batch.images))
+    loss = loss_of(state.loss, run, outputs_MD, batch, worker)
+    if check is not None and worker.device.type == "cpu":
+        check([loss.item()])
+    share = gradient_share(state.loss, run, worker)
+    state.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
+    average_gradients(state.loss, worker)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    return loss.detach()
+
+
+def _smoothed(losses: list[float]) -> float:
+    return reduce(lambda past, loss: SMOOTHING * past + (1 - SMOOTHING) * loss, losses, 0.0)
+
+
+def _note(unread: list[Tensor], run: RunConfig, state: RunState, epoch: int, rate: float) -> None:
+    """Move losses from the device into the state; until then no step has waited for one."""
+    values = torch.stack(unread).double().tolist()
+    check_finite(values, run, epoch, len(state.losses), rate)
+    state.losses += values
+    unread.clear()
+
+
 def _of_rank_0(value: float, worker: Worker) -> float:
     """The value of rank 0: under a local loss each rank has its own, and all keep one epoch."""
     if worker.world_size == 1:
@@ -178,68 +296,3 @@ def _keep(
     if worker.rank == 0 and seconds - state.seconds >= KEEP_S:
         state.seconds = seconds
         writer.save(epoch, state.state_dict(), step=len(state.losses), at_once=True)
-
-
-def _begin(
-    run: RunConfig,
-    benchmark: BenchmarkConfig,
-    worker: Worker,
-    data_root: Path,
-    precision: PrecisionName | None,
-) -> RunState:
-    """A run before its first step, in the precision that it was started with before."""
-    torch.manual_seed(run.seed)
-    encoder = encoder_of(run, benchmark)
-    if run.model.weights is not None:
-        load_backbone_weights(encoder, data_root / run.model.weights)
-    set_up(worker.device)
-    if worker.device.type == "cuda":
-        # A process that trains one trial after another reports the peak of each.
-        torch.cuda.reset_peak_memory_stats(worker.device)
-    loss = build_loss(run, benchmark.classes, worker.device)
-    freeze(encoder, run.model)
-    kind = choose_precision(run, benchmark, encoder, worker, precision)
-    kind.place(encoder)
-    trained = [p for p in encoder.parameters() if p.requires_grad] + [*loss.parameters()]
-    optimizer = _optimizer(run, trained)
-    compiled = compiles(run.compile, worker.device, worker.note)
-    return RunState(encoder, loss, optimizer, kind.scaler(), kind, [], compiled)
-
-
-def _optimizer(run: RunConfig, trained: list[nn.Parameter]) -> torch.optim.SGD:
-    optimizer = torch.optim.SGD(trained, fused=True, **run.optimizer.model_dump())
-    if run.optimizer.momentum:
-        # The fused step makes the buffers without a value, and leaves them so where it skips a
-        # first gradient that is not finite.
-        for parameter in trained:
-            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-    return optimizer
-
-
-def _wrap(encoder: Encoder, worker: Worker, compiled: bool) -> nn.Module:
-    """What the loss sees: the encoder, over all workers."""
-    network: nn.Module = encoder
-    if compiled:
-        encoder.compile(dynamic=False)  # two shapes: the last batch of an epoch is smaller
-    if worker.world_size == 1:
-        return network
-    convert_global_batch_norm(encoder, dist.group.WORLD)
-    devices = [worker.device.index] if worker.device.type == "cuda" else None
-    # Every worker computes the same buffers: none needs to be sent.
-    return nn.parallel.DistributedDataParallel(
-        network, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
-    )
-
-
-def _step_of(run: RunConfig, worker: Worker, state: RunState, network: nn.Module) -> TakeStep:
-    """How a run takes its steps.
-
-    Compiled and alone on a GPU, it replays them from CUDA graphs, if loss and backbone are ours and
-    the loss carries nothing from step to step.
-    """
-    plain = partial(take_step, run, worker, state, network)
-    ours = run.loss.name in LOSSES and run.model.backbone in BACKBONES
-    alone = worker.device.type == "cuda" and worker.world_size == 1
-    if state.compiled and alone and ours and not list(state.loss.buffers()):
-        return GraphedStep(plain, state, worker.note)
-    return plain

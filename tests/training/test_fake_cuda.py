@@ -24,13 +24,14 @@ from rwood.model.checkpoint_keys import save_openood_state
 from rwood.model.encoder import build_encoder
 from rwood.model.precision import Precision, PrecisionName, precision_on, set_up
 from rwood.ray_backend.job import Job, work
-from rwood.training import epoch as loop
+from rwood.training import train as loop
+from rwood.training.begin import begin
 from rwood.training.state import RunState
-from rwood.training.train import _begin, _step_of
 from rwood.training.worker import LocalWorker
 from tests.conftest import STUDIES
 from tests.fake_cuda import GPU, HostWait, fake_cuda
 from tests.tiny import tiny
+from tests.training.a_step import steps_of
 
 LOSSES = ("reweightood", "supcon", "cider", "palm", "cross_entropy")
 
@@ -40,12 +41,12 @@ def train_an_epoch(folder: Path, loss: str, precision: str, ranks: int = 1) -> R
     study = tiny(folder, run__loss={"name": loss}, run__precision=precision, search=None)
     train_set = image_sets.open_set(study.benchmark.id.train, study.benchmark, folder)
     worker = LocalWorker(folder, GPU, world_size=ranks)
-    state = _begin(study.run, study.benchmark, worker, folder, None)
+    state = begin(study.run, study.benchmark, worker, folder, None)
     if ranks > 1:  # without DDP's reducer, which wants a CUDA context
         convert_global_batch_norm(state.encoder, dist.group.WORLD)
     with patch.object(loop, "_note", forget):
         loop.train_epoch(study.run, study.benchmark, worker, state,
-                         _step_of(study.run, worker, state, state.encoder), train_set, 0,
+                         steps_of(study, worker, state), train_set, 0,
                          keep=lambda: None)  # fmt: skip
     return state
 

@@ -14,15 +14,16 @@ from torch.utils._pytree import tree_leaves
 from rwood.data import image_sets
 from rwood.data.loaders import Batch
 from rwood.model.precision import Precision
-from rwood.training import epoch as loop
 from rwood.training import graph as graphs
-from rwood.training.epoch import TakeStep, take_step, train_epoch
-from rwood.training.graph import CapturedStep, GraphedStep
+from rwood.training import train as loop
+from rwood.training.begin import begin
+from rwood.training.graph import CapturedStep, GraphedStep, TakeStep
 from rwood.training.state import RunState
-from rwood.training.train import _begin, _step_of
+from rwood.training.train import take_step, train_epoch
 from rwood.training.worker import LocalWorker
 from tests.fake_cuda import GPU, fake_cuda
 from tests.tiny import tiny
+from tests.training.a_step import steps_of
 
 CPU = torch.device("cpu")
 EPOCHS = 4
@@ -106,12 +107,12 @@ def train(
     study = tiny(folder, run__loss={"name": loss}, run__epochs=EPOCHS, search=None)
     worker = LocalWorker(folder, device)
     train_set = image_sets.open_set(study.benchmark.id.train, study.benchmark, folder)
-    state = _begin(study.run, study.benchmark, worker, folder, "float32")
+    state = begin(study.run, study.benchmark, worker, folder, "float32")
     state.scaler = state.precision.scaler()
-    take_step = how(_step_of(study.run, worker, state, state.encoder), state)
+    step_with = how(steps_of(study, worker, state), state)
     losses: list[float] = []
     for epoch in range(EPOCHS):
-        train_epoch(study.run, study.benchmark, worker, state, take_step, train_set, epoch,
+        train_epoch(study.run, study.benchmark, worker, state, step_with, train_set, epoch,
                     keep=lambda: None)  # fmt: skip
         losses += state.losses
         state.losses = []
@@ -191,7 +192,7 @@ def test_what_is_captured_stays_on_the_device(
     worker = LocalWorker(tmp_path, GPU)
     monkeypatch.setattr(graphs, "captured", lambda step: (None, step()))
     with fake_cuda():
-        state = _begin(study.run, study.benchmark, worker, tmp_path, None)
+        state = begin(study.run, study.benchmark, worker, tmp_path, None)
         plain = partial(take_step, study.run, worker, state, state.encoder)
         images = torch.zeros(64, 1, 8, 8, device=GPU)
         labels = torch.zeros(64, dtype=torch.int64, device=GPU)
@@ -208,12 +209,12 @@ def test_who_replays(tmp_path: Path, loss: str) -> None:
     study = tiny(tmp_path, run__loss={"name": loss}, search=None)
     with fake_cuda():
         worker = LocalWorker(tmp_path, GPU)
-        state = _begin(study.run, study.benchmark, worker, tmp_path, None)
+        state = begin(study.run, study.benchmark, worker, tmp_path, None)
         state.compiled = True
-        step = _step_of(study.run, worker, state, state.encoder)
+        step = steps_of(study, worker, state)
         assert isinstance(step, GraphedStep) == (loss == "reweightood")
         state.compiled = False
-        assert not isinstance(_step_of(study.run, worker, state, state.encoder), GraphedStep)
+        assert not isinstance(steps_of(study, worker, state), GraphedStep)
 
 
 @pytest.mark.gpu

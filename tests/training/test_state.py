@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from rwood.training.train import _begin
+from rwood.training.begin import begin
 from rwood.training.worker import LocalWorker
 from tests.tiny import tiny
 
@@ -16,7 +16,7 @@ def test_a_first_step_that_is_skipped_leaves_no_trace(tmp_path: Path) -> None:
     study = tiny(tmp_path, search=None)
     worker = LocalWorker(tmp_path, CPU)
     skipped, plain = (
-        _begin(study.run, study.benchmark, worker, tmp_path, "float32") for _ in range(2)
+        begin(study.run, study.benchmark, worker, tmp_path, "float32") for _ in range(2)
     )
     scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
     for turn, state in ((0, skipped), (1, skipped), (1, plain)):
@@ -33,7 +33,7 @@ def test_a_first_step_that_is_skipped_leaves_no_trace(tmp_path: Path) -> None:
 
 def test_only_the_generators_that_the_loop_uses_are_kept(tmp_path: Path) -> None:
     study = tiny(tmp_path, search=None)
-    state = _begin(study.run, study.benchmark, LocalWorker(tmp_path, CPU), tmp_path, "float32")
+    state = begin(study.run, study.benchmark, LocalWorker(tmp_path, CPU), tmp_path, "float32")
     kept = state.state_dict()["generators"]
     assert kept["cuda"] is None
     torch.testing.assert_close(kept["cpu"], torch.get_rng_state())

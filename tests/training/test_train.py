@@ -23,9 +23,8 @@ from rwood.model.encoder import Encoder
 from rwood.paths import RunPaths
 from rwood.results import EpochReport
 from rwood.training import checkpoint
-from rwood.training import epoch as loop
-from rwood.training.epoch import PREEMPTION_STEPS
-from rwood.training.train import train
+from rwood.training import train as loop
+from rwood.training.train import PREEMPTION_STEPS, train
 from rwood.training.worker import LocalWorker
 from tests.tiny import tiny
 

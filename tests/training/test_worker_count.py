@@ -16,8 +16,8 @@ from torch import Tensor
 from rwood.data.loaders import Batch
 from rwood.method.losses import Cider
 from rwood.model.encoder import build_encoder
+from rwood.training.begin import wrap
 from rwood.training.loss import build_loss, gradient_share, loss_of
-from rwood.training.train import _wrap
 from rwood.training.worker import LocalWorker
 from tests.tiny import tiny
 
@@ -45,7 +45,7 @@ def step(folder: Path, loss: str, rank: int, world: int) -> dict[str, Tensor]:
     classes = 4 if run.is_classifier else None
     encoder = build_encoder(run.model, channels=1, seed=0, classes=classes).double().train()
     worker = LocalWorker(folder, torch.device("cpu"), rank=rank, world_size=world)
-    network = _wrap(encoder, worker, False)
+    network = wrap(encoder, worker, False)
     batch = share(rank, world)
     module = build_loss(run, 4, worker.device).double()
     if isinstance(module, Cider):
