@@ -22,6 +22,9 @@ ACCEPTED = 0.95
 """Share of the ID validation images that the verdict's threshold accepts."""
 _TSNE_FROM = 60
 """Points from which t-SNE shows more than two principal components do."""
+_TSNE_TURNS = 500
+"""Half of scikit-learn's: what lies near what is settled by then (the trustworthiness of ten
+neighbours is the same to .001 for 756 to 3,500 points)."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,8 @@ def project_embeddings(path: Path, seed: int = 0) -> EmbeddingPicture:
     points = PCA(min(30 if enough else 2, width, count), random_state=seed).fit_transform(rows)
     if enough:
         with threadpool_limits(1):  # several threads spin for minutes where cores are shared
-            tsne = TSNE(2, init="pca", perplexity=min(30, count / 4), random_state=seed)
+            near = min(30, count / 4)
+            tsne = TSNE(2, init="pca", perplexity=near, max_iter=_TSNE_TURNS, random_state=seed)
             points = tsne.fit_transform(points)
     return EmbeddingPicture(
         points=points,

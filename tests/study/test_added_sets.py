@@ -52,7 +52,7 @@ def test_a_set_and_a_scorer_join_a_finished_study(tmp_path: Path) -> None:
     assert before[0].tables == old.tables
     page = (tmp_path / "results" / "tiny" / "report.md").read_text()
     assert "Benchmark 1 of these checkpoints was on near sets digit8, digit9; far sets" in page
-    third, lines = run(wider, tmp_path)
+    third, lines = run(wider, tmp_path, "benchmark")
     assert "[benchmark] 0 of 1 rerun to run" in lines
     assert len(third.earlier) == 1
 
