@@ -24,6 +24,8 @@ class HostWait(Exception):
 @contextmanager
 def fake_cuda() -> Iterator[None]:
     """CPU tensors stay what they are; whatever is put on a CUDA device is fake."""
+    if torch.__version__ < (2, 14):
+        pytest.skip(f"fake CUDA tensors of torch {torch.__version__} ask for a driver")
     try:
         from torch._subclasses.fake_tensor import FakeTensorMode
 

@@ -480,7 +480,7 @@ def test_the_experiment_says_what_it_asks_and_keeps_views(
 def test_a_server_that_refuses_a_view_gets_the_study(
     uri: str, study: tuple[StudyConfig, StudyResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As MLflow 3.10, which takes 5,000 characters of a tag."""
+    """As MLflow before 3.16, which takes 5,000 characters of a tag."""
     real = MlflowClient.set_experiment_tag
 
     def set_tag(client: MlflowClient, experiment: str, key: str, value: str) -> None:
