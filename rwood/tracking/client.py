@@ -101,8 +101,8 @@ def tag_experiment(
 ) -> None:
     """Set the tags of an experiment that it does not have yet.
 
-    One that the server refuses is left out, with a line in the log: a server before MLflow
-    3.16 takes 5,000 characters, which a saved view exceeds, and a study is worth more than its view.
+    One that the server refuses is left out, with a line in the log: before 3.16 MLflow
+    takes 5,000 characters, which a saved view exceeds, and a study is worth more than its view.
     """
     from mlflow.exceptions import MlflowException
 
