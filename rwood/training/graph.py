@@ -21,7 +21,6 @@ CLOSE = 0.05
 """Largest relative difference between what a replayed and a plain step do to the same weights:
 sums in another order, in half precision."""
 
-
 Check = Callable[[list[float]], None]
 """Raises if a loss is not finite."""
 
@@ -91,7 +90,7 @@ class GraphedStep:
             self._graphs.clear()
             after.forget_half_a_step()
             self._note(
-                f"compile: this run's steps cannot be replayed from a CUDA graph "
+                "compile: this run's steps cannot be replayed from a CUDA graph "
                 f"({first_line(error)}); they run kernel by kernel"
             )
         after.restore()

@@ -1,4 +1,4 @@
-"""The loss of a run: which module, over whose rows, what its first step starts from, if finite.
+"""The loss of a run: which module, over whose rows, how it starts, and that it stays finite.
 
 Legend of shape suffixes: M rows (views) of this worker, N rows of all workers, D dims, C classes.
 """
@@ -66,10 +66,10 @@ def loss_of(
 def check_finite(
     values: list[float], run: RunConfig, epoch: int, first_step: int, rate: float
 ) -> None:
-    """Of the losses of consecutive steps, none is NaN or infinite.
+    """Look for a NaN or an infinity among the losses of consecutive steps.
 
     Raises:
-        NonFiniteLossError: one is.
+        NonFiniteLossError: there is one.
     """
     warmer = " or a higher loss.temperature" if hasattr(run.loss, "temperature") else ""
     for step, value in enumerate(values, start=first_step):

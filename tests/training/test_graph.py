@@ -108,7 +108,6 @@ def train(
     worker = LocalWorker(folder, device)
     train_set = image_sets.open_set(study.benchmark.id.train, study.benchmark, folder)
     state = begin(study.run, study.benchmark, worker, folder, "float32")
-    state.scaler = state.precision.scaler()
     step_with = how(steps_of(study, worker, state), state)
     losses: list[float] = []
     for epoch in range(EPOCHS):
