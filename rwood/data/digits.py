@@ -6,9 +6,13 @@ are OOD.
 """
 
 import functools
+import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+
+from rwood.errors import DataError
 
 ID_DIGITS = 7
 PATCHES = 300
@@ -29,12 +33,25 @@ def read(part: str) -> tuple[np.ndarray, np.ndarray]:
     return images_NHW, labels_N
 
 
-def _all_digits() -> tuple[np.ndarray, np.ndarray]:
-    from sklearn.datasets import load_digits
+def _bundled(name: str) -> Path:
+    """A file of `sklearn.datasets`, whose import would cost every worker a second of its CPU.
 
-    digits = load_digits()
-    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-    return images, digits.target.astype(np.int64)
+    Raises:
+        DataError: it is not there.
+    """
+    package = importlib.util.find_spec("sklearn")
+    folders = package.submodule_search_locations if package else None
+    path = Path(folders[0], "datasets", name) if folders else Path(name)
+    if not path.exists():
+        raise DataError(f"scikit-learn's {name} is missing: install scikit-learn anew")
+    return path
+
+
+@functools.cache
+def _all_digits() -> tuple[np.ndarray, np.ndarray]:
+    table = np.loadtxt(_bundled("data/digits.csv.gz"), delimiter=",")  # 64 pixels of 0 to 16, label
+    images = np.rint(table[:, :-1] * (255 / 16)).astype(np.uint8)
+    return images.reshape(-1, 8, 8), table[:, -1].astype(np.int64)
 
 
 def _split(part: int) -> tuple[np.ndarray, np.ndarray]:
@@ -64,9 +81,8 @@ def _permuted() -> tuple[np.ndarray, np.ndarray]:
 def _patches(photograph: str) -> tuple[np.ndarray, np.ndarray]:
     """The most contrasted 8x8 tiles of a photograph at half size; sky and blur drop out."""
     from PIL import Image
-    from sklearn.datasets import load_sample_image
 
-    photo = Image.fromarray(load_sample_image(photograph)).convert("L")
+    photo = Image.open(_bundled(f"images/{photograph}")).convert("L")
     grey = np.asarray(photo.reduce(2))
     rows, columns = grey.shape[0] // 8, grey.shape[1] // 8
     blocks = grey[: rows * 8, : columns * 8].reshape(rows, 8, columns, 8)
