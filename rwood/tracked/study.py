@@ -125,13 +125,18 @@ def benchmark_run(
 
 
 def setting_run(study: StudyConfig, record: StudyResult, label: str, run: RunConfig) -> TrackedRun:
-    """Champion or base run over all its seeds: mean and std of every metric, in one row."""
+    """A rerun setting over all its seeds: mean and std of every metric, in one row.
+
+    Its name is `base`, `champion-trial-0004` or, as `trial-0007` is that trial of the search,
+    `rerun-trial-0007`.
+    """
     runs = record.of(label)
     key = setting_key(record, label)
     of = key.rpartition("/")[2]
+    role = "rerun" if label.startswith("trial-") else label
     return TrackedRun(
         key=key,
-        name=of if of == label else f"{label}-{of}",
+        name=of if of == role else f"{role}-{of}",
         parent=benchmark_key(record),
         state="complete",
         params={k: v for k, v in _params(study, run).items() if k != "seed"},
