@@ -1,4 +1,4 @@
-"""Class counts, sums and second moments of embeddings: one pass, mergeable, memory D^2 + 2 C D.
+"""Class counts, sums and second moments of embeddings: one pass, memory D^2 + 2 C D.
 
 Legend of shape suffixes: N rows (samples), D dims, C classes.
 """
@@ -125,19 +125,6 @@ def accumulate(sums: ClassSums, embeddings_ND: Tensor, labels_N: Tensor) -> Clas
         sum_CD.index_add_(0, chunk_N, offset_ND)
         gram_DD += _gram(offset_ND)
     return ClassSums(count_C, sum_CD, gram_DD, pivot_CD)
-
-
-def merge(first: ClassSums, second: ClassSums) -> ClassSums:
-    """Sums over the rows of both, of the same classes and dims but whatever pivots."""
-    only_second_C = first.count_C == 0
-    pivot_CD = torch.where(only_second_C[:, None], second.pivot_CD, first.pivot_CD)
-    offset_CD = second.pivot_CD - pivot_CD
-    return ClassSums(
-        first.count_C + second.count_C,
-        first.sum_CD + second.sum_CD + second.count_C[:, None] * offset_CD,
-        first.gram_DD + second.gram_around_DD(pivot_CD),
-        pivot_CD,
-    )
 
 
 def _gram(offset_ND: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ def is_measured(run: RunResult, study: StudyConfig) -> bool:
     protocols = ("ood", "fsood") if study.rerun.fsood else ("ood",)
     scorers = {own_key(run).partition("/")[2], *study.rerun.scorers}
     wanted = {f"{protocol}/{scorer}" for protocol in protocols for scorer in scorers}
-    return wanted <= run.tables.keys() and _has_sets(run, study)
+    return wanted <= run.tables.keys() and run.test_sets == tested_digest(study.benchmark)
 
 
 def superseded(before: Sequence[RunResult], now: Sequence[RunResult]) -> tuple[RunResult, ...]:
@@ -23,11 +23,3 @@ def superseded(before: Sequence[RunResult], now: Sequence[RunResult]) -> tuple[R
                for old, new in pairs):  # fmt: skip
         return ()
     return tuple(old.model_copy(update={"history": ()}) for old, new in pairs if new)
-
-
-def _has_sets(run: RunResult, study: StudyConfig) -> bool:
-    if run.test_sets:
-        return run.test_sets == tested_digest(study.benchmark)
-    table = next(iter(run.tables.values()))  # of a version that noted the names alone
-    wanted = {*study.benchmark.near}, {*study.benchmark.far}
-    return ({*table.near}, {*table.far}) == wanted

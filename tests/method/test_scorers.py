@@ -7,7 +7,7 @@ from scipy.linalg import pinvh
 from scipy.special import logsumexp
 
 from rwood.method import scorers
-from rwood.method.statistics import accumulate, empty_class_sums, merge, shrunk
+from rwood.method.statistics import accumulate, empty_class_sums, shrunk
 
 
 def features(rows=120, dims=9, classes=4, seed=0, scale=None):
@@ -127,21 +127,15 @@ def test_queries_of_many_chunks_score_as_one_by_one():
         assert scores[row].item() == pytest.approx(alone.item(), rel=1e-12)
 
 
-def test_sums_over_shards_merge_to_the_sums_over_all():
+def test_sums_over_parts_are_the_sums_over_all():
     train, labels, queries = features(rows=150)
     train = train + 30.0
     whole = accumulate(empty_class_sums(4, 9), train, labels)
-    shards = [
-        accumulate(empty_class_sums(4, 9), train[rows], labels[rows])
-        for rows in (slice(0, 10), slice(10, 90), slice(90, None))
-    ]
-    merged = merge(merge(empty_class_sums(4, 9), merge(shards[0], shards[1])), shards[2])
-    merged = merge(merged, empty_class_sums(4, 9))
     streamed = empty_class_sums(4, 9)
     for rows in (slice(0, 10), slice(10, 90), slice(90, None)):
         streamed = accumulate(streamed, train[rows], labels[rows])
     slow = np.cov(train.numpy().T, bias=True)
-    for sums in (whole, merged, streamed):
+    for sums in (whole, streamed):
         np.testing.assert_array_equal(sums.count_C.numpy(), np.bincount(labels.numpy()))
         np.testing.assert_allclose(sums.total_DD().numpy(), slow, rtol=1e-12, atol=1e-13)
         np.testing.assert_allclose(sums.mean_D().numpy(), train.numpy().mean(0), rtol=1e-14)
