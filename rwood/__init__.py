@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rwood.config.study import StudyConfig
-    from rwood.detector import Detector
+    from rwood.detector.model import Detector
     from rwood.study.frames import StudyResults
 
 try:
@@ -78,7 +78,7 @@ def run(
     """
     from rich.console import Console
 
-    from rwood.progress import screen
+    from rwood.progress.display import screen
     from rwood.results import is_finished
     from rwood.storage import place
     from rwood.study.context import Context
@@ -127,7 +127,7 @@ def load_detector(folder: str | Path, *, device: str = "cpu", trust: bool = Fals
     """
     import torch
 
-    from rwood.detector import load_detector
+    from rwood.detector.model import load_detector
 
     return load_detector(Path(folder), device=torch.device(device), trust=trust)
 

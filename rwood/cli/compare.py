@@ -30,7 +30,7 @@ def compare(
     """Set studies side by side, from MLflow: settings that differ, results, tests, cost."""
     from rwood.report.compare import as_plain, compare_studies, draw_comparison
     from rwood.results import write_atomically
-    from rwood.tracking import read_champion_and_base, read_summary
+    from rwood.tracking.summary import read_champion_and_base, read_summary
 
     if len(set(study)) < len(study):
         raise SpecError("rwood compare: a study is named twice")
@@ -61,7 +61,7 @@ def compare(
 
 def _store(context: typer.Context, tracking_uri: str | None, results: Path | None) -> str:
     """Where to read: flags win over the environment, one flag excludes the other."""
-    from rwood.tracking import local_uri
+    from rwood.tracking.client import local_uri
 
     source = context.get_parameter_source("tracking_uri")
     by_flag = source is not None and source.name == "COMMANDLINE"

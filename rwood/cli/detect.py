@@ -14,7 +14,8 @@ from rwood.storage import local_copy, place
 from rwood.text import count_of
 
 if TYPE_CHECKING:
-    from rwood.detector import Metadata, Verdict
+    from rwood.detector.files import Verdict
+    from rwood.detector.metadata import Metadata
 
 app = typer.Typer()
 
@@ -43,8 +44,9 @@ def detect(
     as_json: AsJson = False,
 ) -> None:
     """Score images; exit code 1 if one could not be read, the rest go on."""
-    from rwood.detector import detect as verdicts_on
-    from rwood.detector import find_images, load_detector, verdicts_csv
+    from rwood.detector.files import detect as verdicts_on
+    from rwood.detector.files import find_images, verdicts_csv
+    from rwood.detector.model import load_detector
     from rwood.training.worker import best_device
 
     if csv and as_json:

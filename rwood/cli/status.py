@@ -14,7 +14,8 @@ from rich.console import Console
 from rwood.cli.options import RESULTS, AsJson, File, Results, StorageUrl
 from rwood.config.study import StudyConfig
 from rwood.paths import StudyPaths
-from rwood.progress import Running, Status, StudyState, read_live, running_lines
+from rwood.progress.state import StudyState
+from rwood.progress.status import Running, Status, read_live, running_lines
 from rwood.results import StudyResult, TrialResult, load
 from rwood.storage import exists, is_remote
 from rwood.study.measured import is_measured

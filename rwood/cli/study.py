@@ -170,7 +170,7 @@ def _load(
 
 def _work(study: StudyConfig, verb: str, context: Context, quiet: bool) -> None:
     """Open the study, run one stage or all, say where the log is."""
-    from rwood.progress import screen
+    from rwood.progress.display import screen
     from rwood.study.stages import open_study
 
     console = Console(highlight=False, stderr=quiet)

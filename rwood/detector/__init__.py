@@ -13,23 +13,3 @@ pyfunc        the detector as MLflow calls it, also over HTTP
 mlflow_model  the MLflow model: written, logged to a run
 ```
 """
-
-from rwood.detector.build import build_detector
-from rwood.detector.files import Verdict, detect, find_images, verdicts_csv
-from rwood.detector.metadata import Metadata
-from rwood.detector.mlflow_model import log_detector, save_model
-from rwood.detector.model import Detector, Prediction, load_detector
-
-__all__ = [
-    "Metadata",
-    "Detector",
-    "Prediction",
-    "Verdict",
-    "build_detector",
-    "detect",
-    "find_images",
-    "load_detector",
-    "log_detector",
-    "save_model",
-    "verdicts_csv",
-]

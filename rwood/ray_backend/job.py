@@ -18,7 +18,7 @@ from rwood.config.run import RunConfig
 from rwood.config.scorers import ScorerConfig
 from rwood.config.search import apply
 from rwood.config.study import StudyConfig, run_digest, tested_digest
-from rwood.detector import build_detector
+from rwood.detector.build import build_detector
 from rwood.errors import StorageError
 from rwood.evaluation.benchmark import run_benchmark
 from rwood.evaluation.validation import settle

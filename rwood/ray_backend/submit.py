@@ -20,7 +20,7 @@ from rwood.config.study import StudyConfig
 from rwood.errors import RwoodError, StudyError
 from rwood.ray_backend.job_folder import entrypoint, fill
 from rwood.text import first_line
-from rwood.tracking import without_password
+from rwood.tracking.client import without_password
 
 STOP_WAIT_S = 60
 """Time a stopped job gets to leave its records consistent."""

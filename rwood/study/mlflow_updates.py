@@ -8,28 +8,20 @@ from typing import Any
 from rwood.config.search import apply
 from rwood.config.study import StudyConfig
 from rwood.data import image_sets
-from rwood.detector import log_detector
+from rwood.detector.mlflow_model import log_detector
 from rwood.paths import RunPaths, StudyPaths
 from rwood.ray_backend.job import Job
 from rwood.report.champion import champion_tags, champion_words, result_words
 from rwood.results import EpochReport, FinalsRun, RunResult, StudyResult, TrialResult
 from rwood.storage import local_copy
-from rwood.tracked import (
-    Artifacts,
-    benchmark_inputs,
-    benchmark_run,
-    experiment_tags,
-    finals_run,
-    finals_seed_run,
-    finals_setting_run,
-    rerun_key,
-    rerun_run,
-    search_inputs,
-    search_run,
-    setting_run,
-    trial_run,
-)
-from rwood.tracking import Tracker, local_uri, register_champion
+from rwood.tracked.finals import finals_run, finals_seed_run, finals_setting_run
+from rwood.tracked.inputs import benchmark_inputs, search_inputs
+from rwood.tracked.run import Artifacts, rerun_key
+from rwood.tracked.study import benchmark_run, rerun_run, search_run, setting_run, trial_run
+from rwood.tracked.views import experiment_tags
+from rwood.tracking.client import local_uri
+from rwood.tracking.registry import register_champion
+from rwood.tracking.tracker import Tracker
 
 
 class MlflowUpdates:

@@ -22,7 +22,7 @@ from rwood.search.read_trials import read_trials
 from rwood.study.connection import Connection
 from rwood.study.context import Context, Screen
 from rwood.study.mlflow_updates import MlflowUpdates
-from rwood.tracking import signals_deferred
+from rwood.tracking.signals import signals_deferred
 
 
 class OpenedStudy:

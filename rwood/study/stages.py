@@ -11,7 +11,8 @@ from rwood.config.search import Params, apply
 from rwood.config.study import StudyConfig
 from rwood.errors import StudyError
 from rwood.ray_backend.job import Job, trained
-from rwood.report import ReportInputs, load_scores, project_embeddings, render_report
+from rwood.report.inputs import ReportInputs, load_scores, project_embeddings
+from rwood.report.page import render_report
 from rwood.search.importance import importances
 from rwood.search.journal import without_password
 from rwood.search.tuner import search
@@ -25,7 +26,7 @@ from rwood.study.plans import CHAMPION, is_decided
 from rwood.study.record import open_record
 from rwood.study.rerun import base_of, finished, hand_over, plan
 from rwood.text import count_of, short
-from rwood.tracking import check_uri
+from rwood.tracking.client import check_uri
 
 
 class Study(OpenedStudy):

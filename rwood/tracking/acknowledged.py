@@ -14,7 +14,7 @@ from typing import Any
 
 from rwood.errors import StorageError
 from rwood.storage import written
-from rwood.tracked import TrackedRun
+from rwood.tracked.run import TrackedRun
 from rwood.tracking.artifacts import Marks
 
 

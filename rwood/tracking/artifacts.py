@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rwood.storage import local_copy
-from rwood.tracked import TrackedRun
+from rwood.tracked.run import TrackedRun
 
 ARTIFACTS_TAG = "rwood.artifacts"
 """JSON: artifact path -> digest of the file that was uploaded."""

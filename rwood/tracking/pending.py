@@ -4,7 +4,7 @@ import threading
 from dataclasses import replace
 from typing import Literal
 
-from rwood.tracked import TrackedRun
+from rwood.tracked.run import TrackedRun
 
 _TRIES_CERTAIN, _TRIES = 2, 3
 """Failures after which a run is left out: the first time it may just have been deleted there."""

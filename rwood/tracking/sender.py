@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rwood.tracked import TrackedInput, TrackedRun
+from rwood.tracked.run import TrackedInput, TrackedRun
 from rwood.tracking.acknowledged import digest
 from rwood.tracking.artifacts import ARTIFACTS_TAG, Marks, marks_of, upload
 from rwood.tracking.client import KEY_TAG, all_runs, connect, open_experiment, tag_experiment

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from rwood.text import count_of
-from rwood.tracked import TrackedRun
+from rwood.tracked.run import TrackedRun
 from rwood.tracking.acknowledged import read_acknowledged, write_acknowledged
 from rwood.tracking.client import make_store, reason, without_login, without_password
 from rwood.tracking.failures import cause, is_refusal, unsent_sentence
