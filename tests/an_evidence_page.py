@@ -24,7 +24,8 @@ from rwood.report.trials import cost_table, saving, trial_table
 from rwood.results import RunResult, StudyResult, StudySummary, load
 from rwood.text import duration
 from rwood.tracked.measures import cost, flat, held_seconds
-from rwood.tracking import local_uri, read_summary
+from rwood.tracking.client import local_uri
+from rwood.tracking.summary import read_summary
 
 FOLDER = Path(__file__).parents[1] / "studies" / "evidence"
 PAGE = FOLDER / "README.md"

@@ -8,6 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
@@ -15,6 +16,9 @@ from xdist.scheduler import LoadScopeScheduling
 from rwood.config.benchmark import BenchmarkConfig, ImageSetRef
 from rwood.data import image_sets
 from rwood.data.opened import ImageSet
+
+if TYPE_CHECKING:
+    from rwood.study.frames import StudyResults
 
 REPOSITORY = Path(__file__).parents[1]
 STUDIES = REPOSITORY / "studies"
@@ -32,7 +36,8 @@ class Together(LoadScopeScheduling):
 
 @cache
 def _uses_ray(file: Path) -> bool:
-    return "ray_session" in file.read_text(encoding="utf-8")
+    text = file.read_text(encoding="utf-8")
+    return "ray_session" in text or "finals_study" in text
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Together:
@@ -53,6 +58,47 @@ def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
     with session(None, log=tmp_path_factory.mktemp("ray") / "rwood.log", cpus=8):
         yield
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """An MLflow store whose tables are made: making them takes seconds."""
+    from rwood.tracking.client import local_uri, make_store
+
+    folder = tmp_path_factory.mktemp("empty")
+    make_store(local_uri(folder))
+    return (folder / "mlflow.db").read_bytes()
+
+
+def with_store(folder: Path, empty_store: bytes) -> Path:
+    """A results folder that has the MLflow store already."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "mlflow.db").write_bytes(empty_store)
+    return folder
+
+
+@pytest.fixture
+def results(tmp_path: Path, empty_store: bytes) -> Path:
+    """A results folder that no study has used, beside a test's own files."""
+    return with_store(tmp_path / "results", empty_store)
+
+
+@pytest.fixture(scope="session")
+def finals_study(
+    tmp_path_factory: pytest.TempPathFactory, ray_session: None, empty_store: bytes
+) -> "StudyResults":
+    """A tiny study with finals and reruns, finished; whoever uses it leaves it as it is."""
+    import rwood
+    from tests.tiny import tiny
+
+    folder = tmp_path_factory.mktemp("finals")
+    study = tiny(
+        folder, run__epochs=2, search__trials=3, search__pruner=None, search__objective="families",
+        finals={"candidates": 2, "race_seeds": 1, "confirm_seeds": 2},
+        rerun={"seeds": [1], "base": True},
+    )  # fmt: skip
+    results = with_store(folder / "results", empty_store)
+    return rwood.run(study, results=results, data_root=folder)
 
 
 @pytest.fixture

@@ -17,27 +17,21 @@ from rwood.errors import SpecError, StudyError
 from rwood.study.frames import StudyResults
 from tests.tiny import write_tiny
 
-pytestmark = pytest.mark.usefixtures("ray_session")
-FINALS = {"candidates": 2, "race_seeds": 1, "confirm_seeds": 2}
 
-
-@pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> StudyResults:
-    folder = tmp_path_factory.mktemp("api")
-    file = write_tiny(folder, run__epochs=2, search__trials=4, finals=FINALS)
-    study = rwood.load_study(file)
-    return rwood.run(study, results=folder / "results", data_root=folder)
+@pytest.fixture
+def found(finals_study: StudyResults) -> StudyResults:
+    return finals_study
 
 
 def test_a_study_in_frames(found: StudyResults) -> None:
     assert found.verdict.startswith(("Trial ", "The base run stays"))
     trials = found.trials
-    assert list(trials.index) == [0, 1, 2, 3]
-    assert {"state", "epochs", "val/auroc", "loss.temperature", "error"} <= set(trials.columns)
+    assert list(trials.index) == [0, 1, 2]
+    assert {"state", "epochs", "val/families", "loss.temperature", "error"} <= set(trials.columns)
     assert trials.loc[0, "loss.temperature"] == found.study.run.loss.model_dump()["temperature"]
     complete = trials[trials["state"] == "complete"]
     last = found.epochs.loc[f"trial-{complete.index[0]:04d}"]
-    assert last.loc[2, "val/auroc"] == complete["val/auroc"].iloc[0]
+    assert last.loc[2, "val/families"] == complete["val/families"].iloc[0]
     assert found.epochs.index.names == ["training", "epoch"]
 
 
@@ -55,8 +49,8 @@ def test_reruns_and_scores_agree(found: StudyResults) -> None:
         assert reruns.loc[(label, seed), f"{part}/{name}/auroc"] == pytest.approx(area, abs=1e-6)
 
 
-def test_the_results_command_prints_the_same_frames(found: StudyResults, tmp_path: Path) -> None:
-    file = write_tiny(tmp_path, run__epochs=2, search__trials=4, finals=FINALS)
+def test_the_results_command_prints_the_same_frames(found: StudyResults) -> None:
+    file = found.folder.parent.parent / "tiny.yaml"
     words = ["results", str(file), "--results", str(found.folder.parent)]
 
     def said(*more: str) -> str:
@@ -88,7 +82,8 @@ def test_the_detector_of_a_study(found: StudyResults) -> None:
 
 
 def test_a_finished_study_is_read_and_not_run(found: StudyResults) -> None:
-    again = rwood.run(found.study, results=found.folder.parent, data_root=found.folder)
+    results = found.folder.parent
+    again = rwood.run(found.study, results=results, data_root=results.parent)
     assert again.record.runs == found.record.runs
     assert again.trials.equals(found.trials)
 

@@ -17,12 +17,13 @@ from rwood.config.load import load_study
 from rwood.config.losses import LossConfig, loss_kind
 from rwood.config.run import RunConfig
 from rwood.config.search import apply
-from rwood.detector import load_detector
+from rwood.detector.model import load_detector
 from rwood.errors import DataError, SpecError
 from rwood.model.encoder import build_encoder
 from rwood.ray_backend.job_folder import fill
 from rwood.results import StudyResult, load
 from rwood.search.read_trials import read_trials
+from tests.a_command import said
 from tests.tiny import tiny, write_tiny
 
 PARTS = '''
@@ -99,7 +100,7 @@ def run_settings(parts: str) -> dict[str, Any]:
 
 
 def test_a_study_of_parts_from_outside_runs_and_its_detector_serves(
-    tmp_path: Path, parts: str
+    tmp_path: Path, results: Path, parts: str
 ) -> None:
     settings = run_settings(parts)
     file = write_tiny(tmp_path, **settings, search__trials=3, run__epochs=2)
@@ -109,7 +110,7 @@ def test_a_study_of_parts_from_outside_runs_and_its_detector_serves(
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    folder = tmp_path / "results" / "tiny"
+    folder = results / "tiny"
     trials = list(read_trials(load_study(file), folder).values())
     assert trials[0].params == {"loss.margin": 0.0, "loss.scale": 12.0, "scorer.factor": 2.0}
     assert len({trial.params["loss.margin"] for trial in trials}) == 3
@@ -122,17 +123,12 @@ def test_a_study_of_parts_from_outside_runs_and_its_detector_serves(
         load_detector(folder / "detector")
     detector = load_detector(folder / "detector", trust=True)
     images = np.random.default_rng(0).integers(0, 255, (5, 8, 8, 1), dtype=np.uint8)
-    said = detector.predict(images)
-    assert said.score.shape == (5,)
+    found = detector.predict(images)
+    assert found.score.shape == (5,)
     assert detector.encoder.dim == 32
     state = torch.load(next((folder / "trials" / "0000").glob("epoch-*.pt")), weights_only=True)
     assert state["loss"]["proxies"].shape == (7, 16)
-    again = subprocess.run(
-        [sys.executable, "-m", "rwood", "run", file.name],
-        cwd=tmp_path, capture_output=True, text=True, timeout=600,
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
-    )  # fmt: skip
-    assert "nothing is left to do" in again.stdout
+    assert "nothing is left to do" in said("run", file.name, cwd=tmp_path).stdout
 
 
 def test_parameters_of_the_loss_are_trained_and_restored(tmp_path: Path, parts: str) -> None:

@@ -9,11 +9,14 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from rwood.storage import local_copy
+from tests.a_command import said as command_line
 from tests.an_object_store import SECRET
+from tests.conftest import with_store
 from tests.tiny import write_tiny
 
 PASSWORD, TOKEN = "planted-mlflow-password", "planted-ray-token"
@@ -30,15 +33,16 @@ def environment(object_store: dict[str, str]) -> Iterator[dict[str, str]]:
 
 
 def test_a_study_on_an_object_store_survives_and_keeps_no_secret(
-    tmp_path: Path, bucket: Path, environment: dict[str, str]
+    tmp_path: Path, bucket: Path, environment: dict[str, str], empty_store: bytes
 ) -> None:
     file = write_tiny(tmp_path, run__epochs=4, search__trials=5)
     command = [sys.executable, "-m", "rwood", "run", file.name, "--results", str(bucket)]
     away = f"http://me:{PASSWORD}@127.0.0.1:9"
-    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    store = f"sqlite:///{with_store(tmp_path, empty_store) / 'mlflow.db'}"
     kwargs: Any = {"cwd": tmp_path, "env": environment, "text": True}
 
-    refused = subprocess.run(command, capture_output=True, **kwargs)
+    with patch.dict(os.environ, environment, clear=True):
+        refused = command_line(*command[3:], cwd=tmp_path)
     assert refused.returncode == 2
     assert "need an MLflow server: name it by --tracking-uri" in refused.stderr
 
@@ -64,15 +68,11 @@ def test_a_study_on_an_object_store_survives_and_keeps_no_secret(
     third = subprocess.run([*command, "--tracking-uri", store], capture_output=True, **kwargs)
     assert third.returncode == 0, third.stdout + third.stderr
     assert "[search] 0 of 5 trials to run" in third.stdout
-    fourth = subprocess.run([*command, "--tracking-uri", store], capture_output=True, **kwargs)
-    assert "nothing is left to do" in fourth.stdout
-    status = subprocess.run(
-        [*command[:3], "status", file.name, "--results", str(bucket)],
-        capture_output=True, **kwargs,
-    )  # fmt: skip
+    with patch.dict(os.environ, environment, clear=True):
+        status = command_line("status", file, "--results", bucket, cwd=tmp_path)
     assert "study tiny: finished" in status.stdout
 
-    for text in (said, *(p.stdout + p.stderr for p in (second, third, fourth, status))):
+    for text in (said, *(p.stdout + p.stderr for p in (second, third, status))):
         assert not any(secret in text for secret in PLANTED)
     with local_copy(bucket) as results:
         left = [p for p in results.rglob("*") if p.is_file()]

@@ -9,16 +9,9 @@ from rwood.config.study import StudyConfig
 from rwood.data.image_sets import NAMED
 from rwood.report.champion import result_words
 from rwood.results import EpochReport, StudyResult
-from rwood.tracked import (
-    benchmark_inputs,
-    benchmark_run,
-    experiment_tags,
-    rerun_run,
-    search_inputs,
-    search_run,
-    setting_run,
-    trial_run,
-)
+from rwood.tracked.inputs import benchmark_inputs, search_inputs
+from rwood.tracked.study import benchmark_run, rerun_run, search_run, setting_run, trial_run
+from rwood.tracked.views import experiment_tags
 from tests.report.a_study import make_config, make_study
 
 COUNTS = {name: row.count for name, row in NAMED.items()}
@@ -97,6 +90,7 @@ def test_settings_are_means_over_their_seeds(study: tuple[StudyConfig, StudyResu
     base = setting_run(config, record, "base", config.run)
     assert champion.name == f"champion-trial-{record.champion:04d}"
     assert base.name == "base"
+    assert setting_run(config, record, "trial-0007", config.run).name == "rerun-trial-0007"
     assert champion.key != base.key
     values = [run.tables["ood/mahalanobis"].rows()["nearood"].auroc for run in record.of("base")]
     assert base.metrics["seeds"] == 3

@@ -22,27 +22,15 @@ from rwood.config.study import StudyConfig
 from rwood.errors import SpecError, StudyError
 from rwood.report.champion import result_words
 from rwood.results import EpochReport, StudyResult, mean_of
-from rwood.tracked import (
-    TrackedInput,
-    TrackedRun,
-    benchmark_run,
-    experiment_tags,
-    rerun_run,
-    search_run,
-    setting_run,
-    trial_key,
-    trial_run,
-)
-from rwood.tracking import (
-    Tracker,
-    local_uri,
-    read_champion_and_base,
-    read_summary,
-    register_champion,
-)
-from rwood.tracking.client import check_uri, connect
+from rwood.tracked.run import TrackedInput, TrackedRun, trial_key
+from rwood.tracked.study import benchmark_run, rerun_run, search_run, setting_run, trial_run
+from rwood.tracked.views import experiment_tags
+from rwood.tracking.client import check_uri, connect, local_uri
+from rwood.tracking.registry import register_champion
 from rwood.tracking.sender import Sender
 from rwood.tracking.server_run import batches
+from rwood.tracking.summary import read_champion_and_base, read_summary
+from rwood.tracking.tracker import Tracker
 from tests.report.a_study import make_config, make_run, make_study
 
 
@@ -116,14 +104,6 @@ def store(uri: str, experiment: str = "toy") -> dict[str, Any]:
         }
         for run in runs
     }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A store whose tables are made: making them takes seconds."""
-    folder = tmp_path_factory.mktemp("empty")
-    connect(local_uri(folder)).search_experiments()
-    return (folder / "mlflow.db").read_bytes()
 
 
 @pytest.fixture

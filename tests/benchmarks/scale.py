@@ -109,7 +109,7 @@ def one(trials: int, asked: argparse.Namespace) -> None:
     from mlflow import MlflowClient
     from rich.console import Console
 
-    from rwood.progress import Lines
+    from rwood.progress.display import Lines
     from rwood.search import journal, tuner
     from rwood.search.trials import Trials
     from rwood.study import connection, mlflow_updates, stages

@@ -14,7 +14,7 @@ from rwood.config.study import objectives, run_digest
 from rwood.cost import estimate
 from rwood.data.known import check_known
 from rwood.errors import SpecError
-from rwood.tracked import benchmark_inputs, search_inputs
+from rwood.tracked.inputs import benchmark_inputs, search_inputs
 from tests.conftest import STUDIES
 from tests.tiny import tiny
 

@@ -12,7 +12,8 @@ from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.run import RunConfig
 from rwood.config.search import apply
 from rwood.data import digits
-from rwood.detector import Detector, build_detector
+from rwood.detector.build import build_detector
+from rwood.detector.model import Detector
 from rwood.evaluation.benchmark import run_benchmark
 from rwood.model.encoder import Encoder
 from rwood.paths import RunPaths

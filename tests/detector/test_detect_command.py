@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from rwood.cli import app
-from rwood.detector import load_detector
+from rwood.detector.model import load_detector
 from rwood.errors import SpecError
 
 Raw = Callable[[str], np.ndarray]

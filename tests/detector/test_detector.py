@@ -19,14 +19,9 @@ from rwood.config.benchmark import FolderSet, ImageSetRef, ListSet
 from rwood.config.scorers import CLASSIFIER_SCORERS, ScorerName
 from rwood.data import image_sets, transform
 from rwood.data.transform import Transform
-from rwood.detector import (
-    Detector,
-    build_detector,
-    detect,
-    find_images,
-    load_detector,
-    verdicts_csv,
-)
+from rwood.detector.build import build_detector
+from rwood.detector.files import detect, find_images, verdicts_csv
+from rwood.detector.model import Detector, load_detector
 from rwood.errors import DataError
 from rwood.evaluation.benchmark import run_benchmark
 from rwood.evaluation.scorer import ROWS
@@ -280,7 +275,7 @@ def test_it_loads_and_predicts_without_ray_optuna_and_mlflow(
         "    sys.modules[name] = None\n"
         "import numpy as np\n"
         "from pathlib import Path\n"
-        "from rwood.detector import load_detector\n"
+        "from rwood.detector.model import load_detector\n"
         "said = load_detector(Path(sys.argv[1])).predict(\n"
         "    np.arange(64, dtype=np.uint8).reshape(8, 8))\n"
         "print(said.score[0], said.nearest_class[0])\n"

@@ -23,7 +23,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from PIL import Image
 
-from rwood.detector import Detector, load_detector, log_detector, save_model
+from rwood.detector.mlflow_model import log_detector, save_model
+from rwood.detector.model import Detector, load_detector
 
 Raw = Callable[[str], np.ndarray]
 START_S = 300.0

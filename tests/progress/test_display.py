@@ -8,8 +8,8 @@ from rich.console import Console
 
 from rwood.config.study import StudyConfig
 from rwood.paths import StudyPaths
-from rwood.progress import Lines, LiveView, read_live, screen
-from rwood.progress.status import short_names
+from rwood.progress.display import Lines, LiveView, screen
+from rwood.progress.status import read_live, short_names
 from rwood.results import EpochReport, TrialResult
 from rwood.selection import select_champion
 from tests.report.a_study import make_config, make_trials

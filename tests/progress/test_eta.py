@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rwood.config.study import StudyConfig
-from rwood.progress import reruns_left, trials_left
+from rwood.progress.eta import reruns_left, trials_left
 from rwood.results import EpochReport, TrialResult
 from tests.report.a_study import make_config
 

@@ -13,8 +13,9 @@ from rwood import results
 from rwood.cli.status import describe, read_status
 from rwood.config.study import FinalsConfig, StudyConfig
 from rwood.paths import StudyPaths
-from rwood.progress import Running, StudyState, trials_left
-from rwood.progress.status import save_live
+from rwood.progress.eta import trials_left
+from rwood.progress.state import StudyState
+from rwood.progress.status import Running, save_live
 from rwood.results import FinalsResult, StudyResult
 from rwood.study.plans import rerun_folder, rerun_plan
 from tests.report.a_study import make_config, make_study

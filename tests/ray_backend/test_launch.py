@@ -21,6 +21,8 @@ from rwood.ray_backend.pool import TrainingPool
 from rwood.results import EpochReport, TrialResult
 from rwood.search.read_trials import read_trials
 from rwood.search.tuner import search
+from rwood.training.seeds import train_seeds
+from rwood.training.worker import LocalWorker
 from tests.tiny import tiny
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -94,10 +96,12 @@ def test_a_group_that_runs_out_of_memory_is_not_put_up_again(
 
 
 def test_a_search_with_two_workers_a_trial(tmp_path: Path) -> None:
+    """Two workers train what one trains, seed by seed, and nothing of them is left."""
     study = tiny(
         tmp_path,
         cluster__workers=2,
         search__trials=2,
+        search__seeds=[0, 7],
         run__epochs=2,
         run__schedule={"warmup": "none"},
         search__pruner={"name": "asha", "min_resource": 1, "reduction_factor": 2},
@@ -111,6 +115,13 @@ def test_a_search_with_two_workers_a_trial(tmp_path: Path) -> None:
     assert all(t.state in ("complete", "pruned") for t in trials)
     assert all(t.history for t in trials)
     assert wait_until_free(20) == 0
+    alone: list[EpochReport] = []
+    worker = LocalWorker(tmp_path / "alone", torch.device("cpu"), alone.append)
+    train_seeds(study.run, (0, 7), study.benchmark, worker, data_root=tmp_path)
+    one, two = alone[0].metrics, trials[0].history[0].metrics
+    assert one.keys() == two.keys()
+    assert two["train/loss"] == pytest.approx(one["train/loss"], rel=1e-3)
+    assert "val/auroc/std" in two
     search(study, **asked)
     assert list(read_trials(study, tmp_path / "s").values()) == trials
 

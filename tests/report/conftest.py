@@ -4,7 +4,7 @@ import pytest
 from a_study import SPACE, make_config, make_study, write_embeddings, write_scores
 
 from rwood.config.study import StudyConfig
-from rwood.report import ReportInputs, load_scores, project_embeddings
+from rwood.report.inputs import ReportInputs, load_scores, project_embeddings
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from a_study import make_config, make_run, make_study
 
-from rwood.report import ReportInputs
 from rwood.report.advice import advice
+from rwood.report.inputs import ReportInputs
 from rwood.results import FinalsResult
 
 PROMOTED = FinalsResult(candidates={}, promoted=True, sentence="Trial 2 is promoted.")

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from rwood.report import ReportInputs
 from rwood.report.cautions import cautions
+from rwood.report.inputs import ReportInputs
 from rwood.results import BenchmarkTable, SetMetrics, TrialResult
 
 

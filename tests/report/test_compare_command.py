@@ -1,4 +1,4 @@
-"""`rwood compare` as a user meets it, on a store filled by hand."""
+"""`rwood compare`, on a store filled by hand."""
 
 import csv
 import json
@@ -6,16 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from rwood.tracking import local_uri
+from rwood.tracking.client import local_uri
+from tests.a_command import said
+from tests.conftest import with_store
 from tests.report.a_study import BASE_SHIFTS, CHAMPION_SHIFTS, make_config, make_run, make_study
-from tests.test_cli import rwood
 from tests.test_tracking import send, whole_study
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, empty_store: bytes) -> Path:
     """Two studies in one store; the second is 2 points better on every seed but the third."""
     folder = tmp_path_factory.mktemp("compare")
+    with_store(folder / "results", empty_store)
     for name, gains in (("first", (0.0, 0.0, 0.0)), ("second", (2.0, 2.0, 0.5))):
         config = make_config(name=name)
         shifts = [shift + gain for shift, gain in zip(CHAMPION_SHIFTS.values(), gains, strict=True)]
@@ -27,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_two_studies_by_hand(folder: Path) -> None:
-    done = rwood("compare", "first", "second", "--json", "--csv", "out/c.csv", "--plot",
+    done = said("compare", "first", "second", "--json", "--csv", "out/c.csv", "--plot",
                  "out/c.png", cwd=folder)  # fmt: skip
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
@@ -44,7 +46,7 @@ def test_two_studies_by_hand(folder: Path) -> None:
 
 
 def test_a_single_study_is_champion_against_base(folder: Path) -> None:
-    done = rwood("compare", "first", cwd=folder)
+    done = said("compare", "first", cwd=folder)
     assert done.returncode == 0, done.stderr
     lines = {line.split("  ")[0]: line for line in done.stdout.splitlines()}
     assert "91.00 ± 0.41" in lines["near-OOD AUROC (%) ↑"]
@@ -54,7 +56,7 @@ def test_a_single_study_is_champion_against_base(folder: Path) -> None:
 
 
 def test_markdown_and_mistakes(folder: Path) -> None:
-    done = rwood("compare", "first", "second", "--markdown", cwd=folder)
+    done = said("compare", "first", "second", "--markdown", cwd=folder)
     assert done.stdout.startswith("## Results")
     (folder / "garbage").mkdir()
     (folder / "garbage" / "mlflow.db").write_bytes(bytes(range(256)) * 16)
@@ -65,7 +67,7 @@ def test_markdown_and_mistakes(folder: Path) -> None:
         (["first", "--results", "nowhere"], "there is no MLflow store"),
         (["first", "--results", "garbage"], "mlflow.db is no store of MLflow's: file is not a"),
     ):
-        done = rwood("compare", *words, cwd=folder)
+        done = said("compare", *words, cwd=folder)
         assert done.returncode == 2
         assert sentence in done.stderr
         assert "Traceback" not in done.stderr

@@ -13,12 +13,13 @@ from a_study import make_config, make_study
 from PIL import Image
 
 from rwood.config.search import Choices, Range
-from rwood.report import EmbeddingPicture, ReportInputs, ScoreSamples, interactive, panels
 from rwood.report import figures_overview as overview
 from rwood.report import figures_parallel as parallel
 from rwood.report import figures_scores as scores
 from rwood.report import figures_search as search
+from rwood.report import interactive, panels
 from rwood.report.hyperparameters import last_value
+from rwood.report.inputs import EmbeddingPicture, ReportInputs, ScoreSamples
 from rwood.report.outliers import inner_limits
 
 

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 from a_study import BASE, make_run, make_study
 
-from rwood.report import ReportInputs
 from rwood.report.finding import finding
+from rwood.report.inputs import ReportInputs
 from rwood.results import RunResult
 
 

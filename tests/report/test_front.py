@@ -8,16 +8,17 @@ from a_study import SPACE, make_config, make_study
 from test_figures import check
 
 from rwood.config.scorers import ScorerConfig
-from rwood.report import ReportInputs, render_report
 from rwood.report.content import build_document
 from rwood.report.figures_search import draw_panels
 from rwood.report.front import front_panels, front_table
+from rwood.report.inputs import ReportInputs
+from rwood.report.page import render_report
 from rwood.report.panels import history_panel, slice_panels
 from rwood.report.tables import scorer_sentence
 from rwood.report.trials import saving, trial_table
 from rwood.results import TrialResult
 from rwood.selection import pareto_front, select_champion
-from rwood.tracked import search_run, trial_run
+from rwood.tracked.study import search_run, trial_run
 
 NAMES = ("val/auroc", "val/digit7/fpr95", "val/nearest_mean")
 

@@ -6,7 +6,7 @@ import pytest
 from a_study import write_embeddings, write_scores
 
 from rwood.errors import StudyError
-from rwood.report import ReportInputs, load_scores, project_embeddings
+from rwood.report.inputs import ReportInputs, load_scores, project_embeddings
 
 
 def test_scores_are_read_by_part(tmp_path: Path) -> None:

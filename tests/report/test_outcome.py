@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from a_study import make_config, make_study
 
-from rwood.report import ReportInputs
+from rwood.report.inputs import ReportInputs
 from rwood.report.outcome import outcome, outcome_table
 
 

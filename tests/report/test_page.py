@@ -14,9 +14,10 @@ import yaml
 from a_study import make_config, make_run, make_study, published_inputs
 
 from rwood.config.load import load_study
-from rwood.report import ReportInputs, render_report
 from rwood.report.document import Document, Section
 from rwood.report.html_page import to_html
+from rwood.report.inputs import ReportInputs
+from rwood.report.page import render_report
 from rwood.report.table import Table
 
 FIGURES = [

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from a_study import BASE_SHIFTS, CHAMPION_SHIFTS, make_run, make_study, make_table, published_inputs
 
-from rwood.report import ReportInputs
+from rwood.report.inputs import ReportInputs
 from rwood.report.published import Published, published
 from rwood.report.tables import (
     accuracy_sentence,

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from a_study import COMPLETE, EPOCHS, FAILED, STOPPED, make_study
 
-from rwood.report import ReportInputs
+from rwood.report.inputs import ReportInputs
 from rwood.report.trials import (
     Saving,
     cost_table,

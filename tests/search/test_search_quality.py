@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 
 from rwood.results import StudyResult, load
-from rwood.search.read_trials import read_trials
-from rwood.search.tuner import search
 from rwood.selection import select_champion
 from rwood.study.context import Context
 from rwood.study.stages import open_study
@@ -27,13 +25,13 @@ CHANGES: dict[str, Any] = {
 }
 
 
-def test_a_study_of_everything(tmp_path: Path) -> None:
+def test_a_study_of_everything(tmp_path: Path, results: Path) -> None:
     benchmark = Path(__file__).parents[2] / "studies" / "benchmarks" / "digits-derived.yaml"
     study = tiny(tmp_path, benchmark=str(benchmark), **CHANGES)
     view = Recorder(study)
-    with open_study(study, Context(tmp_path / "results", tmp_path), view) as opened:
+    with open_study(study, Context(results, tmp_path), view) as opened:
         opened.run()
-    folder = tmp_path / "results" / "tiny"
+    folder = results / "tiny"
     record = load(StudyResult, folder / "study.json")
     trials = trials_in(folder)
     assert record.objectives == NAMES
@@ -57,31 +55,10 @@ def test_a_study_of_everything(tmp_path: Path) -> None:
     assert used in (2, 40)
     card = json.loads((folder / "detector" / "detector.json").read_text())
     assert card["scorer"]["k"] == used
-    runs = runs_of(tmp_path / "results", "tiny")
+    runs = runs_of(results, "tiny")
     told, client = runs[f"trial-{chosen.number:04d}"]
     assert told.data.metrics["objective/val/nearest_mean/std"] == chosen.spread[NAMES[1]]
     assert told.data.tags["rwood.on_front"] == "true"
     assert runs["champion-seed1"][0].data.metrics["scorer/knn/k"] == used
     weights = client.list_artifacts(runs["search"][0].info.run_id, "checkpoint")
     assert {a.path for a in weights} == {"checkpoint/seed-0", "checkpoint/seed-7"}
-
-
-def test_seeds_on_a_group_of_workers(tmp_path: Path) -> None:
-    """Two workers train what one trains, seed by seed."""
-    found = []
-    for workers in (1, 2):
-        changes = {"search__trials": 1, "run__epochs": 2, "search__seeds": [0, 7]}
-        (tmp_path / f"{workers}").mkdir()
-        study = tiny(tmp_path / f"{workers}", cluster__workers=workers, **changes)
-        folder = tmp_path / f"{workers}" / "results"
-        search(
-            study, record_id="one", folder=folder, data_root=tmp_path,
-            on_change=lambda trial: None, on_note=print,
-        )  # fmt: skip
-        (trial,) = read_trials(study, folder).values()
-        assert trial.state == "complete", trial.error
-        found.append(trial)
-    one, two = (t.history[-1].metrics for t in found)
-    assert one.keys() == two.keys()
-    assert two["train/loss"] == pytest.approx(one["train/loss"], rel=1e-3)
-    assert found[1].spread.keys() == {"val/auroc"}

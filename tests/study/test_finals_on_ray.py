@@ -1,6 +1,5 @@
 """The finals through a whole study on a real Ray, in MLflow, the report and on disk."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,26 +7,14 @@ import pytest
 from rwood.data import image_sets
 from rwood.results import StudyResult, load
 from rwood.study.context import Context
+from rwood.study.frames import StudyResults
 from rwood.study.stages import open_study
 from tests.study.test_study import Recorder, runs_of
-from tests.tiny import tiny
-
-pytestmark = pytest.mark.usefixtures("ray_session")
 
 
-def test_a_study_with_finals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = tiny(
-        tmp_path, run__epochs=2, search__trials=3, search__pruner=None,
-        search__objective="families",
-        finals={"candidates": 2, "race_seeds": 1, "confirm_seeds": 2},
-        rerun={"seeds": [1], "base": True},
-    )  # fmt: skip
-    results = tmp_path / "results"
-    view = Recorder(study)
-    with open_study(study, Context(results, tmp_path), view) as opened:
-        opened.run()
-    folder = results / "tiny"
-    record = load(StudyResult, folder / "study.json")
+def test_a_study_with_finals(finals_study: StudyResults, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, record, folder = finals_study.study, finals_study.record, finals_study.folder
+    results = folder.parent
     finals = record.finals
     assert finals is not None
     assert finals.promoted in (True, False)
@@ -38,7 +25,7 @@ def test_a_study_with_finals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     }  # fmt: skip
     champion = finals.finalist if finals.promoted else 0
     assert record.champion == champion
-    assert any(line == f"[finals] {finals.sentence}" for line in view.lines)
+    assert finals_study.verdict == finals.sentence
     text = (folder / "report.md").read_text()
     assert "## Finals" in text
     assert finals.sentence.split(",")[0] in text
@@ -58,10 +45,11 @@ def test_a_study_with_finals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     opened_sets: list[Any] = []
     monkeypatch.setattr(image_sets, "open_set", lambda *args: opened_sets.append(args))
     again = Recorder(study)
-    with open_study(study, Context(results, tmp_path), again) as opened:
+    with open_study(study, Context(results, results.parent), again) as opened:
         opened.run()
     after = load(StudyResult, folder / "study.json")
     assert after.finals == finals
     assert after.champion == champion
     assert opened_sets == []
     assert "[finals] confirmation: 0 of 4 trainings to run" in again.lines
+    assert f"[finals] {finals.sentence}" in again.lines

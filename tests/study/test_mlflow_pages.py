@@ -7,9 +7,9 @@ from urllib.parse import quote
 
 import pytest
 
-from rwood.tracked import experiment_tags
-from rwood.tracking import local_uri
-from rwood.tracking.client import connect
+from rwood.tracked.views import experiment_tags
+from rwood.tracking.client import connect, local_uri
+from tests.conftest import with_store
 from tests.mlflow_ui import CHROMIUM, mlflow_ui
 from tests.report.a_study import make_config, make_study
 from tests.test_tracking import send, whole_study
@@ -19,9 +19,9 @@ Page = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+def site(tmp_path_factory: pytest.TempPathFactory, empty_store: bytes) -> Iterator[tuple[str, str]]:
     """A store with a whole study, and the address of MLflow's UI on it."""
-    folder = tmp_path_factory.mktemp("pages")
+    folder = with_store(tmp_path_factory.mktemp("pages"), empty_store)
     uri, config = local_uri(folder), make_config(name="toy")
     send(uri, whole_study(config, make_study(config)), tags=experiment_tags(config))
     with mlflow_ui(uri, folder) as address:
@@ -111,7 +111,3 @@ def test_a_run_says_what_it_is_and_where_it_belongs(page: Page, ids: dict[str, s
     assert text.index(newest) < text.index(tenth)
     page(f"experiments/{ids['']}/runs/{ids['champion-seed1']}", ids["benchmark"], "near/auroc",
          "rwood.champion_run_id")  # fmt: skip
-
-
-def test_curves_of_a_trial(page: Page, ids: dict[str, str]) -> None:
-    page(f"experiments/{ids['']}/runs/{ids['trial-0001']}/model-metrics", "val/auroc", "train/loss")

@@ -6,7 +6,7 @@ from rwood import results
 from rwood.paths import StudyPaths
 from rwood.results import StudyResult
 from rwood.study.mlflow_updates import MlflowUpdates
-from rwood.tracking import local_uri
+from rwood.tracking.client import local_uri
 from tests.report.a_study import make_config, make_study
 from tests.test_tracking import store
 

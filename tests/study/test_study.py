@@ -14,10 +14,11 @@ from rwood.config.study import StudyConfig
 from rwood.data import image_sets
 from rwood.errors import StudyError
 from rwood.paths import StudyPaths
-from rwood.progress import Lines
+from rwood.progress.display import Lines
 from rwood.results import StudyResult, load
 from rwood.study.context import Context
 from rwood.study.stages import open_study
+from tests.conftest import with_store
 from tests.stored_trials import trials_in
 from tests.tiny import tiny
 
@@ -50,8 +51,11 @@ def runs_of(results: Path, experiment: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyConfig, Path, Any]:
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, empty_store: bytes
+) -> tuple[StudyConfig, Path, Any]:
     folder = tmp_path_factory.mktemp("study")
+    results = with_store(folder / "results", empty_store)
     study = tiny(folder, rerun={"seeds": [1, 2], "base": True, "trials": 2, "scorers": ["knn"]},
                  run__scorer={"name": "mahalanobis", "k": 10})  # fmt: skip
     opened_in_driver: list[Any] = []
@@ -64,10 +68,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyConfig, Pat
     view = Recorder(study)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(image_sets, "open_set", spy)
-        with open_study(study, Context(folder / "results", folder), view) as opened:
+        with open_study(study, Context(results, folder), view) as opened:
             opened.run()
     assert opened_in_driver == []  # the driver touches no image at all
-    return study, folder / "results", view
+    return study, results, view
 
 
 def test_everything_named_is_there(finished: tuple[StudyConfig, Path, Any]) -> None:
@@ -108,6 +112,8 @@ def test_mlflow_holds_every_number_once(finished: tuple[StudyConfig, Path, Any])
         expected -= {"base-seed1", "base-seed2"}
     if record.champion == 1:
         expected -= {"trial-0001-seed1", "trial-0001-seed2"}
+    else:
+        expected |= {"rerun-trial-0001"}
     expected |= {"base", f"champion-trial-{record.champion:04d}"}  # means over their seeds
     assert runs.keys() == expected
     status = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
@@ -183,9 +189,9 @@ def test_a_folder_of_another_study_is_refused(
         pass
 
 
-def test_two_drivers_on_one_study(tmp_path: Path) -> None:
+def test_two_drivers_on_one_study(tmp_path: Path, results: Path) -> None:
     study = tiny(tmp_path)
-    place = Context(tmp_path / "results", tmp_path)
+    place = Context(results, tmp_path)
     with open_study(study, place, Recorder(study)):
         with (
             pytest.raises(StudyError, match=rf"is in use by process {os.getpid()} on "),
@@ -194,9 +200,9 @@ def test_two_drivers_on_one_study(tmp_path: Path) -> None:
             pass
 
 
-def test_stages_out_of_order_are_named(tmp_path: Path) -> None:
+def test_stages_out_of_order_are_named(tmp_path: Path, results: Path) -> None:
     study = tiny(tmp_path)
-    place = Context(tmp_path / "results", tmp_path)
+    place = Context(results, tmp_path)
     for stage, sentence in (
         ("select", "no complete trial"),
         ("benchmark", "has no champion yet"),
@@ -209,7 +215,7 @@ def test_stages_out_of_order_are_named(tmp_path: Path) -> None:
             getattr(opened, stage)()
 
 
-def test_too_many_failed_trials_end_the_search_and_are_told(tmp_path: Path) -> None:
+def test_too_many_failed_trials_end_the_search_and_are_told(tmp_path: Path, results: Path) -> None:
     study = tiny(
         tmp_path,
         search__space={"optimizer.lr": {"low": 0.05, "high": 1e30, "log": True}},
@@ -220,22 +226,22 @@ def test_too_many_failed_trials_end_the_search_and_are_told(tmp_path: Path) -> N
         cluster__max_failures=1,
     )
     sentence = r"1 trial failed \(cluster.max_failures is 1\), the last one: the loss became "
-    place = Context(tmp_path / "results", tmp_path)
+    place = Context(results, tmp_path)
     with (
         pytest.raises(StudyError, match=sentence),
         open_study(study, place, Recorder(study)) as opened,
     ):
         opened.search()
-    runs = runs_of(tmp_path / "results", study.name)
+    runs = runs_of(results, study.name)
     statuses = {name: run.info.status for name, (run, _) in runs.items()}
     assert statuses.pop("search") == "FAILED"
     assert sorted(statuses.values())[0] == "FAILED"
     assert set(statuses.values()) <= {"FAILED", "FINISHED"}
 
 
-def test_a_damaged_checkpoint_is_told_on_the_screen(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_told_on_the_screen(tmp_path: Path, results: Path) -> None:
     study = tiny(tmp_path, search__trials=1, run__epochs=2)
-    place = Context(tmp_path / "results", tmp_path)
+    place = Context(results, tmp_path)
     folder = StudyPaths(place.results / study.name).trial(0).folder
     told = []
     journal = StudyPaths(place.results / study.name).optuna

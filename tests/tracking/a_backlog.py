@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from rwood.results import EpochReport
-from rwood.tracked import TrackedInput, TrackedRun
-from rwood.tracking import Tracker
+from rwood.tracked.run import TrackedInput, TrackedRun
+from rwood.tracking.tracker import Tracker
 
 SEARCH = TrackedRun(key="id/search", name="search", params={"epochs": 6}, state="running")
 INPUTS = tuple(TrackedInput(f"set{n}", f"{n:04d}", f"val/{n}", 100) for n in range(3))

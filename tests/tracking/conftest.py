@@ -4,16 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rwood.tracking import local_uri
-from rwood.tracking.client import connect
-
-
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A store whose tables are made: making them takes seconds."""
-    folder = tmp_path_factory.mktemp("empty")
-    connect(local_uri(folder)).search_experiments()
-    return (folder / "mlflow.db").read_bytes()
+from rwood.tracking.client import local_uri
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rwood.tracking import Tracker
 from rwood.tracking.client import KEY_TAG, all_runs, connect
+from rwood.tracking.tracker import Tracker
 from tests.tracking.a_backlog import SEARCH, a_trial
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from rwood.tracked import TrackedRun
-from rwood.tracking import local_uri, tracker
-from rwood.tracking.client import connect
+from rwood.tracked.run import TrackedRun
+from rwood.tracking import tracker
+from rwood.tracking.client import connect, local_uri
 from rwood.tracking.sender import Sender
 from tests.test_tracking import store
 from tests.tracking.a_backlog import SEARCH, a_tracker, a_trial
@@ -153,12 +153,12 @@ def test_a_backlog_is_sent_in_one_start(uri: str) -> None:
     """Closing waits as long as runs go through, not for a fixed time."""
     sending = a_tracker(uri, SEARCH)
     assert sending.flush()
-    for run in finished(150):
+    for run in finished(60):
         sending.update(run)
-    assert sending.close(timeout=5.0) is None
+    assert sending.close(timeout=2.0) is None
     held = store(uri)
     assert {run["status"] for run in held.values()} == {"FINISHED"}
-    assert len(held) == 151
+    assert len(held) == 61
 
 
 @pytest.mark.usefixtures("slow")

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from rwood.tracking import signals_deferred
+from rwood.tracking.signals import signals_deferred
 from tests.test_tracking import store
 
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from rwood.tracking import Tracker, signals_deferred
+from rwood.tracking.signals import signals_deferred
+from rwood.tracking.tracker import Tracker
 from tests.tracking.a_backlog import SEARCH, a_tracker, a_trial
 
 uri, way = sys.argv[1:]
