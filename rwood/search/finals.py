@@ -31,7 +31,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rwood.errors import StudyError
-from rwood.report.paired import half_width
+from rwood.report.paired import all_equal, half_width
 from rwood.results import Comparison
 from rwood.text import count_of
 
@@ -80,7 +80,7 @@ def gate(differences: Sequence[float], alpha: float) -> Comparison:
         StudyError: fewer than two differences, or one that is not finite.
     """
     compared = _compare(differences, alpha, 0.0, "the objective")
-    too_few = _all_equal(differences) and 0.5 ** len(differences) > alpha
+    too_few = all_equal(differences) and 0.5 ** len(differences) > alpha
     return compared.model_copy(update={"passed": compared.passed and not too_few})
 
 
@@ -132,7 +132,7 @@ def _compare(differences: Sequence[float], alpha: float, limit: float, whose: st
         raise StudyError(f"The finals compare at least 2 paired seeds; {whose} has {count}.")
     _check_finite(differences, whose)
     mean, std = statistics.fmean(differences), statistics.stdev(differences)
-    half = 0.0 if _all_equal(differences) else half_width(std, len(differences), alpha)
+    half = 0.0 if all_equal(differences) else half_width(std, len(differences), alpha)
     return Comparison(
         mean=mean,
         std=std,
@@ -148,11 +148,6 @@ def _check_finite(values: Sequence[float], whose: str) -> None:
     for value in values:
         if not math.isfinite(value):
             raise StudyError(f"The finals compare finite values; {whose} has {value}.")
-
-
-def _all_equal(differences: Sequence[float]) -> bool:
-    # 0.3 - 0.2 and 0.2 - 0.1 differ in the last bit, which is no variance
-    return max(differences) - min(differences) <= 1e-9 * max(map(abs, differences))
 
 
 def _interval(gated: Comparison) -> str:

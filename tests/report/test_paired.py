@@ -50,6 +50,14 @@ def test_equal_differences_cannot_be_tested(shift: float) -> None:
     assert gain_cells(found, "auroc")[1:] == ("n/a", "n/a", "cannot be tested")
 
 
+def test_differences_that_are_equal_but_for_rounding_cannot_be_tested() -> None:
+    """99.3 - 99.2 and 99.2 - 99.1 differ in the last bit, which is no variance."""
+    found = paired_difference({1: 99.3, 2: 99.2, 3: 99.1}, {1: 99.2, 2: 99.1, 3: 99.0})
+    assert found is not None
+    assert 0 < found.std < 1e-13
+    assert gain_cells(found, "auroc")[1:] == ("n/a", "n/a", "cannot be tested")
+
+
 def test_p_value_is_never_a_false_zero() -> None:
     assert [p_value(p) for p in (None, 0.0, 0.00099, 0.0456)] == [
         "n/a",
