@@ -136,6 +136,8 @@ class SearchConfig(Config):
                 f"{', '.join(self.objectives)}"
             )
         if self.is_grid:
+            for argument in self.sampler.arguments:
+                raise ValueError(f"sampler.{argument}: a grid has no arguments")
             ranges = [key for key, d in self.space.items() if not isinstance(d, Choices)]
             if ranges:
                 raise ValueError(f"space.{ranges[0]}: a grid needs choices, not a range")
@@ -253,7 +255,7 @@ def grid(run: RunConfig, space: dict[str, Range | Choices]) -> list[Params]:
 
 
 def contains(domain: Range | Choices, value: Any) -> bool:
-    """Whether a value may be proposed."""
+    """Whether a value may be proposed; a list or null is in no range."""
     if isinstance(domain, Choices):
         return value in domain.choices
-    return bool(domain.low <= value <= domain.high)
+    return isinstance(value, int | float) and domain.low <= value <= domain.high

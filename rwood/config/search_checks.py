@@ -66,7 +66,8 @@ def check_search(study: StudyConfig) -> None:
 def _check_hyperparameters(run: RunConfig, search: SearchConfig) -> None:
     """Every key is a setting under some loss of the space, every end of its range allowed there."""
     losses = {key: domain for key, domain in search.space.items() if key == LOSS}
-    for key, domain in [*losses.items(), *search.space.items()]:
+    # The names first: what other settings there are depends on them.
+    for key, domain in sorted(search.space.items(), key=lambda pair: pair[0] not in (LOSS, SCORER)):
         try:
             check_space(run, losses | {key: domain})
         except KeyError:

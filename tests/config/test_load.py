@@ -85,6 +85,13 @@ BAD = [
     ("search/seeds", [0, 3], ["rerun.seeds: 3 is among search.seeds"]),
     ("search/seeds", [-1], ["search.seeds.0", "-1"]),
     ("search/sampler", "grid", ["search", "space.loss.between_scale", "a grid needs choices"]),
+    ("search/sampler", {"name": "grid", "sead": 5}, ["sampler.sead: a grid has no arguments"]),
+    ("search/space/scorer.rtol", {"low": 0, "high": 1}, ["the base run's None is outside"]),
+    (
+        "search/space",
+        {"scorer.k": {"low": 1, "high": 60}, "scorer.name": {"choices": ["mahalanobis", "knnn"]}},
+        ["search.space: scorer.name: no scorer is called knnn; did you mean knn?"],
+    ),
     ("run/scorer", {"name": "knn", "k": [10, 0]}, ["run.scorer.k.1", "0", "greater than or"]),
     ("run/scorer", {"name": "knn", "k": []}, ["run.scorer.k", "must not be empty"]),
     ("run/scorer", {"k": 0}, ["run.scorer.k", "greater than or equal to 1"]),

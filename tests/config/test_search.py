@@ -58,6 +58,7 @@ def test_membership() -> None:
     assert not contains(Range(low=0, high=1), 1.5)
     assert contains(Choices(choices=("a", "b")), "b")
     assert not contains(Choices(choices=("a", "b")), "c")
+    assert not any(contains(Range(low=0, high=9), value) for value in (None, (1, 5), "knn"))
 
 
 MIXED = {
