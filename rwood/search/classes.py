@@ -24,7 +24,8 @@ def find_class(kind: str, wanted: OptunaClass) -> Any:
     """The class of a sampler or pruner, its arguments checked against its signature.
 
     Raises:
-        SpecError: no such class, or no such argument; with the nearest right one.
+        SpecError: no such class, or no such argument; with the nearest right one. A `seed` too,
+            with which every trial, whose sampler is made anew, would be the same.
     """
     name = SHORT_FORMS.get(wanted.name, wanted.name)
     cls = _from_hub(kind, name) if name in _HUB else getattr(_MODULES[kind], name, None)
@@ -39,6 +40,11 @@ def find_class(kind: str, wanted: OptunaClass) -> Any:
         )
     allowed = argument_names(cls)
     for argument in wanted.arguments:
+        if argument == "seed" and argument in allowed:
+            raise SpecError(
+                f"search.{kind}.seed: the search is seeded by search.seed alone, trial by trial",
+                key=f"search.{kind}.seed",
+            )
         if argument not in allowed:
             raise SpecError(
                 f"search.{kind}.{argument}: {name} has no such argument; "

@@ -177,6 +177,10 @@ def test_tpe_beats_random(tmp_path: Path) -> None:
         ({"sampler": {"name": "GPSampler", "n_startup_trails": 3}},
          "search.sampler.n_startup_trails: GPSampler has no such argument; did you mean "
          "n_startup_trials?"),
+        ({"sampler": {"name": "random", "seed": 5}},
+         "search.sampler.seed: the search is seeded by search.seed alone, trial by trial"),
+        ({"sampler": {"name": "CmaEsSampler", "independent_sampler": {"name": "tpe", "seed": 5}}},
+         "search.sampler.seed: the search is seeded by search.seed alone"),
         ({"sampler": "BruteForceSampler"}, "Optuna has no sampler BruteForceSampler"),
         ({"sampler": "AutoSampler"}, "AutoSampler comes from OptunaHub: pip install optunahub"),
         ({"sampler": "MedianPruner"}, "Optuna has no sampler MedianPruner"),
