@@ -12,7 +12,7 @@ from rwood.config.study import StudyConfig, run_digest
 from rwood.errors import StudyError
 from rwood.paths import RunPaths, StudyPaths
 from rwood.results import EpochReport, TrialResult
-from rwood.search.generations import OUTSIDE, latest
+from rwood.search.generations import OUTSIDE, latest, present_params
 from rwood.search.journal import read_storage
 
 ERROR, KIND = "error", "failure"
@@ -49,10 +49,10 @@ def read_trials(study: StudyConfig, folder: Path, url: str | None = None) -> dic
 def result_of(
     trial: FrozenTrial, study: StudyConfig, history: Sequence[EpochReport]
 ) -> TrialResult:
-    """One trial as a result."""
+    """One trial as a result, in the present space, which may be another than it was drawn from."""
     assert study.search is not None
     assert trial.datetime_start is not None
-    was = trial.user_attrs.get(OUTSIDE)
+    was, present = trial.user_attrs.get(OUTSIDE), present_params(trial.params, study)
     state = TrialState[was["state"]] if was else trial.state
     values = was["values"] if was else trial.values
     last = history[-1].metrics if history else {}
@@ -60,7 +60,7 @@ def result_of(
     complete = state == TrialState.COMPLETE and values is not None
     return TrialResult(
         number=trial.number,
-        params=trial.params,
+        params=trial.params if present is None else present,
         state=_STATES[state],
         digest=run_digest(apply(study.run, trial.params), study.benchmark),
         started=trial.datetime_start.timestamp(),
@@ -71,7 +71,7 @@ def result_of(
         spread={n: last[f"{n}/std"] for n in names if complete and f"{n}/std" in last},
         error=trial.user_attrs.get(ERROR),
         failure=trial.user_attrs.get(KIND),
-        outside=was is not None,
+        outside=present is None,
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from rwood.errors import StudyError
 from rwood.search.generations import open_generation
+from rwood.search.importance import importances
 from rwood.search.journal import open_storage, read_storage
 from rwood.selection import select_champion
 from tests.search.a_search import RECORD_ID, Search, outcome
@@ -108,6 +109,24 @@ def test_in_a_narrower_range_trials_count_where_they_fit(tmp_path: Path) -> None
     back = again(tmp_path, search, search__space={**WIDE}, search__trials=len(after))
     back.run()
     assert not any(trial.outside for trial in back.trials().values())
+
+
+def test_trials_are_read_in_the_present_space_before_it_is_searched(tmp_path: Path) -> None:
+    """As `rwood report` reads them, and a start that else would find no trial left to run."""
+    search = begun(tmp_path)
+    before = search.trials()
+    narrow = again(tmp_path, search, search__space=NARROW).trials()
+    fits = {n for n, t in before.items() if 0.08 <= float(t.params["loss.temperature"]) <= 0.3}
+    assert {n for n, trial in narrow.items() if not trial.outside} == fits
+    assert all(trial.objective == before[n].objective for n, trial in narrow.items())
+    assert not narrow[select_champion(narrow.values(), ["val/auroc"]).number].outside
+    space = {"loss.temperature": {"low": 0.05, "high": 0.5}, "optimizer.lr": {"choices": [0.1, 1]}}
+    other = again(tmp_path, search, search__space=space)
+    trials = other.trials()
+    assert [n for n, trial in trials.items() if not trial.outside] == [0]
+    assert trials[0].params == {"loss.temperature": 0.1, "optimizer.lr": 0.1}
+    assert other.study.search is not None
+    assert importances(other.study.run, other.study.search, [*trials.values()])[0] == {}
 
 
 def test_a_trial_that_runs_goes_on_in_the_new_space(tmp_path: Path) -> None:
