@@ -75,7 +75,7 @@ def draw_curves(inputs: ReportInputs, path: Path) -> Path:
         "running": {"color": BLUE, "linewidth": 1.1, "linestyle": "-."},
         "champion": {"color": VERMILLION, "linewidth": 2.2, "zorder": 4},
     }
-    for trial in inputs.study.trials:
+    for trial in inputs.trials:
         points = [(e.epoch, e.metrics[objective]) for e in trial.history if objective in e.metrics]
         if not points:
             continue

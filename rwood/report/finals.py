@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Sequence
 
-from rwood.config.search import Choices
+from rwood.config.search import Choices, contains
 from rwood.config.study import is_minimized
 from rwood.report.document import Block, Folded, Text
 from rwood.report.expected_best import expected_best
@@ -123,7 +123,7 @@ def _edges(inputs: ReportInputs) -> list[str]:
     for parameter in hyperparameters(inputs.config):
         value = inputs.study.champion_params.get(parameter.key)
         if (
-            value is None
+            not contains(parameter.domain, value)
             or isinstance(parameter.domain, Choices)
             or parameter.domain.low == parameter.domain.high
         ):

@@ -51,7 +51,7 @@ def front_panels(inputs: ReportInputs) -> list[Panel]:
 
 def _pair(inputs: ReportInputs, x: str, y: str) -> Panel:
     study = inputs.study
-    complete = [trial for trial in study.trials if trial.state == "complete"]
+    complete = [trial for trial in inputs.trials if trial.state == "complete"]
     front = {trial.number for trial in pareto_front(complete, study.objectives)}
     groups = {
         "dominated": [t for t in complete if t.number not in front],

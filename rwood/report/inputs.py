@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rwood.config.study import StudyConfig
 from rwood.errors import StudyError
 from rwood.report.hyperparameters import hyperparameters
-from rwood.results import RunResult, StudyResult
+from rwood.results import RunResult, StudyResult, TrialResult
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,6 +74,11 @@ class ReportInputs:
     def objective(self) -> str:
         """Name of the study's first objective; empty without a search."""
         return self.study.objective or ""
+
+    @property
+    def trials(self) -> list[TrialResult]:
+        """Trials of the present space, which figures show: others may have no place on an axis."""
+        return [trial for trial in self.study.trials if not trial.outside]
 
     @property
     def champion_is_base(self) -> bool:

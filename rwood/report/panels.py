@@ -95,7 +95,7 @@ def best_so_far(trials: Sequence[TrialResult], objective: str) -> list[tuple[int
 
 def valued(inputs: ReportInputs, *states: str) -> list[tuple[TrialResult, float]]:
     """Trials in some states that reported the objective, with its last value."""
-    pairs = [(t, last_value(t, inputs.objective)) for t in inputs.study.trials]
+    pairs = [(t, last_value(t, inputs.objective)) for t in inputs.trials]
     return [(t, value) for t, value in pairs if t.state in states and value is not None]
 
 
@@ -119,14 +119,14 @@ def outside_sentence(inputs: ReportInputs) -> str:
 
 def history_panel(inputs: ReportInputs) -> Panel:
     """Objective of every trial, the best so far, and which trials were pruned or failed."""
-    last = max(trial.number for trial in inputs.study.trials)
+    last = max(trial.number for trial in inputs.trials)
     steps = (step * 10**zeros for zeros in range(9) for step in (1, 2, 5))
     step = next(step for step in steps if last <= 9 * step)
     panel = _panel(inputs, "trial number", lambda trial: trial.number)
     return replace(
         panel,
         ticks=[(number, str(number)) for number in range(0, last + 1, step)],
-        best=best_so_far(inputs.study.trials, inputs.objective),
+        best=best_so_far(inputs.trials, inputs.objective),
     )
 
 
@@ -154,7 +154,7 @@ def _panel(inputs: ReportInputs, title: str, x: Callable[[TrialResult], float]) 
     groups: dict[str, list[tuple[TrialResult, float]]] = {
         name: [] for name in (*_NAMES.values(), "champion")
     }
-    groups["failed"] = [(t, bottom) for t in inputs.study.trials if t.state == "failed"]
+    groups["failed"] = [(t, bottom) for t in inputs.trials if t.state == "failed"]
     for trial, value in valued(inputs, *_NAMES):
         champion = trial.number == inputs.study.champion
         groups["champion" if champion else _NAMES[trial.state]].append((trial, value))

@@ -18,6 +18,7 @@ from rwood.report import figures_parallel as parallel
 from rwood.report import figures_scores as scores
 from rwood.report import figures_search as search
 from rwood.report import interactive, panels
+from rwood.report.finals import search_sentences
 from rwood.report.hyperparameters import last_value
 from rwood.report.inputs import EmbeddingPicture, ReportInputs, ScoreSamples
 from rwood.report.outliers import inner_limits
@@ -113,6 +114,27 @@ def test_both_forms_show_the_same_trials(inputs: ReportInputs) -> None:
     in_legend = [t["name"] for t in json.loads(interactive.plot_panels(slices))["data"]
                  if t["showlegend"]]  # fmt: skip
     assert in_legend == list(shown), "each once"
+
+
+def test_trials_outside_of_the_present_space_are_in_no_figure(
+    inputs: ReportInputs, tmp_path: Path
+) -> None:
+    """The best and the failed one had a shift below 0; its range is now logarithmic."""
+    space = {"loss.between_shift": {"low": 0.5, "high": 8.0, "log": True}}
+    config = make_config(search={"trials": 12, "objective": "val/auroc", "space": space})
+    gone = {"outside": True, "params": {"loss.between_shift": -0.5}}
+    trials = [
+        t.model_copy(update=gone if t.number in (2, 7) else {"params": {"loss.between_shift": 1.0}})
+        for t in inputs.study.trials
+    ]
+    study = make_study(config, trials=trials, champion=2, champion_params=gone["params"])
+    changed = replace(inputs, config=config, study=study)
+    assert search_sentences(changed) != []
+    for panel in [panels.history_panel(changed), *panels.slice_panels(changed)]:
+        assert [points.name for points in panel.points] == ["complete", "pruned (last value)"]
+    inside = [t.objective for t in trials if t.objective is not None and not t.outside]
+    assert panels.history_panel(changed).best[-1][1] == max(inside)
+    check(parallel.draw_parallel(changed, tmp_path / "parallel.png"))
 
 
 def test_a_single_setting(inputs: ReportInputs, tmp_path: Path) -> None:
