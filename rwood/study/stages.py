@@ -91,6 +91,7 @@ class Study(OpenedStudy):
         goals = ", ".join(f"{n} {v:.2f}" for n, v in values_of(best, names).items())
         self.screen.stage("select", f"trial {best.number}{among}, {goals}: {hyperparameters}")
         if self.config.finals is None:
+            self._save(finals=None)  # An earlier start's verdict is on another champion.
             self._crown(best.number, best.params)
 
     def finals(self) -> None:

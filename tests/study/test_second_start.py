@@ -1,0 +1,25 @@
+"""What a second start of a study makes of what the first one left; nothing is trained."""
+
+from pathlib import Path
+
+from rwood.results import FinalsResult
+from rwood.study.context import Context
+from rwood.study.stages import open_study
+from tests.stored_trials import store_trials
+from tests.study.test_study import Recorder
+from tests.study.test_study_finals import FINALS, TRIALS
+from tests.tiny import tiny
+
+
+def test_without_finals_an_earlier_verdict_is_forgotten(tmp_path: Path, results: Path) -> None:
+    study, place = tiny(tmp_path, finals=FINALS), Context(results, tmp_path)
+    with open_study(study, place, Recorder(study)) as opened:
+        trials = [trial.model_copy(update={"finished": 1.0}) for trial in TRIALS[:3]]
+        store_trials(study, opened.folder, trials, opened.record.id)
+        verdict = FinalsResult(candidates={}, promoted=False, sentence="The base run stays.")
+        opened._save(finals=verdict, champion=0, trials=tuple(trials))
+    study = tiny(tmp_path, finals=None)
+    with open_study(study, place, Recorder(study)) as opened:
+        assert opened.record.finals == verdict
+        opened.select()
+        assert (opened.record.champion, opened.record.finals) == (2, None)
