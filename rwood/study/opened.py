@@ -113,6 +113,8 @@ class OpenedStudy:
             future.result()
 
     def _on_trial(self, trial: TrialResult) -> None:
+        if trial.number >= len(self.record.trials):  # else unknown to the next start after a kill
+            self._save(trials=(*self.record.trials, trial))
         self._mlflow.trial(self.record, trial)
         self.screen.trial(trial)
 

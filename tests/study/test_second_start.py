@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import pytest
+
+from rwood.errors import StudyError
 from rwood.results import FinalsResult
 from rwood.study.context import Context
 from rwood.study.stages import open_study
@@ -9,6 +12,25 @@ from tests.stored_trials import store_trials
 from tests.study.test_study import Recorder
 from tests.study.test_study_finals import FINALS, TRIALS
 from tests.tiny import tiny
+
+
+def test_a_search_that_was_killed_has_its_trials_and_their_storage(
+    tmp_path: Path, results: Path
+) -> None:
+    study = tiny(tmp_path)
+    place = Context(results, tmp_path, storage="sqlite:///elsewhere.db")
+    with open_study(study, place, Recorder(study)) as opened:
+        for number in (0, 0, 1):
+            opened._on_trial(TRIALS[number].model_copy(update={"state": "running"}))
+    with (
+        pytest.raises(StudyError, match=r"tiny are in sqlite:///elsewhere.db: name it"),
+        open_study(study, Context(results, tmp_path), Recorder(study)),
+    ):
+        pass
+    study = tiny(tmp_path, search__pruner="MedianPruner")
+    with open_study(study, place, Recorder(study)) as opened:
+        changes = {change.key: change.trials for change in opened.record.changes}
+    assert changes["search.pruner.name"] == 2
 
 
 def test_without_finals_an_earlier_verdict_is_forgotten(tmp_path: Path, results: Path) -> None:
