@@ -4,7 +4,8 @@ Optuna compares trials that were drawn from one space. So when a range or the pr
 changes between two starts, its trials go on in a new Optuna study, `digits`, `digits (2)`, ...,
 with their numbers. Example: trials 0 to 2 drew a temperature from 0.02 to 0.5 and got .03, .1, .4;
 the range is now 0.05 to 1. Trials 1 and 2 are carried over; trial 0 keeps its number and what it
-reached as an attribute, and counts neither for the sampler nor for the champion.
+reached as an attribute, and counts neither for the sampler nor for the champion. What the pruner
+saw of the trials is carried over while it is the same pruner.
 """
 
 import copy
@@ -28,6 +29,8 @@ from rwood.search.space import Space, distributions
 
 ID, SIGNATURE, READY = "rwood.id", "rwood.space", "rwood.ready"
 """Attributes of an Optuna study: whose trials, of which space and pruner, all of them carried."""
+PRUNER = "rwood.pruner"
+"""Attribute of an Optuna study: the settings of its pruner."""
 OUTSIDE = "outside"
 """Attribute of a trial whose settings are not in the present space: what it had been."""
 PRUNING = " pruning"
@@ -51,7 +54,8 @@ def open_generation(
     """
     assert study.search is not None
     space, pruner = distributions(study.run, study.search), build_pruner(study.run, study.search)
-    signature = _signature(study, space)
+    settings = study.search.pruner.model_dump(mode="json") if study.search.pruner else {}
+    signature = digest({key: distribution_to_json(d) for key, d in space.items()}, settings)
     last = latest(store.optuna, study.name)
     if last is not None and last.user_attrs[ID] != record_id:
         raise StudyError(
@@ -63,18 +67,20 @@ def open_generation(
                      for t in last.get_trials(deepcopy=False))  # fmt: skip
         if last.user_attrs[SIGNATURE] == signature and not (retry_failed and failed):
             return last
-    number = 1 if last is None else generation_of(last.study_name) + 1
-    name = study.name if number == 1 else f"{study.name} ({number})"
+    name = _name_of(1 if last is None else generation_of(last.study_name) + 1, study)
     if name in optuna.get_all_study_names(store.optuna):
         # A process was killed while it carried trials over, in a database.
         optuna.delete_study(study_name=name, storage=store.optuna)
     with store.batch():
         made = _create(store, name, study.search.objectives)
         made.pruner = pruner
-        for key, value in ((ID, record_id), (SIGNATURE, signature)):
+        for key, value in ((ID, record_id), (SIGNATURE, signature), (PRUNER, settings)):
             made.set_user_attr(key, value)
+        same_pruner = last is not None and last.user_attrs.get(PRUNER) == settings
         for trial in last.get_trials(deepcopy=False) if last is not None else ():
-            made.add_trial(_carried(trial, study, space, retry_failed=retry_failed))
+            made.add_trial(
+                _carried(trial, study, space, retry_failed=retry_failed, same_pruner=same_pruner)
+            )
         made.set_user_attr(READY, True)
     return made
 
@@ -94,15 +100,35 @@ def open_pruning_study(study: StudyConfig, store: StudyStorage, main: optuna.Stu
     if name in optuna.get_all_study_names(store.optuna):
         beside = optuna.load_study(study_name=name, storage=store.optuna)
     else:
+        curves = _earlier_curves(study, store, main)
         with store.batch():
             beside = _create(store, name, (metric,))
+            beside.set_user_attr(PRUNER, main.user_attrs.get(PRUNER))
             for trial in main.get_trials(deepcopy=False):
                 values = [trial.values[index]] if trial.values else None
-                beside.add_trial(
-                    _changed(trial, trial.state, values, user_attrs={}, intermediate_values={})
-                )
+                changes: dict[str, Any] = {"user_attrs": {}, "intermediate_values": {}}
+                if OUTSIDE not in trial.user_attrs:
+                    changes |= curves.get(trial.number, {})
+                beside.add_trial(_changed(trial, trial.state, values, **changes))
     beside.pruner = main.pruner
     return beside
+
+
+def _earlier_curves(
+    study: StudyConfig, store: StudyStorage, main: optuna.Study
+) -> dict[int, dict[str, Any]]:
+    """What the main study's pruner saw of each trial, by number, in the generations before."""
+    curves: dict[int, dict[str, Any]] = {}
+    existing = optuna.get_all_study_names(store.optuna)
+    names = [_name_of(n, study) + PRUNING for n in range(1, generation_of(main.study_name))]
+    for name in filter(existing.__contains__, names):
+        earlier = optuna.load_study(study_name=name, storage=store.optuna)
+        same = earlier.user_attrs.get(PRUNER) == main.user_attrs.get(PRUNER)
+        for trial in earlier.get_trials(deepcopy=False) if same else ():
+            if trial.intermediate_values:  # else it was outside of that generation's space
+                curves[trial.number] = {"intermediate_values": trial.intermediate_values,
+                                      "system_attrs": _rungs(trial)}  # fmt: skip
+    return curves
 
 
 def latest(storage: BaseStorage, name: str) -> optuna.Study | None:
@@ -114,6 +140,10 @@ def latest(storage: BaseStorage, name: str) -> optuna.Study | None:
         if study.user_attrs.get(READY):
             return study
     return None
+
+
+def _name_of(generation: int, study: StudyConfig) -> str:
+    return study.name if generation == 1 else f"{study.name} ({generation})"
 
 
 def generation_of(name: str) -> int:
@@ -134,14 +164,13 @@ def _create(store: StudyStorage, name: str, objectives: tuple[str, ...]) -> optu
     return made
 
 
-def _signature(study: StudyConfig, space: Space) -> str:
-    assert study.search is not None
-    pruner = study.search.pruner.model_dump(mode="json") if study.search.pruner else {}
-    return digest({key: distribution_to_json(domain) for key, domain in space.items()}, pruner)
+def _rungs(trial: FrozenTrial) -> dict[str, Any]:
+    """A trial's value at each rung of Optuna's successive halving, as Optuna keeps it."""
+    return {k: value for k, value in trial.system_attrs.items() if k.startswith("completed_rung_")}
 
 
 def _carried(
-    trial: FrozenTrial, study: StudyConfig, space: Space, *, retry_failed: bool
+    trial: FrozenTrial, study: StudyConfig, space: Space, *, retry_failed: bool, same_pruner: bool
 ) -> FrozenTrial:
     """A trial of an earlier generation in the present space, or marked as outside of it."""
     attributes = dict(trial.user_attrs)
@@ -149,13 +178,15 @@ def _carried(
         "state": trial.state.name,
         "values": trial.values,
         "curve": trial.intermediate_values,
+        "rungs": _rungs(trial),
     }
+    rungs = was["rungs"] if same_pruner else {}
     state = TrialState[was["state"]]
     if state == TrialState.FAIL and retry_failed:
         state, attributes = TrialState.RUNNING, {}
     params = present_params(trial.params, study)
     if params is None:
-        attributes[OUTSIDE] = {**was, "state": state.name}
+        attributes[OUTSIDE] = {**was, "state": state.name, "rungs": rungs}
         return _changed(trial, TrialState.FAIL, None, user_attrs=attributes, intermediate_values={})
     ended = state in (TrialState.COMPLETE, TrialState.PRUNED)
     return _changed(
@@ -166,6 +197,7 @@ def _carried(
         params=params,
         distributions={key: space[key] for key in params},
         intermediate_values={int(step): value for step, value in was["curve"].items()},
+        system_attrs=rungs,
     )
 
 

@@ -7,7 +7,7 @@ import optuna
 import pytest
 
 from rwood.errors import StudyError
-from rwood.search.generations import open_generation
+from rwood.search.generations import OUTSIDE, PRUNING, open_generation, open_pruning_study
 from rwood.search.importance import importances
 from rwood.search.journal import open_storage, read_storage
 from rwood.selection import select_champion
@@ -158,6 +158,38 @@ def test_a_setting_more_or_less_is_searched(tmp_path: Path) -> None:
     after = less.trials()
     assert not any(after[number].outside for number in range(10))
     assert all(after[number].outside for number in range(10, 14))
+
+
+@pytest.mark.parametrize("goals", ["val/auroc", ["val/auroc", "val/digit7/fpr95"]])
+def test_the_pruner_forgets_no_trial_while_it_is_the_same(tmp_path: Path, goals: Any) -> None:
+    """In a narrower range it has those that fit, and in a wider one then all of them."""
+
+    def seen(search: Search, name: str) -> dict[int, Any]:
+        """What a pruner saw of each trial."""
+        name += "" if goals == "val/auroc" else PRUNING
+        with read_storage(search.folder, None) as storage:
+            assert storage is not None
+            trials = optuna.load_study(study_name=name, storage=storage).trials
+        return {t.number: (t.intermediate_values, [v for k, v in sorted(t.system_attrs.items())
+                           if k.startswith("completed_rung")]) for t in trials}  # fmt: skip
+
+    first = Search(tiny(tmp_path, **BASE, search__objective=goals), tmp_path / "s")
+    first.run()
+    known = seen(first, "tiny")
+    assert sum(len(rungs) > 0 for _, rungs in known.values()) == 10
+    for name, space in (("tiny (2)", NARROW), ("tiny (3)", WIDE)):
+        search = again(tmp_path, first, search__objective=goals, search__space=space)
+        with open_storage(search.folder, None) as store:
+            main = open_generation(search.study, store, RECORD_ID)
+            open_pruning_study(search.study, store, main)
+            inside = [t.number for t in main.trials if OUTSIDE not in t.user_attrs]
+        assert seen(search, name) == {n: known[n] if n in inside else ({}, []) for n in known}
+    assert inside == list(known)
+    other = again(tmp_path, first, search__objective=goals, search__space=WIDE,
+                  search__pruner={"name": "asha", "min_resource": 3})  # fmt: skip
+    with open_storage(other.folder, None) as store:
+        open_pruning_study(other.study, store, open_generation(other.study, store, RECORD_ID))
+    assert not any(rungs for _, rungs in seen(other, "tiny (4)").values())
 
 
 def test_another_pruner_judges_what_it_sees_itself(tmp_path: Path) -> None:
