@@ -35,13 +35,14 @@ def begin(
     if run.model.weights is not None:
         load_backbone_weights(encoder, data_root / run.model.weights)
     set_up(worker.device)
-    if worker.device.type == "cuda":
-        # A process that trains one trial after another reports the peak of each.
-        torch.cuda.reset_peak_memory_stats(worker.device)
     loss = build_loss(run, benchmark.classes, worker.device)
     freeze(encoder, run.model)
     kind = choose_precision(run, benchmark, encoder, worker, precision)
     kind.place(encoder)
+    if worker.device.type == "cuda":
+        # A process that trains one trial after another reports the peak of each; only now, since
+        # what has not used the device yet has no statistics of it.
+        torch.cuda.reset_peak_memory_stats(worker.device)
     trained = [p for p in encoder.parameters() if p.requires_grad] + [*loss.parameters()]
     optimizer = _optimizer(run, trained)
     compiled = compiles(run.compile, worker.device, worker.note)

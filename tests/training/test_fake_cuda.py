@@ -9,7 +9,7 @@ from unittest.mock import Mock, patch
 import pytest
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from rwood.config.backbones import ModelConfig
 from rwood.config.load import load_benchmark
@@ -67,6 +67,25 @@ def test_a_step_stays_on_the_device(tmp_path: Path, loss: str, precision: str) -
         learned = [*state.encoder.parameters(), *state.loss.parameters()]
         assert all(p.device == GPU for p in learned)
         assert all(p.grad is not None and p.grad.device == GPU for p in learned)
+
+
+def test_the_peak_is_reset_on_a_device_in_use(tmp_path: Path) -> None:
+    """Before its first use a device has no statistics, and torch refuses to reset them."""
+    study = tiny(tmp_path, search=None)
+    placed: list[bool] = []
+    real = Precision.place
+
+    def place(kind: Precision, encoder: nn.Module) -> None:
+        real(kind, encoder)
+        placed.append(True)
+
+    with (
+        fake_cuda(),
+        patch.object(Precision, "place", place),
+        patch("torch.cuda.reset_peak_memory_stats", lambda device: placed.append(device == GPU)),
+    ):
+        begin(study.run, study.benchmark, LocalWorker(tmp_path, GPU), tmp_path, None)
+    assert placed == [True, True]
 
 
 @pytest.mark.parametrize("loss", LOSSES)
