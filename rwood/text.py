@@ -1,6 +1,7 @@
 """Numbers, names and errors in sentences."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -40,6 +41,24 @@ def first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     lines = lines or [type(error).__name__]
     return f"{lines[0]} {lines[-1]}" if lines[0].endswith(":") and lines[1:] else lines[0]
+
+
+def login_of(url: str) -> str:
+    """`user:password@` of an address; empty if it has none.
+
+    A database's password may hold a slash, a web server's may not (RFC 3986, SQLAlchemy).
+    """
+    scheme, _, rest = url.partition("://")
+    pattern = r"[^/]*@" if scheme in ("http", "https") else r"[^:/]*(:[^@]*)?@"
+    found = re.match(pattern, rest)
+    return found[0] if found else ""
+
+
+def without_password(url: str) -> str:
+    """An address as it may be shown: without its login, and without a query with a password."""
+    shown = url.replace(login_of(url), "", 1)
+    address, _, query = shown.partition("?")
+    return address if "password" in query.lower() else shown
 
 
 def short(value: object) -> str:

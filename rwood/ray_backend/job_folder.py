@@ -13,7 +13,7 @@ from rwood.config.search import branches
 from rwood.config.study import StudyConfig
 from rwood.errors import StudyError
 from rwood.storage import is_remote
-from rwood.tracking.client import without_password
+from rwood.text import without_password
 
 STUDY_YAML = "study.yaml"
 """The resolved study, its benchmark inside, in the job's working directory."""

@@ -19,8 +19,7 @@ from typing import Any
 from rwood.config.study import StudyConfig
 from rwood.errors import RwoodError, StudyError
 from rwood.ray_backend.job_folder import entrypoint, fill
-from rwood.text import first_line
-from rwood.tracking.client import without_password
+from rwood.text import first_line, without_password
 
 STOP_WAIT_S = 60
 """Time a stopped job gets to leave its records consistent."""

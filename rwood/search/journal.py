@@ -15,7 +15,7 @@ from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, Jour
 from rwood import storage
 from rwood.errors import StudyError
 from rwood.paths import StudyPaths
-from rwood.text import first_line
+from rwood.text import first_line, login_of, without_password
 
 _SEGMENT_BYTES = 256 * 2**10
 """Size from which an object store's journal goes on in another segment."""
@@ -209,13 +209,6 @@ def read_storage(folder: Path, url: str | None) -> Iterator[BaseStorage | None]:
             yield _replayed(JournalFileBackend(str(path)), place)
 
 
-def without_password(url: str) -> str:
-    """A database's address as it may be shown."""
-    scheme, separator, rest = url.partition("://")
-    login, at, host = rest.rpartition("@")
-    return f"{scheme}{separator}{login.partition(':')[0]}{at}{host}"
-
-
 def _replayed(journal: BaseJournalBackend, place: Path) -> BaseStorage:
     try:
         return JournalStorage(journal)
@@ -232,7 +225,7 @@ def _database(url: str) -> BaseStorage:
         return get_storage(url)
     except Exception as error:  # Whatever SQLAlchemy or the database's driver raises.
         text = first_line(error)
-        password = url.partition("://")[2].rpartition("@")[0].partition(":")[2]
+        password = login_of(url)[:-1].partition(":")[2]
         raise StudyError(
             f"the storage {without_password(url)} cannot be used: "
             f"{text.replace(password, '***') if password else text}"

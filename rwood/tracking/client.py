@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from rwood.errors import SpecError
+from rwood.text import login_of, without_password
 from rwood.tracked.views import EXPERIMENT
 
 _LOG = logging.getLogger(__name__)
@@ -144,17 +145,8 @@ def without_login(uri: str) -> str:
     return without_password(uri)
 
 
-def without_password(uri: str) -> str:
-    """The address as it may be shown."""
-    scheme, separator, rest = uri.partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}{separator}{host.rsplit('@', 1)[-1]}{slash}{path}"
-
-
 def reason(error: Exception, uri: str) -> str:
     """First line of what MLflow raised, without the address's password."""
     lines = str(error).strip().splitlines()
     text = lines[0] if lines else type(error).__name__
-    authority = uri.partition("://")[2].partition("/")[0]
-    login, at, _ = authority.rpartition("@")
-    return text.replace(login + at, "") if at else text
+    return text.replace(login_of(uri), "")

@@ -1,6 +1,7 @@
 """What a failed request says: the server is away, or it does not take this run."""
 
-from rwood.tracking.client import reason, without_password
+from rwood.text import without_password
+from rwood.tracking.client import reason
 
 _TRANSIENT = {408, 429, 499}
 """Statuses of the 400s that ask for another try: timeout, too many requests, cancelled."""

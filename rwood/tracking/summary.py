@@ -8,14 +8,13 @@ from typing import Any
 from rwood.config.benchmark import METRICS
 from rwood.errors import StudyError
 from rwood.results import StudySummary
-from rwood.text import did_you_mean
+from rwood.text import did_you_mean, without_password
 from rwood.tracking.client import (
     KEY_TAG,
     all_runs,
     connect,
     reason,
     without_login,
-    without_password,
 )
 
 _METRICS = tuple(f"{part}/{metric}" for part in ("near", "far") for metric in METRICS)

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from rwood.text import count_of
+from rwood.text import count_of, without_password
 from rwood.tracked.run import TrackedRun
 from rwood.tracking.acknowledged import read_acknowledged, write_acknowledged
-from rwood.tracking.client import make_store, reason, without_login, without_password
+from rwood.tracking.client import make_store, reason, without_login
 from rwood.tracking.failures import cause, is_refusal, unsent_sentence
 from rwood.tracking.pending import Pending
 from rwood.tracking.sender import Sender

@@ -245,7 +245,7 @@ def test_a_database_that_is_away_is_named_without_its_password(tmp_path: Path) -
     pytest.importorskip("psycopg2")
     url = "postgresql://ann:secret@127.0.0.1:1/optuna"
     with (
-        pytest.raises(StudyError, match=r"postgresql://ann@127.0.0.1:1/optuna cannot be") as error,
+        pytest.raises(StudyError, match=r"postgresql://127.0.0.1:1/optuna cannot be") as error,
         open_storage(tmp_path, url),
     ):
         pass
