@@ -76,14 +76,15 @@ class _Screen:
     def __exit__(self, *_: object) -> None:
         """Nothing runs any more."""
         if self._live_file and self._written > 0:
-            self._live_file.unlink(missing_ok=True)
+            with contextlib.suppress(Exception):
+                self._live_file.unlink(missing_ok=True)
 
     def _tell(self, now: bool = False) -> None:
         at = time.monotonic()
-        if self._live_file is None or not self._live_file.parent.exists():
+        if self._live_file is None or (at - self._written < _EVERY_S and not now):
             return
-        if now or at - self._written >= _EVERY_S:
-            with contextlib.suppress(OSError):  # The study's own records matter, this does not.
+        with contextlib.suppress(Exception):  # The study's own records matter, this does not.
+            if self._live_file.parent.exists():
                 save_live(self._state.status(), self._live_file)
                 self._written = at
 

@@ -2,11 +2,13 @@
 
 import io
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from rich.console import Console
 
 from rwood.config.study import StudyConfig
+from rwood.errors import StorageError
 from rwood.paths import StudyPaths
 from rwood.progress.display import Lines, LiveView, screen
 from rwood.progress.status import read_live, short_names
@@ -229,3 +231,14 @@ def test_the_status_is_left_while_it_runs_and_taken_away(
     assert not path.exists()
     with Lines(config, Console(file=io.StringIO()), tmp_path / "not there") as view:
         view.stage("search", "12 of 12 trials to run")
+
+
+def test_a_status_that_cannot_be_written_ends_nothing(
+    config: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = Mock(side_effect=StorageError("full"))
+    monkeypatch.setattr("rwood.progress.display.save_live", full)
+    with Lines(config, Console(quiet=True), tmp_path) as view:
+        view.stage("search", "12 of 12 trials to run")
+        view.trial(running(0, 3))
+    assert full.called
