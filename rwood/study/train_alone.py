@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from rwood.config.held_out import without_held_out
-from rwood.config.study import StudyConfig, run_digest
+from rwood.config.study import ClusterConfig, StudyConfig, run_digest
+from rwood.errors import StudyError
 from rwood.paths import StudyPaths
 from rwood.ray_backend.job import job_of, work
 from rwood.ray_backend.nodes import check_nodes
@@ -33,6 +34,9 @@ def train_alone(
 
     Returns:
         The last epoch's report, and the run's folder (`encoder.pt` are the weights).
+
+    Raises:
+        StudyError: the study asks for a GPU, and this machine has none.
     """
     benchmark = without_held_out(study.benchmark)
     digest = run_digest(study.run, benchmark)
@@ -47,9 +51,9 @@ def train_alone(
         on_report(report)
 
     if address is None and study.cluster.workers == 1:
-        threads = torch.get_num_threads()
+        threads, device = torch.get_num_threads(), _device(study.cluster)
         try:
-            work(job, LocalWorker(folder, on_report=keep, on_note=on_note))
+            work(job, LocalWorker(folder, device, keep, on_note=on_note))
         finally:
             torch.set_num_threads(threads)
             torch.use_deterministic_algorithms(False)
@@ -61,3 +65,14 @@ def train_alone(
             with closing(TrainingPool(study.cluster, StudyPaths(folder).ray)) as pool:
                 pool.fit(job, name=name, on_report=keep, on_note=on_note)
     return last[-1], folder
+
+
+def _device(cluster: ClusterConfig) -> torch.device:
+    """A GPU exactly if the study asks for one, as on a cluster."""
+    if not cluster.gpus_per_worker:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise StudyError(
+            f"cluster.gpus_per_worker is {cluster.gpus_per_worker:g}, and torch finds no GPU here"
+        )
+    return torch.device("cuda", 0)

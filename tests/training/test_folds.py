@@ -10,6 +10,7 @@ from rwood.config.benchmark import ClassesSet, ImageSetRef
 from rwood.config.held_out import fold_of
 from rwood.config.load import load_benchmark
 from rwood.config.study import StudyConfig, run_digest
+from rwood.errors import StudyError
 from rwood.evaluation.validation import open_validation, validate
 from rwood.paths import RunPaths
 from rwood.ray_backend.job import Job, work
@@ -114,6 +115,17 @@ def test_training_alone_sees_all_classes(tmp_path: Path, opened: list[ImageSetRe
     )
     assert set(opened) == {"digits/train", "digits/val"}
     assert "val/nearest_mean" in report.metrics
+
+
+def test_training_alone_on_a_gpu_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = study(tmp_path, search=None, cluster__gpus_per_worker=1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    said = "cluster.gpus_per_worker is 1, and torch finds no GPU here"
+    with pytest.raises(StudyError, match=said):
+        train_alone(config, results=tmp_path, data_root=tmp_path, address=None,
+                    on_report=lambda report: None, on_note=lambda text: None)  # fmt: skip
 
 
 def test_a_trial_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
