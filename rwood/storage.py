@@ -119,9 +119,11 @@ def grown(path: Path) -> Iterator[Path]:
             _copy(path, copy)
         try:
             yield copy
-        finally:
-            if copy.exists():
-                _copy(copy, path)
+        except BaseException:
+            with suppress(StorageError):  # What ended the block is what to say.
+                _put_back(copy, path)
+            raise
+        _put_back(copy, path)
 
 
 @contextmanager
@@ -196,6 +198,14 @@ def created(path: Path, content: bytes) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def _put_back(copy: Path, path: Path) -> None:
+    try:
+        if copy.exists():
+            _copy(copy, path)
+    except Exception as error:  # An object store's library raises errors of its own.
+        raise unwritable(path, error) from error
 
 
 def _reason(error: BaseException) -> str:

@@ -1,6 +1,7 @@
 """Folders and object stores: files whole or not at all, copies for libraries, addresses refused."""
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -39,6 +40,22 @@ def test_a_file_appears_whole_or_not_at_all(root: Path) -> None:
         assert path.read_bytes() == b"old"
     assert path.read_bytes() == b"new"
     assert [n for n in names(path.parent) if not n.endswith(".part")] == ["record.json"]
+
+
+def test_a_store_that_is_gone_does_not_hide_why_a_log_ended(
+    bucket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(why: Exception | None) -> None:
+        with storage.grown(bucket / "rwood.log") as log:
+            log.write_text("a line")
+            monkeypatch.setattr(type(bucket), "write_bytes", Mock(side_effect=OSError("gone")))
+            if why is not None:
+                raise why
+
+    with pytest.raises(ValueError, match="the reason"):
+        work(ValueError("the reason"))
+    with pytest.raises(StorageError, match="rwood.log cannot be written: gone"):
+        work(None)
 
 
 def test_a_folder_is_replaced_as_a_whole(root: Path) -> None:

@@ -13,8 +13,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -56,8 +56,11 @@ class Holder(BaseModel):
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(folder: Path) -> Iterator[Callable[[], None]]:
     """Hold the lease of a study while the block runs.
+
+    Yields:
+        What to call before something is written: raises a StudyError if the lease is lost.
 
     Raises:
         StudyError: the store refuses, another process holds the lease, or took it over.
@@ -74,14 +77,19 @@ def held(folder: Path) -> Iterator[None]:
     ours = signal.getsignal(signal.SIGINT)
     if ours is signal.SIG_IGN:  # A script's background job: the loss of its lease must end it too.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    except KeyboardInterrupt:
-        if lost.is_set():
+
+    def check() -> None:
+        if lost.is_set() or not storage.exists(_path(folder, number)):
             raise StudyError(
                 f"another process took over {folder}: this one did not renew its lease for "
                 f"{LEASE_S:.0f} s"
-            ) from None
+            )
+
+    try:
+        yield check
+    except KeyboardInterrupt:
+        if lost.is_set():
+            check()
         raise
     finally:
         if ours is signal.SIG_IGN:
@@ -89,7 +97,8 @@ def held(folder: Path) -> Iterator[None]:
         stop.set()
         beat.join()
         if not lost.is_set():
-            _path(folder, number).write_bytes(_content(released=True))
+            with suppress(Exception):  # Not given back it runs out; what ended the block is said.
+                _path(folder, number).write_bytes(_content(released=True))
 
 
 def last_holder(folder: Path) -> Holder | None:

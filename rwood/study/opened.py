@@ -35,9 +35,11 @@ class OpenedStudy:
         folder: Path,
         record: results.StudyResult,
         screen: Screen,
+        check: Callable[[], None],
     ) -> None:
-        """Start tracking."""
+        """Start tracking; `check` raises a StudyError if the study is no longer this process's."""
         self.config, self.context, self.folder, self.screen = study, context, folder, screen
+        self._check = check
         self.paths = StudyPaths(folder)
         self.record = record
         self._mlflow = MlflowUpdates(study, folder, context.results, context.tracking_uri, record)
@@ -143,6 +145,7 @@ class OpenedStudy:
 
     def _save(self, **changes: object) -> None:
         """Change the record; histories of trials stay in their own files."""
+        self._check()
         self.record = self.record.model_copy(update=changes)
         slim = tuple(t.model_copy(update={"history": ()}) for t in self.record.trials)
         results.save(self.record.model_copy(update={"trials": slim}), self.paths.record)

@@ -1,7 +1,7 @@
 """A study's record on disk: made once, owned by one config, worked on by one process at a time."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,21 +22,27 @@ _FREE = frozenset(f"benchmark.{part}" for part in (*TEST_SETS, "published", "id.
 
 
 @contextmanager
-def open_record(study: StudyConfig, folder: Path) -> Iterator[StudyResult]:
+def open_record(
+    study: StudyConfig, folder: Path
+) -> Iterator[tuple[StudyResult, Callable[[], None]]]:
     """The record of a study, new or as it was left, while no other process has it open.
+
+    Yields:
+        The record, and what to call before it is saved: raises a StudyError if another process has
+        taken it over.
 
     Raises:
         StudyError: the folder cannot be written, belongs to another study, or is in use.
     """
     alone = lease.held if storage.is_remote(folder) else _locked
-    with alone(folder):
+    with alone(folder) as check:
         with storage.probe(folder):
             pass
-        yield _read(study, folder)
+        yield _read(study, folder), check
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[Callable[[], None]]:
     """Hold a lock that the operating system frees if the process dies."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -51,7 +57,7 @@ def _locked(folder: Path) -> Iterator[None]:
         raise storage.unwritable(folder, error) from error
     with lock:
         _take(lock, folder)
-        yield
+        yield lambda: None  # Nobody takes it over.
 
 
 def _take(lock: Any, folder: Path) -> None:

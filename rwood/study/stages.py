@@ -14,7 +14,6 @@ from rwood.ray_backend.job import Job, trained
 from rwood.report.inputs import ReportInputs, load_scores, project_embeddings
 from rwood.report.page import render_report
 from rwood.search.importance import importances
-from rwood.search.journal import without_password
 from rwood.search.tuner import search
 from rwood.selection import pareto_front, select_champion, values_of
 from rwood.storage import is_remote
@@ -25,7 +24,7 @@ from rwood.study.opened import OpenedStudy
 from rwood.study.plans import CHAMPION, is_decided
 from rwood.study.record import open_record
 from rwood.study.rerun import base_of, finished, hand_over, plan
-from rwood.text import count_of, short
+from rwood.text import count_of, short, without_password
 from rwood.tracking.client import check_uri
 
 
@@ -223,7 +222,7 @@ def open_study(study: StudyConfig, context: Context, screen: Screen) -> Iterator
     if context.tracking_uri is not None:
         check_uri(context.tracking_uri)
     folder = context.results / study.name
-    with open_record(study, folder) as record:
+    with open_record(study, folder) as (record, check):
         shown = without_password(context.storage) if context.storage else None
         if record.trials and record.storage != shown:  # the trials would seem to be lost
             where = record.storage or "the journal in the results folder"
@@ -232,7 +231,7 @@ def open_study(study: StudyConfig, context: Context, screen: Screen) -> Iterator
             )
             raise StudyError(f"the trials of study {record.name} are in {where}: {how}")
         record = record.model_copy(update={"storage": shown})
-        opened = Study(study, context, folder, record, screen)
+        opened = Study(study, context, folder, record, screen, check)
         try:
             yield opened
         except BaseException:

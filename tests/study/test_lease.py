@@ -7,11 +7,19 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+from rich.console import Console
 
 from rwood.errors import StudyError
+from rwood.progress.display import screen
+from rwood.results import StudyResult, load
 from rwood.study import lease
+from rwood.study.context import Context
+from rwood.study.stages import open_study
+from tests.conftest import with_store
+from tests.tiny import tiny
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +65,37 @@ def test_a_process_elsewhere_is_dead_when_it_does_not_renew(bucket: Path) -> Non
     put(bucket, 3, "process 1 on elsewhere")
     with lease.held(bucket):
         assert [path.name for path in (bucket / "lock").glob("*")] == ["000004"]
+
+
+def test_who_lost_its_lease_overwrites_nothing(
+    bucket: Path, tmp_path: Path, empty_store: bytes
+) -> None:
+    """A driver that slept for longer than its lease, and ends before it hears of its loss."""
+    store = f"sqlite:///{with_store(tmp_path, empty_store) / 'mlflow.db'}"
+    study = tiny(tmp_path, search=None)
+    context = Context(bucket, tmp_path, tracking_uri=store)
+
+    def work() -> None:
+        with open_study(study, context, screen(study, Console(quiet=True))) as opened:
+            put(bucket / "tiny", 2, "process 1 on elsewhere")
+            (bucket / "tiny" / "lock" / "000001").unlink()
+            opened.select()
+
+    with pytest.raises(StudyError, match="another process took over"):
+        work()
+    assert load(StudyResult, bucket / "tiny" / "study.json").champion is None
+
+
+def test_a_store_that_is_gone_does_not_hide_why_a_study_ended(
+    bucket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work() -> None:
+        with lease.held(bucket):
+            monkeypatch.setattr(type(bucket), "write_bytes", Mock(side_effect=OSError("gone")))
+            raise StudyError("the reason")
+
+    with pytest.raises(StudyError, match="the reason"):
+        work()
 
 
 @pytest.fixture(params=[signal.default_int_handler, signal.SIG_IGN], ids=["terminal", "script"])
