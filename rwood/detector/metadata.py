@@ -1,12 +1,12 @@
 """What `detector.json` says: everything about a detector that is not a tensor."""
 
-import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ValidationError
+from pydantic import BeforeValidator, ValidationError, ValidationInfo
 
-from rwood.config.backbones import AnyModel
+from rwood.config.backbones import TIMM, AnyModel
 from rwood.config.base import Config, Number
 from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.scorers import AnyScorer
@@ -50,6 +50,23 @@ class Digests(Config):
     """SHA-256 of `detector.safetensors`."""
 
 
+def _check_trust(settings: Any, info: ValidationInfo) -> Any:
+    """The settings of a model or a scorer as they are, before the class that they name is imported.
+
+    Raises:
+        DataError: they name it by its module, and the context is a path: a file nobody trusts.
+    """
+    key = "backbone" if info.field_name == "model" else "name"
+    name = str(settings.get(key)) if isinstance(settings, Mapping) else ""
+    if info.context and ":" in name and not (key == "backbone" and name.startswith(TIMM)):
+        raise DataError(
+            f"{info.context} names code of another package ({name}), which would be run; if you "
+            "trust it, load it with trust=True (rwood detect --trust)",
+            file=str(info.context),
+        )
+    return settings
+
+
 class Metadata(Config):
     """A detector without its tensors."""
 
@@ -59,11 +76,11 @@ class Metadata(Config):
     """Version that built the detector."""
     benchmark: str
     """Name of the benchmark whose ID set it knows."""
-    model: AnyModel
+    model: Annotated[AnyModel, BeforeValidator(_check_trust)]
     """The encoder; its weights are among the tensors."""
     preprocessing: Preprocessing
     """From an image to the encoder's input."""
-    scorer: AnyScorer
+    scorer: Annotated[AnyScorer, BeforeValidator(_check_trust)]
     """How an embedding becomes a score (higher = more OOD)."""
     threshold: Number
     """A score above it means OOD."""
@@ -98,10 +115,7 @@ def read_metadata(folder: Path, *, trust: bool = False) -> Metadata:
     """
     path = folder / METADATA_FILE
     try:
-        text = path.read_bytes()
-        if not trust:
-            _check_trust(text, path)
-        return Metadata.model_validate_json(text)
+        return Metadata.model_validate_json(path.read_bytes(), context=None if trust else path)
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{folder} holds no detector: {METADATA_FILE} is missing") from None
     except OSError as error:
@@ -115,19 +129,3 @@ def read_metadata(folder: Path, *, trust: bool = False) -> Metadata:
             "again",
             file=str(path),
         ) from error
-
-
-def _check_trust(text: bytes, path: Path) -> None:
-    """Refuse a metadata that names a class by its module, before anything of that is imported."""
-    named = _NAME.findall(text)
-    if named:
-        names = ", ".join(sorted({name.decode() for name in named}))
-        raise DataError(
-            f"{path} names code of another package ({names}), which would be run; if you trust "
-            "it, load it with trust=True (rwood detect --trust)",
-            file=str(path),
-        )
-
-
-_NAME = re.compile(rb'"(?:name|backbone)"\s*:\s*"(?!timm:)([^"]*:[^"]*)"')
-"""A scorer or backbone as `package.module:Name`."""

@@ -208,6 +208,30 @@ def test_damaged_files_are_named(folder: Path, tmp_path: Path) -> None:
         load_detector(flipped)
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ('"name": "mahalanobis"', '"name": "nowhere:Thing"'),
+        ('"name": "mahalanobis"', r'"name": "nowhere\u003aThing"'),
+        ('"name": "mahalanobis"', r'"n\u0061me": "nowhere:Thing"'),
+        ('"name": "mahalanobis"', '"name": "timm:nowhere.Thing"'),
+        ('"backbone": "small_cnn"', r'"backbone": "nowhere\u003aThing"'),
+    ],
+)
+def test_code_of_a_stranger_is_not_imported(
+    folder: Path, tmp_path: Path, ours: str, theirs: str
+) -> None:
+    shutil.copytree(folder, tmp_path / "copy")
+    metadata = tmp_path / "copy" / "detector.json"
+    text = metadata.read_text(encoding="utf-8")
+    assert ours in text
+    metadata.write_text(text.replace(ours, theirs), encoding="utf-8")
+    with pytest.raises(DataError, match="names code of another package"):
+        load_detector(tmp_path / "copy")
+    with pytest.raises(DataError, match="cannot be imported"):
+        load_detector(tmp_path / "copy", trust=True)
+
+
 def test_the_folder_is_complete_and_leaves_nothing_else(folder: Path, detector: Detector) -> None:
     assert sorted(p.name for p in folder.iterdir()) == ["detector.json", "detector.safetensors"]
     said = json.loads((folder / "detector.json").read_text(encoding="utf-8"))
