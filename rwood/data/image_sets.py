@@ -226,12 +226,13 @@ def _held_out(benchmark: BenchmarkConfig, data_root: Path) -> ImageSet:
 def _files(ref: ImageSetRef, classes: int | None, train: WholeSetRef, data_root: Path) -> Listing:
     if isinstance(ref, SubsetSet):
         return _files(ref.of, classes, train, data_root).subset(ref.images)
+    names = None if classes is None else [str(label) for label in range(classes)]
     if isinstance(ref, str):
-        return openood.read(ref, data_root, ood=classes is None)
-    if isinstance(ref, ListSet):
+        files = openood.read(ref, data_root, ood=classes is None)
+    elif isinstance(ref, ListSet):
         path = data_root / ref.list
         lines = listing.list_lines(listing.read_text(path, "the benchmark file names it"))
-        return listing.parse_list(
+        files = listing.parse_list(
             lines,
             path,
             images=data_root / ref.images,
@@ -239,12 +240,15 @@ def _files(ref: ImageSetRef, classes: int | None, train: WholeSetRef, data_root:
             name=ref.list,
             remedy=f"the list {path} names it",
         )
-    assert isinstance(ref, FolderSet)
-    names = None
-    if classes is not None:
-        first = train if isinstance(train, FolderSet) else ref
-        names = listing.class_folders(data_root / first.folder, classes)
-    return listing.read_folder(data_root / ref.folder, name=ref.folder, class_names=names)
+    else:
+        assert isinstance(ref, FolderSet)
+        if classes is not None:
+            first = train if isinstance(train, FolderSet) else ref
+            names = listing.class_folders(data_root / first.folder, classes)
+        files = listing.read_folder(data_root / ref.folder, name=ref.folder, class_names=names)
+    if names is not None and ref == train:
+        listing.check_classes(files, names)
+    return files
 
 
 @functools.cache

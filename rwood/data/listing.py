@@ -206,6 +206,22 @@ def class_folders(folder: Path, classes: int) -> list[str]:
     return names
 
 
+def check_classes(train: Listing, class_names: Sequence[str]) -> None:
+    """Refuse an ID train set without an image of each class: the class would have no mean.
+
+    Raises:
+        DataError: names the class.
+    """
+    counts_C = np.bincount(train.labels_N, minlength=len(class_names))
+    if not counts_C.all():
+        name = class_names[int(counts_C.argmin())]
+        raise DataError(
+            f"{train.name} has no image of class {name}: add some, or take the class out of the "
+            "benchmark",
+            file=train.name,
+        )
+
+
 def is_below(relative: str) -> bool:
     """Whether a path from a list or an archive stays below the folder that it starts from."""
     parts = relative.split("/")

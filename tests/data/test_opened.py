@@ -206,14 +206,22 @@ def test_a_fold_of_a_set_too_large_for_a_pack(
 
 def test_classes_without_an_image_are_named(tmp_path: Path, draw: Any) -> None:
     benchmark = five(tmp_path, draw, 2, (16, 16))
-    lines = as_lists(benchmark, tmp_path)
-    kept = [x for x in (tmp_path / "train.txt").read_text().splitlines() if not x.endswith(" 2")]
-    (tmp_path / "train.txt").write_text("\n".join(kept))
-    parts = benchmark.id.model_validate(lines)
-    benchmark = benchmark.model_copy(update={"id": parts})
-    fold = next(f for f in (fold_of(benchmark, s) for s in range(5)) if 2 not in f.id.train.classes)  # type: ignore[union-attr]
-    with pytest.raises(DataError, match=r"train.txt, 1 class held out: train.txt has no image"):
-        image_sets.open_set(fold.validation["unseen"], fold, tmp_path)
+    parts = benchmark.id.model_validate(as_lists(benchmark, tmp_path))
+    listed = benchmark.model_copy(update={"id": parts})
+    fold = next(f for f in (fold_of(listed, s) for s in range(5)) if 2 not in f.id.train.classes)  # type: ignore[union-attr]
+    for part, kept in (("val", "2"), ("train", "0134")):
+        lines = (tmp_path / f"{part}.txt").read_text().splitlines()
+        (tmp_path / f"{part}.txt").write_text("\n".join(x for x in lines if x[-1] in kept))
+    with pytest.raises(DataError, match=r"val.txt, 4 of 5 classes: val.txt has no image of these"):
+        image_sets.open_set(fold.id.val, fold, tmp_path)
+    for path in (tmp_path / "own" / "train" / KINDS[2]).iterdir():
+        path.unlink()
+    for config, name in ((fold, "train.txt has no image of class 2"),
+                         (benchmark, f"own/train has no image of class {KINDS[2]}")):  # fmt: skip
+        with pytest.raises(DataError, match=name):
+            image_sets.open_set(config.id.train, config, tmp_path)
+    with pytest.raises(DataError, match=rf"^id\.train: .* no image of class {KINDS[2]}: add some"):
+        image_sets.check_sets(benchmark, tmp_path)
 
 
 def test_verify_and_nodes_pass_over_held_out_classes(tmp_path: Path, draw: Any) -> None:
