@@ -239,7 +239,7 @@ def _files(ref: ImageSetRef, classes: int | None, train: WholeSetRef, data_root:
             classes=classes,
             name=ref.list,
             remedy=f"the list {path} names it",
-        )
+        ).with_sizes()
     else:
         assert isinstance(ref, FolderSet)
         if classes is not None:

@@ -1,5 +1,6 @@
 """`open_set` on files: roles, labels, packs on demand, sets too large for a pack."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,15 @@ from rwood.errors import DataError
 
 
 @pytest.fixture(autouse=True)
-def forget() -> None:
-    """Opened sets are kept for the life of a process; a test is another life."""
-    image_sets._files.cache_clear()
-    image_sets._from_files.cache_clear()
+def forget() -> Callable[[], None]:
+    """Opened sets are kept for the life of a process; a test is another life, or several."""
+
+    def clear() -> None:
+        image_sets._files.cache_clear()
+        image_sets._from_files.cache_clear()
+
+    clear()
+    return clear
 
 
 def changed(benchmark: BenchmarkConfig, **changes: object) -> BenchmarkConfig:
@@ -98,6 +104,24 @@ def test_own_list_of_images(animals: BenchmarkConfig, tmp_path: Path) -> None:
     ref = ListSet(list="none.txt", images="mine")
     with pytest.raises(DataError, match="none.txt is missing: the benchmark file names it"):
         image_sets.open_set(ref, animals, tmp_path)
+
+
+def test_a_listed_image_that_changes_is_packed_anew(
+    animals: BenchmarkConfig, tmp_path: Path, forget: Callable[[], None]
+) -> None:
+    (tmp_path / "near.txt").write_text("near0.jpg -1\nnear1.jpg -1\n")
+    ref = ListSet(list="near.txt", images="mine/near")
+    listed = changed(animals, near={"near": ref.model_dump()})
+    before = image_sets.open_set(ref, listed, tmp_path)
+    Image.new("RGB", (16, 16)).save(tmp_path / "mine" / "near" / "near0.jpg")
+    forget()
+    after = image_sets.open_set(ref, listed, tmp_path)
+    assert after.digest != before.digest
+    assert after.images_NHWC[0].max() == 0
+    (tmp_path / "mine" / "near" / "near1.jpg").unlink()
+    forget()
+    with pytest.raises(DataError, match=r"near1.jpg cannot be read .*: the list .*near.txt names"):
+        image_sets.open_set(ref, listed, tmp_path)
 
 
 def test_absolute_folders_and_wrong_class_counts(animals: BenchmarkConfig, tmp_path: Path) -> None:
