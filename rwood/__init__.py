@@ -118,7 +118,7 @@ def load_detector(folder: str | Path, *, device: str = "cpu", trust: bool = Fals
     """Open a detector: `predict` takes raw images, and gives score, verdict and nearest class.
 
     Args:
-        folder: a study's `detector/`.
+        folder: a study's `detector/`, here or on an object store.
         device: where it shall compute, e.g. `cuda`.
         trust: import and run the packages whose scorer or backbone it names.
 
@@ -128,8 +128,10 @@ def load_detector(folder: str | Path, *, device: str = "cpu", trust: bool = Fals
     import torch
 
     from rwood.detector.model import load_detector
+    from rwood.storage import local_copy, place
 
-    return load_detector(Path(folder), device=torch.device(device), trust=trust)
+    with local_copy(place(folder)) as local:
+        return load_detector(local, device=torch.device(device), trust=trust)
 
 
 def write_metadata(folder: Path) -> Path:

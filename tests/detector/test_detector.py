@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+import rwood
 from rwood.config.benchmark import FolderSet, ImageSetRef, ListSet
 from rwood.config.scorers import CLASSIFIER_SCORERS, ScorerName
 from rwood.data import image_sets, transform
@@ -240,6 +241,14 @@ def test_the_folder_is_complete_and_leaves_nothing_else(folder: Path, detector: 
     assert said["class_names"] == ["0", "1", "2", "3", "4", "5", "6"]
     assert all(said["digests"].values())
     assert detector.metadata.threshold == said["threshold"]
+
+
+def test_a_detector_on_an_object_store_is_loaded(folder: Path, bucket: Path) -> None:
+    for name in ("detector.json", "detector.safetensors"):
+        (bucket / name).write_bytes((folder / name).read_bytes())
+    expected = load_detector(folder).metadata
+    for place in (bucket, str(bucket), folder, str(folder)):
+        assert rwood.load_detector(place).metadata == expected
 
 
 def test_weights_and_sets_that_do_not_fit_are_refused(trained: Trained, tmp_path: Path) -> None:
