@@ -47,7 +47,8 @@ def unpack(archive: Path, folder: Path, place: Place, progress: Progress) -> int
                     f"{archive} expands to more than {EXPANSION} times its size, which image files "
                     "do not; the archive is refused"
                 )
-            if not is_below(name):
+            # Archives are made on other systems too, where these separate folders and name drives.
+            if not is_below(name) or "\\" in name or ":" in name.split("/")[0]:
                 raise DataError(
                     f"{archive}: {name} leads out of the folder; the archive is refused"
                 )

@@ -109,7 +109,7 @@ def even_rows(labels_N: np.ndarray, count: int, name: str) -> np.ndarray:
 
 def list_lines(text: str) -> list[str]:
     """Lines of a list without line ends, trailing blanks and empty lines."""
-    return [line for raw in text.splitlines() if (line := raw.rstrip())]
+    return [line for raw in text.split("\n") if (line := raw.rstrip())]
 
 
 def read_text(path: Path, remedy: str) -> str:
@@ -195,14 +195,15 @@ def read_folder(folder: Path, *, name: str, class_names: Sequence[str] | None) -
 
 
 def subfolders(folder: Path) -> list[str]:
-    """Names of the folders in a folder, sorted.
+    """Names of the folders in a folder, sorted, without those that a leading dot hides.
 
     Raises:
         DataError: no such folder.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder: put images there as <class>/<file>")
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    names = (entry.name for entry in os.scandir(folder) if entry.is_dir())
+    return sorted(name for name in names if not name.startswith("."))
 
 
 def class_folders(folder: Path, classes: int) -> list[str]:
@@ -238,9 +239,8 @@ def check_classes(train: Listing, class_names: Sequence[str]) -> None:
 
 def is_below(relative: str) -> bool:
     """Whether a path from a list or an archive stays below the folder that it starts from."""
-    parts = relative.split("/")
-    unsafe = relative.startswith("/") or ".." in parts or not relative.strip("./")
-    return not (unsafe or "\\" in relative or "\0" in relative or ":" in parts[0])
+    unsafe = relative.startswith("/") or ".." in relative.split("/") or not relative.strip("./")
+    return not (unsafe or "\0" in relative)
 
 
 def digest_of(lines: Sequence[str], labels_N: np.ndarray) -> str:

@@ -38,7 +38,7 @@ def own_splits(folder: Path) -> dict[str, Listing]:
         DataError: no class folder, an image in none, or a class too small to draw from.
     """
     given = given_parts(folder)
-    names = _folders(folder / given["train"] if given else folder)
+    names = subfolders(folder / given["train"] if given else folder)
     if len(names) < 2:
         raise DataError(
             f"{folder} has {count_of(len(names), 'class folder')}: ID images lie in one folder a "
@@ -58,7 +58,7 @@ def given_parts(folder: Path) -> dict[str, str]:
     Raises:
         DataError: no such folder, or one part twice.
     """
-    there = _folders(folder)
+    there = subfolders(folder)
     if "train" not in there or not PART_FOLDERS.keys() >= set(there):
         return {}
     given = {PART_FOLDERS[name]: name for name in there}
@@ -130,10 +130,6 @@ def _split(whole: Listing, names: Sequence[str], drawn: Sequence[str]) -> dict[s
             part_N[rows[i * share : (i + 1) * share]] = part
     rows_of = {part: np.flatnonzero(part_N == part) for part in ("train", *drawn)}
     return {part: whole.take(rows, whole.labels_N[rows]) for part, rows in rows_of.items()}
-
-
-def _folders(folder: Path) -> list[str]:
-    return [name for name in subfolders(folder) if not name.startswith(".")]
 
 
 def _images(files: Listing, rows: Sequence[int]) -> Iterator[Image.Image]:

@@ -86,6 +86,23 @@ def test_what_init_writes_opens_as_it_is(
         init("pets", "--near", "birds", "--far", "walls")
 
 
+@pytest.mark.parametrize("parts", [(), ("train",), ("train", "val", "test")])
+def test_odd_names_of_folders_and_files_are_opened_too(
+    tmp_path: Path, draw: Draw, monkeypatch: pytest.MonkeyPatch, parts: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("pets", "birds", "walls"):
+        for part in parts or ("",):
+            (tmp_path / folder / part / ".ipynb_checkpoints").mkdir(parents=True)
+            for name in ("ratio 1:2", "back\\slash"):
+                for file in ("1.png", "a\u2028b.png", "a\x85b.png", "a:\\b.png"):
+                    draw(tmp_path / folder / part / name / file, 16, 16)
+    assert "2 classes" in init("pets", "--near", "birds", "--far", "walls", "--data-root", ".")
+    benchmark = load_study(tmp_path / "pets-study" / "study.yaml").benchmark
+    image_sets.check_sets(benchmark, tmp_path)
+    assert len(image_sets.files_of(benchmark.id.train, benchmark, tmp_path)) >= 4
+
+
 def test_folders_that_cannot_make_a_study_cost_a_sentence(
     classes: Path, tmp_path: Path, draw: Draw, monkeypatch: pytest.MonkeyPatch
 ) -> None:

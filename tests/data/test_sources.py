@@ -71,7 +71,8 @@ def test_members_of_an_archive_find_their_place(
 
 
 @pytest.mark.parametrize(
-    "name", ["../evil.txt", "/evil.txt", "tin/../../../evil.txt", "a/..\\..\\e"]
+    "name",
+    ["../evil.txt", "/evil.txt", "tin/../../../evil.txt", "a/..\\..\\e", "C:/evil.txt", "a\\e"],
 )
 def test_a_path_that_leaves_the_folder_is_refused(tmp_path: Path, name: str) -> None:
     for path in (
