@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
+from pydantic import ValidationError
 from torch import Tensor
 
-from rwood.config.backbones import ModelConfig
+from rwood.config.backbones import BACKBONES, ModelConfig
 from rwood.errors import DataError
 
 
@@ -29,8 +30,26 @@ def infer_model(state: Mapping[str, Tensor]) -> tuple[ModelConfig, int, int | No
             "projection head (ReweightOOD, CIDER or rwood) nor a classifier",
             key="head.2.weight",
         )
-    settings: dict[str, object] = {} if head is None else {"projection_dim": head.shape[0]}
-    classes = None if head is not None else last.shape[0]
+    try:
+        return _by_shapes(state, last, is_classifier=head is None)
+    except (IndexError, ValidationError) as error:
+        raise DataError(
+            "the shapes of the checkpoint's first and last layer are those of none of rwood's "
+            f"networks ({', '.join(BACKBONES)})"
+        ) from error
+
+
+def _by_shapes(
+    state: Mapping[str, Tensor], last: Tensor, *, is_classifier: bool
+) -> tuple[ModelConfig, int, int | None]:
+    """The same of a state dict with a last layer.
+
+    Raises:
+        IndexError: first or last layer have too few dimensions.
+        pydantic.ValidationError: they are of a size that no network has.
+    """
+    outputs = last.shape[0]
+    settings: dict[str, object] = {} if is_classifier else {"projection_dim": outputs}
     stem = state.get("backbone.conv1.weight")
     if stem is None:
         stem = next((v for k, v in state.items() if k.startswith("backbone.layer1")), last)
@@ -42,4 +61,4 @@ def infer_model(state: Mapping[str, Tensor]) -> tuple[ModelConfig, int, int | No
     else:
         backbone = "resnet18_32x32"
     settings |= {"backbone": backbone, "width": stem.shape[0]}
-    return ModelConfig.model_validate(settings), stem.shape[1], classes
+    return ModelConfig.model_validate(settings), stem.shape[1], outputs if is_classifier else None

@@ -126,6 +126,20 @@ def test_what_is_no_checkpoint_says_so(
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"backbone.conv1.conv.weight": (64, 3, 7, 7), "fc.weight": (1000, 1024)},
+        {"backbone.conv1.weight": (512, 3, 7, 7), "fc.weight": (10, 512)},
+        {"fc.weight": (10,)},
+        {"head.2.weight": ()},
+    ],
+)
+def test_a_network_that_is_none_of_ours_costs_a_sentence(state: dict[str, tuple[int, ...]]) -> None:
+    with pytest.raises(DataError, match=r"are those of none of rwood's networks \(small_cnn, "):
+        infer_model({key: torch.zeros(shape) for key, shape in state.items()})
+
+
 def test_missing_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing.ckpt: no such checkpoint"):
         load_openood_state(tmp_path / "nothing.ckpt")
