@@ -12,9 +12,8 @@ from rwood.config.study import run_digest
 from rwood.data import image_sets
 from rwood.detector.metadata import Digests, Metadata, preprocessing_of
 from rwood.detector.model import Detector, load_detector, save_detector, threshold_of
-from rwood.errors import DataError
 from rwood.evaluation.embed import EmbeddedID, embed, labels_of
-from rwood.evaluation.scorer import FittedScorer, fit, sees_raw
+from rwood.evaluation.scorer import fit, sees_raw
 from rwood.model.checkpoint_keys import load_into, load_openood_state
 from rwood.model.encoder import encoder_of
 from rwood.model.precision import set_up
@@ -48,8 +47,8 @@ def build_detector(
         device: where to embed.
 
     Raises:
-        DataError: weights or an image set are missing or corrupt, or the scorer cannot be fitted
-            on that set.
+        DataError: weights or an image set are missing or corrupt.
+        SpecError: the scorer cannot be fitted on ID train.
     """
     scorer = scorer or run.scorer
     encoder = encoder_of(run, benchmark)
@@ -66,7 +65,7 @@ def build_detector(
         classifier=encoder.classifier,
         val=embed(encoder, val, benchmark, device, raw=raw),
     )
-    learned = _fit(scorer, embedded, train.name)
+    learned = fit(scorer, embedded)
     scores_N = learned.score(embedded.val).double().cpu().numpy()
     metadata = Metadata(
         rwood=rwood.__version__,
@@ -86,13 +85,6 @@ def build_detector(
     )
     save_detector(metadata, encoder, learned, scores_N, folder)
     return load_detector(folder, device=device, trust=True)
-
-
-def _fit(scorer: ScorerConfig, embedded: EmbeddedID, name: str) -> FittedScorer:
-    try:
-        return fit(scorer, embedded)
-    except ValueError as error:
-        raise DataError(f"scorer {scorer.name} cannot be fitted on {name}: {error}") from error
 
 
 def _class_names(benchmark: BenchmarkConfig, data_root: Path) -> tuple[str, ...]:

@@ -55,6 +55,7 @@ def run_benchmark(
 
     Raises:
         DataError: a set is missing or corrupt.
+        SpecError: a scorer cannot be fitted on ID train.
     """
     train_set = image_sets.open_set(benchmark.id.train, benchmark, data_root)
     raw = sees_raw(scorers)

@@ -52,6 +52,7 @@ def evaluate_checkpoints(
 
     Raises:
         DataError: a checkpoint does not fit, or an image set is missing or corrupt.
+        SpecError: a scorer cannot be fitted on ID train.
     """
     set_up(device)
     results = []

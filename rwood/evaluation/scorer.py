@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rwood.config.registry import find
 from rwood.config.scorers import SCORERS, ScorerConfig
-from rwood.errors import DataError
+from rwood.errors import DataError, SpecError
 from rwood.evaluation.accuracy import class_means
 from rwood.evaluation.embed import Embedded, EmbeddedID
 from rwood.method import scorers
@@ -156,30 +156,38 @@ def fit(config: ScorerConfig, embedded: EmbeddedID) -> FittedScorer:
     ID val; `weight_CD` and `bias_C`, the network's last layer.
 
     Raises:
-        ValueError: a class without an image, fewer rows than neighbours, non-finite embeddings, a
-            setting of which several values are left to choose from, or a scorer of logits for a
+        SpecError: fewer rows than neighbours, non-finite embeddings, a scorer of logits for a
             network without any.
+        ValueError: a setting of which several values are left to choose from.
     """
     if config.several:
         raise ValueError("several values of its setting are left: choose one on validation sets")
+    try:
+        state = _learned(config, embedded)
+    except ValueError as error:
+        raise SpecError(f"scorer {config.name} cannot be fitted on ID train: {error}") from error
+    means_CD = class_means(embedded.train.unit_ND, embedded.labels_N, embedded.classes)
+    return FittedScorer(config, state, means_CD)
+
+
+def _learned(config: ScorerConfig, embedded: EmbeddedID) -> Any:
     rows_ND, row = rows_for(config, embedded.train), ROWS.get(config.name)
     labels_N, classes = embedded.labels_N, embedded.classes
     if row is None:
-        state = _build(config, classes)
-        state.fit(rows_ND, labels_N)
-    else:
-        val_VD = rows_for(config, embedded.val)
-        given = {"embeddings_ND": rows_ND, "labels_N": labels_N, "classes": classes}
-        given |= {"val_VD": val_VD, **config.model_dump()}
-        given["dims"] = config.dims or vim_dims(rows_ND.shape[1])
-        if embedded.classifier is not None:
-            given["weight_CD"], given["bias_C"] = embedded.classifier
-        elif "weight_CD" in inspect.signature(row.fit).parameters:
-            raise ValueError(
-                f"{config.name} scores the logits of a classifier, and the network has none"
-            )
-        state = row.fit(**_asked_for(row.fit, given))
-    return FittedScorer(config, state, class_means(embedded.train.unit_ND, labels_N, classes))
+        scorer = _build(config, classes)
+        scorer.fit(rows_ND, labels_N)
+        return scorer
+    val_VD = rows_for(config, embedded.val)
+    given = {"embeddings_ND": rows_ND, "labels_N": labels_N, "classes": classes}
+    given |= {"val_VD": val_VD, **config.model_dump()}
+    given["dims"] = config.dims or vim_dims(rows_ND.shape[1])
+    if embedded.classifier is not None:
+        given["weight_CD"], given["bias_C"] = embedded.classifier
+    elif "weight_CD" in inspect.signature(row.fit).parameters:
+        raise ValueError(
+            f"{config.name} scores the logits of a classifier, and the network has none"
+        )
+    return row.fit(**_asked_for(row.fit, given))
 
 
 def vim_dims(dim: int) -> int:

@@ -24,7 +24,7 @@ def choose(config: ScorerConfig, embedded: EmbeddedSets) -> FittedScorer:
     Ties go to the candidate named first. A single candidate is fitted and not measured.
 
     Raises:
-        ValueError: a candidate cannot be fitted.
+        SpecError: a candidate cannot be fitted.
     """
     fitted = [fit(candidate, embedded) for candidate in config.candidates()]
     if len(fitted) == 1:

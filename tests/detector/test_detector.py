@@ -23,7 +23,7 @@ from rwood.data.transform import Transform
 from rwood.detector.build import build_detector
 from rwood.detector.files import detect, find_images, verdicts_csv
 from rwood.detector.model import Detector, load_detector
-from rwood.errors import DataError
+from rwood.errors import DataError, SpecError
 from rwood.evaluation.benchmark import run_benchmark
 from rwood.evaluation.scorer import ROWS
 from tests.detector.conftest import PARTS, Trained
@@ -257,7 +257,7 @@ def test_weights_and_sets_that_do_not_fit_are_refused(trained: Trained, tmp_path
             trained.run, trained.benchmark, tmp_path / "none.pt", tmp_path,
             data_root=tmp_path, device=torch.device("cpu"),
         )  # fmt: skip
-    with pytest.raises(DataError, match="scorer knn cannot be fitted on digits/train: k = 1000"):
+    with pytest.raises(SpecError, match="scorer knn cannot be fitted on ID train: k = 1000"):
         trained.build(tmp_path, **{"scorer.name": "knn", "scorer.k": 1000})
     assert not (tmp_path / "detector.json").exists()
 

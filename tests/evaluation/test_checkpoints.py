@@ -17,7 +17,7 @@ from rwood.cli import app
 from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.scorers import ScorerConfig
 from rwood.data.image_sets import open_set
-from rwood.errors import DataError
+from rwood.errors import DataError, SpecError
 from rwood.evaluation.checkpoints import (
     evaluate_checkpoints,
     export_checkpoint,
@@ -213,6 +213,15 @@ def test_scorers_that_a_checkpoint_cannot_have_are_refused(
     assert sentence(best) == f"{best} has no fc.weight: msp scores the logits of a classifier"
     torch.save(classifier_state(1, classes=10), tmp_path / "ten.ckpt")
     assert sentence(tmp_path / "ten.ckpt").endswith("knows 10 classes, benchmark shapes has 3")
+
+
+def test_more_neighbours_than_train_images_cost_a_sentence(
+    best: Path, shapes: Path, shapes_config: BenchmarkConfig
+) -> None:
+    with pytest.raises(SpecError, match="knn cannot be fitted on ID train: k = 500 neighbours of"):
+        evaluate_checkpoints(
+            [best], shapes_config, [ScorerConfig(name="knn", k=500)], data_root=shapes, device=CPU
+        )
 
 
 def test_a_checkpoint_for_colour_refuses_grey_images(
