@@ -58,7 +58,9 @@ def unpack(archive: Path, folder: Path, place: Place, progress: Progress) -> int
                 _store(source, folder / target, size)
     except FileNotFoundError:
         raise DataError(f"{archive} is missing", file=str(archive)) from None
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error) as error:
+    except (
+        tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error, RuntimeError
+    ) as error:  # fmt: skip  # zipfile raises RuntimeError where a password is asked for
         raise DataError(f"{archive} cannot be unpacked ({error})", file=str(archive)) from error
     return count
 

@@ -108,6 +108,12 @@ def test_damaged_missing_and_unknown_archives(tmp_path: Path) -> None:
     (tmp_path / "no.zip").write_bytes(b"text")
     with pytest.raises(DataError, match="no.zip cannot be unpacked"):
         sources.fetch("tin", tmp_path / "root", source=tmp_path / "no.zip")
+    locked = bytearray(zip_of(tmp_path / "locked.zip", {"tin/a": b"x"}).read_bytes())
+    locked[6] |= 1
+    locked[locked.index(b"PK\1\2") + 8] |= 1
+    (tmp_path / "locked.zip").write_bytes(locked)
+    with pytest.raises(DataError, match="locked.zip cannot be unpacked .*password required"):
+        sources.fetch("tin", tmp_path / "root", source=tmp_path / "locked.zip")
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as bundle:
         for i in range(3):
             bundle.writestr(f"tin/{i}.png", bytes(40_000_000))
