@@ -1,6 +1,7 @@
 """`rwood` and `python -m rwood`."""
 
 import errno
+import io
 import os
 import sys
 
@@ -17,6 +18,8 @@ def main() -> None:
         print("rwood: Windows is not supported; run rwood on Linux, on macOS, or in WSL 2",
               file=sys.stderr)  # fmt: skip
         sys.exit(2)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # a file's name may be no UTF-8
     try:
         app()
     except RwoodError as error:

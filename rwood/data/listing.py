@@ -245,7 +245,7 @@ def is_below(relative: str) -> bool:
 
 def digest_of(lines: Sequence[str], labels_N: np.ndarray) -> str:
     """16 hex digits of the SHA-256 of lines and labels."""
-    text = hashlib.sha256("\n".join(lines).encode())
+    text = hashlib.sha256("\n".join(lines).encode(errors="surrogateescape"))
     text.update(labels_N.tobytes())
     return text.hexdigest()[:16]
 

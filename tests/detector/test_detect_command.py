@@ -3,7 +3,10 @@
 import csv
 import io
 import json
+import os
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from rwood.__main__ import main
 from rwood.cli import app
 from rwood.detector.model import load_detector
 from rwood.errors import SpecError
@@ -72,6 +76,21 @@ def test_csv_and_json_say_the_same(folder: Path, images: Path) -> None:
     fine = rwood("detect", folder, images / "a-grey.png", "--json")
     assert fine.exit_code == 0
     assert json.loads(fine.stdout)[0]["error"] is None
+
+
+@pytest.mark.parametrize("words", [[], ["--csv"], ["--json"]])
+def test_a_name_that_is_no_utf_8_is_scored_and_printed(
+    folder: Path, tmp_path: Path, raw_images: Raw, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    images, printed = tmp_path / "images", io.BytesIO()
+    images.mkdir()
+    Image.fromarray(raw_images("id/test")[0]).save(images / os.fsdecode(b"caf\xe9.png"))
+    monkeypatch.setattr(sys, "argv", ["rwood", "detect", str(folder), str(images), *words])
+    with redirect_stdout(io.TextIOWrapper(printed, "utf-8")) as out, pytest.raises(SystemExit) as e:
+        main()
+    out.flush()
+    assert e.value.code == 0
+    assert (rb"caf\udce9.png" if words == ["--json"] else b"caf\xe9.png") in printed.getvalue()
 
 
 def test_a_false_alarm_rate_moves_the_threshold(folder: Path, images: Path) -> None:
