@@ -86,7 +86,7 @@ def measure(train: Listing, image_size: int | None) -> ImageFacts:
     Raises:
         DataError: an image cannot be read.
     """
-    rows = range(0, len(train), max(1, len(train) // SAMPLED))
+    rows = range(0, len(train), -(-len(train) // SAMPLED))
     sides, grey = [], True
     for image in _images(train, rows):
         sides.append(min(image.size))

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from rwood.cli import app
 from rwood.config.benchmark import BenchmarkConfig, FolderSet
 from rwood.config.load import load_study
-from rwood.data import image_sets
+from rwood.data import image_sets, own_images
 from rwood.data.own_images import key_of, measure, own_splits
 from rwood.errors import DataError, RwoodError, SpecError
 from tests.data.conftest import Draw
@@ -66,6 +66,16 @@ def test_sizes_colours_and_statistics_are_measured(tmp_path: Path, draw: Draw) -
     assert 0.2 < facts.mean[0] < 0.8
     assert 0.05 < facts.std[0] < 0.5
     assert key_of(Path("My Photos (2)")) == "my_photos_2"
+
+
+def test_of_many_images_a_sample_is_measured(
+    classes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+    monkeypatch.setattr(own_images, "SAMPLED", 7)
+    monkeypatch.setattr(own_images, "_is_grey", lambda image: not rows.append(image.height))
+    assert measure(own_splits(classes)["train"], None).images == 12
+    assert rows == [24] * 6
 
 
 def test_what_init_writes_opens_as_it_is(
