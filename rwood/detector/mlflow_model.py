@@ -1,7 +1,7 @@
 """A detector as an MLflow model: written, and logged to a run so that it can be registered.
 
 The model is the detector's folder beside rwood's source, so that it loads where rwood is not
-installed. MLflow calls `served`, which says what goes in and what comes out; nothing is pickled.
+installed. MLflow calls `pyfunc`, which says what goes in and what comes out; nothing is pickled.
 """
 
 import base64
