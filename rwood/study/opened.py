@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import yaml
 from rwood import results
 from rwood.config.base import digest
 from rwood.config.study import StudyConfig
-from rwood.errors import StudyError
+from rwood.errors import RwoodError, StudyError
 from rwood.paths import StudyPaths
 from rwood.ray_backend.job import Job
 from rwood.results import EpochReport, TrialResult
@@ -23,6 +23,10 @@ from rwood.study.connection import Connection
 from rwood.study.context import Context, Screen
 from rwood.study.mlflow_updates import MlflowUpdates
 from rwood.tracking.signals import signals_deferred
+
+NOTE_EVERY_S = 30.0
+"""Between two times that a running search writes how many trials it has, for who starts it after a
+kill; the record grows with them."""
 
 
 class OpenedStudy:
@@ -39,7 +43,7 @@ class OpenedStudy:
     ) -> None:
         """Start tracking; `check` raises a StudyError if the study is no longer this process's."""
         self.config, self.context, self.folder, self.screen = study, context, folder, screen
-        self._check = check
+        self._check, self._noted = check, float("-inf")
         self.paths = StudyPaths(folder)
         self.record = record
         self._mlflow = MlflowUpdates(study, folder, context.results, context.tracking_uri, record)
@@ -115,8 +119,12 @@ class OpenedStudy:
             future.result()
 
     def _on_trial(self, trial: TrialResult) -> None:
-        if trial.number >= len(self.record.trials):  # else unknown to the next start after a kill
-            self._save(trials=(*self.record.trials, trial))
+        if trial.number >= len(self.record.trials):
+            self.record = self.record.model_copy(update={"trials": (*self.record.trials, trial)})
+            if time.monotonic() - self._noted >= NOTE_EVERY_S:
+                self._noted = time.monotonic()
+                with suppress(RwoodError):  # The search itself finds out, and says it better.
+                    self._save()
         self._mlflow.trial(self.record, trial)
         self.screen.trial(trial)
 

@@ -68,9 +68,10 @@ def test_a_process_elsewhere_is_dead_when_it_does_not_renew(bucket: Path) -> Non
 
 
 def test_who_lost_its_lease_overwrites_nothing(
-    bucket: Path, tmp_path: Path, empty_store: bytes
+    bucket: Path, tmp_path: Path, empty_store: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A driver that slept for longer than its lease, and ends before it hears of its loss."""
+    monkeypatch.setattr(lease, "BEAT_S", 3600.0)
     store = f"sqlite:///{with_store(tmp_path, empty_store) / 'mlflow.db'}"
     study = tiny(tmp_path, search=None)
     context = Context(bucket, tmp_path, tracking_uri=store)
@@ -79,7 +80,7 @@ def test_who_lost_its_lease_overwrites_nothing(
         with open_study(study, context, screen(study, Console(quiet=True))) as opened:
             put(bucket / "tiny", 2, "process 1 on elsewhere")
             (bucket / "tiny" / "lock" / "000001").unlink()
-            opened.select()
+            opened._save(champion=7)
 
     with pytest.raises(StudyError, match="another process took over"):
         work()

@@ -15,8 +15,9 @@ from tests.tiny import tiny
 
 
 def test_a_search_that_was_killed_has_its_trials_and_their_storage(
-    tmp_path: Path, results: Path
+    tmp_path: Path, results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("rwood.study.opened.NOTE_EVERY_S", 0.0)
     study = tiny(tmp_path)
     place = Context(results, tmp_path, storage="sqlite:///elsewhere.db")
     with open_study(study, place, Recorder(study)) as opened:
