@@ -10,7 +10,7 @@ from PIL import Image
 
 from rwood.config.new_study import ImageFacts, input_size
 from rwood.data import decode, transform
-from rwood.data.listing import Listing, digest_of, read_folder, subfolders
+from rwood.data.listing import Listing, check_classes, digest_of, read_folder, subfolders
 from rwood.data.transform import Transform
 from rwood.errors import DataError
 from rwood.text import count_of
@@ -48,6 +48,7 @@ def own_splits(folder: Path) -> dict[str, Listing]:
         whole = read_folder(folder, name=folder.name, class_names=names)
         return _split(whole, names, ("val", "test"))
     parts = {part: _below(folder, name, names) for part, name in given.items()}
+    check_classes(parts["train"], names)
     drawn = tuple(part for part in ("val", "test") if part not in parts)
     return parts | _split(parts["train"], names, drawn)
 
@@ -68,7 +69,14 @@ def given_parts(folder: Path) -> dict[str, str]:
 
 
 def list_text(files: Listing) -> str:
-    """The files as a list in OpenOOD's form: `<relative path> <label>` a line."""
+    """The files as a list in OpenOOD's form: `<relative path> <label>` a line.
+
+    Raises:
+        DataError: a file's name has a line end, or is no UTF-8.
+    """
+    for path in files.paths:
+        if re.search(r"[\n\udc80-\udcff]", path):
+            raise DataError(f"{path!r} has no place in a list of files: give it another name")
     rows = zip(files.paths, files.labels_N, strict=True)
     return "".join(f"{path} {label}\n" for path, label in rows)
 

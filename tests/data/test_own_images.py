@@ -134,3 +134,18 @@ def test_folders_that_cannot_make_a_study_cost_a_sentence(
         (classes / "dog" / f"img {i}.png").unlink()
     with pytest.raises(DataError, match="class dog has 1 image, and val, test and train need one"):
         own_splits(classes)
+
+
+def test_a_name_that_no_list_can_hold_is_said(classes: Path, tmp_path: Path) -> None:
+    (classes / "dog" / "img 3.png").rename(classes / "dog" / "two\nlines.png")
+    with pytest.raises(DataError, match=r"dog/two\\nlines.png' has no place in a list of files"):
+        init(classes, "--near", classes, "--far", classes / "dog", "--to", tmp_path / "study")
+
+
+def test_a_class_without_an_image_is_said(animals: BenchmarkConfig, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    for name in ("near", "far", "seen"):
+        shutil.rmtree(folder / name)
+    (folder / "train" / "zebra").mkdir()
+    with pytest.raises(DataError, match="has no image of class zebra: add some"):
+        own_splits(folder)
