@@ -13,12 +13,14 @@ classes were left out for their overlap) is a bitmap over their names in order, 
 import base64
 import functools
 import io
+import itertools
 import os
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from rwood.data import archives, openood
@@ -195,7 +197,8 @@ def rebuilt(name: str, files: list[str]) -> list[str]:
     bits = _splits().get(name)
     if bits is not None:
         by_name = (lambda f: f) if row.tree.startswith("cifar") else os.path.basename
-        files = [f for i, f in enumerate(sorted(files, key=by_name)) if _is_set(bits, i)]
+        chosen = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")
+        files = list(itertools.compress(sorted(files, key=by_name), chosen))
     labels: dict[str, Any] = {}
     if row.classes:
         labels = {c: i for i, c in enumerate(sorted({f.split("/")[2] for f in files}))}
@@ -206,10 +209,6 @@ def rebuilt(name: str, files: list[str]) -> list[str]:
 def _splits() -> dict[str, bytes]:
     packed = openood.resource("splits.json")
     return {k: zlib.decompress(base64.b64decode(v)) for k, v in packed.items()}
-
-
-def _is_set(bits: bytes, i: int) -> bool:
-    return i // 8 < len(bits) and bool(bits[i // 8] >> (i % 8) & 1)
 
 
 def _below(images: Path, name: str) -> Iterator[str]:

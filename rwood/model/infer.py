@@ -30,35 +30,21 @@ def infer_model(state: Mapping[str, Tensor]) -> tuple[ModelConfig, int, int | No
             "projection head (ReweightOOD, CIDER or rwood) nor a classifier",
             key="head.2.weight",
         )
-    try:
-        return _by_shapes(state, last, is_classifier=head is None)
-    except (IndexError, ValidationError) as error:
-        raise DataError(
-            "the shapes of the checkpoint's first and last layer are those of none of rwood's "
-            f"networks ({', '.join(BACKBONES)})"
-        ) from error
-
-
-def _by_shapes(
-    state: Mapping[str, Tensor], last: Tensor, *, is_classifier: bool
-) -> tuple[ModelConfig, int, int | None]:
-    """The same of a state dict with a last layer.
-
-    Raises:
-        IndexError: first or last layer have too few dimensions.
-        pydantic.ValidationError: they are of a size that no network has.
-    """
-    outputs = last.shape[0]
-    settings: dict[str, object] = {} if is_classifier else {"projection_dim": outputs}
     stem = state.get("backbone.conv1.weight")
     if stem is None:
         stem = next((v for k, v in state.items() if k.startswith("backbone.layer1")), last)
         backbone = "small_cnn"
     elif "backbone.layer1.0.conv3.weight" in state:
         backbone = "resnet50"
-    elif stem.shape[-1] == 7:
-        backbone = "resnet18_224x224"
     else:
-        backbone = "resnet18_32x32"
-    settings |= {"backbone": backbone, "width": stem.shape[0]}
-    return ModelConfig.model_validate(settings), stem.shape[1], outputs if is_classifier else None
+        backbone = "resnet18_224x224" if stem.shape[-1] == 7 else "resnet18_32x32"
+    try:
+        settings = {"backbone": backbone, "width": stem.shape[0]}
+        settings |= {} if head is None else {"projection_dim": head.shape[0]}
+        model, classes = ModelConfig.model_validate(settings), None if head is last else len(last)
+        return model, stem.shape[1], classes
+    except (IndexError, ValidationError) as error:
+        raise DataError(
+            "the shapes of the checkpoint's first and last layer are those of none of rwood's "
+            f"networks ({', '.join(BACKBONES)})"
+        ) from error
