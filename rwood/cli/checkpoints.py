@@ -21,8 +21,7 @@ def evaluate(
     ],
     benchmark: Annotated[Path | None, typer.Option(help="A benchmark file.")] = None,
     scorer: Annotated[
-        list[str] | None,
-        typer.Option(help=f"One of {', '.join(SCORERS)} or one of yours."),
+        list[str] | None, typer.Option(help=f"One of {', '.join(SCORERS)} or one of yours.")
     ] = None,
     k: Annotated[int, typer.Option(min=1, help="Neighbour counted by knn.")] = 50,
     protocol: Annotated[str, typer.Option(help="ood, or fsood for both.")] = "ood",

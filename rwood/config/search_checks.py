@@ -72,8 +72,7 @@ def _check_hyperparameters(run: RunConfig, search: SearchConfig) -> None:
             check_space(run, losses | {key: domain})
         except KeyError:
             raise SpecError(
-                f"search.space: {no_such_setting(key, *branches(run, losses))}",
-                key=key,
+                f"search.space: {no_such_setting(key, *branches(run, losses))}", key=key
             ) from None
         except ValidationError as error:
             raise spec_error(error, RunConfig, prefix="search.space: ") from error

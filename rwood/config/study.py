@@ -176,6 +176,12 @@ class StudyConfig(Config):
                 )
         return self
 
+    @property
+    def the_search(self) -> SearchConfig:
+        """The search of a study that has one."""
+        assert self.search is not None
+        return self.search
+
     def _losses(self) -> list[str]:
         """Names of the losses that a rerun may have."""
         domain = self.search.space.get(LOSS) if self.search else None
@@ -201,10 +207,7 @@ FAMILIES = "val/families"
 def objectives(benchmark: BenchmarkConfig) -> list[str]:
     """What a search may optimise: metrics of the validation sets, their means, ID accuracy."""
     sets = [""] + [f"{name}/" for name in benchmark.validation]
-    return [f"val/{s}{metric}" for s in sets for metric in METRICS] + [
-        FAMILIES,
-        ID_ACCURACY,
-    ]
+    return [f"val/{s}{metric}" for s in sets for metric in METRICS] + [FAMILIES, ID_ACCURACY]
 
 
 def is_minimized(metric: str) -> bool:

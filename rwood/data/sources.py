@@ -53,11 +53,7 @@ LAYOUT = (LISTS, CLASSIC, LARGE)
 
 
 def fetch(
-    name: str,
-    data_root: Path,
-    *,
-    source: Path | None = None,
-    progress: Progress = silent,
+    name: str, data_root: Path, *, source: Path | None = None, progress: Progress = silent
 ) -> str:
     """Bring a source into the data root; what is already there is kept.
 

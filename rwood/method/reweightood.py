@@ -186,10 +186,7 @@ def _reweightood(pairs: _Pairs, ranks: Ranks) -> tuple[Tensor, Tensor]:
 
 
 def _gradient_nD(
-    pairs: _Pairs,
-    kept: list[tuple[Tensor, Tensor] | None],
-    peaks_2: Tensor,
-    shares_2: Tensor,
+    pairs: _Pairs, kept: list[tuple[Tensor, Tensor] | None], peaks_2: Tensor, shares_2: Tensor
 ) -> Tensor:
     """The second round: what every pair pulls on its rows."""
     gradient_nD = torch.zeros_like(pairs.unit_nD)

@@ -40,15 +40,7 @@ from .head_scorers import (
     score_head_mls,
     score_head_nci,
 )
-from .logit_scorers import (
-    LastLayer,
-    Vim,
-    classify,
-    fit_vim,
-    score_energy,
-    score_msp,
-    score_vim,
-)
+from .logit_scorers import LastLayer, Vim, classify, fit_vim, score_energy, score_msp, score_vim
 from .neighbour_scorers import Cosine, Knn, fit_cosine, fit_knn, score_cosine, score_knn
 from .sum_scorer import HeadSum, fit_head_sum, score_head_sum
 

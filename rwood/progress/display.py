@@ -192,8 +192,7 @@ def screen(study: StudyConfig, console: Console, folder: Path | None = None) -> 
 
 def describe(trial: TrialResult, state: StudyState) -> str:
     """One line on a trial that is over."""
-    search = state.study.search
-    assert search is not None
+    search = state.study.the_search
     word = "FAILED" if trial.state == "failed" else trial.state
     text = f"trial {trial.number} {word} after {count_of(len(trial.history), 'epoch')}"
     if trial.error:

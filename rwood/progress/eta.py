@@ -30,7 +30,6 @@ def trials_left(study: StudyConfig, trials: Iterable[TrialResult], *, begun: int
     """
     from rwood.cost import expected_epochs
 
-    assert study.search is not None
     known = list(trials)
     ends = ((t.finished or (t.history[-1].time if t.history else t.started)) for t in known)
     cost = _cost([((t.started, end), t.history) for t, end in zip(known, ends, strict=True)])
@@ -43,7 +42,7 @@ def trials_left(study: StudyConfig, trials: Iterable[TrialResult], *, begun: int
     running = [len(t.history) for t in known if t.state == "running"]
     works = [expected_epochs(study, reached) * epoch_s + start_s * (not reached)
              for reached in running]  # fmt: skip
-    waiting = max(0, study.search.trials - begun)
+    waiting = max(0, study.the_search.trials - begun)
     works += [start_s + usual * epoch_s] * waiting
     return _shared(works, study)
 

@@ -82,9 +82,8 @@ def job_of(study: StudyConfig, run: RunConfig, folder: Path, data_root: Path, **
 
 def trial_job(study: StudyConfig, config: dict[str, Any], *, folder: Path, data_root: Path) -> Job:
     """A trial of a search, from what Tune hands out; `folder` is the study's."""
-    assert study.search is not None
     run, paths = apply(study.run, config["params"]), StudyPaths(folder).trial(config["number"])
-    return job_of(study, run, paths.folder, data_root, seeds=study.search.seeds)
+    return job_of(study, run, paths.folder, data_root, seeds=study.the_search.seeds)
 
 
 def attempt(job: Job, worker: Worker, send: Callable[[dict[str, Any]], None]) -> None:

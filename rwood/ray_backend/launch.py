@@ -17,15 +17,7 @@ from rwood.config.study import ClusterConfig
 from rwood.ray_backend import compat
 from rwood.ray_backend.failures import one_line
 from rwood.ray_backend.job import Job, attempt
-from rwood.ray_backend.messages import (
-    CONTROLLER,
-    FAILURE,
-    KIND,
-    STORAGE,
-    Handle,
-    NoDatasets,
-    Relay,
-)
+from rwood.ray_backend.messages import CONTROLLER, FAILURE, KIND, STORAGE, Handle, NoDatasets, Relay
 from rwood.ray_backend.session import WATCHER
 from rwood.ray_backend.worker import TrainWorker
 from rwood.text import count_of, first_line

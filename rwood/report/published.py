@@ -31,8 +31,7 @@ def published() -> dict[tuple[str, str, str, str], Published]:
     text = files("rwood.report").joinpath("published.csv").read_text(encoding="utf-8")
     return {
         (row["id_set"], row["protocol"], row["ood_set"], row["metric"]): Published(
-            mean=float(row["mean"]),
-            std=float(row["std"]) if row["std"] else None,
+            mean=float(row["mean"]), std=float(row["std"]) if row["std"] else None
         )
         for row in csv.DictReader(text.splitlines())
     }

@@ -52,9 +52,9 @@ def open_generation(
         StudyError: the storage holds another study of this name.
         SpecError: the pruner cannot be made.
     """
-    assert study.search is not None
-    space, pruner = distributions(study.run, study.search), build_pruner(study.run, study.search)
-    settings = study.search.pruner.model_dump(mode="json") if study.search.pruner else {}
+    search = study.the_search
+    space, pruner = distributions(study.run, search), build_pruner(study.run, search)
+    settings = search.pruner.model_dump(mode="json") if search.pruner else {}
     signature = digest({key: distribution_to_json(d) for key, d in space.items()}, settings)
     last = latest(store.optuna, study.name)
     if last is not None and last.user_attrs[ID] != record_id:
@@ -72,7 +72,7 @@ def open_generation(
         # A process was killed while it carried trials over, in a database.
         optuna.delete_study(study_name=name, storage=store.optuna)
     with store.batch():
-        made = _create(store, name, study.search.objectives)
+        made = _create(store, name, search.objectives)
         made.pruner = pruner
         for key, value in ((ID, record_id), (SIGNATURE, signature), (PRUNER, settings)):
             made.set_user_attr(key, value)
@@ -91,12 +91,11 @@ def open_pruning_study(study: StudyConfig, store: StudyStorage, main: optuna.Stu
     Optuna's pruners take one number. The study beside the main one has its trials, by number, with
     the metric that `pruner.metric` names.
     """
-    assert study.search is not None
-    if len(study.search.objectives) == 1:
+    if len(study.the_search.objectives) == 1:
         return main
     name = main.study_name + PRUNING
-    metric = study.search.pruning_metric
-    index = study.search.objectives.index(metric)
+    metric = study.the_search.pruning_metric
+    index = study.the_search.objectives.index(metric)
     if name in optuna.get_all_study_names(store.optuna):
         beside = optuna.load_study(study_name=name, storage=store.optuna)
     else:
@@ -211,8 +210,7 @@ def present_params(params: Mapping[str, Any], study: StudyConfig) -> dict[str, A
         run = apply(study.run, dict(params))
     except (KeyError, ValueError):
         return None
-    assert study.search is not None
-    domains = hyperparameters_of(run, study.search.space)
+    domains = hyperparameters_of(run, study.the_search.space)
     present = {key: setting(run, key) for key in domains}
     inside = all(contains(domain, present[key]) for key, domain in domains.items())
     return present if inside and apply(study.run, present) == run else None

@@ -50,13 +50,12 @@ def result_of(
     trial: FrozenTrial, study: StudyConfig, history: Sequence[EpochReport]
 ) -> TrialResult:
     """One trial as a result, in the present space, which may be another than it was drawn from."""
-    assert study.search is not None
     assert trial.datetime_start is not None
     was, present = trial.user_attrs.get(OUTSIDE), present_params(trial.params, study)
     state = TrialState[was["state"]] if was else trial.state
     values = was["values"] if was else trial.values
     last = history[-1].metrics if history else {}
-    names = study.search.objectives
+    names = study.the_search.objectives
     complete = state == TrialState.COMPLETE and values is not None
     return TrialResult(
         number=trial.number,

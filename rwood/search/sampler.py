@@ -80,10 +80,7 @@ class OneLoss(TPESampler):  # type: ignore[misc]
         self._run, self._space = run, search.space
 
     def sample_relative(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        search_space: dict[str, BaseDistribution],
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """What all losses have, the loss among it; then what else the drawn loss has."""
         every = [

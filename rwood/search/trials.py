@@ -66,11 +66,10 @@ class Trials:
         on_change: Callable[[TrialResult], None],
     ) -> None:
         """Take up what was running."""
-        assert study.search is not None
-        self.study, self.search = study, study.search
+        self.study, self.search = study, study.the_search
         self._folder, self._store = folder, store
         self._main, self._pruning, self._on_change = main, pruning, on_change
-        self._space = distributions(study.run, study.search)
+        self._space = distributions(study.run, study.the_search)
         self._running: dict[int, _Running] = {}
         trials = main.get_trials(deepcopy=False)
         self.begun = sum(OUTSIDE not in trial.user_attrs for trial in trials)

@@ -130,15 +130,14 @@ def _decided(
 
 def _weights(study: StudyConfig, trials: Sequence[TrialResult], runs: Runs) -> FamilyWeights:
     """How much each family counts: by the search and the race alone."""
-    assert study.search is not None
     families = families_of(study.benchmark)
-    if study.search.primary != FAMILIES:
+    if study.the_search.primary != FAMILIES:
         return FamilyWeights(dict.fromkeys(families, 1.0))
     complete = [t for t in trials if t.objective is not None and not t.outside]
     last = [trial.history[-1].metrics for trial in complete if trial.history]
     return reliability_weights(
         families,
-        [family_values(metrics, families) for metrics in last] if not study.search.seeds else [],
+        [] if study.the_search.seeds else [family_values(each, families) for each in last],
         [
             [family_values(run.metrics, families) for run in seeds.values()]
             for seeds in runs.values()
@@ -150,8 +149,7 @@ def _values(
     study: StudyConfig, runs: Mapping[int, FinalsRun], weights: FamilyWeights
 ) -> tuple[float, ...]:
     """A setting's objective by seed, higher being better; in logits if it is over families."""
-    assert study.search is not None
-    name = study.search.primary
+    name = study.the_search.primary
     if name == FAMILIES:
         families, by_family = families_of(study.benchmark), weights.by_family
         return tuple(
@@ -163,8 +161,7 @@ def _values(
 
 def _name_of_values(study: StudyConfig) -> str:
     """What the numbers of the finals are."""
-    assert study.search is not None
-    name = study.search.primary
+    name = study.the_search.primary
     if name == FAMILIES:
         return "mean logit AUROC over families"
     return f"-{name}" if is_minimized(name) else name

@@ -47,9 +47,8 @@ def select_candidates(study: StudyConfig, trials: Iterable[TrialResult]) -> tupl
 
     Of trials with the same settings the first one stands for all.
     """
-    assert study.search is not None
     first: dict[str, int] = {}
-    for trial in rank_trials(trials, study.search.objectives):
+    for trial in rank_trials(trials, study.the_search.objectives):
         if apply(study.run, trial.params) != study.run:
             first.setdefault(trial.digest, trial.number)
     return tuple(list(first.values())[: finals_of(study).candidates])

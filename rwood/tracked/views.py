@@ -48,8 +48,7 @@ def experiment_tags(study: StudyConfig, results: str = "") -> dict[str, str]:
 
 def _trials(study: StudyConfig) -> dict[str, Any]:
     """Trials by objective: their settings, curves of every validation set, cost."""
-    search = study.search
-    assert search is not None
+    search = study.the_search
     hyperparameters = list(search.space)
     metric = search.primary.rsplit("/", 1)[-1]
     sets = [f"val/{name}/{metric}" for name in study.benchmark.validation]

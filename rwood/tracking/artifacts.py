@@ -27,12 +27,7 @@ def marks_of(run: TrackedRun) -> Marks:
 
 
 def upload(
-    client: Any,
-    run: TrackedRun,
-    run_id: str,
-    uploaded: dict[str, str],
-    marks: Marks,
-    before: Marks,
+    client: Any, run: TrackedRun, run_id: str, uploaded: dict[str, str], marks: Marks, before: Marks
 ) -> None:
     """Upload files that changed; a missing one does not keep the others back.
 

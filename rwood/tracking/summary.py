@@ -9,13 +9,7 @@ from rwood.config.benchmark import METRICS
 from rwood.errors import StudyError
 from rwood.results import StudySummary
 from rwood.text import did_you_mean, without_password
-from rwood.tracking.client import (
-    KEY_TAG,
-    all_runs,
-    connect,
-    reason,
-    without_login,
-)
+from rwood.tracking.client import KEY_TAG, all_runs, connect, reason, without_login
 
 _METRICS = tuple(f"{part}/{metric}" for part in ("near", "far") for metric in METRICS)
 _CHAMPION, _BASE = "champion", "base"

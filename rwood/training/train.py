@@ -28,13 +28,7 @@ from rwood.results import EpochReport
 from rwood.training import checkpoint
 from rwood.training.begin import begin, step_of, wrap
 from rwood.training.graph import Check, TakeStep
-from rwood.training.loss import (
-    average_gradients,
-    check_finite,
-    gradient_share,
-    loss_of,
-    start_loss,
-)
+from rwood.training.loss import average_gradients, check_finite, gradient_share, loss_of, start_loss
 from rwood.training.state import RunState
 from rwood.training.worker import Worker
 

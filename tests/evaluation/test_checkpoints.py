@@ -18,11 +18,7 @@ from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.scorers import ScorerConfig
 from rwood.data.image_sets import open_set
 from rwood.errors import DataError, SpecError
-from rwood.evaluation.checkpoints import (
-    evaluate_checkpoints,
-    export_checkpoint,
-    open_checkpoint,
-)
+from rwood.evaluation.checkpoints import evaluate_checkpoints, export_checkpoint, open_checkpoint
 from rwood.evaluation.embed import embed
 from rwood.results import RunResult
 

@@ -11,12 +11,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
 
-from rwood.method.losses import (
-    cider_loss,
-    cross_entropy_loss,
-    reweightood_loss,
-    supcon_loss,
-)
+from rwood.method.losses import cider_loss, cross_entropy_loss, reweightood_loss, supcon_loss
 
 # Rows of every rank, by world size: uneven, and with a rank that has none.
 SPLITS = {

@@ -31,10 +31,7 @@ def with_near(inputs: ReportInputs, scorer: str, auroc: float) -> ReportInputs:
     runs = tuple(
         run.model_copy(
             update={
-                "tables": {
-                    **run.tables,
-                    f"ood/{scorer}": changed(run.tables["ood/mahalanobis"]),
-                }
+                "tables": {**run.tables, f"ood/{scorer}": changed(run.tables["ood/mahalanobis"])}
             }
         )
         for run in inputs.study.runs

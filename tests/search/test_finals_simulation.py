@@ -46,10 +46,7 @@ def test_where_no_setting_matters_alpha_of_the_studies_promote_however_many_tria
 
 @pytest.mark.parametrize(
     ("case", "argmax", "finals"),
-    [
-        (Case(2.0, 1.0), (0.84, 0.25), (0.88, 0.04)),
-        (Case(0.5, 1.0), (-0.16, 0.52), (0.02, 0.03)),
-    ],
+    [(Case(2.0, 1.0), (0.84, 0.25), (0.88, 0.04)), (Case(0.5, 1.0), (-0.16, 0.52), (0.02, 0.03))],
     ids=("settings that matter", "settings that do not"),
 )
 def test_the_design_table_comes_out_again(

@@ -47,9 +47,7 @@ class Ends:
         self.failed.append((number, error, kind))
 
 
-def test_a_stalled_trial_is_started_again_once_then_failed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_stalled_trial_is_started_again_once_then_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     from rwood.ray_backend import compat
 
     killed: list[Any] = []
