@@ -133,9 +133,7 @@ def _on_host(state: State) -> State:
             return held.copy_(value)
         if isinstance(value, dict):
             return {key: copied(part) for key, part in value.items()}
-        if isinstance(value, list | tuple):
-            return type(value)(map(copied, value))
-        return value
+        return type(value)(map(copied, value)) if isinstance(value, list | tuple) else value
 
     made: State = copied(state)
     return made
