@@ -117,15 +117,8 @@ def _decided(
     by_family = {name: [a[name] - b[name] for a, b in points] for name in points[0][0]}
     gated, guarded = gate(gains, rule.alpha), guard(by_family, GUARD_ALPHA, rule.delta)
     decision = verdict(finals.finalist, gated, guarded)
-    return finals.model_copy(
-        update={
-            "confirmation": values,
-            "promoted": decision.promoted,
-            "sentence": decision.sentence,
-            "gate": gated,
-            "guard": guarded,
-        }
-    )
+    measured = {"confirmation": values, "gate": gated, "guard": guarded}
+    return finals.model_copy(update=measured | vars(decision))
 
 
 def _weights(study: StudyConfig, trials: Sequence[TrialResult], runs: Runs) -> FamilyWeights:
