@@ -35,7 +35,7 @@ def environment(object_store: dict[str, str]) -> Iterator[dict[str, str]]:
 def test_a_study_on_an_object_store_survives_and_keeps_no_secret(
     tmp_path: Path, bucket: Path, environment: dict[str, str], empty_store: bytes
 ) -> None:
-    file = write_tiny(tmp_path, run__epochs=4, search__trials=5)
+    file = write_tiny(tmp_path, run__epochs=2, search__trials=4, search__pruner=None)
     command = [sys.executable, "-m", "rwood", "run", file.name, "--results", str(bucket)]
     away = f"http://me:{PASSWORD}@127.0.0.1:9"
     store = f"sqlite:///{with_store(tmp_path, empty_store) / 'mlflow.db'}"
@@ -63,11 +63,11 @@ def test_a_study_on_an_object_store_survives_and_keeps_no_secret(
 
     second = subprocess.run([*command, "--tracking-uri", away], capture_output=True, **kwargs)
     assert second.returncode == 0, second.stdout + second.stderr
-    assert re.search(r"\[search\] [0-4] of 5 trials to run", second.stdout)
+    assert re.search(r"\[search\] [0-3] of 4 trials to run", second.stdout)
     assert "MLflow at http://127.0.0.1:9 did not take" in second.stdout
     third = subprocess.run([*command, "--tracking-uri", store], capture_output=True, **kwargs)
     assert third.returncode == 0, third.stdout + third.stderr
-    assert "[search] 0 of 5 trials to run" in third.stdout
+    assert "[search] 0 of 4 trials to run" in third.stdout
     with patch.dict(os.environ, environment, clear=True):
         status = command_line("status", file, "--results", bucket, cwd=tmp_path)
     assert "study tiny: finished" in status.stdout

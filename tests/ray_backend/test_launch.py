@@ -124,30 +124,3 @@ def test_a_search_with_two_workers_a_trial(tmp_path: Path) -> None:
     assert "val/auroc/std" in two
     search(study, **asked)
     assert list(read_trials(study, tmp_path / "s").values()) == trials
-
-
-def test_failed_trials_do_not_end_a_search(tmp_path: Path, monkeypatch: Any) -> None:
-    space = {"optimizer.lr": {"low": 0.05, "high": 1e30, "log": True}}
-    study = tiny(
-        tmp_path,
-        search__space=space,
-        search__trials=4,
-        search__sampler="random",
-        search__pruner=None,
-        run__epochs=2,
-        cluster__max_failures=4,
-    )
-    search(
-        study,
-        record_id="failed",
-        folder=tmp_path / "s",
-        data_root=tmp_path,
-        on_change=lambda trial: None,
-        on_note=print,
-    )
-    trials = list(read_trials(study, tmp_path / "s").values())
-    failed = [t for t in trials if t.state == "failed"]
-    assert failed
-    assert trials[0].state == "complete"
-    assert all("the loss became" in (t.error or "") for t in failed)
-    assert all(t.objective is None for t in failed)

@@ -140,7 +140,7 @@ def test_a_results_folder_that_cannot_be_written_is_told_once(
 def test_a_worker_that_says_nothing_any_more_is_replaced(
     tmp_path: Path, seen: list[EpochReport], told: list[str]
 ) -> None:
-    study = tiny(tmp_path, run__epochs=6, cluster__stall_minutes=0.2)
+    study = tiny(tmp_path, run__epochs=6, cluster__stall_minutes=0.15)
 
     def freeze_once(report: EpochReport) -> None:
         seen.append(report)
@@ -150,7 +150,7 @@ def test_a_worker_that_says_nothing_any_more_is_replaced(
     with closing(TrainingPool(study.cluster, tmp_path / "ray")) as pool:
         pool.fit(job(study, tmp_path), name="frozen", on_report=freeze_once, on_note=told.append)
     assert {report.epoch for report in seen} == set(range(1, 7))
-    assert told == ["frozen: no report for 12 seconds; it goes on from its checkpoint"]
+    assert told == ["frozen: no report for 9 seconds; it goes on from its checkpoint"]
 
 
 def test_a_cancelled_training_frees_its_worker(

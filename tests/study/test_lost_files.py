@@ -41,5 +41,5 @@ def test_results_whose_record_is_gone_are_not_taken_for_a_new_study(
     with pytest.raises(StudyError, match=sentence):
         read_results(study, folder=folder)
     shutil.rmtree(folder)
-    with open_record(study, folder) as record:
+    with open_record(study, folder) as (record, _):
         assert record.trials == ()

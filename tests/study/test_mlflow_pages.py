@@ -1,9 +1,7 @@
 """MLflow's own pages on a finished study, in a real browser."""
 
-import json
 import subprocess
 from collections.abc import Callable, Iterator
-from urllib.parse import quote
 
 import pytest
 
@@ -95,13 +93,6 @@ def test_view_of_the_settings(page: Page, ids: dict[str, str]) -> None:
 def test_the_answer_is_in_the_experiments_first_line(page: Page, ids: dict[str, str]) -> None:
     page(f"experiments/{ids['']}/runs", "Near AUROC 92.00 ± 0.41 against 91.00 ± 0.41",
          "<th>FPR@95 ↓ champion</th>", "digit9")  # fmt: skip
-
-
-def test_parallel_coordinates(page: Page, ids: dict[str, str]) -> None:
-    trials = [run_id for name, run_id in ids.items() if name.startswith("trial")]
-    query = f"runs={quote(json.dumps(trials))}&experiments={quote(json.dumps([ids['']]))}"
-    page(f"compare-runs?{query}", "Comparing 12 Runs", "Parallel Coordinates Plot",
-         "loss.temperature")  # fmt: skip
 
 
 def test_a_run_says_what_it_is_and_where_it_belongs(page: Page, ids: dict[str, str]) -> None:
