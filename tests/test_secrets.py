@@ -61,7 +61,8 @@ def test_a_study_on_an_object_store_survives_and_keeps_no_secret(
     assert "trial 0" in said, said
     assert (bucket / "tiny" / "trials" / "0000" / "encoder.pt").exists()
 
-    second = subprocess.run([*command, "--tracking-uri", away], capture_output=True, **kwargs)
+    search = [*command[:3], "search", *command[4:], "--tracking-uri", away]
+    second = subprocess.run(search, capture_output=True, **kwargs)
     assert second.returncode == 0, second.stdout + second.stderr
     assert re.search(r"\[search\] [0-3] of 4 trials to run", second.stdout)
     assert "MLflow at http://127.0.0.1:9 did not take" in second.stdout
