@@ -1,11 +1,12 @@
 """A study's records as MLflow shows them: which run changes when a stage does something."""
 
+import json
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rwood.config.search import apply
+from rwood.config.run import RunConfig
 from rwood.config.study import StudyConfig
 from rwood.data import image_sets
 from rwood.detector.mlflow_model import log_detector
@@ -94,8 +95,7 @@ class MlflowUpdates:
             )
         )
         for label in {run.label for run in record.runs} if state == "complete" else ():
-            chosen = record.champion_params if label == "champion" else {}
-            run = apply(self._study.run, chosen)
+            run = RunConfig.model_validate_json(json.dumps(record.of(label)[0].run))
             self._tracker.update(setting_run(self._study, record, label, run))
 
     def training(
