@@ -496,3 +496,18 @@ def test_what_the_machine_did_is_a_system_metric_to_mlflow() -> None:
         ("train/loss", 1.0, 3), ("system/images_per_s", 5.0, 3),
     ]  # fmt: skip
     assert last == 3
+
+
+def test_a_champion_with_another_loss_has_no_setting_of_the_base_runs(
+    uri: str, study: tuple[StudyConfig, StudyResult]
+) -> None:
+    config, record = study
+    params = {"loss.name": "supcon"}
+    trials = tuple(t.model_copy(update={"params": params}) if t.number == record.champion else t
+                   for t in record.trials)  # fmt: skip
+    record = record.model_copy(update={"champion_params": params, "trials": trials})
+    send(uri, whole_study(config, record))
+    told = read_summary(uri, "toy").settings
+    assert (told["loss.name"], told["loss.base_temperature"]) == ("supcon", 0.07)
+    assert "loss.between_scale" not in told
+    assert told["search.objective"] == "val/auroc"

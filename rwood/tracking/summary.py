@@ -101,7 +101,7 @@ class _Runs:
         trial = self._trial("0") if label == _BASE else self.champion
         return StudySummary(
             name=name,
-            settings=self._settings(trial),
+            settings=self._settings(trial, self.reruns(label)),
             objective=trial.data.metrics.get("objective") if trial is not None else None,
             objective_name=search.data.tags.get("rwood.objective") if search is not None else None,
             seeds={
@@ -117,14 +117,17 @@ class _Runs:
             note=self.note,
         )
 
-    def _settings(self, trial: Any) -> dict[str, object]:
+    def _settings(self, trial: Any, reruns: Sequence[Any]) -> dict[str, object]:
         parent = self.parents.get("search") or self.parents.get("benchmark")
         params: dict[str, str] = {}
         if parent is not None:
             params |= parent.data.params
             if "trials" in parent.data.metrics:
                 params["search.trials"] = str(round(parent.data.metrics["trials"]))
-        if trial is not None:
+        if reruns:  # Theirs are whole: another loss starts from its own defaults.
+            params = {key: text for key, text in params.items() if key.startswith("search.")}
+            params |= reruns[0].data.params
+        elif trial is not None:
             params |= trial.data.params
         params.pop("seed", None)  # Of the base run; reruns have their own.
         return {key: _value(text) for key, text in sorted(params.items())}
