@@ -64,7 +64,7 @@ class _Screen:
     def epoch(self, name: str, report: EpochReport, epochs: int) -> None:
         """A rerun did an epoch."""
         with self._lock:
-            self._state.hear(name, report)
+            self._state.hear(name, report, epochs)
             self._tell()
 
     def done(self, name: str) -> None:

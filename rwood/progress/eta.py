@@ -7,6 +7,7 @@ stood still do not count, and whoever has the records gets the same answer.
 import itertools
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from rwood.config.study import StudyConfig
 from rwood.results import EpochReport, TrialResult
@@ -48,20 +49,24 @@ def trials_left(study: StudyConfig, trials: Iterable[TrialResult], *, begun: int
 
 
 def reruns_left(
-    study: StudyConfig, histories: Mapping[str, History], trials: Iterable[TrialResult] = ()
+    study: StudyConfig,
+    histories: Mapping[str, History],
+    trials: Iterable[TrialResult] = (),
+    epochs: Mapping[str, int] = MappingProxyType({}),
 ) -> float | None:
     """Seconds until all reruns are trained; None where nothing has told a pace yet.
 
-    A rerun that waits has an empty history; trials tell the pace until the reruns do.
+    A rerun that waits has an empty history; trials tell the pace until the reruns do. `epochs` is
+    how many each has, where it is known to be another number than the study's.
     """
     cost = _cost([(None, history) for history in histories.values()])
     cost = cost or _cost([(None, trial.history) for trial in trials])
     if cost is None:
         return None
     _, epoch_s = cost
-    done = (history[-1].epoch if history else 0 for history in histories.values())
-    left = (study.run.epochs - epoch for epoch in done)
-    return _shared([epochs * epoch_s for epochs in left if epochs > 0], study)
+    done = {name: history[-1].epoch if history else 0 for name, history in histories.items()}
+    left = (epochs.get(name, study.run.epochs) - epoch for name, epoch in done.items())
+    return _shared([count * epoch_s for count in left if count > 0], study)
 
 
 def _cost(trainings: Sequence[tuple[tuple[float, float] | None, History]]) -> _Cost | None:

@@ -38,6 +38,8 @@ class StudyState:
     """Complete trials that none dominates so far."""
     reruns: dict[str, tuple[EpochReport, ...]] = field(default_factory=dict)
     """Reruns of this start -> what they reported; empty for one that waits."""
+    epochs: dict[str, int] = field(default_factory=dict)
+    """Rerun -> how many epochs it has, once it said so: a search may choose them."""
     trained_at: dict[str, float] = field(default_factory=dict)
     """Reruns whose training is over, not yet measured -> when that was (`time.monotonic`)."""
 
@@ -65,11 +67,11 @@ class StudyState:
         """Take note of the trainings of a stage, none of which has begun."""
         self.reruns, self.trained_at = {name: () for name in reruns}, {}
 
-    def hear(self, name: str, report: EpochReport) -> None:
+    def hear(self, name: str, report: EpochReport, epochs: int) -> None:
         """Take note of a rerun's epoch; one that is told again after a crash counts once."""
         kept = tuple(r for r in self.reruns.get(name, ()) if r.epoch < report.epoch)
-        self.reruns[name] = (*kept, report)
-        if self._trained(self.reruns[name]):
+        self.reruns[name], self.epochs[name] = (*kept, report), epochs
+        if self._is_trained(name):
             self.trained_at.setdefault(name, time.monotonic())
 
     @property
@@ -80,7 +82,7 @@ class StudyState:
     @property
     def trained(self) -> int:
         """Reruns of this start whose training is over."""
-        return sum(self._trained(history) for history in self.reruns.values())
+        return sum(map(self._is_trained, self.reruns))
 
     def best(self) -> TrialResult | None:
         """The trial that would be the champion now."""
@@ -94,7 +96,7 @@ class StudyState:
         if self.stage == "search" and self.study.search is not None:
             return trials_left(self.study, trials, begun=self.closed + len(self.live))
         if self.stage in TRAINS and self.reruns:
-            return reruns_left(self.study, self.reruns, trials)
+            return reruns_left(self.study, self.reruns, trials, self.epochs)
         return None
 
     def status(self) -> Status:
@@ -119,14 +121,20 @@ class StudyState:
             at=time.time(),
         )  # fmt: skip
 
-    def _trained(self, history: tuple[EpochReport, ...]) -> bool:
-        return bool(history) and history[-1].epoch >= self.study.run.epochs
+    def _is_trained(self, name: str) -> bool:
+        history = self.reruns[name]
+        return bool(history) and history[-1].epoch >= self.epochs[name]
 
     def _histories(self) -> dict[str, tuple[EpochReport, ...]]:
         """Trainings that run, by name."""
         if self.stage in TRAINS:
-            return {n: h for n, h in self.reruns.items() if h and not self._trained(h)}
+            return {n: h for n, h in self.reruns.items() if h and not self._is_trained(n)}
         return {f"trial {n}": trial.history for n, trial in sorted(self.live.items())}
+
+    def _epochs(self, name: str) -> int:
+        """How many epochs a rerun or `trial 7` has."""
+        trials = {f"trial {n}": trial.params.get("epochs") for n, trial in self.live.items()}
+        return int(self.epochs.get(name) or trials.get(name) or self.study.run.epochs)
 
     def _running(self) -> Iterable[Running]:
         search = self.study.search
@@ -137,9 +145,9 @@ class StudyState:
             epoch = history[-1].epoch if history else 0
             values = {measure: measured[-1][measure] for measure in measures} if measured else {}
             curve = tuple(metrics[measures[0]] for metrics in measured[-_KEPT:])
-            yield Running(name, epoch, self.study.run.epochs, values, curve)
+            yield Running(name, epoch, self._epochs(name), values, curve)
         for name, since in self.trained_at.items():
-            epochs = self.study.run.epochs
+            epochs = self._epochs(name)
             yield Running(name, epochs, epochs, scoring_s=time.monotonic() - since)
 
     def _sum(self, metric: str) -> float:

@@ -11,6 +11,7 @@ from rwood.config.study import StudyConfig
 from rwood.errors import StorageError
 from rwood.paths import StudyPaths
 from rwood.progress.display import Lines, LiveView, screen
+from rwood.progress.state import StudyState
 from rwood.progress.status import read_live, short_names
 from rwood.results import EpochReport, TrialResult
 from rwood.selection import select_champion
@@ -242,3 +243,16 @@ def test_a_status_that_cannot_be_written_ends_nothing(
         view.stage("search", "12 of 12 trials to run")
         view.trial(running(0, 3))
     assert full.called
+
+
+def test_a_rerun_with_epochs_of_its_own(config: StudyConfig) -> None:
+    """The search chose ten, and the base run has twenty."""
+    state = StudyState(config, "benchmark")
+    state.wait_for(["champion-seed1"])
+    for report in make_trials()[0].history[:10]:
+        assert state.trained == 0
+        state.hear("champion-seed1", report, 10)
+    assert state.trained == 1
+    assert state.seconds_left() == 0
+    (running,) = state.status().running
+    assert (running.epoch, running.epochs) == (10, 10)
