@@ -165,3 +165,12 @@ def test_views_fit_a_tag_of_mlflow() -> None:
 
     for path in sorted(STUDIES.glob("*.yaml")):
         assert max(map(len, experiment_tags(load_study(path)).values())) < 15_000
+
+
+def test_views_of_families_chart_the_aurocs_that_they_are_made_of() -> None:
+    config = make_config()
+    search = config.the_search.model_copy(update={"objective": "val/families"})
+    views = saved_views(config.model_copy(update={"search": search}))
+    lines = [c for c in views["trials"]["compareRunCharts"] if c["type"] == "LINE"]  # type: ignore[attr-defined]
+    assert {"val/families", "val/digit7/auroc"} <= {c["metricKey"] for c in lines}
+    assert "val/digit7/families" not in {c["metricKey"] for c in lines}

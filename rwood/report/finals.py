@@ -48,8 +48,8 @@ def stage_table(inputs: ReportInputs, finals: FinalsResult) -> Table:
             tested = (seed_values(r, f"{part}ood") for r in (inputs.runs, inputs.base_runs))
             rows.append((what, *_three(*tested)))
     caption = (
-        "The search's value is the best of many and one seed: too high by luck. The finals forget "
-        "it. The test sets decide nothing and are measured last."
+        f"The search's value is the best of many, {_seeds(inputs)}: too high by luck. The finals "
+        "forget it. The test sets decide nothing and are measured last."
     )
     return Table(("what was seen", "finalist", "base run", "difference"), tuple(rows), caption)
 
@@ -138,6 +138,11 @@ def _edges(inputs: ReportInputs) -> list[str]:
     return sentences
 
 
+def _seeds(inputs: ReportInputs) -> str:
+    count = len(inputs.config.the_search.seeds)
+    return f"each a mean of {count} seeds" if count > 1 else "one seed each"
+
+
 def _worth(inputs: ReportInputs) -> list[str]:
     """Expected best value of fewer trials, so that one sees what more of them would bring."""
     study = inputs.study
@@ -152,7 +157,7 @@ def _worth(inputs: ReportInputs) -> list[str]:
     by_size = ", ".join(f"{value:.2f} of {k}" for k, value in zip(sizes, best, strict=True))
     return [
         f"Expected best {metric_title(study.objective)} against complete trials: {by_size} "
-        "(unbiased, arXiv 2004.13705; one seed each, so all of it is too high by luck)."
+        f"(unbiased, arXiv 2004.13705; {_seeds(inputs)}, so all of it is too high by luck)."
     ]
 
 

@@ -87,7 +87,9 @@ def cost_table(study: StudyResult) -> Table:
     """Wall time of each stage, epochs of the trials and time of the reruns."""
     rows = [(f"{stage} (wall time)", duration(s)) for stage, s in study.wall_seconds.items()]
     if study.trials:
-        epochs = sum(epochs_run(trial) for trial in study.trials)
+        search = study.config.get("search")
+        seeds = len(search["seeds"]) if isinstance(search, dict) else 0
+        epochs = max(1, seeds) * sum(epochs_run(trial) for trial in study.trials)
         trials = count_of(len(study.trials), "trial")
         rows.append(("epochs of all trials", f"{epochs:,} in {trials}"))
     counted: set[str] = set()

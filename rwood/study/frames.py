@@ -53,14 +53,14 @@ class StudyResults:
     def trials(self) -> pd.DataFrame:
         """One row a trial, by number: `state`, `epochs`, objectives, settings, `error`.
 
-        Objectives are NaN unless the trial is complete; a setting that a trial's loss does not have
-        is NaN.
+        `epochs` are those that it ran. Objectives are NaN unless the trial is complete; a setting
+        that a trial's loss does not have is NaN.
         """
         rows: list[dict[str, Any]] = [
             {"number": trial.number, "state": trial.state, "epochs": len(trial.history)}
             | dict.fromkeys(self.record.objectives, np.nan)
             | trial.objectives
-            | trial.params
+            | {key: value for key, value in trial.params.items() if key != "epochs"}
             | {"error": trial.error}
             for trial in self.all_trials
         ]

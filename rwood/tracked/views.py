@@ -50,7 +50,8 @@ def _trials(study: StudyConfig) -> dict[str, Any]:
     """Trials by objective: their settings, curves of every validation set, cost."""
     search = study.the_search
     hyperparameters = list(search.space)
-    metric = search.primary.rsplit("/", 1)[-1]
+    last = search.primary.rsplit("/", 1)[-1]
+    metric = last if last in METRICS else "auroc"
     sets = [f"val/{name}/{metric}" for name in study.benchmark.validation]
     curves = list(dict.fromkeys((*search.objectives, *sets, "train/loss", *_GEOMETRY)))
     parallel = {"selectedParams": hyperparameters, "showAllRuns": True,

@@ -69,6 +69,11 @@ def test_cost_table(inputs: ReportInputs) -> None:
     }
 
 
+def test_epochs_of_all_trials_are_those_of_all_their_seeds(inputs: ReportInputs) -> None:
+    study = inputs.study.model_copy(update={"config": {"search": {"seeds": [1, 2, 3]}}})
+    assert dict(cost_table(study).rows)["epochs of all trials"] == "417 in 12 trials"
+
+
 def test_versions(inputs: ReportInputs) -> None:
     assert dict(versions_table(inputs.study).rows)["torch"] == "2.11"
     assert (
