@@ -20,6 +20,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from rwood.config.base import digest
+from rwood.config.optuna_classes import HALVING
 from rwood.config.search import apply, contains, hyperparameters_of, setting
 from rwood.config.study import StudyConfig, is_minimized
 from rwood.errors import StudyError
@@ -126,7 +127,7 @@ def _earlier_curves(
         for trial in earlier.get_trials(deepcopy=False) if same else ():
             if trial.intermediate_values:  # else it was outside of that generation's space
                 curves[trial.number] = {"intermediate_values": trial.intermediate_values,
-                                      "system_attrs": _rungs(trial)}  # fmt: skip
+                                      "system_attrs": _rungs(trial, study)}  # fmt: skip
     return curves
 
 
@@ -163,9 +164,14 @@ def _create(store: StudyStorage, name: str, objectives: tuple[str, ...]) -> optu
     return made
 
 
-def _rungs(trial: FrozenTrial) -> dict[str, Any]:
-    """A trial's value at each rung of Optuna's successive halving, as Optuna keeps it."""
-    return {k: value for k, value in trial.system_attrs.items() if k.startswith("completed_rung_")}
+def _rungs(trial: FrozenTrial, study: StudyConfig) -> dict[str, Any]:
+    """A trial's value at each rung of successive halving, as Optuna keeps it.
+
+    None of Hyperband, which deals every generation other brackets with other rungs.
+    """
+    pruner, attributes = study.the_search.pruner, trial.system_attrs
+    halving = pruner is not None and pruner.name in HALVING
+    return {k: v for k, v in attributes.items() if halving and k.startswith("completed_rung_")}
 
 
 def _carried(
@@ -177,7 +183,7 @@ def _carried(
         "state": trial.state.name,
         "values": trial.values,
         "curve": trial.intermediate_values,
-        "rungs": _rungs(trial),
+        "rungs": _rungs(trial, study),
     }
     rungs = was["rungs"] if same_pruner else {}
     state = TrialState[was["state"]]

@@ -7,6 +7,7 @@ import optuna
 import pytest
 
 from rwood.errors import StudyError
+from rwood.search import generations
 from rwood.search.generations import OUTSIDE, PRUNING, open_generation, open_pruning_study
 from rwood.search.importance import importances
 from rwood.search.journal import open_storage, read_storage
@@ -190,6 +191,14 @@ def test_the_pruner_forgets_no_trial_while_it_is_the_same(tmp_path: Path, goals:
     with open_storage(other.folder, None) as store:
         open_pruning_study(other.study, store, open_generation(other.study, store, RECORD_ID))
     assert not any(rungs for _, rungs in seen(other, "tiny (4)").values())
+
+
+def test_hyperbands_rungs_stay_where_they_are(tmp_path: Path) -> None:
+    """Every generation deals other brackets, in which a rung is another epoch."""
+    trial = optuna.trial.create_trial(value=1.0, system_attrs={"completed_rung_0": 0.9})
+    for pruner, kept in (("asha", 1), ("HyperbandPruner", 0)):
+        study = tiny(tmp_path, search__pruner=pruner)
+        assert len(generations._rungs(trial, study)) == kept
 
 
 def test_another_pruner_judges_what_it_sees_itself(tmp_path: Path) -> None:
