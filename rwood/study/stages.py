@@ -47,6 +47,7 @@ class Study(OpenedStudy):
             raise StudyError(f"study {self.config.name} has no search: give it a `search:` section")
         self._mlflow.search(self.record, "running")
         trials = self._trials()
+        self._save(trials=trials)
         for trial in trials:
             self._mlflow.trial(self.record, trial)
         done = sum(t.state != "running" and not t.outside for t in trials)
@@ -134,12 +135,12 @@ class Study(OpenedStudy):
 
     def _crown(self, champion: int | None, params: Params) -> None:
         """Record the champion; None is the base run without a trial of its own."""
-        self._save(champion=champion, champion_params=dict(params))
+        self._save(champion=champion, champion_params=dict(params), trials=self._trials())
         run = apply(self.config.run, self.record.champion_params).model_dump(mode="json")
         plain = yaml.safe_dump({"run": run}, sort_keys=False)
         results.write_atomically(self.paths.champion, plain)
         if champion is not None:
-            trials = {trial.number: trial for trial in self._trials()}
+            trials = {trial.number: trial for trial in self.record.trials}
             self._mlflow.champion(self.record, trials[champion], trials.values())
 
     def benchmark(self) -> None:
@@ -224,7 +225,7 @@ def open_study(study: StudyConfig, context: Context, screen: Screen) -> Iterator
     folder = context.results / study.name
     with open_record(study, folder) as (record, check):
         shown = without_password(context.storage) if context.storage else None
-        if record.trials and record.storage != shown:  # the trials would seem to be lost
+        if record.trials and shown != (record.storage and without_password(record.storage)):
             where = record.storage or "the journal in the results folder"
             how = (
                 "name it by --storage (RWOOD_STORAGE)" if record.storage else "leave --storage out"

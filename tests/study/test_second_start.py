@@ -40,9 +40,10 @@ def test_without_finals_an_earlier_verdict_is_forgotten(tmp_path: Path, results:
         trials = [trial.model_copy(update={"finished": 1.0}) for trial in TRIALS[:3]]
         store_trials(study, opened.folder, trials, opened.record.id)
         verdict = FinalsResult(candidates={}, promoted=False, sentence="The base run stays.")
-        opened._save(finals=verdict, champion=0, trials=tuple(trials))
+        opened._save(finals=verdict, champion=0, trials=tuple(trials[:1]))
     study = tiny(tmp_path, finals=None)
     with open_study(study, place, Recorder(study)) as opened:
         assert opened.record.finals == verdict
         opened.select()
         assert (opened.record.champion, opened.record.finals) == (2, None)
+        assert [trial.number for trial in opened.record.trials] == [0, 1, 2], "also after a kill"
