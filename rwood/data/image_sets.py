@@ -224,8 +224,20 @@ def _held_out(benchmark: BenchmarkConfig, data_root: Path) -> ImageSet:
 
 @functools.cache
 def _files(ref: ImageSetRef, classes: int | None, train: WholeSetRef, data_root: Path) -> Listing:
+    whole = whole_set(ref)
+    files, class_names = _listed(whole, classes, train, data_root)
     if isinstance(ref, SubsetSet):
-        return _files(ref.of, classes, train, data_root).subset(ref.images)
+        files = files.subset(ref.images)
+    if class_names is not None and whole == train:
+        listing.check_classes(files, class_names)
+    return files.with_sizes() if isinstance(whole, ListSet) else files
+
+
+@functools.cache
+def _listed(
+    ref: ImageSetRef, classes: int | None, train: WholeSetRef, data_root: Path
+) -> tuple[Listing, list[str] | None]:
+    """All files of a whole set, and the names of its classes, None for an OOD set."""
     names = None if classes is None else [str(label) for label in range(classes)]
     if isinstance(ref, str):
         files = openood.read(ref, data_root, ood=classes is None)
@@ -239,16 +251,14 @@ def _files(ref: ImageSetRef, classes: int | None, train: WholeSetRef, data_root:
             classes=classes,
             name=ref.list,
             remedy=f"the list {path} names it",
-        ).with_sizes()
+        )
     else:
         assert isinstance(ref, FolderSet)
         if classes is not None:
             first = train if isinstance(train, FolderSet) else ref
             names = listing.class_folders(data_root / first.folder, classes)
         files = listing.read_folder(data_root / ref.folder, name=ref.folder, class_names=names)
-    if names is not None and ref == train:
-        listing.check_classes(files, names)
-    return files
+    return files, names
 
 
 @functools.cache

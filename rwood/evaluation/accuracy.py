@@ -65,7 +65,7 @@ def linear_probe_accuracy(
     system solvable when an embedding has dead dimensions.
     """
     counts_C = torch.bincount(labels_N, minlength=classes).double()
-    means_CD = class_means(train_ND, labels_N, classes)
+    means_CD = class_means(train_ND, labels_N, classes).nan_to_num()  # a class may have no row
     mean_D = (counts_C / len(train_ND)) @ means_CD
     gram_DD = torch.zeros_like(mean_D).repeat(len(mean_D), 1)
     for start in range(0, len(train_ND), ROWS):

@@ -151,3 +151,22 @@ def test_names_of_references() -> None:
     assert image_sets.name_of(subset(FolderSet(folder="a/b"), 3)) == "a/b:3"
     assert not image_sets.has_files(subset("digits/8", 3))
     assert image_sets.has_files(subset(FolderSet(folder="digits/8"), 3))
+
+
+def test_a_subset_of_a_list_needs_no_other_file_of_it(
+    animals: BenchmarkConfig, tmp_path: Path
+) -> None:
+    lines = [f"{p.relative_to(tmp_path / 'mine').as_posix()} -1"
+             for p in sorted((tmp_path / "mine" / "near").iterdir())]  # fmt: skip
+    (tmp_path / "near.txt").write_text("\n".join(["near/gone.jpg -1", *lines]))
+    drawn = set(listing.even_rows(np.full(6, -1), 3, "x").tolist())
+    assert 0 not in drawn
+    ref = subset({"list": "near.txt", "images": "mine"}, 3)
+    config = BenchmarkConfig(**(animals.model_dump() | {"near": {"near": ref.model_dump()}}))
+    assert len(image_sets.files_of(ref, config, tmp_path)) == 3
+
+
+def test_a_subset_of_id_train_has_every_class(animals: BenchmarkConfig, tmp_path: Path) -> None:
+    config = with_train(animals, {"of": {"folder": "mine/train"}, "images": 1})
+    with pytest.raises(DataError, match="mine/train.* has no image of class"):
+        image_sets.files_of(config.id.train, config, tmp_path)
