@@ -49,7 +49,7 @@ def login_of(url: str) -> str:
     A database's password may hold a slash, a web server's may not (RFC 3986, SQLAlchemy).
     """
     scheme, _, rest = url.partition("://")
-    pattern = r"[^/]*@" if scheme in ("http", "https") else r"[^:/]*(:[^@]*)?@"
+    pattern = r"[^/]*@" if scheme in ("http", "https") else r"[^:/]*(:.*)?@"
     found = re.match(pattern, rest)
     return found[0] if found else ""
 
@@ -58,7 +58,7 @@ def without_password(url: str) -> str:
     """An address as it may be shown: without its login, and without a query with a password."""
     shown = url.replace(login_of(url), "", 1)
     address, _, query = shown.partition("?")
-    return address if "password" in query.lower() else shown
+    return address if "passw" in query.lower() else shown
 
 
 def short(value: object) -> str:

@@ -25,6 +25,8 @@ def test_a_plural_of_its_own() -> None:
         ("https://me:secret@mlflow:5000/a@b", "https://mlflow:5000/a@b"),
         ("postgresql://me:secret@h:5432/db", "postgresql://h:5432/db"),
         ("postgresql://me:se/cr?et@h/db", "postgresql://h/db"),
+        ("mysql://me:p@q@host/db", "mysql://host/db"),
+        ("mysql://host/db?passwd=secret", "mysql://host/db"),
         ("postgresql+psycopg2:///db?host=/run&password=secret", "postgresql+psycopg2:///db"),
         ("postgresql://h/db?sslmode=require", "postgresql://h/db?sslmode=require"),
         ("sqlite:////home/a@b/optuna.db", "sqlite:////home/a@b/optuna.db"),
