@@ -21,7 +21,7 @@ class OptimizerConfig(Config):
     weight_decay: NotNegative = 1e-4
     """L2 penalty on every parameter, biases and batch norm included."""
     nesterov: bool = True
-    """Nesterov's form of momentum."""
+    """Nesterov's form of momentum, where there is momentum."""
 
 
 class ScheduleConfig(Config):

@@ -50,7 +50,9 @@ def begin(
 
 
 def _optimizer(run: RunConfig, trained: list[nn.Parameter]) -> torch.optim.SGD:
-    optimizer = torch.optim.SGD(trained, fused=True, **run.optimizer.model_dump())
+    nesterov = run.optimizer.nesterov and run.optimizer.momentum > 0  # which torch insists on
+    settings = {**run.optimizer.model_dump(), "nesterov": nesterov}
+    optimizer = torch.optim.SGD(trained, fused=True, **settings)
     if run.optimizer.momentum:
         # The fused step makes the buffers without a value, and leaves them so where it skips a
         # first gradient that is not finite.

@@ -37,3 +37,9 @@ def test_only_the_generators_that_the_loop_uses_are_kept(tmp_path: Path) -> None
     kept = state.state_dict()["generators"]
     assert kept["cuda"] is None
     torch.testing.assert_close(kept["cpu"], torch.get_rng_state())
+
+
+def test_a_run_without_momentum_begins(tmp_path: Path) -> None:
+    study = tiny(tmp_path, search=None, run__optimizer={"momentum": 0})
+    state = begin(study.run, study.benchmark, LocalWorker(tmp_path, CPU), tmp_path, "float32")
+    assert not state.optimizer.defaults["nesterov"]
