@@ -3,6 +3,7 @@
 import pickle
 import re
 import zipfile
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -107,10 +108,13 @@ def load_latest(folder: Path, digest: str, note: Callable[[str], None]) -> State
     for epoch, _, path in reversed(_by_time(folder)):
         try:
             with path.open("rb") as file:
+                if damaged := zipfile.ZipFile(file).testzip():  # torch asks for no checksum
+                    raise zipfile.BadZipFile(damaged)
+                file.seek(0)
                 state: State = torch.load(file, map_location="cpu", weights_only=True)
             found_digest = state["digest"]
         except (RuntimeError, OSError, EOFError, KeyError, ValueError, pickle.UnpicklingError,
-                zipfile.BadZipFile) as error:  # fmt: skip
+                zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
             note(f"{path} is damaged ({type(error).__name__}); going on from the one before it")
             continue
         if found_digest != digest:
