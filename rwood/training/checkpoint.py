@@ -35,7 +35,8 @@ def save(folder: Path, epoch: int, digest: str, state: State, *, step: int = 0) 
     path = folder / (f"epoch-{epoch:04d}" + (f"-step-{step:06d}" if step else "") + ".pt")
     write_tensors(path, {"digest": digest, "epoch": epoch, **state})
     for _, _, old in _by_time(folder)[:-KEPT]:
-        old.unlink(missing_ok=True)
+        if old.name != path.name:  # which damaged ones of later epochs may follow
+            old.unlink(missing_ok=True)
     return path
 
 

@@ -344,6 +344,16 @@ def test_damaged_checkpoints_fall_back_with_a_warning(tmp_path: Path, cut: bool)
     assert state["x"][0] == 2.0
 
 
+def test_what_is_written_after_two_damaged_checkpoints_stays(tmp_path: Path) -> None:
+    for epoch in (8, 9):
+        (tmp_path / f"epoch-{epoch:04d}.pt").write_bytes(b"damaged")
+    for epoch in (1, 2):
+        checkpoint.save(tmp_path, epoch, "d", {})
+        state = checkpoint.load_latest(tmp_path, "d", lambda text: None)
+        assert state is not None
+        assert state["epoch"] == epoch
+
+
 class SlowDisk:
     """`checkpoint.save`, which takes until it is allowed to."""
 
