@@ -1,8 +1,10 @@
 """One trial of several seeds: its runs advance an epoch in turn and report as one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
+
+import torch
 
 from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.run import RunConfig
@@ -49,8 +51,16 @@ def train_seeds(
         ]
         for epochs in runs:
             closed.enter_context(closing(epochs))
-        for reports in zip(*runs, strict=True):
+        apart = [_apart(epochs, worker.device) for epochs in runs]
+        for reports in zip(*apart, strict=True):
             worker.report(merged(reports))
+
+
+def _apart(epochs: Iterable[EpochReport], device: torch.device) -> Iterator[EpochReport]:
+    """The epochs of a run that draws on as if nothing else had drawn between two of them."""
+    for report in epochs:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield report
 
 
 def merged(reports: Sequence[EpochReport]) -> EpochReport:

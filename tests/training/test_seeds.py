@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from rwood.config.benchmark import DerivedSet, ImageSetRef
 from rwood.config.search import apply
@@ -29,8 +30,18 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return found
 
 
-def test_each_seed_is_the_run_that_it_would_be_alone(tmp_path: Path) -> None:
-    study = tiny(tmp_path, run__epochs=3)
+class Dropping(nn.Sequential):
+    """A backbone that draws random numbers in each step."""
+
+    dim = 64
+
+    def __init__(self) -> None:
+        super().__init__(nn.Flatten(), nn.Dropout())
+
+
+@pytest.mark.parametrize("backbone", ["small_cnn", "tests.training.test_seeds:Dropping"])
+def test_each_seed_is_the_run_that_it_would_be_alone(tmp_path: Path, backbone: str) -> None:
+    study = tiny(tmp_path, run__epochs=3, run__model__backbone=backbone)
     reports: list[EpochReport] = []
     worker = LocalWorker(tmp_path / "both", CPU, reports.append)
     train_seeds(study.run, SEEDS, study.benchmark, worker, data_root=tmp_path)
