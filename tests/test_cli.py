@@ -48,6 +48,8 @@ def test_check_prints_the_study_and_its_cost(digits_file: Path, tmp_path: Path) 
         (["run", "nowhere.yaml"], "nowhere.yaml: no such file"),
         (["check", "folders.yaml", "--data", "--data-root", "."],
          "rwood: id.train: mine/train is no folder"),
+        (["check", "tiny.yaml", "--data", "--set", "model.weights=nope.pt"],
+         "nope.pt: no such file"),
         (["check", "typo.yaml"], "run.epochz: unknown setting; did you mean epochs?"),
         (["run", "strange.yaml"], "digits/eleven is not a known image set; did you mean digits/"),
         (["train", "tiny.yaml", "--set", "loss.tau=1"], "loss.tau is not a setting of a run"),

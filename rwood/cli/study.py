@@ -102,9 +102,9 @@ def check(
 
     study = _load(file, set_, trials)
     if data:
-        from rwood.data.image_sets import check_sets
+        from rwood.data.image_sets import check_files
 
-        check_sets(study.benchmark, data_root)
+        check_files(study, data_root)
     plain = study.model_dump(mode="json")
     if as_json:
         cost = dict(line.split(": ", 1) for line in estimate(study, images_per_s))

@@ -21,6 +21,7 @@ from rwood.config.benchmark import (
     WholeSetRef,
     whole_set,
 )
+from rwood.config.study import StudyConfig
 from rwood.data import decode, derived, digits, listing, openood, pixel_cache, processes, transform
 from rwood.data.decode import FileImages
 from rwood.data.derived import DerivedImages
@@ -137,6 +138,18 @@ def check_sets(benchmark: BenchmarkConfig, data_root: Path) -> None:
                 decode.load(files.path(row), files.remedy)
         except DataError as error:
             raise DataError(f"{key}: {error}", **{**error.details, "key": key}) from error
+
+
+def check_files(study: StudyConfig, data_root: Path) -> None:
+    """Refuse a study whose image sets (see `check_sets`) or weights to start from are missing.
+
+    Raises:
+        DataError: names the setting's key.
+    """
+    check_sets(study.benchmark, data_root)
+    weights = study.run.model.weights
+    if weights is not None and not (data_root / weights).is_file():
+        raise DataError(f"run.model.weights: {data_root / weights}: no such file", file=weights)
 
 
 def sampled_rows(total: int) -> range:

@@ -9,8 +9,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from rwood.config.benchmark import BenchmarkConfig
-from rwood.config.study import ClusterConfig
+from rwood.config.study import ClusterConfig, StudyConfig
 from rwood.data import image_sets
 from rwood.errors import DataError, StudyError
 from rwood.ray_backend.versions import versions
@@ -23,8 +22,8 @@ _PATIENCE_S = 180.0
 """A node that starts its first worker imports torch from a cold disk."""
 
 
-def check_nodes(benchmark: BenchmarkConfig, folder: Path, data_root: Path) -> None:
-    """Ask every node whether it sees the results folder and the image sets, and runs this code.
+def check_nodes(study: StudyConfig, folder: Path, data_root: Path) -> None:
+    """Ask every node whether it sees the results folder and the data, and runs this code.
 
     Needs a connected Ray.
 
@@ -33,7 +32,7 @@ def check_nodes(benchmark: BenchmarkConfig, folder: Path, data_root: Path) -> No
     """
     nodes = {n["NodeID"]: _name(n) for n in ray.nodes() if n["Alive"]}
     with probe(folder.resolve()) as (path, text):
-        tasks = {_ask(node, path, text, benchmark, data_root.resolve()): node for node in nodes}
+        tasks = {_ask(node, path, text, study, data_root.resolve()): node for node in nodes}
         done, late = ray.wait(list(tasks), num_returns=len(tasks), timeout=_PATIENCE_S)
         if late:
             raise StudyError(
@@ -45,10 +44,10 @@ def check_nodes(benchmark: BenchmarkConfig, folder: Path, data_root: Path) -> No
                 raise StudyError(f"{nodes[tasks[answer]]} {problem}", node=tasks[answer])
 
 
-def _ask(node: str, path: Path, text: str, benchmark: BenchmarkConfig, data_root: Path) -> Any:
+def _ask(node: str, path: Path, text: str, study: StudyConfig, data_root: Path) -> Any:
     here = NodeAffinitySchedulingStrategy(node_id=node, soft=False)
     task = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=here)(problem_here)
-    return task.remote(path, text, benchmark, data_root, versions())
+    return task.remote(path, text, study, data_root, versions())
 
 
 def _answer(answer: Any) -> str | None:
@@ -61,7 +60,7 @@ def _answer(answer: Any) -> str | None:
 
 
 def problem_here(
-    path: Path, text: str, benchmark: BenchmarkConfig, data_root: Path, wanted: dict[str, str]
+    path: Path, text: str, study: StudyConfig, data_root: Path, wanted: dict[str, str]
 ) -> str | None:
     """Why this node cannot take part in a study; None if it can.
 
@@ -81,9 +80,9 @@ def problem_here(
             "an object store that every node sees"
         )
     try:
-        image_sets.check_sets(benchmark, data_root)
+        image_sets.check_files(study, data_root)
     except DataError as error:
-        return f"lacks images: {error}"
+        return f"lacks data: {error}"
     return None
 
 

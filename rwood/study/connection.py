@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rwood.config.study import StudyConfig
-from rwood.data.image_sets import check_sets
+from rwood.data.image_sets import check_files
 from rwood.data.shared_images import shared_images
 from rwood.paths import StudyPaths
 from rwood.ray_backend.compat import dashboard_url
@@ -48,7 +48,7 @@ class Connection:
         log = self._open.enter_context(grown(self._paths.log))
         if context.address is None:
             self.tell("opening the image sets, starting Ray")
-            check_sets(self.study.benchmark, context.data_root)
+            check_files(self.study, context.data_root)
             for sentence in shared_images(self.study.benchmark, context.data_root):
                 self.warn(f"warning: {sentence}")
         else:
@@ -61,7 +61,7 @@ class Connection:
         if context.address is None:
             check_machine(self.study.cluster)
         else:
-            check_nodes(self.study.benchmark, self.folder, context.data_root)
+            check_nodes(self.study, self.folder, context.data_root)
 
     def close(self) -> None:
         """End the pool's processes and leave Ray, if ever connected."""

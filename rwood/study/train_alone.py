@@ -61,7 +61,7 @@ def train_alone(
         name = f"{study.name}-{folder.name}"
         with grown(paths.log) as log, session(address, log=log):
             if address is not None:
-                check_nodes(study.benchmark, folder, data_root)
+                check_nodes(study, folder, data_root)
             with closing(TrainingPool(study.cluster, StudyPaths(folder).ray)) as pool:
                 pool.fit(job, name=name, on_report=keep, on_note=on_note)
     return last[-1], folder

@@ -11,7 +11,7 @@ from PIL import Image
 from rwood.config.backbones import ModelConfig
 from rwood.config.benchmark import BenchmarkConfig, ClassesSet, DerivedSet, HeldOutSet
 from rwood.config.held_out import fold_of
-from rwood.config.load import load_benchmark
+from rwood.config.load import load_benchmark, set_values
 from rwood.config.run import RunConfig
 from rwood.data import image_sets, loaders, pixel_cache
 from rwood.data.decode import FileImages
@@ -23,6 +23,7 @@ from rwood.errors import DataError, SpecError
 from rwood.ray_backend.nodes import problem_here
 from rwood.ray_backend.versions import versions
 from tests.conftest import STUDIES
+from tests.tiny import tiny
 
 CPU = torch.device("cpu")
 KINDS = ("ant", "bee", "cat", "dog", "elk")
@@ -231,6 +232,10 @@ def test_verify_and_nodes_pass_over_held_out_classes(tmp_path: Path, draw: Any) 
     assert "validation.unseen" not in {report.key for report in found.sets}
     probe = tmp_path / "probe"
     probe.write_text("here")
-    assert problem_here(probe, "here", benchmark, tmp_path, versions()) is None
+    study = tiny(tmp_path).model_copy(update={"benchmark": benchmark})
+    assert problem_here(probe, "here", study, tmp_path, versions()) is None
+    study = set_values(study, ["model.weights=nope.pt"])
+    said = problem_here(probe, "here", study, tmp_path, versions())
+    assert said == f"lacks data: run.model.weights: {tmp_path / 'nope.pt'}: no such file"
     assert pixel_cache.packs_of("own/train", tmp_path) == []
     assert Image.open(next((tmp_path / "own" / "train").rglob("*.png"))).size == (16, 16)

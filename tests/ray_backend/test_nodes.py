@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("ray_session")
 
 def test_a_node_that_sees_everything(tmp_path: Path, bucket: Path) -> None:
     study = tiny(tmp_path)
-    nodes.check_nodes(study.benchmark, tmp_path / "results", tmp_path)
+    nodes.check_nodes(study, tmp_path / "results", tmp_path)
     assert list((tmp_path / "results").iterdir()) == []
 
 
@@ -29,22 +29,23 @@ def test_a_folder_that_only_the_driver_sees(tmp_path: Path) -> None:
     with pytest.raises(
         StudyError, match=r"^node \S+ \(\w+\) does not see the results folder memory:/+results"
     ):
-        nodes.check_nodes(tiny(tmp_path).benchmark, hidden, tmp_path)
+        nodes.check_nodes(tiny(tmp_path), hidden, tmp_path)
 
 
 def test_images_and_versions_that_a_node_lacks(tmp_path: Path) -> None:
-    benchmark = tiny(tmp_path).benchmark
+    study = tiny(tmp_path)
     probe = tmp_path / "probe"
     probe.write_text("text")
-    own = benchmark.model_copy(update={"far": {"mine": FolderSet(folder="mine")}})
+    far = {"far": {"mine": FolderSet(folder="mine")}}
+    own = study.model_copy(update={"benchmark": study.benchmark.model_copy(update=far)})
     said = nodes.problem_here(probe, "text", own, tmp_path, versions())
     assert said is not None
-    assert said.startswith("lacks images: ")
+    assert said.startswith("lacks data: ")
     assert "mine" in said
-    said = nodes.problem_here(probe, "text", benchmark, tmp_path, {**versions(), "torch": "0.1"})
+    said = nodes.problem_here(probe, "text", study, tmp_path, {**versions(), "torch": "0.1"})
     assert said is not None
     assert "the driver has 0.1: make them the same" in said
-    assert nodes.problem_here(probe, "text", benchmark, tmp_path, versions()) is None
+    assert nodes.problem_here(probe, "text", study, tmp_path, versions()) is None
 
 
 def test_gpus_that_this_machine_lacks() -> None:
