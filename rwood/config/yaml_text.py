@@ -1,5 +1,6 @@
 """YAML as settings are written: no key twice, no anchor that contains itself or multiplies."""
 
+import re
 from typing import Any
 
 import yaml
@@ -8,13 +9,14 @@ _DEPTH = 50
 """Nesting of a settings file; YAML's own parser would run out of stack at some hundreds."""
 _NODES = 100_000
 """Values of a settings file, aliases written out."""
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
 def parse(text: str) -> Any:
     """Plain values of a YAML text.
 
     Raises:
-        yaml.YAMLError: not YAML, a key twice in one mapping, or more than settings can be.
+        yaml.YAMLError: not YAML, a key twice in one mapping, or values that settings cannot be.
     """
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
@@ -40,6 +42,10 @@ def _check(node: yaml.Node, above: tuple[int, ...], count: list[int]) -> None:
     if id(node) in above:
         raise _error("an anchor that contains itself", 0, node.start_mark)
     inside = (*above, id(node))
+    scalar = isinstance(node, yaml.ScalarNode)
+    if scalar and node.tag in _NUMBERS and re.match(r"[-+]?0[\d_]+$|.*:", node.value):
+        what = "{} is octal or base 60 to YAML: write a number in decimal, text in quotes"
+        raise _error(what, node.value, node.start_mark)
     if isinstance(node, yaml.SequenceNode):
         for value in node.value:
             _check(value, inside, count)
@@ -48,10 +54,10 @@ def _check(node: yaml.Node, above: tuple[int, ...], count: list[int]) -> None:
         for key, value in node.value:
             name = (key.tag, str(key.value))
             if name in names:
-                raise _error(f"{key.value} is set twice", 0, key.start_mark)
+                raise _error("{} is set twice", key.value, key.start_mark)
             names.add(name)
             _check(value, inside, count)
 
 
-def _error(what: str, limit: int, mark: Any) -> yaml.YAMLError:
-    return yaml.constructor.ConstructorError(None, None, what.format(limit), mark)
+def _error(what: str, value: object, mark: Any) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, what.format(value), mark)

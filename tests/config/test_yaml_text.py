@@ -18,12 +18,15 @@ LAUGHS = "a0: &a0 [1, 1]\n" + "".join(
     ("text", "words"),
     [
         ("name: x\nname: y\n", "name is set twice"),
+        ("'{x}': 1\n'{x}': 2\n", "{x} is set twice"),
+        ("a: [0512]", "0512 is octal or base 60 to YAML: write a number in decimal"),
+        ("a: 1:30", "1:30 is octal or base 60"),
         ("a: &a [*a]\n", "an anchor that contains itself"),
         ("[" * 3000 + "]" * 3000, "more than 50 levels"),
         (LAUGHS, "more than 100000 values"),
         ("a: [1", "not valid YAML"),
     ],
-    ids=["twice", "recursive", "deep", "laughs", "open"],
+    ids=["twice", "braces", "octal", "base 60", "recursive", "deep", "laughs", "open"],
 )
 def test_a_sentence(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "s.yaml").write_text(text)
@@ -33,7 +36,13 @@ def test_a_sentence(tmp_path: Path, text: str, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a: &x {b: 1}\nc: *x\nd: {<<: *x, e: 2}\n", "- 1\n- [2, 3]\n"]
+    "text",
+    [
+        "",
+        "a: &x {b: 1}\nc: *x\nd: {<<: *x, e: 2}\n",
+        "- 1\n- [2, 3]\n",
+        "[0, -0.5, 00.5, 0x1F, '012', '1:30']",
+    ],
 )
 def test_what_settings_may_be_is_read_as_before(text: str) -> None:
     assert parse(text) == yaml.safe_load(text)
