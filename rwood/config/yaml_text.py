@@ -8,7 +8,8 @@ import yaml
 _DEPTH = 50
 """Nesting of a settings file; YAML's own parser would run out of stack at some hundreds."""
 _NODES = 100_000
-"""Values of a settings file, aliases written out."""
+"""Names and values of a settings file, aliases written out."""
+_NAMES = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
@@ -31,6 +32,8 @@ def parse(text: str) -> Any:
             return None
         _check(node, (), [0])
         return loader.construct_document(node)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:  # PyYAML checks little
+        raise _error("a date, number or other value that cannot be: {}", error, None) from error
     finally:
         loader.dispose()
 
@@ -43,6 +46,8 @@ def _check(node: yaml.Node, above: tuple[int, ...], count: list[int]) -> None:
         raise _error("an anchor that contains itself", 0, node.start_mark)
     inside = (*above, id(node))
     scalar = isinstance(node, yaml.ScalarNode)
+    if scalar and re.search("[\ud800-\udfff]", node.value):
+        raise _error("half of a character, {!a}", node.value, node.start_mark)
     if scalar and node.tag in _NUMBERS and re.match(r"[-+]?0[\d_]+$|.*:", node.value):
         what = "{} is octal or base 60 to YAML: write a number in decimal, text in quotes"
         raise _error(what, node.value, node.start_mark)
@@ -56,6 +61,9 @@ def _check(node: yaml.Node, above: tuple[int, ...], count: list[int]) -> None:
             if name in names:
                 raise _error("{} is set twice", key.value, key.start_mark)
             names.add(name)
+            if key.tag not in _NAMES:
+                raise _error("a name that is no text: put it in quotes", 0, key.start_mark)
+            _check(key, inside, count)
             _check(value, inside, count)
 
 
