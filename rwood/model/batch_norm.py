@@ -56,11 +56,6 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
             running_C.lerp_(batch_C.to(running_C.dtype), self.momentum)
 
 
-_PLAIN = (
-    nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, GlobalBatchNorm2d
-)  # fmt: skip
-
-
 def convert_global_batch_norm(module: nn.Module, group: dist.ProcessGroup | None = None) -> None:
     """Make every batch norm of a module cover all workers, in place; no-op for one worker.
 
@@ -71,14 +66,15 @@ def convert_global_batch_norm(module: nn.Module, group: dist.ProcessGroup | None
         group: the workers; default all of them.
 
     Raises:
-        SpecError: the network has a batch norm that does more than torch's.
+        SpecError: the network has a batch norm other than `nn.BatchNorm2d`.
     """
     if not dist.is_initialized() or dist.get_world_size(group) == 1:
         return
     for child in module.modules():
-        if isinstance(child, nn.modules.batchnorm._BatchNorm) and type(child) not in _PLAIN:
+        kinds = (nn.BatchNorm2d, GlobalBatchNorm2d)
+        if isinstance(child, nn.modules.batchnorm._BatchNorm) and type(child) not in kinds:
             raise SpecError(
-                f"model.backbone: {type(child).__name__} is a batch norm of its own kind, which "
+                f"model.backbone: {type(child).__name__} is no plain nn.BatchNorm2d and "
                 "cannot cover several workers; set cluster.workers to 1"
             )
     for name, child in list(module.named_modules()):

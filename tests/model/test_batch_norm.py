@@ -10,6 +10,7 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from rwood.config.backbones import ModelConfig
+from rwood.errors import SpecError
 from rwood.model.batch_norm import GlobalBatchNorm2d, convert_global_batch_norm
 from rwood.model.encoder import build_encoder
 
@@ -111,6 +112,16 @@ def test_converting_without_workers_changes_nothing() -> None:
     net = network()
     convert_global_batch_norm(net)
     assert type(net[1]) is nn.BatchNorm2d
+
+
+@pytest.mark.parametrize("kind", [nn.BatchNorm1d, nn.BatchNorm3d, nn.SyncBatchNorm])
+def test_a_batch_norm_that_cannot_cover_workers_is_refused(
+    monkeypatch: pytest.MonkeyPatch, kind: type[nn.Module]
+) -> None:
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda group: 2)
+    with pytest.raises(SpecError, match=f"{kind.__name__} is no plain nn.BatchNorm2d"):
+        convert_global_batch_norm(nn.Sequential(kind(4)))
 
 
 def test_state_dict_and_evaluation_are_those_of_plain_batch_norm() -> None:
