@@ -258,4 +258,4 @@ def test_a_damaged_checkpoint_is_told_on_the_screen(tmp_path: Path, results: Pat
         journal.write_bytes(b"".join(lines[:-1]))
         newest = folder / "epoch-0002.pt"
         newest.write_bytes(newest.read_bytes()[:1000])
-    assert told == [[], [f"{newest} is damaged (RuntimeError); going on from the one before it"]]
+    assert told == [[], [f"{newest} is damaged (BadZipFile); going on from the one before it"]]
