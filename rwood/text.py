@@ -1,4 +1,4 @@
-"""Numbers, names and errors in sentences."""
+"""Numbers, names, addresses and errors in sentences."""
 
 import difflib
 import re
