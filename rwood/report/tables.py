@@ -231,7 +231,7 @@ def axis_title(metric: Metric) -> str:
 
 
 def _over(runs: Sequence[RunResult]) -> str:
-    if "checkpoint" in runs[0].run:  # which does not say its seed
+    if runs[0].label == "checkpoint":  # which does not say its seed
         several = f"mean ± population std over {len(runs)} checkpoints"
         return "one checkpoint" if len(runs) == 1 else several
     if len(runs) == 1:

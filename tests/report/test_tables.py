@@ -64,6 +64,14 @@ def test_checkpoints_have_no_seed_to_name() -> None:
     assert ": mean ± population std over 2 checkpoints, in percent" in both.caption
 
 
+def test_reruns_name_their_seeds() -> None:
+    """Though a run has a setting called checkpoint, too: which one of its epochs is kept."""
+    run = {"scorer": {"name": "mahalanobis"}, "checkpoint": "last"}
+    runs = [make_run("champion", seed, 0.0, run=run) for seed in (1, 2)]
+    caption = own_table(runs, KEY, None, "the champion").caption
+    assert "mean ± population std over 2 runs (seeds 1, 2)" in caption
+
+
 def test_missing_accuracy_is_a_slash() -> None:
     rows = rows_of(benchmark_csv([make_run("champion", 5, 1.0, id_metrics={})], KEY))
     assert rows["nearood"][4:] == ["/", "/"]
