@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from rich.filesize import decimal
+
 from rwood.config.benchmark import (
     BenchmarkConfig,
     ClassesSet,
@@ -127,13 +129,13 @@ def data_sentence(benchmark: BenchmarkConfig) -> str:
         known += count
         size = pixel_cache.pack_bytes(count, image_sets.transform_of(ref, benchmark))
         if size > image_sets.PACK_LIMIT:
-            streamed.append(f"{key} ({_size(size)} decoded)")
+            streamed.append(f"{key} ({decimal(size)} decoded)")
         elif image_sets.has_files(ref):
             packed += size
     rest = f", and {count_of(unknown, 'set')} of unknown size" if unknown else ""
     parts = [count_of(known, "image") + rest]
     if packed:
-        parts.append(f"{_size(packed)} of packs below the data root")
+        parts.append(f"{decimal(packed)} of packs below the data root")
     if streamed:
         parts.append(f"decoded when read: {', '.join(streamed)}")
     return "; ".join(parts)
@@ -154,13 +156,13 @@ def memory_sentence(study: StudyConfig) -> str:
     views = 2 * math.ceil(study.run.batch_size / study.cluster.workers)
     kept = scale * (network.kept_last_stage if frozen else network.kept) * (2 if half else 4)
     pixels = 2 * 4 * benchmark.channels * benchmark.image_size**2  # before and after normalising
-    sentence = f"about {_size(weights + views * (kept + pixels))} on each worker's device"
+    sentence = f"about {decimal(round(weights + views * (kept + pixels)))} on each worker's device"
     images = _count(benchmark.id.train, benchmark)
     if images is None:
         return sentence
     raw = study.run.scorer.is_raw or any(scorer_kind(n)(name=n).is_raw for n in study.rerun.scorers)
     embeddings = 4 * images * model.dim * (2 if raw else 1)
-    return f"{sentence} to train, {_size(weights + embeddings)} on the first's to score"
+    return f"{sentence} to train, {decimal(round(weights + embeddings))} on the first's to score"
 
 
 def _time_sentence(study: StudyConfig, hours: float, images_per_s: float) -> str:
@@ -175,10 +177,6 @@ def _time_sentence(study: StudyConfig, hours: float, images_per_s: float) -> str
 
 def _hours(value: float) -> str:
     return f"{value:,.1f}" if value >= 1 else f"{value:.2f}"
-
-
-def _size(count: float) -> str:
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"
 
 
 def _reruns(study: StudyConfig) -> int:

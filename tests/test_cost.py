@@ -96,7 +96,7 @@ def test_the_table_of_networks_is_true(name: str) -> None:
 def test_subsets_count_their_images() -> None:
     small = study("cifar10-jpeg")
     told = lines(small)
-    assert told["data"].startswith("12,000 images; 37 MB of packs")
+    assert told["data"].startswith("12,000 images; 37.0 MB of packs")
     assert "unknown" not in told["data"]
     epochs = expected_epochs(small) * 4 + 2 * 3
     assert f"about {5000 * epochs:,.0f} training images" in told["cost"]

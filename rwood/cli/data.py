@@ -10,14 +10,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.filesize import decimal
+from rich.progress import MofNCompleteColumn, Progress, TaskID
 from rich.table import Table
 
 from rwood.cli.options import DATA, AsJson, DataRoot
@@ -55,8 +49,8 @@ def list_(data_root: DataRoot = DATA, as_json: AsJson = False) -> None:
             "?" if row.images is None else f"{row.images:,}",
             str(row.classes) if row.classes else "OOD",
             row.state,
-            _size(row.file_bytes),
-            _size(row.pack_bytes or None),
+            "-" if row.file_bytes is None else decimal(row.file_bytes),
+            decimal(row.pack_bytes) if row.pack_bytes else "-",
             row.source,
         )
     console.print(table)
@@ -154,12 +148,7 @@ def _load(file: Path) -> BenchmarkConfig:
 def _bar() -> Iterator[Callable[[str, int, int], None]]:
     """A progress bar on a terminal, silence elsewhere; takes a task's name, what is done, total."""
     console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description:<20}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         tasks: dict[str, TaskID] = {}
 
@@ -169,13 +158,3 @@ def _bar() -> Iterator[Callable[[str, int, int], None]]:
             bar.update(tasks[name], completed=done, total=total)
 
         yield step
-
-
-def _size(count: int | None) -> str:
-    if count is None:
-        return "-"
-    value, units = float(count), ["B", "KB", "MB", "GB", "TB"]
-    while value >= 1000 and len(units) > 1:
-        value /= 1000
-        units.pop(0)
-    return f"{value:.3g} {units[0]}"

@@ -4,18 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rwood.report.figures import (
-    BLUE,
-    GREY,
-    INK,
-    VERMILLION,
-    canvas,
-    dress,
-    grid_of,
-    integer_ticks,
-    legend,
-    write,
-)
+from rwood.report import figures
 from rwood.report.hyperparameters import hyperparameters, metric_title
 from rwood.report.inputs import ReportInputs
 from rwood.report.panels import LOOKS, Panel
@@ -26,10 +15,10 @@ LETTERS = 24
 
 def draw_panels(panels: Sequence[Panel], path: Path) -> Path:
     """Panels in rows of three; if all have the same y axis, it is shared."""
-    rows, columns = grid_of(len(panels))
+    rows, columns = figures.grid_of(len(panels))
     shared = len({panel.y for panel in panels}) == 1
     height = 0.5 + 2.35 * rows if len(panels) > 1 else 3.7
-    figure, axes = canvas(height, rows, columns, sharey=shared)
+    figure, axes = figures.canvas(height, rows, columns, sharey=shared)
     for place, (axis, panel) in enumerate(zip(axes.flat, panels, strict=False)):
         show_panel(axis, panel)
         if shared and columns > 1:
@@ -38,17 +27,17 @@ def draw_panels(panels: Sequence[Panel], path: Path) -> Path:
             axis.tick_params(axis="x", rotation=20)
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
-    legend(figure, *axes.flat, ncols=5)
-    return write(figure, path)
+    figures.legend(figure, *axes.flat, ncols=5)
+    return figures.write(figure, path)
 
 
 def show_panel(axis: Any, panel: Panel) -> None:
     """A panel on an axis; the legend is the caller's."""
     if panel.base is not None:
-        axis.axvline(panel.base, label="base run", color=INK, linestyle=":", linewidth=1.3)
+        axis.axvline(panel.base, label="base run", color=figures.INK, linestyle=":", linewidth=1.3)
     if panel.best:
-        axis.step(*zip(*panel.best, strict=True), where="post", color=VERMILLION, linewidth=1.8,
-                  label="best so far", zorder=2)  # fmt: skip
+        axis.step(*zip(*panel.best, strict=True), where="post", label="best so far",
+                  color=figures.VERMILLION, linewidth=1.8, zorder=2)  # fmt: skip
     for points in panel.points:
         look = LOOKS[points.name]
         axis.scatter(points.x, points.y, s=look.size**2, marker=look.marker, facecolor=look.face,
@@ -57,7 +46,7 @@ def show_panel(axis: Any, panel: Panel) -> None:
             colour = look.edge if look.face == "none" else look.face
             axis.errorbar(points.x, points.y, points.y_std, points.x_std, fmt="none",
                           ecolor=colour, linewidth=1, alpha=0.4)  # fmt: skip
-    dress(axis, panel.x, panel.y)
+    figures.dress(axis, panel.x, panel.y)
     if panel.ticks:
         axis.set_xticks(*zip(*panel.ticks, strict=True))
     axis.set_xlim(panel.limits)
@@ -66,14 +55,14 @@ def show_panel(axis: Any, panel: Panel) -> None:
 
 def draw_curves(inputs: ReportInputs, path: Path) -> Path:
     """The objective after every validated epoch of every trial."""
-    figure, axes = canvas(3.7)
+    figure, axes = figures.canvas(3.7)
     axis, objective, named = axes[0, 0], inputs.objective, set()
     looks = {
-        "complete": {"color": BLUE, "linewidth": 1.1, "alpha": 0.65},
-        "pruned": {"color": GREY, "linewidth": 1.0, "alpha": 0.7, "linestyle": "--"},
-        "failed": {"color": INK, "linewidth": 1.0, "linestyle": ":"},
-        "running": {"color": BLUE, "linewidth": 1.1, "linestyle": "-."},
-        "champion": {"color": VERMILLION, "linewidth": 2.2, "zorder": 4},
+        "complete": {"color": figures.BLUE, "linewidth": 1.1, "alpha": 0.65},
+        "pruned": {"color": figures.GREY, "linewidth": 1.0, "alpha": 0.7, "linestyle": "--"},
+        "failed": {"color": figures.INK, "linewidth": 1.0, "linestyle": ":"},
+        "running": {"color": figures.BLUE, "linewidth": 1.1, "linestyle": "-."},
+        "champion": {"color": figures.VERMILLION, "linewidth": 2.2, "zorder": 4},
     }
     for trial in inputs.trials:
         points = [(e.epoch, e.metrics[objective]) for e in trial.history if objective in e.metrics]
@@ -84,22 +73,22 @@ def draw_curves(inputs: ReportInputs, path: Path) -> Path:
         axis.plot(*zip(*points, strict=True), label=None if name in named else name,
                   **looks[name], **(cut if name == "pruned" else {}))  # fmt: skip
         named.add(name)
-    dress(axis, "epoch", metric_title(objective))
-    integer_ticks(axis)
-    legend(figure, axis, ncols=5)
-    return write(figure, path)
+    figures.dress(axis, "epoch", metric_title(objective))
+    figures.integer_ticks(axis)
+    figures.legend(figure, axis, ncols=5)
+    return figures.write(figure, path)
 
 
 def draw_importance(inputs: ReportInputs, path: Path) -> Path:
     """Share of the objective's variance that each setting explains (fANOVA)."""
     names = {parameter.key: parameter.name for parameter in hyperparameters(inputs.config)}
     shares = sorted(inputs.importance.items(), key=lambda item: item[1])
-    figure, axes = canvas(0.9 + 0.36 * len(shares))
+    figure, axes = figures.canvas(0.9 + 0.36 * len(shares))
     axis = axes[0, 0]
     bars = axis.barh([names.get(k, k) for k, _ in shares], [100 * v for _, v in shares],
-                     color=BLUE, height=0.62)  # fmt: skip
-    axis.bar_label(bars, fmt="%.0f %%", padding=4, fontsize=9, color=INK)
-    dress(axis, f"share of the variance of {metric_title(inputs.objective)[:-4]} (%)", "")
+                     color=figures.BLUE, height=0.62)  # fmt: skip
+    axis.bar_label(bars, fmt="%.0f %%", padding=4, fontsize=9, color=figures.INK)
+    figures.dress(axis, f"share of the variance of {metric_title(inputs.objective)[:-4]} (%)", "")
     axis.grid(False, axis="y")
     axis.margins(x=0.1)
-    return write(figure, path)
+    return figures.write(figure, path)
