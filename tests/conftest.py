@@ -40,6 +40,16 @@ def _uses_ray(file: Path) -> bool:
     return "ray_session" in text or "finals_study" in text
 
 
+@cache
+def _starts_processes(file: Path) -> bool:
+    return "subprocess" in file.read_text(encoding="utf-8")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests first, so that no process is left with one at the end."""
+    items.sort(key=lambda item: (not _uses_ray(item.path), not _starts_processes(item.path)))
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Together:
     """Called by pytest-xdist."""
     return Together(config, log)

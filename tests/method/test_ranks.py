@@ -8,10 +8,10 @@ from datetime import timedelta
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 
 from rwood.method.losses import cider_loss, cross_entropy_loss, reweightood_loss, supcon_loss
+from tests.ranks import join, start_ranks
 
 # Rows of every rank, by world size: uneven, and with a rank that has none.
 SPLITS = {
@@ -89,10 +89,10 @@ def differences(name, counts, rank, group):
     return found
 
 
-def work(rank, world_size, folder):
+def work(rank, folder):
     torch.set_num_threads(1)
     meet = f"file://{folder}/meet"
-    dist.init_process_group("gloo", meet, timedelta(seconds=120), world_size, rank)
+    dist.init_process_group("gloo", meet, timedelta(seconds=120), 4, rank)
     results = {}
     for name, counts in SPLITS.items():
         # new_group is collective: every process takes part, members use it.
@@ -105,16 +105,7 @@ def work(rank, world_size, folder):
 
 
 def test_any_number_of_ranks_computes_the_loss_of_the_global_batch(tmp_path):
-    # Importing torch is most of the cost: a fork server does it once for all.
-    context = mp.get_context("forkserver")
-    context.set_forkserver_preload(["rwood.method.losses"])
-    others = [context.Process(target=work, args=(rank, 4, tmp_path)) for rank in (1, 2, 3)]
-    for process in others:
-        process.start()
-    work(0, 4, tmp_path)
-    for process in others:
-        process.join()
-    assert [process.exitcode for process in others] == [0, 0, 0]
+    join(start_ranks(work, tmp_path, count=4))
     results = {rank: torch.load(tmp_path / f"{rank}.pt") for rank in range(4)}
     checked = 0
     for rank, by_split in results.items():

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from rwood.config.backbones import ModelConfig
 from rwood.errors import SpecError
 from rwood.model.batch_norm import GlobalBatchNorm2d, convert_global_batch_norm
 from rwood.model.encoder import build_encoder
+from tests.ranks import join, start_ranks
 
 TOLERANCE = 1e-12
 WORKERS = 3
@@ -91,7 +91,7 @@ def worker(rank: int, folder: str) -> None:
 def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, object]]:
     folder = tmp_path_factory.mktemp("batch_norm")
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    mp.spawn(worker, args=(str(folder),), nprocs=WORKERS)
+    join(start_ranks(worker, str(folder), count=WORKERS))
     return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(WORKERS)]
 
 

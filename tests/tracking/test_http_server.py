@@ -35,7 +35,7 @@ def server(uri: str, port: int) -> Iterator[str]:
         yield address
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(120)
 
 
 def _answers(url: str) -> bool:

@@ -26,6 +26,7 @@ from rwood.training import checkpoint
 from rwood.training import train as loop
 from rwood.training.train import PREEMPTION_STEPS, train
 from rwood.training.worker import LocalWorker
+from tests.ranks import join, start_ranks
 from tests.tiny import tiny
 
 CPU = torch.device("cpu")
@@ -271,15 +272,10 @@ def _rank(rank: int, world: int, folder: Path) -> None:
 
 
 def test_two_workers_train_what_one_trains(tmp_path: Path) -> None:
-    context = torch.multiprocessing.get_context("spawn")
-    ranks = [context.Process(target=_rank, args=(r, 2, tmp_path)) for r in range(2)]
-    for process in ranks:
-        process.start()
+    ranks = start_ranks(_rank, 2, tmp_path, count=2)
     for case in LOSSES:
         _one_run(tmp_path, case)
-    for process in ranks:
-        process.join()
-        assert process.exitcode == 0
+    join(ranks)
     for case in LOSSES:
         one, two = (weights(tmp_path / f"{case}-{world}") for world in (1, 2))
         gap = max(float((one[k] - two[k]).abs().max()) for k in one if one[k].is_floating_point())

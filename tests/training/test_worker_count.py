@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
 
 from rwood.data.loaders import Batch
@@ -19,6 +18,7 @@ from rwood.model.encoder import build_encoder
 from rwood.training.begin import wrap
 from rwood.training.loss import build_loss, gradient_share, loss_of
 from rwood.training.worker import LocalWorker
+from tests.ranks import join, start_ranks
 from tests.tiny import tiny
 
 WORLDS = (1, 2, 3, 4)
@@ -73,7 +73,7 @@ def work(rank: int, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def steps(tmp_path_factory: pytest.TempPathFactory) -> list[dict[int, Any]]:
     folder = tmp_path_factory.mktemp("workers")
-    mp.spawn(work, args=(folder,), nprocs=max(WORLDS))
+    join(start_ranks(work, folder, count=max(WORLDS)))
     return [torch.load(folder / f"{rank}.pt") for rank in range(max(WORLDS))]
 
 
