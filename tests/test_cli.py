@@ -126,7 +126,7 @@ def test_train_evaluate_export(tmp_path: Path, digits_file: Path) -> None:
 
 def test_ctrl_c_loses_nothing(tmp_path: Path) -> None:
     """Interrupted by the terminal, then left alone: one whole study."""
-    write_tiny(tmp_path, search__trials=5)
+    write_tiny(tmp_path, search__trials=5, cluster__max_concurrent=2)
     command = [sys.executable, "-m", "rwood", "run", "tiny.yaml"]
     with subprocess.Popen(
         command, cwd=tmp_path, text=True, start_new_session=True,

@@ -35,7 +35,7 @@ TINY: dict[str, Any] = {
     },
     "finals": None,
     "rerun": {"seeds": [1], "base": False},
-    "cluster": {"max_concurrent": 2},
+    "cluster": {"max_concurrent": 1},
 }
 
 

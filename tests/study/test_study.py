@@ -57,7 +57,8 @@ def finished(
     folder = tmp_path_factory.mktemp("study")
     results = with_store(folder / "results", empty_store)
     study = tiny(folder, rerun={"seeds": [1, 2], "base": True, "trials": 2, "scorers": ["knn"]},
-                 run__scorer={"name": "mahalanobis", "k": 10})  # fmt: skip
+                 run__scorer={"name": "mahalanobis", "k": 10},
+                 cluster__max_concurrent=2)  # fmt: skip
     opened_in_driver: list[Any] = []
     real = image_sets.open_set
 
