@@ -117,7 +117,7 @@ def _row(settings: Sequence[RerunSetting], name: str) -> tuple[str, ...]:
 
 
 def _cell(values: Sequence[float], tested: Sequence[float]) -> str:
-    if len(values) < LEAST_SETTINGS or len(set(values)) == 1:
+    if len(values) < LEAST_SETTINGS or 1 in (len(set(values)), len(set(tested))):
         return "/"
     correlation, low, high = rank_correlation(values, tested)
     return f"{signed(correlation)}\n{signed(low)} to {signed(high)}"

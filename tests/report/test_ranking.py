@@ -78,6 +78,13 @@ def test_the_table_says_which_set_ranks_as_the_test_does(inputs: ReportInputs) -
     assert "10 settings" in table.caption
 
 
+def test_test_sets_that_every_setting_solves_rank_nothing(inputs: ReportInputs) -> None:
+    solved = [replace(s, test=s.test | {"far": 100.0}) for s in rerun_settings(inputs)]
+    table = ranking_table(solved)
+    assert table is not None
+    assert {row[2] for row in table.rows} == {"/"}, "they said +nan"
+
+
 def test_few_settings_have_no_table(inputs: ReportInputs) -> None:
     few: list[RunResult] = [run for run in inputs.study.runs if run.label in ("champion", "base")]
     study = inputs.study.model_copy(update={"runs": tuple(few)})
