@@ -118,7 +118,8 @@ def verdict(finalist: int, gated: Comparison, guarded: Mapping[str, Comparison])
     seeds = count_of(gated.seeds, "paired seed")
     if promoted:
         sentence = (
-            f"Trial {finalist} is promoted: over {seeds} its objective is {_interval(gated)}."
+            f"Trial {finalist} is promoted: over {seeds} its objective is better than the base "
+            f"run's by {_interval(gated)}."
         )
     else:
         because = " and ".join(reasons)
@@ -151,24 +152,21 @@ def _check_finite(values: Sequence[float], whose: str) -> None:
 
 
 def _interval(gated: Comparison) -> str:
-    """E.g. `0.48 above the base run's (80 % interval 0.35 to 0.61)`."""
+    """E.g. `0.48 (80 % interval 0.35 to 0.61)`."""
     confidence = 100 * (1 - 2 * gated.alpha)
     upper = 2 * gated.mean - gated.bound
-    return (
-        f"{gated.mean:.2f} above the base run's "
-        f"({confidence:.0f} % interval {gated.bound:.2f} to {upper:.2f})"
-    )
+    return f"{gated.mean:.2f} ({confidence:.0f} % interval {gated.bound:.2f} to {upper:.2f})"
 
 
 def _gate_reason(gated: Comparison) -> str:
     if gated.bound > gated.limit:  # equal differences, too few for the sign-flip test
         needed = math.ceil(-math.log2(gated.alpha))
         return (
-            f"differs from it by {gated.mean:+.2f} on every seed, which shows an advantage "
+            f"is ahead of it by {gated.mean:.2f} on every seed, which shows an advantage "
             f"(alpha {gated.alpha:g}) from {needed} seeds on"
         )
     return (
-        f"is not shown to be better: mean difference of the objective {gated.mean:+.2f}, "
+        f"is not shown to be better: mean gain in the objective {gated.mean:+.2f}, "
         f"lower bound {gated.bound:+.2f} (alpha {gated.alpha:g})"
     )
 

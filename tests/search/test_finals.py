@@ -117,8 +117,8 @@ def test_a_promotion_is_told_with_its_interval() -> None:
     told = verdict(7, gate(FIVE, alpha=0.1), guard({"near": FIVE}, alpha=0.1))
     assert told.promoted
     assert told.sentence == (
-        "Trial 7 is promoted: over 5 paired seeds its objective is 1.00 above the base run's "
-        "(80 % interval 0.46 to 1.54)."
+        "Trial 7 is promoted: over 5 paired seeds its objective is better than the base "
+        "run's by 1.00 (80 % interval 0.46 to 1.54)."
     )
 
 
@@ -128,7 +128,7 @@ def test_the_base_run_stays_with_a_reason() -> None:
     assert not told.promoted
     assert told.sentence == (
         "The base run stays, because over 5 paired seeds trial 7 is not shown to be better: mean "
-        "difference of the objective +0.10, lower bound -0.44 (alpha 0.1)."
+        "gain in the objective +0.10, lower bound -0.44 (alpha 0.1)."
     )
 
 
@@ -150,6 +150,6 @@ def test_every_family_that_fails_the_guard_is_named() -> None:
 def test_too_few_equal_differences_are_told_as_such() -> None:
     told = verdict(7, gate([0.5, 0.5], alpha=0.1), {})
     assert told.sentence == (
-        "The base run stays, because over 2 paired seeds trial 7 differs from it by +0.50 on every "
+        "The base run stays, because over 2 paired seeds trial 7 is ahead of it by 0.50 on every "
         "seed, which shows an advantage (alpha 0.1) from 4 seeds on."
     )

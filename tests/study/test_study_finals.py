@@ -114,7 +114,7 @@ def test_a_setting_that_is_better_on_fresh_seeds_is_promoted(
     found, told = hold(study, tmp_path, trainings)
     assert found.promoted
     assert found.finalist == 3, "the race forgets what the search saw"
-    assert found.sentence.startswith("Trial 3 is promoted: over 4 paired seeds its objective is 3.")
+    assert "over 4 paired seeds its objective is better than the base run's by 3." in found.sentence
     assert found.gate is not None
     assert found.gate.passed
     assert found.guard.keys() == {"digit7", "flower", "ID accuracy"}
@@ -194,6 +194,7 @@ def test_of_a_metric_that_is_minimised_less_is_better(tmp_path: Path) -> None:
     )  # fmt: skip
     assert found.objective == "-val/fpr95"
     assert found.promoted
+    assert "objective is better than the base run's by 4.9" in found.sentence, "it is 4.9 below"
 
 
 def test_without_another_complete_setting_the_base_run_stays(
