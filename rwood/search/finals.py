@@ -155,7 +155,7 @@ def _interval(gated: Comparison) -> str:
     """E.g. `0.48 (80 % interval 0.35 to 0.61)`."""
     confidence = 100 * (1 - 2 * gated.alpha)
     upper = 2 * gated.mean - gated.bound
-    return f"{gated.mean:.2f} ({confidence:.0f} % interval {gated.bound:.2f} to {upper:.2f})"
+    return f"{gated.mean:.2f} ({confidence:.4g} % interval {gated.bound:.2f} to {upper:.2f})"
 
 
 def _gate_reason(gated: Comparison) -> str:

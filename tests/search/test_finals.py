@@ -122,6 +122,11 @@ def test_a_promotion_is_told_with_its_interval() -> None:
     )
 
 
+def test_an_interval_is_named_by_its_own_confidence() -> None:
+    strong = [difference + 2 for difference in FIVE]
+    assert "(97.5 % interval" in verdict(7, gate(strong, alpha=0.0125), {}).sentence, "it said 98"
+
+
 def test_the_base_run_stays_with_a_reason() -> None:
     weak = gate([difference - 0.9 for difference in FIVE], alpha=0.1)
     told = verdict(7, weak, {})
