@@ -82,6 +82,11 @@ def open_generation(
             made.add_trial(
                 _carried(trial, study, space, retry_failed=retry_failed, same_pruner=same_pruner)
             )
+        # How far a sequence of QMCSampler was drawn is in no trial: it would begin again.
+        told = store.optuna.get_study_system_attrs(last._study_id) if last is not None else {}
+        for key, value in told.items():
+            if key.startswith("qmc:"):
+                store.optuna.set_study_system_attr(made._study_id, key, value)
         made.set_user_attr(READY, True)
     return made
 

@@ -214,6 +214,17 @@ def test_another_pruner_judges_what_it_sees_itself(tmp_path: Path) -> None:
     assert "pruned" in {trials[number].state for number in range(10, 20)}
 
 
+def test_a_sequence_goes_on_where_it_was_and_repeats_no_setting(tmp_path: Path) -> None:
+    first = {"search__sampler": "QMCSampler", "search__trials": 6, "search__pruner": None}
+    search = again(tmp_path, begun(tmp_path, steps=0), **first)
+    search.fails = lambda number: number == 2
+    search.run()
+    more = again(tmp_path, search, **{**first, "search__trials": 12})
+    more.retry_failed = True
+    more.run()
+    assert len({str(trial.params) for trial in more.trials().values()}) == 12, "they were 7"
+
+
 def test_trials_of_several_objectives_are_carried_too(tmp_path: Path) -> None:
     goals = {"search__objective": ["val/auroc", "val/digit7/fpr95"]}
     search = Search(tiny(tmp_path, **{**BASE, **goals}), tmp_path / "s")
