@@ -36,7 +36,9 @@ def importances(
         return {}, ""  # one setting explains everything that settings explain
     objective = search.primary
     rungs = search.pruner.rungs(run.warmup_ends, run.epochs) if search.pruner else []
-    reached = {e: _values(trials, e, objective) for e in (run.epochs, *reversed(rungs))}
+    # A search may choose the number of epochs: the end is the end of each trial.
+    ended = {t.number: t.objective for t in trials if t.objective is not None and not t.outside}
+    reached = {run.epochs: ended} | {e: _values(trials, e, objective) for e in reversed(rungs)}
     enough = min(ENOUGH, max(map(len, reached.values())))
     epoch, values = next((e, v) for e, v in reached.items() if len(v) >= enough)
     if len(values) < LEAST or len(set(values.values())) < 2:

@@ -47,6 +47,23 @@ def test_enough_complete_trials_are_compared_at_the_end(study: StudyConfig) -> N
     assert "over 20 complete trials that" in note
 
 
+def test_trials_of_a_searched_number_of_epochs_are_compared_at_their_ends(tmp_path: Path) -> None:
+    space = {
+        "epochs": {"low": 3, "high": 20},
+        "loss.temperature": {"low": 0.01, "high": 1.0, "log": True},
+    }
+    study = tiny(tmp_path, run__epochs=9, search__space=space, search__pruner=None)
+    assert study.search is not None
+    trials = [
+        trial(n, 3 + n % 7, state="complete", objective=float(n % 7),
+              params={"epochs": 3 + n % 7, "loss.temperature": 0.05 + 0.02 * n})
+        for n in range(20)
+    ]  # fmt: skip
+    share, note = importances(study.run, study.search, trials)
+    assert share["epochs"] > 0.8
+    assert "over 20 complete trials that" in note, "it compared those of 9 epochs or more alone"
+
+
 def test_with_few_complete_ones_trials_are_compared_at_the_last_rung_of_many(
     study: StudyConfig,
 ) -> None:
@@ -76,7 +93,7 @@ def test_where_there_is_nothing_to_compare_the_report_says_so(study: StudyConfig
     assert "takes 4 trials that differ" in note
     assert note.endswith("there are 3.")
     assert importances(study.run, study.search, [])[0] == {}
-    same = [trial(n, 9).model_copy(update={"history": trial(0, 9).history}) for n in range(9)]
+    same = [trial(n, 9, objective=90.0) for n in range(9)]
     assert importances(study.run, study.search, same)[0] == {}
 
 
