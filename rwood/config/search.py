@@ -77,7 +77,8 @@ class SearchConfig(Config):
 
     `families`: the mean over families of sets, see `rwood/evaluation/families.py`.
 
-    Of several, the champion is the trial of the Pareto front that is nearest to the best of each.
+    Of several, the trials of the Pareto front nearest to the best of each go to the finals, which
+    compare the first objective; without finals the nearest one is the champion.
     """
     seeds: Seeds = ()
     """Trainings of a trial, epoch by epoch side by side; its metrics are their means.

@@ -25,10 +25,13 @@ def front_table(inputs: ReportInputs) -> Table:
         rows.append(_row(inputs, base[0], "dominated"))
     settings = (parameter.name for parameter in hyperparameters(inputs.config))
     columns = ("trial", *map(metric_title, names), "distance", *settings)
+    star = "the trial of the front nearest to the ideal point"
+    if inputs.study.finals is not None:
+        star = "what the finals chose, which compare the first objective"
     caption = (
-        "★ champion: the trial of the front nearest to the ideal point, which has the front's best "
-        "value of every objective. Distance after each objective is scaled to the front's range. "
-        "Trial 0 has the base run's settings."
+        f"★ champion: {star}. The ideal point has the front's best value of every objective. "
+        "Distance after each objective is scaled to the front's range. Trial 0 has the base run's "
+        "settings."
     )
     return Table(columns, tuple(rows), caption)
 

@@ -16,7 +16,7 @@ from rwood.report.page import render_report
 from rwood.report.panels import history_panel, slice_panels
 from rwood.report.tables import scorer_sentence
 from rwood.report.trials import saving, trial_table
-from rwood.results import TrialResult
+from rwood.results import FinalsResult, TrialResult
 from rwood.selection import pareto_front, select_champion
 from rwood.tracked.study import search_run, trial_run
 
@@ -101,6 +101,14 @@ def test_the_report_shows_the_front_and_the_spread(front: ReportInputs, tmp_path
     assert (
         saving(front.study, front.config).epochs_run == 3 * saving(one.study, one.config).epochs_run
     )
+
+
+def test_the_star_is_not_called_the_nearest_where_the_finals_chose(front: ReportInputs) -> None:
+    assert "champion: the trial of the front nearest" in front_table(front).caption
+    finals = FinalsResult(candidates={}, promoted=False, sentence="The base run stays.")
+    study = front.study.model_copy(update={"finals": finals, "champion": 0})
+    caption = front_table(replace(front, study=study)).caption
+    assert "champion: what the finals chose" in caption
 
 
 def test_one_objective_has_no_front(inputs: ReportInputs, tmp_path: Path) -> None:
