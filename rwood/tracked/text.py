@@ -65,4 +65,5 @@ def _reached(record: StudyResult, best: TrialResult) -> str:
     values = best.objectives if len(best.objectives) > 1 else {record.objective: best.objective}
     text = ", ".join(f"{name} {value:.2f} %" for name, value in values.items())
     front = count_of(len(record.front), "trial")
-    return text + (f", of {front} on the Pareto front" if len(values) > 1 else "")
+    among = len(values) > 1 and best.number in record.front  # or the finals chose another
+    return text + (f", of {front} on the Pareto front" if among else "")

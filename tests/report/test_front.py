@@ -131,6 +131,11 @@ def test_mlflow_tells_of_front_and_spread(front: ReportInputs) -> None:
     whole = search_run(front.config, study, state="complete")
     assert whole.tags["rwood.objectives"] == ", ".join(names)
     assert f"{len(study.front)} trials on the Pareto front" in whole.tags["mlflow.note.content"]
+    beaten = next(t.number for t in study.trials if t.objective and t.number not in study.front)
+    proved = study.model_copy(update={"champion": beaten})  # by the finals
+    note = search_run(front.config, proved, state="complete").tags["mlflow.note.content"]
+    assert f"trial-{beaten:04d}" in note
+    assert "front" not in note
 
 
 def test_chosen_scorer_settings_are_told(inputs: ReportInputs) -> None:
