@@ -89,7 +89,7 @@ def _search(inputs: ReportInputs, figures: Path) -> list[Block]:
             f"{spared.epochs_full:,} ({spared.share:.0f} % spared; failed and running trials not "
             "counted)."
             if spared.pruned
-            else f"{trials}, none pruned: {ran} run."
+            else f"{trials}, none pruned."
         )
     ]
     blocks += [Text(line) for line in [*failures(study), *search_sentences(inputs)]]

@@ -1,7 +1,9 @@
 from dataclasses import replace
+from pathlib import Path
 
 from a_study import COMPLETE, EPOCHS, FAILED, STOPPED, make_study
 
+from rwood.report.content import build_document
 from rwood.report.inputs import ReportInputs
 from rwood.report.trials import (
     Saving,
@@ -27,6 +29,16 @@ def test_saving_honours_a_searched_number_of_epochs(inputs: ReportInputs) -> Non
     )
     study = inputs.study.model_copy(update={"trials": trials})
     assert saving(study, inputs.config).epochs_full == 11 * 40
+
+
+def test_the_page_states_the_epochs_of_all_trials_once(
+    inputs: ReportInputs, tmp_path: Path
+) -> None:
+    trials = tuple(t for t in inputs.study.trials if t.state != "pruned")
+    study = inputs.study.model_copy(update={"trials": trials})
+    page = build_document(replace(inputs, study=study), tmp_path).markdown(tmp_path)
+    assert "7 trials, none pruned." in page, "it said 120 epochs, without the failed trial's"
+    assert "121 in 7 trials" in page
 
 
 def test_no_trial_saves_nothing(inputs: ReportInputs) -> None:
