@@ -85,9 +85,9 @@ def _comparison_table(finals: FinalsResult) -> Table:
          "yes" if c.passed else "no")
         for name, c in compared.items()
     )  # fmt: skip
-    caption = f"Finalist minus base run over {count_of(one.seeds, 'paired seed')}, in points"
+    caption = f"Finalist minus base run over {count_of(one.seeds, 'paired seed')}"
     caption += f"; the objective at level {gate.alpha:g}" if gate else ""
-    caption += f", the families at level {one.alpha:g}"
+    caption += f", the families in points at level {one.alpha:g}"
     caption += ", where the bound is the mean." if one.alpha == 0.5 else "."
     columns = ("compared", "mean difference", "std", "lower bound", "must exceed", "passed")
     return Table(columns, rows, caption)

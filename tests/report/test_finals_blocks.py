@@ -1,0 +1,39 @@
+"""What the report shows of the finals."""
+
+from dataclasses import replace
+
+import pytest
+from a_study import BASE, make_config
+
+from rwood.report.document import Folded
+from rwood.report.finals import finals_blocks
+from rwood.report.inputs import ReportInputs
+from rwood.report.table import Table
+from rwood.results import FinalsResult
+from rwood.search.finals import gate, guard, verdict
+
+
+@pytest.fixture
+def tables(inputs: ReportInputs) -> dict[str, Table]:
+    """First column title -> table of finals over families, whose objective is below 0."""
+    ours, base = (-0.1, -0.2, -0.3), (-0.5, -0.7, -0.6)
+    gated = gate([a - b for a, b in zip(ours, base, strict=True)], alpha=0.1)
+    guarded = guard({"near-like": [1.0, 2.0, 1.5]}, alpha=0.5)
+    finals = FinalsResult(
+        candidates={1: BASE, 4: BASE}, race={1: (-0.4, -0.6), 4: (-0.1, -0.2)}, finalist=4,
+        confirmation={"finalist": ours, "base": base}, gate=gated, guard=guarded,
+        objective="mean logit AUROC over families", **vars(verdict(4, gated, guarded)),
+    )  # fmt: skip
+    study = inputs.study.model_copy(update={"finals": finals})
+    config = make_config(finals={"confirm_seeds": 3})
+    blocks = finals_blocks(replace(inputs, study=study, config=config))
+    shown = [block.block if isinstance(block, Folded) else block for block in blocks]
+    return {table.columns[0]: table for table in shown if isinstance(table, Table)}
+
+
+def test_only_the_families_are_said_to_be_in_points(tables: dict[str, Table]) -> None:
+    assert tables["compared"].rows[0][0] == "objective: mean logit AUROC over families"
+    assert tables["compared"].caption == (
+        "Finalist minus base run over 3 paired seeds; the objective at level 0.1, the families in "
+        "points at level 0.5, where the bound is the mean."
+    )
