@@ -73,8 +73,11 @@ def _search_row(inputs: ReportInputs, finals: FinalsResult) -> tuple[str, ...]:
 def _three(ours: Sequence[float], base: Sequence[float]) -> tuple[str, str, str]:
     """Two means and the first minus the second."""
     means = statistics.fmean(ours), statistics.fmean(base)
-    first, second = (f"{mean:.2f}".replace("-", "−") for mean in means)
-    return (first, second, signed(means[0] - means[1]))
+    return (_two_digits(means[0]), _two_digits(means[1]), signed(means[0] - means[1]))
+
+
+def _two_digits(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−")
 
 
 def _comparison_table(finals: FinalsResult) -> Table:
@@ -108,7 +111,7 @@ def _race_table(inputs: ReportInputs, finals: FinalsResult) -> Table:
     rows = []
     for number, values in finals.race.items():
         settings = (plain_number(finals.candidates[number].get(key)) for key in names)
-        rows.append((f"trial {number}", f"{statistics.fmean(values):.2f}", *settings))
+        rows.append((f"trial {number}", _two_digits(statistics.fmean(values)), *settings))
     return Table(("candidate", "mean", *names.values()), tuple(rows), finals.objective)
 
 

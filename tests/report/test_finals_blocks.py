@@ -37,3 +37,9 @@ def test_only_the_families_are_said_to_be_in_points(tables: dict[str, Table]) ->
         "Finalist minus base run over 3 paired seeds; the objective at level 0.1, the families in "
         "points at level 0.5, where the bound is the mean."
     )
+
+
+def test_a_race_of_negative_values_is_a_column_of_numbers(tables: dict[str, Table]) -> None:
+    race = tables["candidate"]
+    assert [row[1] for row in race.rows] == ["−0.50", "−0.15"]
+    assert not race.holds_words[1]
