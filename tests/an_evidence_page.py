@@ -99,10 +99,8 @@ def _verdicts() -> str:
     for name in NAMES:
         finals = record_of(name).finals
         assert finals is not None
-        rows.append((STUDIES[name], finals.sentence, *finals.notes[:1]))
-    width = max(len(row) for row in rows)
-    rows = [(*row, *("/",) * (width - len(row))) for row in rows]
-    columns = ("loss", "verdict", "beside it")[:width]
+        rows.append((STUDIES[name], finals.sentence, " ".join(finals.notes) or "/"))
+    columns = ("loss", "verdict", "beside it")
     return Table(columns, tuple(rows)).markdown()
 
 

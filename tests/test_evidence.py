@@ -162,6 +162,7 @@ def test_the_findings_hold() -> None:
     assert gate is not None
     assert all(family.mean > 0 for family in gate.guard.values())
     assert sum("counts for nothing" in note for note in gate.notes) == 3
+    assert " ".join(gate.notes) in PAGE.read_text(encoding="utf-8"), "there was the first alone"
     gains = scorer_gains()
     helped = [s for s in ("mls", "gen", "fdbd", "nci")
               if gains["PALM, defaults", "near", f"head_{s}"].beyond_chance]  # fmt: skip
