@@ -156,7 +156,7 @@ def _worth(inputs: ReportInputs) -> list[str]:
         return []
     sign = -1.0 if is_minimized(study.objective) else 1.0
     sizes = [k for k in (1, 2, 4, 8, 16, 32, 64, 128) if k < len(values)] + [len(values)]
-    best = [sign * expected_best([sign * v for v in values], k) for k in sizes]
+    best = [abs(expected_best([sign * v for v in values], k)) for k in sizes]  # of 0, not -0
     by_size = ", ".join(f"{value:.2f} of {k}" for k, value in zip(sizes, best, strict=True))
     return [
         f"Expected best {metric_title(study.objective)} against complete trials: {by_size} "

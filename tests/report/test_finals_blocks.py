@@ -6,7 +6,7 @@ import pytest
 from a_study import BASE, make_config
 
 from rwood.report.document import Folded
-from rwood.report.finals import finals_blocks
+from rwood.report.finals import finals_blocks, search_sentences
 from rwood.report.inputs import ReportInputs
 from rwood.report.table import Table
 from rwood.results import FinalsResult
@@ -43,3 +43,13 @@ def test_a_race_of_negative_values_is_a_column_of_numbers(tables: dict[str, Tabl
     race = tables["candidate"]
     assert [row[1] for row in race.rows] == ["−0.50", "−0.15"]
     assert not race.holds_words[1]
+
+
+def test_the_best_of_a_solved_fpr_is_no_negative_zero(inputs: ReportInputs) -> None:
+    trials = tuple(trial.model_copy(update={"objective": 0.0}) for trial in inputs.study.trials)
+    study = inputs.study.model_copy(
+        update={"trials": trials, "objective": "val/fpr95", "objectives": ("val/fpr95",)}
+    )
+    (worth,) = (s for s in search_sentences(replace(inputs, study=study)) if "best" in s)
+    assert "0.00 of 1, 0.00 of 2," in worth
+    assert "-0.00" not in worth
