@@ -127,13 +127,16 @@ class StudyConfig(Config):
 
     @model_validator(mode="after")
     def _afresh(self) -> "StudyConfig":
-        both = set(self.rerun.seeds) & set(self.search.seeds if self.search else ())
+        if self.search is None:
+            return self
+        both = set(self.rerun.seeds) & (set(self.search.seeds) or {self.run.seed})
         if both:
+            whose = "among search.seeds" if self.search.seeds else "run.seed, that of every trial"
             raise ValueError(
-                f"rerun.seeds: {min(both)} is among search.seeds: measure the champion on seeds "
-                "that had no part in choosing it"
+                f"rerun.seeds: {min(both)} is {whose}: measure the champion on seeds that had no "
+                "part in choosing it"
             )
-        if self.finals is None or self.search is None:
+        if self.finals is None:
             return self
         proving = {*self.finals.race, *self.finals.confirmation}
         others = {

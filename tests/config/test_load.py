@@ -83,6 +83,7 @@ BAD = [
     ("search/objective", [], ["search", "objective: name at least one"]),
     ("search/seeds", [1, 1], ["seeds", "named twice"]),
     ("search/seeds", [0, 3], ["rerun.seeds: 3 is among search.seeds"]),
+    ("run/seed", 3, ["rerun.seeds: 3 is run.seed, that of every trial", "no part in choosing"]),
     ("search/seeds", [-1], ["search.seeds.0", "-1"]),
     ("search/sampler", "grid", ["search", "space.loss.between_scale", "a grid needs choices"]),
     ("search/sampler", {"name": "grid", "sead": 5}, ["sampler.sead: a grid has no arguments"]),
