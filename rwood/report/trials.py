@@ -69,8 +69,11 @@ def trial_table(inputs: ReportInputs) -> Table:
         number = f"{trial.number} ★" if trial.number == study.champion else str(trial.number)
         shown = ("" if pair is None else with_std(*pair) for pair in last)
         settings = (plain_number(parameter.of(trial)) for parameter in parameters)
-        rows.append((number, trial.state, *shown, str(epochs_run(trial)), *settings))
+        state = f"{trial.state}, outside" if trial.outside else trial.state
+        rows.append((number, state, *shown, str(epochs_run(trial)), *settings))
     caption = "★ champion. The objective of a trial that did not complete is its last value."
+    if any(trial.outside for trial in study.trials):
+        caption += " Outside: of the ranges as they are now; such a trial counts for nothing."
     return Table(columns, tuple(rows), caption)
 
 

@@ -47,6 +47,15 @@ def test_no_trial_saves_nothing(inputs: ReportInputs) -> None:
     assert found.share == 0.0
 
 
+def test_a_trial_that_counts_for_nothing_is_told_from_the_others(inputs: ReportInputs) -> None:
+    trials = tuple(t.model_copy(update={"outside": t.number == 2}) for t in inputs.study.trials)
+    table = trial_table(replace(inputs, study=inputs.study.model_copy(update={"trials": trials})))
+    assert [row[1] for row in table.rows[:4]] == ["complete", "complete", "complete, outside",
+                                                 "pruned"]  # fmt: skip
+    assert "counts for nothing" in table.caption
+    assert "outside" not in trial_table(inputs).caption.lower()
+
+
 def test_trial_table(inputs: ReportInputs) -> None:
     rows = trial_table(inputs).rows
     assert [row[0] for row in rows] == [
