@@ -58,6 +58,8 @@ def estimate(study: StudyConfig, images_per_s: float | None = None) -> list[str]
     epochs, reruns, expected, finals = study.run.epochs, _reruns(study), 0.0, 0
     lines = []
     if study.search is not None:
+        if "epochs" in study.search.space:
+            lines.append(f"epochs: searched; all below counts the base run's {epochs}")
         expected = _trainings(study.search) * expected_epochs(study)
         lines.append(_search_line(study, study.search, expected))
         if study.finals is not None:

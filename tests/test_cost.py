@@ -62,6 +62,14 @@ def test_seeds_and_objectives_cost() -> None:
     assert expected_epochs(one) < 20
 
 
+def test_a_searched_number_of_epochs_is_said_not_to_be_counted() -> None:
+    space = {"epochs": {"low": 10, "high": 100}}
+    told = lines(study("digits-margins", search__space=space, search__pruner=None))
+    assert told["epochs"] == "searched; all below counts the base run's 20"
+    assert told["search"].startswith("24 trials, about 480 of 480 epochs")
+    assert "epochs" not in lines(study("digits-margins"))
+
+
 def test_memory_follows_batch_workers_width_and_what_learns() -> None:
     def told(**changes: Any) -> tuple[float, ...]:
         words = memory_sentence(study("imagenet1k", **changes)).split()
