@@ -41,6 +41,8 @@ def _row(settings: RunConfig, runs: list[RunResult], key: str) -> tuple[str, ...
     # With shifted ID sets OpenOOD's accuracy is over those too, which is not measured here.
     measured = protocol == "ood" and all("classifier" in run.id_metrics for run in runs)
     network, loss = settings.model.backbone, settings.loss.name
+    width = settings.model.width
+    narrow = f", width {width}" if network in _NETWORKS and width != 64 else ""
     words = [
         count_of(settings.epochs, "epoch"),
         f"{runs[0].label} over {count_of(len(runs), 'seed')}",
@@ -52,6 +54,6 @@ def _row(settings: RunConfig, runs: list[RunResult], key: str) -> tuple[str, ...
         *(cell(list(values[row]["auroc"].values())) for row in ("nearood", "farood")),
         cell([run.id_metrics["classifier"] for run in runs]) if measured else "/",
         "No",
-        _NETWORKS.get(network, network),
+        _NETWORKS.get(network, network) + narrow,
         "; ".join(words),
     )

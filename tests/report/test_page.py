@@ -17,6 +17,7 @@ from rwood.config.load import load_study
 from rwood.report.document import Document, Section
 from rwood.report.html_page import to_html
 from rwood.report.inputs import ReportInputs
+from rwood.report.leaderboard import leaderboard_files
 from rwood.report.page import render_report
 from rwood.report.table import Table
 
@@ -223,6 +224,18 @@ def test_published_figures_of_cifar10(inputs: ReportInputs, tmp_path: Path) -> N
     assert rows[0]["Postprocessor"] == "MDS"
     assert rows[0]["ID_Accuracy"] == "/"
     assert rows[1]["Additional_Description"] == "20 epochs; base over 3 seeds; unit-length features"
+
+
+@pytest.mark.parametrize(("width", "arch"), [(64, "ResNet18"), (8, "ResNet18, width 8")])
+def test_the_leaderboard_calls_no_narrow_network_a_resnet18(
+    inputs: ReportInputs, width: int, arch: str
+) -> None:
+    told = published_inputs(inputs)
+    model = told.config.run.model.model_copy(update={"backbone": "resnet18_32x32", "width": width})
+    run = told.config.run.model_copy(update={"model": model})
+    told = replace(told, config=told.config.model_copy(update={"run": run}))
+    rows = csv.DictReader(leaderboard_files(told)["leaderboard_ood.csv"].splitlines())
+    assert {row["Arch"] for row in rows} == {arch}
 
 
 def test_settings_in_the_report_are_the_study(report: Path, inputs: ReportInputs) -> None:
