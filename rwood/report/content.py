@@ -61,9 +61,11 @@ def _overview(inputs: ReportInputs, figures: Path) -> tuple[Picture, ...]:
     """Search and proof side by side; nothing until both are there."""
     if not inputs.base_runs or not valued(inputs, "complete"):
         return ()
+    several = len(inputs.runs) > 1
     caption = (
         "Left: what the search saw, validation sets alone. Right: champion and base run on the "
-        "test sets, which no trial saw: mean, one population std, a dot a seed."
+        "test sets, which no trial saw: "
+        f"{'mean, one population std, a dot a seed' if several else 'one seed'}."
         f"{outside_sentence(inputs)}"
     )
     path = draw_overview(inputs, figures / "overview.png")

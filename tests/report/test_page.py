@@ -14,6 +14,7 @@ import yaml
 from a_study import make_config, make_run, make_study, published_inputs
 
 from rwood.config.load import load_study
+from rwood.report.content import build_document
 from rwood.report.document import Document, Section
 from rwood.report.html_page import to_html
 from rwood.report.inputs import ReportInputs
@@ -224,6 +225,13 @@ def test_published_figures_of_cifar10(inputs: ReportInputs, tmp_path: Path) -> N
     assert rows[0]["Postprocessor"] == "MDS"
     assert rows[0]["ID_Accuracy"] == "/"
     assert rows[1]["Additional_Description"] == "20 epochs; base over 3 seeds; unit-length features"
+
+
+def test_one_seed_has_no_std_in_the_overviews_caption(inputs: ReportInputs, tmp_path: Path) -> None:
+    one = tuple(run for run in inputs.study.runs if run.seed == 1)
+    study = inputs.study.model_copy(update={"runs": one})
+    (overview,) = build_document(replace(inputs, study=study), tmp_path).overview
+    assert overview.caption.endswith("which no trial saw: one seed.")
 
 
 @pytest.mark.parametrize(("width", "arch"), [(64, "ResNet18"), (8, "ResNet18, width 8")])
