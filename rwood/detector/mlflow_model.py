@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 import rwood
+from rwood.config.backbones import TIMM
 from rwood.config.base import digest
 from rwood.detector import pyfunc
 from rwood.detector.metadata import Metadata, read_metadata
@@ -36,6 +37,7 @@ def save_model(folder: Path, path: Path, model: Any = None) -> None:
     import pandas as pd
 
     metadata = read_metadata(folder, trust=True)
+    packages = [*REQUIREMENTS, *(["timm"] if metadata.model.backbone.startswith(TIMM) else [])]
     with tempfile.TemporaryDirectory() as scratch:
         mlflow.pyfunc.save_model(
             path,
@@ -45,7 +47,7 @@ def save_model(folder: Path, path: Path, model: Any = None) -> None:
             mlflow_model=model,
             signature=_signature(),
             input_example=pd.DataFrame({pyfunc.COLUMN: [_example(metadata)]}),
-            pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS],
+            pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in packages],
         )
 
 

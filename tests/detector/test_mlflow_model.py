@@ -137,6 +137,19 @@ def test_the_model_is_self_contained(model: Path, folder: Path, tmp_path: Path) 
     assert done.stdout.strip().startswith(str(model))
 
 
+def test_a_model_with_a_network_of_timm_requires_timm(
+    folder: Path, model: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("timm", reason="needs the extra timm")
+    assert "timm" not in (model / "requirements.txt").read_text(encoding="utf-8")
+    metadata = json.loads((folder / "detector.json").read_text(encoding="utf-8"))
+    metadata["model"] = {"backbone": "timm:test_resnet"}
+    (tmp_path / "detector").mkdir()
+    (tmp_path / "detector" / "detector.json").write_text(json.dumps(metadata), encoding="utf-8")
+    save_model(tmp_path / "detector", tmp_path / "model")
+    assert "timm==" in (tmp_path / "model" / "requirements.txt").read_text(encoding="utf-8")
+
+
 def test_logged_to_a_run_once_and_registered(
     folder: Path, detector: Detector, tmp_path: Path
 ) -> None:
