@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -17,18 +18,25 @@ def load(path: Path, remedy: str) -> Image.Image:
     """An image, decoded to the last byte.
 
     Raises:
-        DataError: the file is missing, truncated or no image; names it and the remedy.
+        DataError: the file is missing, truncated, Lab or no image; names it and the remedy.
     """
     try:
-        with Image.open(path) as image:
-            image.load()
-            return image
+        return decoded(path)
     except FileNotFoundError:
         raise DataError(f"{path} is missing: {remedy}", file=str(path)) from None
     except UnidentifiedImageError:
         raise DataError(f"{path} is not an image: {remedy}", file=str(path)) from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} is damaged ({error}): {remedy}", file=str(path)) from error
+
+
+def decoded(file: Path | BinaryIO) -> Image.Image:
+    """An image, decoded to the last byte; raises what PIL raises, ValueError for Lab colours."""
+    with Image.open(file) as image:
+        image.load()
+    if image.mode == "LAB":  # the one mode of a file that PIL does not convert
+        raise ValueError("it has Lab colours; save it as RGB")
+    return image
 
 
 def scored(listing: Listing, row: int, how: Transform) -> tuple[np.ndarray, bool]:

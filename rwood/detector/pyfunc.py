@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from rwood.data.decode import decoded
 from rwood.detector.model import Detector, load_detector
 from rwood.detector.raw import to_image
 from rwood.errors import DataError
@@ -108,9 +109,7 @@ def _open(image: Any, name: str) -> Image.Image:
             raise DataError(f"{name} is text, but not base64 of an image file") from None
     if isinstance(image, bytes):
         try:
-            with Image.open(io.BytesIO(image)) as opened:
-                opened.load()
-                return opened
+            return decoded(io.BytesIO(image))
         except UnidentifiedImageError:
             raise DataError(f"{name} is not an image file") from None
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -350,6 +350,17 @@ def test_files_get_verdicts_one_by_one(detector: Detector, raw_images: Raw, tmp_
     assert [r["path"] for r in rows] == [str(p) for p in paths]
 
 
+def test_an_image_with_lab_colours_keeps_no_other_from_its_score(
+    detector: Detector, raw_images: Raw, tmp_path: Path
+) -> None:
+    image = Image.fromarray(raw_images("near/digit8")[0])
+    image.convert("RGB").save(tmp_path / "a.png")
+    Image.new("LAB", (8, 8)).save(tmp_path / "b.tif")
+    scored, lab = detect(detector, find_images([tmp_path]))
+    assert scored.score is not None
+    assert "b.tif is damaged (it has Lab colours; save it as RGB)" in str(lab.error)
+
+
 def test_files_that_all_fail_and_an_empty_folder(detector: Detector, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("a")
     [verdict] = detect(detector, find_images([tmp_path / "a.png"]))

@@ -32,10 +32,14 @@ COLUMNS = ["score", "ood", "nearest_class", "class_name", "threshold"]
 RAMP = np.arange(64, dtype=np.uint8).reshape(8, 8)
 
 
-def png(image: np.ndarray) -> str:
+def encoded(image: Image.Image, form: str) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()
+    image.save(file, form)
+    return file.getvalue()
+
+
+def png(image: np.ndarray) -> str:
+    return base64.b64encode(encoded(Image.fromarray(image), "PNG")).decode()
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +100,7 @@ def test_the_pyfunc_predicts_what_the_detector_predicts(
         ("not base64!", "image 0 is text, but not base64 of an image file"),
         (base64.b64encode(b"hello").decode(), "image 0 is not an image file"),
         (base64.b64decode(png(RAMP))[:45], "image 0 is a damaged image file"),
+        (encoded(Image.new("LAB", (8, 8)), "TIFF"), "image 0 is a damaged image file .* Lab"),
         ([[1, 2], [3, 4]], r"image 0 is int64 of shape \(2, 2\); pixels are nested lists"),
         ([[[1.5]]], "image 0 is float64"),
         ([[[256]]], "image 0 has values outside 0 to 255"),
@@ -103,7 +108,7 @@ def test_the_pyfunc_predicts_what_the_detector_predicts(
         ([[[1, 2]]], r"image 0 has shape \(1, 1, 2\)"),
         (None, "image 0 is a NoneType"),
     ],
-    ids=["text", "file", "cut", "flat", "float", "range", "ragged", "channels", "none"],
+    ids=["text", "file", "cut", "lab", "flat", "float", "range", "ragged", "channels", "none"],
 )
 def test_what_is_no_image_is_refused_in_a_sentence(model: Path, cell: Any, sentence: str) -> None:
     loaded = mlflow.pyfunc.load_model(str(model))
