@@ -21,7 +21,8 @@ from rwood.config.search import apply
 from rwood.config.study import StudyConfig
 from rwood.errors import SpecError, StudyError
 from rwood.report.champion import result_words
-from rwood.results import EpochReport, StudyResult, mean_of
+from rwood.results import EpochReport, FinalsRun, StudyResult, mean_of
+from rwood.tracked.finals import finals_seed_run
 from rwood.tracked.run import TrackedInput, TrackedRun, trial_key
 from rwood.tracked.study import benchmark_run, rerun_run, search_run, setting_run, trial_run
 from rwood.tracked.views import experiment_tags
@@ -356,6 +357,23 @@ def test_summary_by_hand(toy: str, study: tuple[StudyConfig, StudyResult]) -> No
     # Trials of a second an epoch and 4 s more; 3 + 3 reruns of 11, 12 and 13 s.
     assert told.seconds == pytest.approx(139 + 12 * 4 + 2 * 36)
     assert told.gpu_seconds == pytest.approx(2 * told.seconds)  # 2 workers, a GPU each
+
+
+def test_the_finals_count_in_the_cost(
+    toy: str, uri: str, study: tuple[StudyConfig, StudyResult]
+) -> None:
+    config, record = study
+    rerun = record.of("base")[0]
+    training = FinalsRun.model_validate(rerun.model_dump(include=set(FinalsRun.model_fields)))
+    fought = finals_seed_run(record, label="base", run=config.run, digest="d",
+                             history=training.history, result=training)  # fmt: skip
+    send(uri, [*whole_study(config, record), fought])
+    with_finals, without = read_summary(uri, "toy"), read_summary(toy, "toy")
+    assert with_finals.epochs - without.epochs == len(training.history) > 0
+    assert with_finals.seconds - without.seconds == pytest.approx(training.seconds)
+    (champion, base), (other, same) = (read_champion_and_base(at, "toy") for at in (uri, toy))
+    assert champion.seconds - other.seconds == pytest.approx(training.seconds)
+    assert base.seconds == same.seconds
 
 
 def test_champion_and_base_of_one_study(toy: str, study: tuple[StudyConfig, StudyResult]) -> None:

@@ -24,14 +24,14 @@ def read_summary(uri: str, experiment: str) -> StudySummary:
         StudyError: no such study, nothing in it, or no answer from the server.
     """
     runs = _Runs(uri, experiment)
-    cost = _cost(runs.trials + runs.reruns(_CHAMPION) + runs.reruns(_BASE))
+    cost = _cost(runs.searching + runs.reruns(_CHAMPION) + runs.reruns(_BASE))
     return runs.summary(experiment, _CHAMPION, cost)
 
 
 def read_champion_and_base(uri: str, experiment: str) -> tuple[StudySummary, StudySummary]:
     """A study's champion, and the base run beside it.
 
-    The champion's cost is that of the search and its own reruns; the base's that of its reruns.
+    The champion's cost is that of search, finals and its own reruns; the base's that of its reruns.
 
     Raises:
         StudyError: no such study, nothing in it, no rerun of the base, or no answer.
@@ -42,9 +42,9 @@ def read_champion_and_base(uri: str, experiment: str) -> tuple[StudySummary, Stu
             f"study {experiment} has no reruns of its base run to compare the champion with: name "
             "two studies, or set rerun.base and run it again"
         )
-    runs.note += "; " * bool(runs.note) + "the champion's cost includes the search's"
+    runs.note += "; " * bool(runs.note) + "the champion's cost includes search and finals"
     champion = runs.summary(
-        f"{experiment} champion", _CHAMPION, _cost(runs.trials + runs.reruns(_CHAMPION))
+        f"{experiment} champion", _CHAMPION, _cost(runs.searching + runs.reruns(_CHAMPION))
     )
     return champion, runs.summary(f"{experiment} base", _BASE, _cost(runs.reruns(_BASE)))
 
@@ -73,6 +73,7 @@ class _Runs:
             self.note = f"{experiment} was run {len(studies)} times; this is the {which}"
         self.parents = {_kind(r): r for r in chosen if _kind(r) in ("search", "benchmark")}
         self.trials = [r for r in chosen if _kind(r) == "trial"]
+        self.searching = [*self.trials, *(r for r in chosen if _kind(r) == "finals-seed")]
         self._reruns = [r for r in chosen if _kind(r) == "rerun"]
 
     @property
