@@ -178,7 +178,10 @@ class Study(OpenedStudy):
         with self._timed("report"):
             files = self._write_report(record, jobs)
         self._mlflow.benchmark(self.record, "complete", files)
-        problem = self._mlflow.register(self.record, next(job for job in jobs if job.detector))
+        job = next(job for job in jobs if job.detector)
+        if (result := finished(job, self.config)) is not None:  # another start may have sent it
+            self._mlflow.training(self.record, job, result.history, result)
+        problem = self._mlflow.register(self.record, job)
         if problem:
             self.screen.note(problem)
 

@@ -178,6 +178,17 @@ def test_running_again_changes_nothing(finished: tuple[StudyConfig, Path, Any]) 
     assert steps == sorted(set(steps))
 
 
+def test_the_report_stage_alone_registers_the_detector(
+    finished: tuple[StudyConfig, Path, Any],
+) -> None:
+    study, results, _ = finished
+    run, client = runs_of(results, "tiny")["champion-seed1"]
+    client.delete_registered_model("tiny")
+    with open_study(study, Context(results, results), Recorder(study)) as opened:
+        opened.report()
+    assert client.get_model_version_by_alias("tiny", "champion").run_id == run.info.run_id
+
+
 def test_a_folder_of_another_study_is_refused(
     finished: tuple[StudyConfig, Path, Any], tmp_path: Path
 ) -> None:
