@@ -33,6 +33,7 @@ class MlflowUpdates:
     ) -> None:
         """Start the thread that sends."""
         self._study, self._paths = study, StudyPaths(folder)
+        self._unregistered: str | None = None
         artifacts = results / "mlartifacts" if uri is None else None
         tags = experiment_tags(study, result_words(study, record))
         self._tracker = Tracker(
@@ -121,16 +122,12 @@ class MlflowUpdates:
             rerun_run(self._study, record, **facts, artifacts=weights, inputs=self._tested)
         )
 
-    def register(self, record: StudyResult, job: Job) -> str | None:
-        """The detector of a champion's rerun into the model registry.
-
-        Returns:
-            A sentence if MLflow did not take it, else None.
-        """
+    def register(self, record: StudyResult, job: Job) -> None:
+        """The detector of a champion's rerun into the model registry; `close` says if it failed."""
         key = rerun_key(record, str(job.label), job.digest)
         run_id = self._tracker.run_id(key) if self._tracker.flush() else None
         if run_id is None:
-            return None  # `close` says that the server is away.
+            return  # `close` says that the server is away.
         uri = self._tracker.uri
         try:
             with local_copy(self._paths.detector) as detector:
@@ -146,11 +143,13 @@ class MlflowUpdates:
             )
         except Exception as error:  # MLflow raises whatever its store or HTTP client raises.
             logging.getLogger(__name__).warning("the detector was not registered", exc_info=error)
-            return f"MLflow did not take the detector ({type(error).__name__}, see the log)"
-        return None
+            self._unregistered = (
+                f"MLflow did not take the detector ({type(error).__name__}, see the log); the next "
+                "rwood run tries again"
+            )
 
     def close(self, *, interrupted: bool) -> str | None:
         """Send the rest; a sentence if something could not be sent, else None."""
         if interrupted:
             self._tracker.interrupt()
-        return self._tracker.close()
+        return self._tracker.close() or self._unregistered

@@ -181,9 +181,7 @@ class Study(OpenedStudy):
         job = next(job for job in jobs if job.detector)
         if (result := finished(job, self.config)) is not None:  # another start may have sent it
             self._mlflow.training(self.record, job, result.history, result)
-        problem = self._mlflow.register(self.record, job)
-        if problem:
-            self.screen.note(problem)
+        self._mlflow.register(self.record, job)
 
     def _write_report(self, record: results.StudyResult, jobs: list[Job]) -> list[Path]:
         """Of each label of reruns it shows the scores and embeddings of the first seed."""

@@ -15,7 +15,7 @@ from rwood.data import image_sets
 from rwood.errors import StudyError
 from rwood.paths import StudyPaths
 from rwood.progress.display import Lines
-from rwood.results import StudyResult, load
+from rwood.results import StudyResult, is_finished, load
 from rwood.study.context import Context
 from rwood.study.stages import open_study
 from tests.conftest import with_store
@@ -187,6 +187,25 @@ def test_the_report_stage_alone_registers_the_detector(
     with open_study(study, Context(results, results), Recorder(study)) as opened:
         opened.report()
     assert client.get_model_version_by_alias("tiny", "champion").run_id == run.info.run_id
+
+
+def test_a_study_whose_detector_was_not_registered_is_not_finished(
+    finished: tuple[StudyConfig, Path, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> str:
+        raise ConnectionError("the registry is away")
+
+    study, results, _ = finished
+    for away in (True, False):
+        with monkeypatch.context() as patch:
+            if away:
+                patch.setattr("rwood.study.mlflow_updates.register_champion", refuse)
+            view = Recorder(study)
+            with open_study(study, Context(results, results), view) as opened:
+                opened.record = opened.record.model_copy(update={"finished": None})
+                opened.report()
+        assert any("did not take the detector" in line for line in view.lines) == away
+        assert is_finished(study, results / "tiny") == (not away)
 
 
 def test_a_folder_of_another_study_is_refused(
