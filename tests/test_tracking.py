@@ -389,6 +389,19 @@ def test_champion_and_base_of_one_study(toy: str, study: tuple[StudyConfig, Stud
     assert gains == pytest.approx([1.0, 1.5, 0.5])  # CHAMPION_SHIFTS less BASE_SHIFTS
 
 
+def test_without_a_search_the_champions_reruns_are_the_base_runs(
+    uri: str, study: tuple[StudyConfig, StudyResult]
+) -> None:
+    config, record = study
+    runs = tuple(record.of("champion"))
+    alone = record.model_copy(update={"champion": None, "champion_params": {}, "runs": runs,
+                                      "trials": ()})  # fmt: skip
+    send(uri, [r for r in whole_study(config, alone) if r.name != "search"])
+    champion, base = read_champion_and_base(uri, "toy")
+    assert base.seeds == champion.seeds
+    assert sorted(base.seeds) == [1, 2, 3]
+
+
 def test_what_was_run_before_does_not_count(
     uri: str, study: tuple[StudyConfig, StudyResult]
 ) -> None:

@@ -90,7 +90,7 @@ class _Runs:
         """Reruns with a label; of an earlier champion of the same study, none."""
         chosen = [r for r in self._reruns if r.data.tags["rwood.label"] == label]
         if label == _BASE:
-            same = self.champion is not None and self.champion.data.tags["rwood.trial"] == "0"
+            same = self.champion is None or self.champion.data.tags["rwood.trial"] == "0"
             return chosen or (self.reruns(_CHAMPION) if same else [])
         search = self.parents.get("search")
         wanted = search and search.data.tags.get("rwood.champion_run_id")
