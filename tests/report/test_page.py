@@ -21,6 +21,7 @@ from rwood.report.inputs import ReportInputs
 from rwood.report.leaderboard import leaderboard_files
 from rwood.report.page import render_report
 from rwood.report.table import Table
+from tests.mlflow_ui import CHROMIUM
 
 FIGURES = [
     "benchmark", "curves", "embedding", "geometry", "history", "importance", "overview", "parallel",
@@ -154,6 +155,19 @@ def test_hostile_text_is_escaped(inputs: ReportInputs, tmp_path: Path) -> None:
     markdown = (tmp_path / "report.md").read_text(encoding="utf-8").split("```")[0]
     assert "<script>" not in markdown
     assert "<img" not in markdown
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine")
+def test_a_long_name_makes_the_page_no_wider_than_a_narrow_window(tmp_path: Path) -> None:
+    page = to_html(Document("Study " + "long-name" * 12, "?", f"/{'folder' * 30}/x.png", ()))
+    script = "<script>document.title = document.body.scrollWidth <= innerWidth</script></body>"
+    (tmp_path / "page.html").write_text(page.replace("</body>", script), encoding="utf-8")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=500,900"]
+    command = [CHROMIUM, *options, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+    shown = subprocess.run(
+        [*command, (tmp_path / "page.html").as_uri()], capture_output=True, text=True, timeout=120
+    )
+    assert "<title>true</title>" in shown.stdout
 
 
 def test_without_a_search(inputs: ReportInputs, tmp_path: Path) -> None:
