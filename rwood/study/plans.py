@@ -12,6 +12,8 @@ from rwood.results import FinalsResult, StudyResult, TrialResult
 from rwood.selection import rank_trials
 
 BASE, CHAMPION = "base", "champion"
+ALONE = "train"
+"""Label of what `rwood train` trains, beside the reruns."""
 Plan = list[tuple[str, RunConfig]]
 """Trainings: a label, `champion`, `base` or `trial-0007`, and a run with its seed."""
 

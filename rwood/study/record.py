@@ -13,6 +13,7 @@ from rwood.paths import StudyPaths
 from rwood.ray_backend.versions import versions
 from rwood.results import Change, StudyResult
 from rwood.study import lease
+from rwood.study.plans import ALONE
 
 _WHOLE = ("benchmark", "run")
 _IDENTITY = ("name", *_WHOLE, "search", "search.objective", "search.seeds")
@@ -110,7 +111,9 @@ def check_not_lost(folder: Path) -> None:
         StudyError: there are trials or reruns.
     """
     paths = StudyPaths(folder)
-    if storage.exists(paths.optuna) or storage.exists(paths.runs):
+    # What `rwood train` leaves needs no record.
+    reruns = (run for run in paths.runs.glob("*") if not run.name.startswith(f"{ALONE}-"))
+    if storage.exists(paths.optuna) or any(reruns):
         raise StudyError(
             f"{paths.record} is missing, but {folder} holds trials or reruns of an earlier start: "
             "put it back, or move the folder away to start anew",

@@ -16,6 +16,7 @@ from rwood.ray_backend.pool import TrainingPool
 from rwood.ray_backend.session import session
 from rwood.results import EpochReport
 from rwood.storage import grown
+from rwood.study.plans import ALONE
 from rwood.training.worker import LocalWorker
 
 
@@ -41,7 +42,7 @@ def train_alone(
     benchmark = without_held_out(study.benchmark)
     digest = run_digest(study.run, benchmark)
     paths = StudyPaths(results / study.name)
-    place = paths.rerun("train", study.run.seed, digest).folder
+    place = paths.rerun(ALONE, study.run.seed, digest).folder
     job = job_of(study, study.run, place, data_root, benchmark=benchmark)
     folder = job.folder
     last: list[EpochReport] = []

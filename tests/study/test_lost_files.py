@@ -27,7 +27,15 @@ def test_a_finished_study_that_lacks_a_file_is_not_finished(tmp_path: Path) -> N
     assert not is_finished(study, paths.folder)
 
 
-@pytest.mark.parametrize("left", ["optuna.journal", "runs"])
+def test_a_base_run_that_was_trained_alone_is_in_no_studys_way(tmp_path: Path) -> None:
+    study, folder = tiny(tmp_path), tmp_path / "tiny"
+    (folder / "runs" / "train-seed0-0123abcd").mkdir(parents=True)
+    assert read_status(study, folder).stage == "not started"
+    with open_record(study, folder) as (record, _):
+        assert record.runs == ()
+
+
+@pytest.mark.parametrize("left", ["optuna.journal", "runs/base-seed1-0123abcd"])
 def test_results_whose_record_is_gone_are_not_taken_for_a_new_study(
     tmp_path: Path, left: str
 ) -> None:
