@@ -19,7 +19,7 @@ from rwood.progress.status import Running, Status, read_live, running_lines
 from rwood.results import StudyResult, TrialResult, load
 from rwood.storage import exists, is_remote
 from rwood.study.measured import is_measured
-from rwood.study.plans import finals_folder, is_decided, known_plan, rerun_folder, rerun_plan
+from rwood.study.plans import Plan, finals_folder, is_decided, known_plan, rerun_folder, rerun_plan
 from rwood.study.record import check_not_lost
 from rwood.text import duration
 
@@ -65,19 +65,22 @@ def read_status(study: StudyConfig, folder: Path, storage: str | None = None) ->
     record = load(StudyResult, paths.record)
     trials = list(read_trials(study, folder, storage).values()) if study.search else []
     decided = is_decided(study, record)
-    trainings: list[Path] = []
+    plan: Plan = []
     if decided:
         plan = rerun_plan(study, record.champion_params, trials)
-        trainings = [rerun_folder(study, folder, *rerun) for rerun in plan]
     elif record.finals is not None:
-        trainings = [finals_folder(study, folder, *t) for t in known_plan(study, record.finals)]
-    left = [path for path in trainings if not (path / "result.json").exists()]
+        plan = known_plan(study, record.finals)
+    folder_of = rerun_folder if decided else finals_folder
+    trainings = {f"{label}-seed{run.seed}": folder_of(study, folder, label, run)
+                 for label, run in plan}  # fmt: skip
+    left = {n: path for n, path in trainings.items() if not (path / "result.json").exists()}
     state = StudyState(study, _stage(study, record, trials, len(left), folder))
     state.begin(trials)
-    state.wait_for(path.name for path in left)
+    state.wait_for(left)
+    state.epochs = {f"{label}-seed{run.seed}": run.epochs for label, run in plan}
     process, working = _leaser(folder) if is_remote(folder) else _process(paths.lock)
     names = {f"trial {n}": paths.trial(n).folder for n in sorted(state.live)}
-    names |= {path.name.rpartition("-")[0]: path for path in left if _epoch(path)}
+    names |= {name: path for name, path in left.items() if _epoch(path)}
     status = replace(
         state.status(),
         working=working,
@@ -85,7 +88,7 @@ def read_status(study: StudyConfig, folder: Path, storage: str | None = None) ->
         verdict=record.finals.sentence if record.finals is not None and decided else "",
         reruns=len(trainings) - len(left),
         reruns_wanted=len(trainings),
-        running=tuple(Running(n, _epoch(path), study.run.epochs) for n, path in names.items()),
+        running=tuple(Running(n, _epoch(path), state.epochs_of(n)) for n, path in names.items()),
         images_per_s=None,
         gpu_memory_gb=None,
         at=None,

@@ -131,7 +131,7 @@ class StudyState:
             return {n: h for n, h in self.reruns.items() if h and not self._is_trained(n)}
         return {f"trial {n}": trial.history for n, trial in sorted(self.live.items())}
 
-    def _epochs(self, name: str) -> int:
+    def epochs_of(self, name: str) -> int:
         """How many epochs a rerun or `trial 7` has."""
         trials = {f"trial {n}": trial.params.get("epochs") for n, trial in self.live.items()}
         return int(self.epochs.get(name) or trials.get(name) or self.study.run.epochs)
@@ -145,9 +145,9 @@ class StudyState:
             epoch = history[-1].epoch if history else 0
             values = {measure: measured[-1][measure] for measure in measures} if measured else {}
             curve = tuple(metrics[measures[0]] for metrics in measured[-_KEPT:])
-            yield Running(name, epoch, self._epochs(name), values, curve)
+            yield Running(name, epoch, self.epochs_of(name), values, curve)
         for name, since in self.trained_at.items():
-            epochs = self._epochs(name)
+            epochs = self.epochs_of(name)
             yield Running(name, epochs, epochs, scoring_s=time.monotonic() - since)
 
     def _sum(self, metric: str) -> float:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -146,6 +147,35 @@ def test_a_benchmark_that_nobody_works_on(study: tuple[StudyConfig, StudyResult,
     )
     (folder / "lock").write_text("process 1 on elsewhere")
     assert read_status(config, folder).working is None
+
+
+def test_trainings_with_a_searched_number_of_epochs_are_told_with_it(
+    study: tuple[StudyConfig, StudyResult, Path],
+) -> None:
+    """The base run has twenty."""
+    config, record, folder = study
+    plain = config.model_dump(mode="json")
+    plain["search"]["space"]["epochs"] = {"low": 20, "high": 40}
+    config = StudyConfig.model_validate_json(json.dumps(plain))
+    trials = [t.model_copy(update={"params": {**t.params, "epochs": 35}}) for t in record.trials]
+    running = {"state": "running", "finished": None, "objective": None, "objectives": {}}
+    trials[5] = trials[5].model_copy(update=running)
+    early = {"trials": tuple(trials), "champion": None, "champion_params": {}, "runs": ()}
+    write(config, folder, record.model_copy(update=early))
+    (folder / "trials" / "0005").mkdir()
+    (folder / "trials" / "0005" / "epoch-0030.pt").touch()
+    assert read_status(config, folder).running == (Running("trial 5", 30, 35),)
+
+    shutil.rmtree(folder)
+    trials[5] = record.trials[5]
+    done = record.model_copy(update={"runs": (), "champion_params": trials[4].params})
+    write(config, folder, done.model_copy(update={"trials": tuple(trials)}))
+    place = rerun_folder(config, folder, *rerun_plan(config, done.champion_params, ())[0])
+    place.mkdir(parents=True)
+    (place / "epoch-0030.pt").touch()
+    told = read_status(config, folder)
+    assert told.running == (Running("champion-seed1", 30, 35),)
+    assert told.seconds_left == pytest.approx((35 + 20) * 1.0 * 3 / 2)
 
 
 def test_status_loads_nothing_heavy_and_takes_no_lock(tmp_path: Path, digits_file: Path) -> None:
