@@ -68,7 +68,7 @@ def read_status(study: StudyConfig, folder: Path, storage: str | None = None) ->
     plan: Plan = []
     if decided:
         plan = rerun_plan(study, record.champion_params, trials)
-    elif record.finals is not None:
+    elif study.finals is not None and record.finals is not None:
         plan = known_plan(study, record.finals)
     folder_of = rerun_folder if decided else finals_folder
     trainings = {f"{label}-seed{run.seed}": folder_of(study, folder, label, run)

@@ -213,3 +213,15 @@ def test_the_finals_are_a_stage_with_its_trainings_and_a_verdict(
     lines = describe(told, 80)
     assert "finals: The base run stays, because." in lines
     assert any(line.startswith("best of the search: trial ") for line in lines)
+
+
+def test_finals_that_began_and_were_taken_out_of_the_file_are_no_stage(
+    study: tuple[StudyConfig, StudyResult, Path],
+) -> None:
+    config, record, folder = study
+    race = FinalsResult(candidates={n: record.trials[n].params for n in (2, 4)})
+    early = {"runs": (), "champion": None, "champion_params": {}, "finals": race}
+    write(config, folder, record.model_copy(update=early))
+    assert config.finals is None
+    told = read_status(config, folder)
+    assert (told.stage, told.reruns_wanted) == ("select", 0)
