@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from rwood.cli.options import RESULTS, AsJson, File, Results, StorageUrl
+from rwood.config.base import digest
 from rwood.config.study import StudyConfig
 from rwood.paths import StudyPaths
 from rwood.progress.state import StudyState
@@ -64,7 +65,9 @@ def read_status(study: StudyConfig, folder: Path, storage: str | None = None) ->
         return Status(study.name, "not started", False, None)
     record = load(StudyResult, paths.record)
     trials = list(read_trials(study, folder, storage).values()) if study.search else []
-    decided = is_decided(study, record)
+    finals = study.model_dump(mode="json")["finals"]  # Other ones' verdict does not count.
+    same = study.search is None or finals == record.config["finals"]
+    decided = same and is_decided(study, record)
     plan: Plan = []
     if decided:
         plan = rerun_plan(study, record.champion_params, trials)
@@ -74,7 +77,7 @@ def read_status(study: StudyConfig, folder: Path, storage: str | None = None) ->
     trainings = {f"{label}-seed{run.seed}": folder_of(study, folder, label, run)
                  for label, run in plan}  # fmt: skip
     left = {n: path for n, path in trainings.items() if not (path / "result.json").exists()}
-    state = StudyState(study, _stage(study, record, trials, len(left), folder))
+    state = StudyState(study, _stage(study, record, trials, len(left) if decided else None, paths))
     state.begin(trials)
     state.wait_for(left)
     state.epochs = {f"{label}-seed{run.seed}": run.epochs for label, run in plan}
@@ -124,17 +127,22 @@ def describe(status: Status, width: int, now: float | None = None) -> list[str]:
 
 
 def _stage(
-    study: StudyConfig, record: StudyResult, trials: list[TrialResult], left: int, folder: Path
+    study: StudyConfig,
+    record: StudyResult,
+    trials: list[TrialResult],
+    left: int | None,
+    paths: StudyPaths,
 ) -> str:
+    """The stage that is not done; `left` are the reruns that are, None before they are known."""
     closed = sum(t.state != "running" and not t.outside for t in trials)
     if study.search is not None and closed < study.search.trials:
         return "search"
-    if not is_decided(study, record):
+    if left is None:
         return "select" if study.finals is None else "finals"
     if left or not record.runs or not all(is_measured(run, study) for run in record.runs):
         return "benchmark"
-    there = StudyPaths(folder).report.exists() and StudyPaths(folder).detector.exists()
-    return "finished" if record.finished and there else "report"
+    there = paths.report.exists() and paths.detector.exists()
+    return "finished" if record.finished == digest(study) and there else "report"
 
 
 def _process(lock: Path) -> tuple[str | None, bool | None]:

@@ -12,6 +12,8 @@ import pytest
 
 from rwood import results
 from rwood.cli.status import describe, read_status
+from rwood.config import study as study_config
+from rwood.config.base import digest
 from rwood.config.study import FinalsConfig, StudyConfig
 from rwood.paths import StudyPaths
 from rwood.progress.eta import trials_left
@@ -197,6 +199,7 @@ def test_the_finals_are_a_stage_with_its_trainings_and_a_verdict(
 ) -> None:
     config, record, folder = study
     finals = config.model_copy(update={"finals": FinalsConfig(candidates=2, race_seeds=1)})
+    record = record.model_copy(update={"config": finals.model_dump(mode="json")})
     params = {t.number: t.params for t in record.trials}
     race = FinalsResult(candidates={3: params[3], 4: params[4]})
     write(finals, folder, record.model_copy(update={"runs": (), "champion": None, "finals": race}))
@@ -225,3 +228,26 @@ def test_finals_that_began_and_were_taken_out_of_the_file_are_no_stage(
     assert config.finals is None
     told = read_status(config, folder)
     assert (told.stage, told.reruns_wanted) == ("select", 0)
+
+
+def test_a_study_whose_finals_were_edited_since_is_not_finished(
+    study: tuple[StudyConfig, StudyResult, Path],
+) -> None:
+    config, record, folder = study
+    rules = FinalsConfig(candidates=1, confirm_seeds=2)
+    config = config.model_copy(update={"finals": rules})
+    over = FinalsResult(candidates={4: record.champion_params}, finalist=4, promoted=True)
+    plain = {"config": config.model_dump(mode="json"), "finished": digest(config)}
+    tested = {"test_sets": study_config.tested_digest(config.benchmark)}
+    runs = tuple(run.model_copy(update=tested) for run in record.runs)
+    write(config, folder, record.model_copy(update={"finals": over, "runs": runs, **plain}))
+    for rerun in rerun_plan(config, record.champion_params, ()):
+        results.save(runs[0], rerun_folder(config, folder, *rerun) / "result.json")
+    StudyPaths(folder).detector.mkdir()
+    StudyPaths(folder).report.touch()
+    assert read_status(config, folder).stage == "finished"
+    told = read_status(config.model_copy(update={"question": "And now?"}), folder)
+    assert told.stage == "report"
+    more = config.model_copy(update={"finals": rules.model_copy(update={"confirm_seeds": 4})})
+    told = read_status(more, folder)
+    assert (told.stage, told.reruns, told.reruns_wanted) == ("finals", 0, 8)
