@@ -20,7 +20,15 @@ from rwood.progress.status import Running, Status, read_live, running_lines
 from rwood.results import StudyResult, TrialResult, load
 from rwood.storage import exists, is_remote
 from rwood.study.measured import is_measured
-from rwood.study.plans import Plan, finals_folder, is_decided, known_plan, rerun_folder, rerun_plan
+from rwood.study.plans import (
+    Plan,
+    finals_folder,
+    is_decided,
+    known_plan,
+    rerun_folder,
+    rerun_plan,
+    trials_to_run,
+)
 from rwood.study.record import check_not_lost
 from rwood.text import duration
 
@@ -134,8 +142,7 @@ def _stage(
     paths: StudyPaths,
 ) -> str:
     """The stage that is not done; `left` are the reruns that are, None before they are known."""
-    closed = sum(t.state != "running" and not t.outside for t in trials)
-    if study.search is not None and closed < study.search.trials:
+    if study.search is not None and trials_to_run(study, trials):
         return "search"
     if left is None:
         return "select" if study.finals is None else "finals"

@@ -33,6 +33,13 @@ def is_decided(study: StudyConfig, record: StudyResult) -> bool:
     return record.finals is not None and record.finals.promoted is not None
 
 
+def trials_to_run(study: StudyConfig, trials: Iterable[TrialResult]) -> int:
+    """How many trials a search has to run: more than it asks for if so many were interrupted."""
+    states = [trial.state for trial in trials if not trial.outside]
+    running = states.count("running")
+    return max(running, study.the_search.trials - len(states) + running)
+
+
 def finals_of(study: StudyConfig) -> FinalsConfig:
     """The finals of a study that has some."""
     assert study.finals is not None

@@ -21,7 +21,7 @@ from rwood.study.context import Context, Screen
 from rwood.study.finals import finals_run, run_finals
 from rwood.study.measured import superseded
 from rwood.study.opened import OpenedStudy
-from rwood.study.plans import CHAMPION, is_decided
+from rwood.study.plans import CHAMPION, is_decided, trials_to_run
 from rwood.study.record import open_record
 from rwood.study.rerun import base_of, finished, hand_over, plan
 from rwood.text import count_of, short, without_password
@@ -50,8 +50,7 @@ class Study(OpenedStudy):
         self._save(trials=trials)
         for trial in trials:
             self._mlflow.trial(self.record, trial)
-        done = sum(t.state != "running" and not t.outside for t in trials)
-        left = max(0, self.config.search.trials - done)
+        left = trials_to_run(self.config, trials)
         self.screen.stage(
             "search", f"{left} of {count_of(self.config.search.trials, 'trial')} to run"
         )

@@ -1,9 +1,11 @@
 """What a second start of a study makes of what the first one left; nothing is trained."""
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from rwood.cli.status import read_status
 from rwood.errors import StudyError
 from rwood.results import FinalsResult
 from rwood.study.context import Context
@@ -47,3 +49,21 @@ def test_without_finals_an_earlier_verdict_is_forgotten(tmp_path: Path, results:
         opened.select()
         assert (opened.record.champion, opened.record.finals) == (2, None)
         assert [trial.number for trial in opened.record.trials] == [0, 1, 2], "also after a kill"
+
+
+def test_trials_that_were_interrupted_are_run_though_the_search_asks_for_fewer_now(
+    tmp_path: Path, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Left alone they would be running for ever, in MLflow too."""
+    searched = Mock()
+    monkeypatch.setattr("rwood.study.stages.search", searched)
+    monkeypatch.setattr("rwood.study.connection.Connection.connect", Mock())
+    study, place = tiny(tmp_path, search__trials=3), Context(results, tmp_path)
+    with open_study(study, place, Recorder(study)) as opened:
+        killed = {"state": "running", "objective": None, "objectives": {}, "history": ()}
+        trials = [trial.model_copy(update={"finished": 1.0}) for trial in TRIALS[:3]]
+        trials.append(TRIALS[3].model_copy(update=killed))
+        store_trials(study, opened.folder, trials, opened.record.id)
+        opened.search()
+        assert searched.called
+        assert read_status(study, opened.folder).stage == "search"
