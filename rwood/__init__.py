@@ -106,7 +106,7 @@ def read_results(
         storage: likewise.
 
     Raises:
-        StudyError: the study was never started there.
+        StudyError: the study was never started there, or its trials are in another storage.
     """
     from rwood.storage import place
     from rwood.study.frames import read_results

@@ -29,7 +29,7 @@ from rwood.study.plans import (
     rerun_plan,
     trials_to_run,
 )
-from rwood.study.record import check_not_lost
+from rwood.study.record import check_not_lost, check_storage
 from rwood.text import duration
 
 app = typer.Typer()
@@ -63,7 +63,7 @@ def read_status(study: StudyConfig, folder: Path, storage: str | None = None) ->
     """How far a study is; reads only.
 
     Raises:
-        StudyError: a record is not one of this version.
+        StudyError: a record is not one of this version, or the trials are in another storage.
     """
     from rwood.search.read_trials import read_trials
 
@@ -72,6 +72,7 @@ def read_status(study: StudyConfig, folder: Path, storage: str | None = None) ->
         check_not_lost(folder)
         return Status(study.name, "not started", False, None)
     record = load(StudyResult, paths.record)
+    check_storage(record, storage)
     trials = list(read_trials(study, folder, storage).values()) if study.search else []
     finals = study.model_dump(mode="json")["finals"]  # Other ones' verdict does not count.
     same = study.search is None or finals == record.config["finals"]

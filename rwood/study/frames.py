@@ -17,7 +17,7 @@ from rwood.results import EpochReport, RunResult, StudyResult, TrialResult
 from rwood.search.read_trials import read_trials
 from rwood.storage import exists
 from rwood.study.plans import CHAMPION, label_of
-from rwood.study.record import check_not_lost
+from rwood.study.record import check_not_lost, check_storage
 from rwood.study.rerun import plan
 from rwood.tracked.measures import flat
 
@@ -121,14 +121,16 @@ def read_results(study: StudyConfig, *, folder: Path, storage: str | None = None
     """What a study found so far; whoever works on it is not disturbed.
 
     Raises:
-        StudyError: the study was never started there.
+        StudyError: the study was never started there, or its trials are in another storage.
     """
     path = StudyPaths(folder).record
     if not exists(path):
         check_not_lost(folder)
         raise StudyError(f"{folder} holds no results: run study {study.name} first")
+    record = results.load(StudyResult, path)
+    check_storage(record, storage)
     trials = tuple(read_trials(study, folder, storage).values()) if study.search else ()
-    return StudyResults(study, results.load(StudyResult, path), folder, trials)
+    return StudyResults(study, record, folder, trials)
 
 
 def _frame(rows: list[dict[str, Any]], index: list[str]) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from rwood.ray_backend.versions import versions
 from rwood.results import Change, StudyResult
 from rwood.study import lease
 from rwood.study.plans import ALONE
+from rwood.text import without_password
 
 _WHOLE = ("benchmark", "run")
 _IDENTITY = ("name", *_WHOLE, "search", "search.objective", "search.seeds")
@@ -102,6 +103,20 @@ def _read(study: StudyConfig, folder: Path) -> StudyResult:
         )
     changes = record.changes + tuple(_changes(record, config))
     return record.model_copy(update={"config": config, "versions": versions(), "changes": changes})
+
+
+def check_storage(record: StudyResult, url: str | None) -> str | None:
+    """The address of Optuna's storage as it may be shown; None: a journal in the results folder.
+
+    Raises:
+        StudyError: the study's trials are elsewhere.
+    """
+    shown = without_password(url) if url else None
+    if record.trials and shown != (record.storage and without_password(record.storage)):
+        where = record.storage or "the journal in the results folder"
+        how = "name it by --storage (RWOOD_STORAGE)" if record.storage else "leave --storage out"
+        raise StudyError(f"the trials of study {record.name} are in {where}: {how}")
+    return shown
 
 
 def check_not_lost(folder: Path) -> None:

@@ -22,9 +22,9 @@ from rwood.study.finals import finals_run, run_finals
 from rwood.study.measured import superseded
 from rwood.study.opened import OpenedStudy
 from rwood.study.plans import CHAMPION, is_decided, trials_to_run
-from rwood.study.record import open_record
+from rwood.study.record import check_storage, open_record
 from rwood.study.rerun import base_of, finished, hand_over, plan
-from rwood.text import count_of, short, without_password
+from rwood.text import count_of, short
 from rwood.tracking.client import check_uri
 
 
@@ -224,13 +224,7 @@ def open_study(study: StudyConfig, context: Context, screen: Screen) -> Iterator
         check_uri(context.tracking_uri)
     folder = context.results / study.name
     with open_record(study, folder) as (record, check):
-        shown = without_password(context.storage) if context.storage else None
-        if record.trials and shown != (record.storage and without_password(record.storage)):
-            where = record.storage or "the journal in the results folder"
-            how = (
-                "name it by --storage (RWOOD_STORAGE)" if record.storage else "leave --storage out"
-            )
-            raise StudyError(f"the trials of study {record.name} are in {where}: {how}")
+        shown = check_storage(record, context.storage)
         record = record.model_copy(update={"storage": shown})
         opened = Study(study, context, folder, record, screen, check)
         try:

@@ -8,6 +8,7 @@ import pytest
 from rwood.cli.status import read_status
 from rwood.errors import StudyError
 from rwood.results import FinalsResult
+from rwood.study import frames
 from rwood.study.context import Context
 from rwood.study.stages import open_study
 from tests.stored_trials import store_trials
@@ -30,6 +31,9 @@ def test_a_search_that_was_killed_has_its_trials_and_their_storage(
         open_study(study, Context(results, tmp_path), Recorder(study)),
     ):
         pass
+    for read in (read_status, frames.read_results):
+        with pytest.raises(StudyError, match=r"tiny are in sqlite:///elsewhere.db: name it"):
+            read(study, folder=results / "tiny")
     study = tiny(tmp_path, search__pruner="MedianPruner")
     with open_study(study, place, Recorder(study)) as opened:
         changes = {change.key: change.trials for change in opened.record.changes}
