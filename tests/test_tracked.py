@@ -174,3 +174,10 @@ def test_views_of_families_chart_the_aurocs_that_they_are_made_of() -> None:
     lines = [c for c in views["trials"]["compareRunCharts"] if c["type"] == "LINE"]  # type: ignore[attr-defined]
     assert {"val/families", "val/digit7/auroc"} <= {c["metricKey"] for c in lines}
     assert "val/digit7/families" not in {c["metricKey"] for c in lines}
+
+
+def test_a_trial_that_was_running_when_the_space_changed_is_interrupted_and_not_running() -> None:
+    study = make_study(make_config())
+    running = study.trials[4].model_copy(update={"state": "running", "history": ()})
+    assert trial_run(study, running).state == "running"
+    assert trial_run(study, running.model_copy(update={"outside": True})).state == "interrupted"

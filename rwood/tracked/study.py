@@ -78,7 +78,8 @@ def trial_run(record: StudyResult, trial: TrialResult, *, inputs: Inputs = ()) -
         key=trial_key(record, trial.number),
         name=f"trial-{trial.number:04d}",
         parent=search_key(record),
-        state=trial.state,
+        # Outside of the present space it does not go on, unless the range is widened again.
+        state="interrupted" if trial.outside and trial.state == "running" else trial.state,
         started=trial.started,
         finished=trial.finished,
         params=trial.params,
