@@ -10,6 +10,7 @@ from rwood.data.image_sets import NAMED
 from rwood.report.champion import result_words
 from rwood.results import EpochReport, StudyResult
 from rwood.tracked.inputs import benchmark_inputs, search_inputs
+from rwood.tracked.measures import held_seconds
 from rwood.tracked.study import benchmark_run, rerun_run, search_run, setting_run, trial_run
 from rwood.tracked.views import experiment_tags
 from tests.report.a_study import make_config, make_study
@@ -181,3 +182,17 @@ def test_a_trial_that_was_running_when_the_space_changed_is_interrupted_and_not_
     running = study.trials[4].model_copy(update={"state": "running", "history": ()})
     assert trial_run(study, running).state == "running"
     assert trial_run(study, running.model_copy(update={"outside": True})).state == "interrupted"
+
+
+def test_a_clock_that_was_set_back_costs_no_time_and_gives_none() -> None:
+    """Or a trial that goes on on another node, whose clock is an hour behind."""
+    trial = make_study(make_config()).trials[0]
+    seconds = held_seconds(trial)
+    assert seconds > 0
+    for epoch, lost in ((1, 1), (10, 0)):  # in the first epoch its own second is lost
+        late = tuple(
+            report.model_copy(update={"time": report.time - (3600 if report.epoch >= epoch else 0)})
+            for report in trial.history
+        )
+        moved = {"history": late, "finished": (trial.finished or 0) - 3600}
+        assert held_seconds(trial.model_copy(update=moved)) == seconds - lost

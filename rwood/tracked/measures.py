@@ -71,11 +71,15 @@ def held_seconds(trial: TrialResult) -> float:
     if trial.finished is not None:
         ends.append(max(trial.finished, ends[-1]))
     gaps = [end - begin for begin, end in zip(ends, ends[1:], strict=False)]
-    return sum(gaps[:1] + without_stops(gaps[1:]))  # The first waits for data and the compiler.
+    first = max(0.0, gaps[0]) if gaps else 0.0  # It waits for data and the compiler.
+    return first + sum(without_stops(gaps[1:]))
 
 
 def without_stops(gaps: Sequence[float]) -> list[float]:
-    """Seconds between reports; one that spans a stop of the study counts as the median one."""
-    usual = statistics.median_low(gaps) if gaps else 0.0
+    """Seconds between reports; one that spans a stop of the study counts as the median one.
+
+    So does one in which a clock was set back, or after which a node with another clock went on.
+    """
+    usual = statistics.median_low([gap for gap in gaps if gap >= 0] or [0.0])
     limit = max(_TIMES * usual, _LEAST_S)
-    return [gap if gap <= limit else usual for gap in gaps]
+    return [gap if 0 <= gap <= limit else usual for gap in gaps]
