@@ -155,7 +155,7 @@ def _stage(
 
 def _process(lock: Path) -> tuple[str | None, bool | None]:
     """Who opened the study last, and whether it still does; the lock is not touched."""
-    if not lock.exists():
+    if not lock.is_file():  # There are leases where results were copied from an object store.
         return None, False
     text = lock.read_text(encoding="utf-8").strip()
     match = re.fullmatch(r"process (\d+) on (.+)", text)

@@ -138,9 +138,16 @@ class Journal(BaseJournalBackend):  # type: ignore[misc]
             self._segment_start += len(content)
 
 
+def _is_in_segments(place: Path) -> bool:
+    """Whether a journal is an object store's, or was copied from one into a folder."""
+    return storage.is_remote(place) or place.is_dir()
+
+
 def _download(mirror: Path, path: Path) -> int:
     """Put an object store's journal together in a file; the number of its segments."""
     segments = sorted(mirror.glob("*.jsonl")) if storage.exists(mirror) else []
+    if mirror.is_file():  # Copied from a folder, where the journal is one file.
+        segments.insert(0, mirror)
     path.write_bytes(b"".join(segment.read_bytes() for segment in segments))
     return len(segments)
 
@@ -182,8 +189,8 @@ def open_storage(folder: Path, url: str | None) -> Iterator[StudyStorage]:
         if url is not None:
             yield StudyStorage(_database(url), without_password(url))
             return
-        remote = storage.is_remote(folder)
-        journal = Journal(Path(scratch) / place.name, mirror=place) if remote else Journal(place)
+        apart = _is_in_segments(place)
+        journal = Journal(Path(scratch) / place.name, mirror=place) if apart else Journal(place)
         yield StudyStorage(_replayed(journal, place), str(place), journal.batch)
 
 
@@ -203,7 +210,7 @@ def read_storage(folder: Path, url: str | None) -> Iterator[BaseStorage | None]:
             yield None
         else:
             path = place
-            if storage.is_remote(folder):
+            if _is_in_segments(place):
                 path = Path(scratch) / place.name
                 _download(place, path)
             yield _replayed(JournalFileBackend(str(path)), place)

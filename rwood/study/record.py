@@ -1,5 +1,6 @@
 """A study's record on disk: made once, owned by one config, worked on by one process at a time."""
 
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -54,6 +55,8 @@ def _locked(folder: Path) -> Iterator[Callable[[], None]]:
             path=str(folder),
         ) from error
     try:
+        if StudyPaths(folder).lock.is_dir():  # Leases, copied from an object store.
+            shutil.rmtree(StudyPaths(folder).lock)
         lock = (StudyPaths(folder).lock).open("a+", encoding="utf-8")
     except OSError as error:
         raise storage.unwritable(folder, error) from error

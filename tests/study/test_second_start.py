@@ -8,6 +8,9 @@ import pytest
 from rwood.cli.status import read_status
 from rwood.errors import StudyError
 from rwood.results import FinalsResult
+from rwood.search.generations import open_generation
+from rwood.search.journal import open_storage
+from rwood.storage import written
 from rwood.study import frames
 from rwood.study.context import Context
 from rwood.study.stages import open_study
@@ -71,3 +74,27 @@ def test_trials_that_were_interrupted_are_run_though_the_search_asks_for_fewer_n
         opened.search()
         assert searched.called
         assert read_status(study, opened.folder).stage == "search"
+
+
+@pytest.mark.parametrize("kind", ["to", "from"])
+def test_results_that_were_copied_to_or_from_an_object_store_keep_their_trials(
+    tmp_path: Path, results: Path, bucket: Path, kind: str
+) -> None:
+    before, after = (results, bucket) if kind == "to" else (bucket, results)
+    study, mlflow = tiny(tmp_path, search__trials=3), f"sqlite:///{results}/mlflow.db"
+    place = Context(before, tmp_path, None, mlflow)
+    with open_study(study, place, Recorder(study)) as opened:
+        trials = [trial.model_copy(update={"finished": 1.0}) for trial in TRIALS[:3]]
+        store_trials(study, opened.folder, trials, opened.record.id)
+    for file in [path for path in (before / "tiny").rglob("*") if path.is_file()]:
+        with written(after / str(file).removeprefix(f"{before}/")) as copy:
+            copy.write(file.read_bytes())
+    study = tiny(tmp_path, search__trials=3, search__pruner=None)  # The journal goes on.
+    for _ in range(2):
+        assert read_status(study, after / "tiny").trials["complete"] == 3
+        place = Context(after, tmp_path, None, mlflow)
+        with open_study(study, place, Recorder(study)) as opened:
+            with open_storage(opened.folder, None) as store:
+                open_generation(study, store, opened.record.id)
+            opened.search()
+            assert [trial.state for trial in opened.record.trials] == ["complete"] * 3
