@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -149,6 +150,24 @@ def test_a_store_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
     assert not (tmp_path / "results").exists()
     send(uri, [a_run(1)])
     assert [path.name for path in (tmp_path / "results").glob("*.db*")] == ["mlflow.db"]
+
+
+@pytest.mark.parametrize("name", ["a%20b", "which?x=1", "ré #1"])
+def test_a_store_lies_in_the_folder_whatever_its_name(
+    tmp_path: Path, empty_store: bytes, name: str
+) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "mlflow.db").write_bytes(empty_store)
+    tracker = Tracker(local_uri(folder), "toy", folder / "mlartifacts")
+    tracker.update(a_run(1))
+    assert tracker.close() is None
+    assert len(store(local_uri(folder))) == 1
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert files
+    assert all(path.is_relative_to(folder) for path in files)
+    with pytest.raises(StudyError, match=re.escape(f"no MLflow store {folder}/no/mlflow")):
+        read_summary(local_uri(folder / "no"), "toy")
 
 
 @pytest.fixture

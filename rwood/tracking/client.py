@@ -27,7 +27,21 @@ KEY_TAG = "rwood.key"
 
 def local_uri(results: Path) -> str:
     """The tracking store used when none is named: SQLite in the results folder."""
-    return f"sqlite:///{(results / 'mlflow.db').resolve()}"
+    from sqlalchemy.engine import URL
+
+    path = (results / "mlflow.db").resolve()
+    plain = f"sqlite:///{path}"
+    if local_file(plain) == path:
+        return plain
+    # In an address a question mark or %20 of a folder's name means something else.
+    return URL.create("sqlite", database=str(path)).render_as_string()
+
+
+def local_file(uri: str) -> Path | None:
+    """The file of an SQLite store; None for any other store."""
+    from sqlalchemy.engine import make_url
+
+    return Path(make_url(uri).database or "") if uri.startswith("sqlite:///") else None
 
 
 def check_uri(uri: str) -> None:
@@ -53,9 +67,8 @@ def make_store(uri: str) -> None:
     refuses for ever. So the tables are made in a scratch file, which then appears in its place at
     once. Any other store makes itself.
     """
-    prefix, _, place = uri.partition("sqlite:///")
-    path = Path(place)
-    if prefix or not place or path.exists():
+    path = local_file(uri)
+    if path is None or path.exists():
         return
     with tempfile.TemporaryDirectory(prefix="rwood-") as scratch:
         made = Path(scratch) / path.name

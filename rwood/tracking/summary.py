@@ -2,14 +2,13 @@
 
 import ast
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rwood.config.benchmark import METRICS
 from rwood.errors import StudyError
 from rwood.results import StudySummary
 from rwood.text import did_you_mean, without_password
-from rwood.tracking.client import KEY_TAG, all_runs, connect, reason, without_login
+from rwood.tracking.client import KEY_TAG, all_runs, connect, local_file, reason, without_login
 
 _METRICS = tuple(f"{part}/{metric}" for part in ("near", "far") for metric in METRICS)
 _CHAMPION, _BASE = "champion", "base"
@@ -135,8 +134,8 @@ class _Runs:
 
 
 def _fetch(uri: str, experiment: str) -> Sequence[Any]:
-    store = uri.removeprefix("sqlite:///")
-    if store != uri and not Path(store).exists():  # MLflow would make an empty one.
+    store = local_file(uri)
+    if store is not None and not store.exists():  # MLflow would make an empty one.
         raise StudyError(
             f"there is no MLflow store {store}: name the folder of a study that ran by --results, "
             "or a server by --tracking-uri"
