@@ -180,7 +180,7 @@ class JobServer:
     def _answering(self) -> Any:
         """Turn what Ray raises into a sentence; none of it holds the token."""
         from aiohttp import ClientError
-        from ray.exceptions import AuthenticationError
+        from ray.exceptions import AuthenticationError, RayError
         from requests import RequestException
 
         try:
@@ -190,7 +190,7 @@ class JobServer:
                 f"the cluster at {self.address} does not accept the token of this user: put the "
                 "cluster's into RAY_AUTH_TOKEN, or its file into RAY_AUTH_TOKEN_PATH"
             ) from error
-        except (ConnectionError, RequestException, ClientError) as error:
+        except (ConnectionError, RequestException, ClientError, RayError) as error:
             raise RwoodError(
                 f"no Ray dashboard answers at {self.address} ({type(error).__name__}): give the "
                 "head node's, e.g. --address http://head:8265"

@@ -5,11 +5,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+from ray.exceptions import RpcError
 
-from rwood.errors import StudyError
+from rwood.errors import RwoodError, StudyError
 from rwood.ray_backend.job_folder import entrypoint
+from rwood.ray_backend.submit import JobServer
 from tests.ray_backend.a_cluster import Cluster, cluster
 from tests.stored_trials import trials_in
 from tests.tiny import write_tiny
@@ -85,3 +88,15 @@ def test_what_cannot_be_sent_is_said() -> None:
     with pytest.raises(StudyError, match="holds a login") as caught:
         entrypoint(Path("/results"), None, "http://me:planted@mlflow:5000")
     assert "planted" not in str(caught.value)
+
+
+def test_a_dashboard_without_its_http_is_told_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ray takes `host:port` for its own port, asks there for half a minute, and gives up."""
+    late = Mock(side_effect=RpcError("late"))
+    monkeypatch.setattr("ray.job_submission.JobSubmissionClient", late)
+    monkeypatch.setattr("rwood.ray_backend.compat.show_token", Mock())
+    sentence = "no Ray dashboard answers at head:8265 .* --address http://head:8265"
+    with pytest.raises(RwoodError, match=sentence):
+        JobServer("head:8265")
