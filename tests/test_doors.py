@@ -23,10 +23,13 @@ from rwood.model.encoder import build_encoder
 from rwood.ray_backend.job_folder import fill
 from rwood.results import StudyResult, load
 from rwood.search.read_trials import read_trials
+from rwood.training.loss import build_loss
 from tests.a_command import said
 from tests.tiny import tiny, write_tiny
 
 PARTS = '''
+import functools
+
 import torch
 from torch import Tensor, nn
 
@@ -73,6 +76,14 @@ class Flat(nn.Module):
         return torch.relu(self.layer(images.flatten(1)))
 
 
+def scaled(make):
+    def made(classes: int, dims: int, *, scale: float = 5.0):
+        return make(classes, dims, scale=scale)
+
+    return made
+
+
+Sharp, Tall = functools.partial(Proxies, scale=30.0), scaled(Proxies)
 not_callable = 3
 '''
 
@@ -156,6 +167,7 @@ def test_settings_of_a_part_are_checked_like_ours(tmp_path: Path, parts: str) ->
         ({"run__loss": {"name": f"{parts}:Proxis"}},
          "run.loss.name: loss .*Proxis cannot be imported: module .* has no attribute"),
         ({"run__loss": {"name": "no_such_package:X"}}, "No module named 'no_such_package'"),
+        ({"run__loss": {"name": f"./{parts}.py:Proxies"}}, "imported: .* relative import"),
         ({"run__loss": {"name": f"{parts}:not_callable"}}, "is int, not a class or function"),
         ({"run__scorer": {"name": "mahalanobi"}},
          "run.scorer.name: no scorer is called mahalanobi; did you mean mahalanobis?"),
@@ -189,10 +201,22 @@ def test_a_part_may_be_an_entry_point(
     info = tmp_path / "someones-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: someones\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[rwood.losses]\nproxies_{parts} = {parts}:Proxies\n")
+    (info / "entry_points.txt").write_text(
+        f"[rwood.losses]\nproxies_{parts} = {parts}:Proxies\ngone_{parts} = gone_{parts}:X\n"
+    )
     study = tiny(tmp_path, run__loss={"name": f"proxies_{parts}"}, search=None)
     assert study.run.loss.part == f"{parts}:Proxies"
     assert study.run.loss.name == f"proxies_{parts}"
+    with pytest.raises(SpecError, match=f"loss gone_{parts} cannot be imported: No module named"):
+        tiny(tmp_path, run__loss={"name": f"gone_{parts}"}, search=None)
+
+
+@pytest.mark.parametrize(("name", "scale"), [("Sharp", 30.0), ("Tall", 5.0)])
+def test_a_part_may_be_what_another_function_made(
+    tmp_path: Path, parts: str, name: str, scale: float
+) -> None:
+    run = tiny(tmp_path, run__loss={"name": f"{parts}:{name}"}, search=None).run
+    assert build_loss(run, 7, torch.device("cpu")).scale == scale
 
 
 def test_a_submitted_study_takes_its_parts_along(tmp_path: Path, parts: str) -> None:

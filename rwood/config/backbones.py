@@ -59,8 +59,8 @@ def model_kind(backbone: str) -> type[ModelConfig]:
     if backbone.startswith(TIMM):
         _check_timm(backbone.removeprefix(TIMM))
         name = TIMM_PART
-    part = find("backbones", name, (*BACKBONES, f"{TIMM}NAME"))
-    return settings_of(part, backbone, ModelConfig, GIVEN, key="backbone")
+    found = find("backbones", name, (*BACKBONES, f"{TIMM}NAME"))
+    return settings_of(found, backbone, ModelConfig, GIVEN, key="backbone")
 
 
 def _check_timm(name: str) -> None:

@@ -133,9 +133,9 @@ def loss_kind(name: str) -> type[LossConfig]:
     """
     if name in LOSSES:
         return LOSSES[name]
-    part = find("losses", name, tuple(LOSSES))
-    kind = settings_of(part, name, LossConfig, GIVEN)
-    kind.is_classifier = bool(getattr(part, "is_classifier", False))
+    found = find("losses", name, tuple(LOSSES))
+    kind = settings_of(found, name, LossConfig, GIVEN)
+    kind.is_classifier = bool(getattr(found[0], "is_classifier", False))
     return kind
 
 

@@ -30,8 +30,8 @@ class PartConfig(Config):
 
 
 @lru_cache
-def find(kind: Kind, name: str, ours: tuple[str, ...]) -> Any:
-    """The class or function that a name stands for.
+def find(kind: Kind, name: str, ours: tuple[str, ...]) -> tuple[Any, str]:
+    """The class or function that a name stands for, and where it is, as `package.module:Name`.
 
     Args:
         kind: what is looked for; entry points are those of the group `rwood.<kind>`.
@@ -42,22 +42,22 @@ def find(kind: Kind, name: str, ours: tuple[str, ...]) -> Any:
         ValueError: there is none, or it cannot be imported.
     """
     one = {"losses": "loss", "scorers": "scorer", "backbones": "backbone"}[kind]
-    module, colon, attribute = name.partition(":")
-    if colon:
-        try:
-            part = importlib.import_module(module)
-            for step in attribute.split("."):
-                part = getattr(part, step)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ValueError(f"{one} {name} cannot be imported: {error}") from error
-    else:
-        points = {point.name: point for point in entry_points(group=f"rwood.{kind}")}
+    path = name
+    if ":" not in name:
+        points = {p.name: f"{p.module}:{p.attr}" for p in entry_points(group=f"rwood.{kind}")}
         if name not in points:
             raise ValueError(unknown(one, name, [*ours, *points]))
-        part = points[name].load()
+        path = points[name]
+    module, _, attribute = path.partition(":")
+    try:
+        part = importlib.import_module(module)
+        for step in attribute.split("."):
+            part = getattr(part, step)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"{one} {name} cannot be imported: {error}") from error
     if not callable(part):
         raise ValueError(f"{one} {name} is {type(part).__name__}, not a class or function")
-    return part
+    return part, path
 
 
 def unknown(what: str, name: str, names: Collection[str]) -> str:
@@ -96,12 +96,16 @@ def read(plain: Any, kind_of: Callable[[str], type[C]], default: str, key: str =
 
 
 def settings_of(
-    part: Callable[..., Any], name: str, base: type[C], given: Collection[str], key: str = "name"
+    found: tuple[Callable[..., Any], str],
+    name: str,
+    base: type[C],
+    given: Collection[str],
+    key: str = "name",
 ) -> type[C]:
     """The settings of a part as a model: what its parameters are called, their types and defaults.
 
     Args:
-        part: a class or function.
+        found: a class or function, and where it is; see `find`.
         name: what a study file calls it.
         base: the model that they are added to.
         given: parameters that are no settings: rwood fills them in.
@@ -110,6 +114,7 @@ def settings_of(
     Raises:
         ValueError: a parameter can only be given by position, or clashes with a field of the base.
     """
+    part, path = found
     hints = _hints(part)
     fields: dict[str, Any] = {key: (Literal[name], name)}
     for parameter in inspect.signature(part).parameters.values():
@@ -124,7 +129,7 @@ def settings_of(
         fields[parameter.name] = (Number if kind is float else kind, default)
     title = name.rpartition(":")[2]
     kind_of_part = create_model(title, __base__=base, __module__=__name__, **fields)
-    kind_of_part.part = f"{part.__module__}:{part.__qualname__}"
+    kind_of_part.part = path
     return kind_of_part
 
 

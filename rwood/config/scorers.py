@@ -180,9 +180,9 @@ def scorer_kind(name: str) -> type[ScorerConfig]:
     """
     if name in SCORERS:
         return KINDS.get(name, ScorerConfig)
-    part = find("scorers", name, SCORERS)
-    kind = settings_of(part, name, ScorerConfig, GIVEN)
-    kind.sees_raw = bool(getattr(part, "sees_raw", False))
+    found = find("scorers", name, SCORERS)
+    kind = settings_of(found, name, ScorerConfig, GIVEN)
+    kind.sees_raw = bool(getattr(found[0], "sees_raw", False))
     return kind
 
 

@@ -224,7 +224,7 @@ def _asked_for(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[s
 
 def _build(config: ScorerConfig, classes: int) -> Scorer:
     """Other people's scorer, before it has learned."""
-    part = find("scorers", config.part, SCORERS)
+    part, _ = find("scorers", config.part, SCORERS)
     scorer: Scorer = part(**_asked_for(part, config.model_dump() | {"classes": classes}))
     return scorer
 

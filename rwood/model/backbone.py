@@ -47,7 +47,7 @@ def build_backbone(config: ModelConfig, channels: int) -> Backbone:
 
 def _build_other(config: ModelConfig, channels: int) -> nn.Module:
     """Other people's network."""
-    part = find("backbones", config.part, tuple(BACKBONES))
+    part, _ = find("backbones", config.part, tuple(BACKBONES))
     parameters = inspect.signature(part).parameters
     settings = {key: v for key, v in config.model_dump().items() if key in parameters}
     given = {"channels": channels, "timm_name": config.backbone.removeprefix(TIMM)}

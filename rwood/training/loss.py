@@ -33,7 +33,7 @@ def build_loss(run: RunConfig, classes: int, device: torch.device) -> nn.Module:
     Raises:
         ValueError: other people's loss cannot be imported.
     """
-    part = find("losses", run.loss.part, tuple(LOSSES))
+    part, _ = find("losses", run.loss.part, tuple(LOSSES))
     settings = run.loss.model_dump(exclude={"name", "scope"})
     given: dict[str, Any] = {"classes": classes, "dims": row_length(run, classes)}
     for key in GIVEN & inspect.signature(part).parameters.keys():
