@@ -83,6 +83,24 @@ def scaled(make):
     return made
 
 
+class Odd(Proxies):
+    """What research code writes: None for no number, and defaults that no file can hold."""
+
+    def __init__(self, classes: int, dims: int, size: int = None, weight: Tensor | None = None,
+                 act: type[nn.Module] = nn.ReLU, dtype: torch.dtype = torch.float32):
+        super().__init__(classes, dims)
+        self.size, self.weight, self.act, self.dtype = size, weight, act, dtype
+
+
+class OddChild(Odd):
+    weight: Tensor
+
+
+class Unnameable(Proxies):
+    def __init__(self, classes: int, dims: int, weight: Tensor):
+        super().__init__(classes, dims)
+
+
 Sharp, Tall = functools.partial(Proxies, scale=30.0), scaled(Proxies)
 not_callable = 3
 '''
@@ -168,6 +186,7 @@ def test_settings_of_a_part_are_checked_like_ours(tmp_path: Path, parts: str) ->
          "run.loss.name: loss .*Proxis cannot be imported: module .* has no attribute"),
         ({"run__loss": {"name": "no_such_package:X"}}, "No module named 'no_such_package'"),
         ({"run__loss": {"name": f"./{parts}.py:Proxies"}}, "imported: .* relative import"),
+        ({"run__loss": {"name": f"{parts}:Unnameable"}}, "its parameter weight cannot be"),
         ({"run__loss": {"name": f"{parts}:not_callable"}}, "is int, not a class or function"),
         ({"run__scorer": {"name": "mahalanobi"}},
          "run.scorer.name: no scorer is called mahalanobi; did you mean mahalanobis?"),
@@ -217,6 +236,19 @@ def test_a_part_may_be_what_another_function_made(
 ) -> None:
     run = tiny(tmp_path, run__loss={"name": f"{parts}:{name}"}, search=None).run
     assert build_loss(run, 7, torch.device("cpu")).scale == scale
+
+
+def test_what_no_file_can_hold_keeps_its_default(tmp_path: Path, parts: str) -> None:
+    for name in (f"{parts}:Odd", f"{parts}:OddChild"):
+        run = tiny(tmp_path, run__loss={"name": name}, search=None).run
+        assert run.loss.model_dump() == {"name": name, "size": None}
+        loss = build_loss(run, 7, torch.device("cpu"))
+        assert (loss.size, loss.weight, loss.act) == (None, None, torch.nn.ReLU)
+        with pytest.raises(SpecError, match=r"run.loss.size: got 'x'"):
+            tiny(tmp_path, run__loss={"name": name, "size": "x"}, search=None)
+    name = "torch.nn:CrossEntropyLoss"
+    smoothed = tiny(tmp_path, run__loss={"name": name, "label_smoothing": 0.1}, search=None)
+    assert build_loss(smoothed.run, 7, torch.device("cpu")).label_smoothing == 0.1
 
 
 def test_a_submitted_study_takes_its_parts_along(tmp_path: Path, parts: str) -> None:

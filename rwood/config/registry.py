@@ -12,8 +12,8 @@ from functools import lru_cache
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Literal, TypeVar, get_type_hints
 
-from pydantic import ValidationError, create_model
-from pydantic_core import PydanticCustomError
+from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError, create_model
+from pydantic_core import PydanticCustomError, PydanticSerializationError
 
 from rwood.config.base import Config, Number
 from rwood.text import did_you_mean
@@ -104,6 +104,8 @@ def settings_of(
 ) -> type[C]:
     """The settings of a part as a model: what its parameters are called, their types and defaults.
 
+    A parameter whose default is a tensor, a class or a function keeps it.
+
     Args:
         found: a class or function, and where it is; see `find`.
         name: what a study file calls it.
@@ -112,7 +114,8 @@ def settings_of(
         key: the setting that holds the name.
 
     Raises:
-        ValueError: a parameter can only be given by position, or clashes with a field of the base.
+        ValueError: a parameter can only be given by position, clashes with a field of the base, or
+            has to be given what no file can hold.
     """
     part, path = found
     hints = _hints(part)
@@ -122,11 +125,18 @@ def settings_of(
             continue
         if parameter.name in given:
             continue
-        if parameter.kind is parameter.POSITIONAL_ONLY or parameter.name == key:
-            raise ValueError(f"{name}: its parameter {parameter.name} cannot be a setting")
-        default = ... if parameter.default is parameter.empty else parameter.default
+        required = parameter.default is parameter.empty
+        default = None if required else parameter.default
         kind = hints.get(parameter.name, type(default) if isinstance(default, _PLAIN) else Any)
-        fields[parameter.name] = (Number if kind is float else kind, default)
+        kind = Number if kind is float else kind
+        plain = _is_plain(kind, default)
+        by_position = parameter.kind is parameter.POSITIONAL_ONLY
+        if by_position or parameter.name == key or (required and not plain):
+            raise ValueError(f"{name}: its parameter {parameter.name} cannot be a setting")
+        if required:
+            fields[parameter.name] = (kind, ...)
+        elif plain:  # Many write `size: int = None`.
+            fields[parameter.name] = (kind | None if default is None else kind, default)
     title = name.rpartition(":")[2]
     kind_of_part = create_model(title, __base__=base, __module__=__name__, **fields)
     kind_of_part.part = path
@@ -136,9 +146,18 @@ def settings_of(
 _PLAIN = (bool, int, float, str)
 
 
+def _is_plain(kind: Any, default: Any) -> bool:
+    """Whether a file can hold what a parameter takes: not a tensor, a class or a function."""
+    try:
+        TypeAdapter(kind).dump_json(default, warnings=False)
+    except (PydanticSchemaGenerationError, PydanticSerializationError):
+        return False
+    return True
+
+
 def _hints(part: Callable[..., Any]) -> dict[str, Any]:
     """Types of the parameters; those that cannot be read are left out."""
     try:
-        return get_type_hints(vars(part).get("__init__", part))
+        return get_type_hints(part.__init__ if isinstance(part, type) else part)  # type: ignore[misc]
     except (NameError, TypeError):
         return {}
