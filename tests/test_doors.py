@@ -28,8 +28,11 @@ from tests.a_command import said
 from tests.tiny import tiny, write_tiny
 
 PARTS = '''
+import dataclasses
+import enum
 import functools
 
+import pydantic
 import torch
 from torch import Tensor, nn
 
@@ -90,6 +93,26 @@ class Odd(Proxies):
                  act: type[nn.Module] = nn.ReLU, dtype: torch.dtype = torch.float32):
         super().__init__(classes, dims)
         self.size, self.weight, self.act, self.dtype = size, weight, act, dtype
+
+
+class Mode(enum.Enum):
+    HARD, SOFT = "hard", "soft"
+
+
+class Options(pydantic.BaseModel):
+    power: float = 2.0
+
+
+@dataclasses.dataclass
+class Sizes:
+    large: int = 3
+
+
+class Nested(Proxies):
+    def __init__(self, classes: int, dims: int, options: Options = Options(),
+                 sizes: Sizes = Sizes(), mode: Mode = Mode.HARD):
+        super().__init__(classes, dims)
+        self.kept = (options.power, sizes.large, mode)
 
 
 class OddChild(Odd):
@@ -249,6 +272,13 @@ def test_what_no_file_can_hold_keeps_its_default(tmp_path: Path, parts: str) -> 
     name = "torch.nn:CrossEntropyLoss"
     smoothed = tiny(tmp_path, run__loss={"name": name, "label_smoothing": 0.1}, search=None)
     assert build_loss(smoothed.run, 7, torch.device("cpu")).label_smoothing == 0.1
+
+
+def test_a_part_gets_its_models_dataclasses_and_enums_as_such(tmp_path: Path, parts: str) -> None:
+    settings = {"options": {"power": 3}, "sizes": {"large": 4}, "mode": "soft"}
+    run = tiny(tmp_path, run__loss={"name": f"{parts}:Nested"} | settings, search=None).run
+    kept = build_loss(pickle.loads(pickle.dumps(run)), 7, torch.device("cpu")).kept
+    assert kept == (3.0, 4, sys.modules[parts].Mode.SOFT)
 
 
 def test_a_submitted_study_takes_its_parts_along(tmp_path: Path, parts: str) -> None:

@@ -225,7 +225,7 @@ def _asked_for(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[s
 def _build(config: ScorerConfig, classes: int) -> Scorer:
     """Other people's scorer, before it has learned."""
     part, _ = find("scorers", config.part, SCORERS)
-    scorer: Scorer = part(**_asked_for(part, config.model_dump() | {"classes": classes}))
+    scorer: Scorer = part(**_asked_for(part, dict(config) | {"classes": classes}))
     return scorer
 
 

@@ -49,7 +49,7 @@ def _build_other(config: ModelConfig, channels: int) -> nn.Module:
     """Other people's network."""
     part, _ = find("backbones", config.part, tuple(BACKBONES))
     parameters = inspect.signature(part).parameters
-    settings = {key: v for key, v in config.model_dump().items() if key in parameters}
+    settings = {key: value for key, value in config if key in parameters}
     given = {"channels": channels, "timm_name": config.backbone.removeprefix(TIMM)}
     given = {key: value for key, value in given.items() if key in parameters}
     network: nn.Module = part(**settings, **given)

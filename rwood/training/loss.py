@@ -34,7 +34,7 @@ def build_loss(run: RunConfig, classes: int, device: torch.device) -> nn.Module:
         ValueError: other people's loss cannot be imported.
     """
     part, _ = find("losses", run.loss.part, tuple(LOSSES))
-    settings = run.loss.model_dump(exclude={"name", "scope"})
+    settings = {key: value for key, value in run.loss if key not in ("name", "scope")}
     given: dict[str, Any] = {"classes": classes, "dims": row_length(run, classes)}
     for key in GIVEN & inspect.signature(part).parameters.keys():
         settings[key] = given[key]
