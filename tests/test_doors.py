@@ -115,6 +115,12 @@ class Nested(Proxies):
         self.kept = (options.power, sizes.large, mode)
 
 
+class Scoped(Proxies):
+    def __init__(self, classes: int, dims: int, scope: str = "class"):
+        super().__init__(classes, dims)
+        self.scope = scope
+
+
 class OddChild(Odd):
     weight: Tensor
 
@@ -279,6 +285,12 @@ def test_a_part_gets_its_models_dataclasses_and_enums_as_such(tmp_path: Path, pa
     run = tiny(tmp_path, run__loss={"name": f"{parts}:Nested"} | settings, search=None).run
     kept = build_loss(pickle.loads(pickle.dumps(run)), 7, torch.device("cpu")).kept
     assert kept == (3.0, 4, sys.modules[parts].Mode.SOFT)
+
+
+def test_a_loss_of_ones_own_may_have_a_scope(tmp_path: Path, parts: str) -> None:
+    loss = {"name": f"{parts}:Scoped", "scope": "batch"}
+    run = tiny(tmp_path, run__loss=loss, search=None).run
+    assert build_loss(run, 7, torch.device("cpu")).scope == "batch"
 
 
 def test_a_submitted_study_takes_its_parts_along(tmp_path: Path, parts: str) -> None:

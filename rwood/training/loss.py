@@ -34,7 +34,8 @@ def build_loss(run: RunConfig, classes: int, device: torch.device) -> nn.Module:
         ValueError: other people's loss cannot be imported.
     """
     part, _ = find("losses", run.loss.part, tuple(LOSSES))
-    settings = {key: value for key, value in run.loss if key not in ("name", "scope")}
+    ours = {"scope"} if run.loss.name in LOSSES else set()  # asked by `is_global`
+    settings = {key: value for key, value in run.loss if key not in ours | {"name"}}
     given: dict[str, Any] = {"classes": classes, "dims": row_length(run, classes)}
     for key in GIVEN & inspect.signature(part).parameters.keys():
         settings[key] = given[key]
@@ -86,7 +87,7 @@ def check_finite(
 
 def is_global(loss: nn.Module, run: RunConfig) -> bool:
     """Whether the loss is over the rows of all workers."""
-    return isinstance(loss, Loss) and getattr(run.loss, "scope", "global") == "global"
+    return isinstance(loss, Loss) and getattr(run.loss, "scope", "global") != "local"
 
 
 def gradient_share(loss: nn.Module, run: RunConfig, worker: Worker) -> int:
