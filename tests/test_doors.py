@@ -16,7 +16,7 @@ import torch
 from rwood.config.load import load_study
 from rwood.config.losses import LossConfig, loss_kind
 from rwood.config.run import RunConfig
-from rwood.config.search import apply
+from rwood.config.search import apply, grid
 from rwood.detector.model import load_detector
 from rwood.errors import DataError, SpecError
 from rwood.model.encoder import build_encoder
@@ -285,6 +285,12 @@ def test_a_part_gets_its_models_dataclasses_and_enums_as_such(tmp_path: Path, pa
     run = tiny(tmp_path, run__loss={"name": f"{parts}:Nested"} | settings, search=None).run
     kept = build_loss(pickle.loads(pickle.dumps(run)), 7, torch.device("cpu")).kept
     assert kept == (3.0, 4, sys.modules[parts].Mode.SOFT)
+
+
+def test_a_search_chooses_from_an_enumeration(tmp_path: Path, parts: str) -> None:
+    space = {"loss.mode": {"choices": ["hard", "soft"]}}
+    study = tiny(tmp_path, run__loss={"name": f"{parts}:Nested"}, search__space=space)
+    assert grid(study.run, study.the_search.space) == [{"loss.mode": "hard"}, {"loss.mode": "soft"}]
 
 
 def test_a_loss_of_ones_own_may_have_a_scope(tmp_path: Path, parts: str) -> None:

@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Mapping
+from enum import Enum
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
@@ -155,14 +156,14 @@ def setting(run: RunConfig, key: str) -> Any:
 
 
 def settings(run: Config, prefix: str = "") -> dict[str, Any]:
-    """Every dotted setting of a run with its value."""
+    """Every dotted setting of a run with its value, of an enumeration as files have it."""
     flat: dict[str, Any] = {}
     for name in [*type(run).model_fields, *(run.model_extra or {})]:
         value = getattr(run, name)
         if isinstance(value, Config):
             flat |= settings(value, f"{prefix}{name}.")
         else:
-            flat[prefix + name] = value
+            flat[prefix + name] = value.value if isinstance(value, Enum) else value
     return flat
 
 
