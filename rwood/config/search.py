@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from collections.abc import Mapping
 from enum import Enum
 from typing import Annotated, Any, TypeVar
@@ -21,6 +22,15 @@ SCORER = "scorer.name"
 D = TypeVar("D")
 
 _Bound = Annotated[int | float, BeforeValidator(number_from_text)]
+
+
+def _choice(value: Any) -> Any:
+    """A number that is written as `1e-3`; text of another kind may be meant as such."""
+    exponent = isinstance(value, str) and re.fullmatch(r"[-+.\d]+[eE][-+]?\d+", value)
+    return number_from_text(value) if exponent else value
+
+
+_Choice = Annotated[bool | int | float | str, BeforeValidator(_choice)]
 
 
 class Range(Config):
@@ -45,7 +55,7 @@ class Range(Config):
 class Choices(Config):
     """A finite set of values."""
 
-    choices: tuple[bool | int | float | str, ...] = Field(min_length=1)
+    choices: tuple[_Choice, ...] = Field(min_length=1)
     """Values to choose from."""
 
 

@@ -53,6 +53,14 @@ def test_spaces_are_tried_at_their_ends(digits_file: Path) -> None:
         check_space(run, {"precision": Choices(choices=("float32", "float12"))})
 
 
+def test_choices_are_numbers_where_yaml_takes_an_exponent_for_text() -> None:
+    choices = Choices.model_validate(
+        {"choices": ("1e-4", "5E-4", "2.e+3", "1", "mode-1e-4", "nan")}
+    )
+    assert choices.choices == (0.0001, 0.0005, 2000.0, "1", "mode-1e-4", "nan")
+    assert contains(choices, 0.0001)
+
+
 def test_membership() -> None:
     assert contains(Range(low=0, high=1), 1)
     assert not contains(Range(low=0, high=1), 1.5)
