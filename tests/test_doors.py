@@ -210,6 +210,9 @@ def test_settings_of_a_part_are_checked_like_ours(tmp_path: Path, parts: str) ->
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"run__loss": {"name": loss, "margn": 1}},
          "run.loss.margn: unknown setting; did you mean margin?"),
+        ({"run__scorer": {"name": f"{parts}:Norm", "facto": 1}}, "did you mean factor?"),
+        ({"run__scorer": {"name": "head_gen", "gama": 0.1}}, "did you mean gamma?"),
+        ({"run__model": {"backbone": f"{parts}:Flat", "featurs": 9}}, "did you mean features?"),
         ({"run__loss": {"name": loss, "scale": "x"}}, "run.loss.scale: got 'x'"),
         ({"run__loss": {"name": f"{parts}:Proxis"}},
          "run.loss.name: loss .*Proxis cannot be imported: module .* has no attribute"),

@@ -1,14 +1,17 @@
 """pydantic's error as one sentence: the dotted key, what it got, what is allowed."""
 
 import math
+from collections.abc import Callable
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from rwood.config.backbones import ModelConfig, model_kind
 from rwood.config.base import Config
 from rwood.config.benchmark import ClassesSet
 from rwood.config.losses import LossConfig, loss_kind
+from rwood.config.scorers import ScorerConfig, scorer_kind
 from rwood.errors import SpecError
 from rwood.text import did_you_mean
 
@@ -17,6 +20,12 @@ _TAGS = frozenset(
     "several".split()
 )
 """Members of unions, which pydantic puts into the place of an error."""
+_PARTS: dict[type[BaseModel], tuple[Callable[[str], type[BaseModel]], str, str]] = {
+    LossConfig: (loss_kind, "name", "reweightood"),
+    ScorerConfig: (scorer_kind, "name", "mahalanobis"),
+    ModelConfig: (model_kind, "backbone", ""),
+}
+"""Settings of which a part's name tells more: by name, the key that holds it, its default."""
 
 
 def spec_error(
@@ -80,8 +89,9 @@ def _keys_at(kind: type[BaseModel], parents: list[str], data: Any) -> list[str]:
         data = data.get(part) if isinstance(data, dict) else None
         fields = [model.model_fields[part] for model in models if part in model.model_fields]
         inner = [member for field in fields for member in _models_in(field.annotation)]
-        if LossConfig in inner and isinstance(data, dict):
-            inner = [loss_kind(data.get("name", "reweightood"))]
+        if inner and inner[0] in _PARTS and isinstance(data, dict):
+            kind_of, key, default = _PARTS[inner[0]]
+            inner = [kind_of(data.get(key, default))]
         models = inner or models
     return sorted({name for model in models for name in model.model_fields})
 
