@@ -168,8 +168,9 @@ def save_detector(
 
     weights = {f"{_ENCODER}{k}": tensor for k, tensor in encoder.state_dict().items()}
     kept = weights | learned.tensors() | {_VAL_SCORES: torch.from_numpy(np.sort(val_scores_N))}
-    tensors = {k: t.detach().cpu().contiguous() for k, t in kept.items()}
-    content = save(tensors)
+    # Copies: the format refuses tensors that share memory, as tied weights do.
+    plain = torch.contiguous_format
+    content = save({k: t.detach().cpu().clone(memory_format=plain) for k, t in kept.items()})
     with written(folder / TENSORS_FILE) as file:  # `save_file` would keep others from reading it
         file.write(content)
     digests = metadata.digests.model_copy(update={"tensors": hashlib.sha256(content).hexdigest()})

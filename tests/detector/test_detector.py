@@ -67,6 +67,21 @@ def test_scores_are_the_benchmarks(
         np.testing.assert_array_equal(built.predict(batch).score, again.predict(batch).score)
 
 
+class Bank:
+    """Other people's scorer, two of whose tensors share memory."""
+
+    def fit(self, embeddings: torch.Tensor, labels: torch.Tensor) -> None:
+        self.rows, self.first = embeddings, embeddings[:5]
+
+    def score(self, embeddings: torch.Tensor) -> torch.Tensor:
+        return torch.cdist(embeddings, self.first).amin(1)
+
+
+def test_tensors_that_share_memory_are_kept(trained: Trained, tmp_path: Path) -> None:
+    built = trained.build(tmp_path, **{"scorer.name": f"{__name__}:Bank"})
+    assert torch.equal(built.fitted.state.first, built.fitted.state.rows[:5])
+
+
 def test_every_scorer_has_its_state() -> None:
     assert ROWS.keys() == set(get_args(ScorerName))
 
