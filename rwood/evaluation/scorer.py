@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rwood.config.registry import find
 from rwood.config.scorers import SCORERS, ScorerConfig
@@ -131,7 +131,8 @@ class FittedScorer:
 
     def tensors(self) -> dict[str, Tensor]:
         """What was learned, by name."""
-        learned = {key: v for key, v in vars(self.state).items() if isinstance(v, Tensor)}
+        buffers = dict(self.state.named_buffers()) if isinstance(self.state, nn.Module) else {}
+        learned = {k: v for k, v in (vars(self.state) | buffers).items() if isinstance(v, Tensor)}
         return {f"{_PREFIX}{key}": v for key, v in learned.items()} | {_MEANS: self.means_CD}
 
 
@@ -157,7 +158,7 @@ def fit(config: ScorerConfig, embedded: EmbeddedID) -> FittedScorer:
 
     Raises:
         SpecError: fewer rows than neighbours, non-finite embeddings, a scorer of logits for a
-            network without any.
+            network without any, other people's scorer that learns what is no tensor.
         ValueError: a setting of which several values are left to choose from.
     """
     if config.several:
@@ -167,7 +168,26 @@ def fit(config: ScorerConfig, embedded: EmbeddedID) -> FittedScorer:
     except ValueError as error:
         raise SpecError(f"scorer {config.name} cannot be fitted on ID train: {error}") from error
     means_CD = class_means(embedded.train.unit_ND, embedded.labels_N, embedded.classes)
-    return FittedScorer(config, state, means_CD)
+    fitted = FittedScorer(config, state, means_CD)
+    if config.name not in ROWS:
+        _check_kept(fitted, embedded.val)
+    return fitted
+
+
+def _check_kept(fitted: FittedScorer, embedded: Embedded) -> None:
+    """Refuse other people's scorer whose tensors are not all that it learned."""
+    raw_ND = embedded.raw_ND
+    few = Embedded(embedded.unit_ND[:2], None if raw_ND is None else raw_ND[:2])
+    scores_2 = fitted.score(few)
+    try:
+        same = torch.allclose(from_tensors(fitted.scorer, fitted.tensors()).score(few), scores_2)
+    except Exception:  # whatever it misses
+        same = False
+    if not same:
+        raise SpecError(
+            f"scorer {fitted.scorer.name} keeps what it learned elsewhere than in tensors among "
+            "its attributes: a detector would lose it"
+        )
 
 
 def _learned(config: ScorerConfig, embedded: EmbeddedID) -> Any:

@@ -82,6 +82,64 @@ def test_tensors_that_share_memory_are_kept(trained: Trained, tmp_path: Path) ->
     assert torch.equal(built.fitted.state.first, built.fitted.state.rows[:5])
 
 
+class Scaled(torch.nn.Module):
+    """Other people's scorer, a module that learns two buffers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(1))
+        self.register_buffer("scale", torch.ones(()))
+
+    def fit(self, embeddings: torch.Tensor, labels: torch.Tensor) -> None:
+        self.mean, self.scale = embeddings.mean(0), 7 * embeddings.std()
+
+    def score(self, embeddings: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self.scale * (embeddings - self.mean).norm(dim=1)
+        return scores
+
+
+class Forgetful(Scaled):
+    """The same, but that its scale is a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = 1.0
+
+    def fit(self, embeddings: torch.Tensor, labels: torch.Tensor) -> None:
+        super().fit(embeddings, labels)
+        self.factor = 3.0
+
+    def score(self, embeddings: torch.Tensor) -> torch.Tensor:
+        return self.factor * super().score(embeddings)
+
+
+class Lists(Forgetful):
+    """The same, but that it keeps a list."""
+
+    def fit(self, embeddings: torch.Tensor, labels: torch.Tensor) -> None:
+        self.kept = embeddings.mean(0).tolist()
+
+    def score(self, embeddings: torch.Tensor) -> torch.Tensor:
+        return (embeddings - torch.tensor(self.kept)).norm(dim=1)
+
+
+def test_what_a_scorer_of_ones_own_learned_is_kept(
+    trained: Trained, raw_images: Raw, tmp_path: Path
+) -> None:
+    scorer = {"scorer.name": f"{__name__}:Scaled"}
+    built = trained.build(tmp_path, **scorer)
+    expected = trained.benchmark_scores(**scorer)["id/test"]
+    close(built.predict(raw_images("id/test")[..., None]).score, expected)
+
+
+@pytest.mark.parametrize("name", ["Forgetful", "Lists"])
+def test_a_scorer_that_learns_what_is_no_tensor_is_refused(
+    trained: Trained, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(SpecError, match=f"{name} keeps what it learned elsewhere than in tensors"):
+        trained.build(tmp_path, **{"scorer.name": f"{__name__}:{name}"})
+
+
 def test_every_scorer_has_its_state() -> None:
     assert ROWS.keys() == set(get_args(ScorerName))
 
