@@ -121,6 +121,22 @@ class Scoped(Proxies):
         self.scope = scope
 
 
+class Queue(Proxies):
+    """With rows of earlier steps, of which there are none at first."""
+
+    def __init__(self, classes: int, dims: int):
+        super().__init__(classes, dims)
+        self.register_buffer("first", None)
+        self.register_buffer("rows", torch.zeros(0, dims))
+
+    def start(self, means):
+        self.first = means.float()
+
+    def forward(self, rows: Tensor, labels: Tensor) -> Tensor:
+        self.rows = torch.cat([self.rows, rows.detach()[:1]])
+        return super().forward(rows, labels) + (rows @ self.first.T).var() + self.rows.sum() * 0
+
+
 class OddChild(Odd):
     weight: Tensor
 
@@ -187,14 +203,19 @@ def test_a_study_of_parts_from_outside_runs_and_its_detector_serves(
     assert "nothing is left to do" in said("run", file.name, cwd=tmp_path).stdout
 
 
-def test_parameters_of_the_loss_are_trained_and_restored(tmp_path: Path, parts: str) -> None:
+@pytest.mark.parametrize(("loss", "key"), [("Proxies", "proxies"), ("Queue", "rows")])
+def test_what_a_loss_carries_is_trained_and_restored(
+    tmp_path: Path, parts: str, loss: str, key: str
+) -> None:
     from rwood.training.train import train
     from rwood.training.worker import LocalWorker
 
-    study = tiny(tmp_path, **run_settings(parts), run__epochs=3)
+    settings = run_settings(parts) | {"run__loss": {"name": f"{parts}:{loss}"}, "search": None}
+    del settings["search__space"]
+    study = tiny(tmp_path, **settings, run__epochs=3)
     cpu = torch.device("cpu")
     train(study.run, study.benchmark, LocalWorker(tmp_path / "a", cpu), data_root=tmp_path)
-    states = [torch.load(path, weights_only=True)["loss"]["proxies"]
+    states = [torch.load(path, weights_only=True)["loss"][key]
               for path in sorted((tmp_path / "a").glob("epoch-*.pt"))]  # fmt: skip
     assert not torch.equal(states[0], states[-1])
     (tmp_path / "b").mkdir()
@@ -202,7 +223,7 @@ def test_parameters_of_the_loss_are_trained_and_restored(tmp_path: Path, parts: 
     (tmp_path / "b" / first.name).write_bytes(first.read_bytes())
     train(study.run, study.benchmark, LocalWorker(tmp_path / "b", cpu), data_root=tmp_path)
     last = torch.load(sorted((tmp_path / "b").glob("epoch-*.pt"))[-1], weights_only=True)
-    assert torch.equal(last["loss"]["proxies"], states[-1])
+    assert torch.equal(last["loss"][key], states[-1])
 
 
 def test_settings_of_a_part_are_checked_like_ours(tmp_path: Path, parts: str) -> None:

@@ -72,6 +72,11 @@ class RunState:
         self.history = [EpochReport.model_validate(r) for r in json.loads(state["history"])]
         self.best_loss = state["best_loss"]
         self.best_weights = state["best_weights"]
+        for key, value in state["loss"].items():  # A step may make a buffer, or another size of it.
+            module, _, name = key.rpartition(".")
+            owner = self.loss.get_submodule(module)
+            if name in dict(owner.named_buffers(recurse=False)) or getattr(owner, name, 0) is None:
+                setattr(owner, name, value.to(device))
         self.loss.load_state_dict(state["loss"])
         self.losses, self.seconds = state["losses"], state["seconds"]
 
