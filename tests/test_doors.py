@@ -19,6 +19,7 @@ from rwood.config.run import RunConfig
 from rwood.config.search import apply, grid
 from rwood.detector.model import load_detector
 from rwood.errors import DataError, SpecError
+from rwood.model.checkpoint_keys import load_backbone_weights
 from rwood.model.encoder import build_encoder
 from rwood.ray_backend.job_folder import fill
 from rwood.results import StudyResult, load
@@ -74,9 +75,10 @@ class Flat(nn.Module):
         self.dim = features
         self.layer = nn.LazyLinear(features)
         self.layer(torch.zeros(1, channels * 64))
+        self.fc = nn.Linear(features, features)
 
     def forward(self, images: Tensor) -> Tensor:
-        return torch.relu(self.layer(images.flatten(1)))
+        return torch.relu(self.fc(self.layer(images.flatten(1))))
 
 
 def scaled(make):
@@ -252,6 +254,20 @@ def test_settings_of_a_part_are_checked_like_ours(tmp_path: Path, parts: str) ->
     for changes, sentence in wrong:
         with pytest.raises(SpecError, match=sentence):
             tiny(tmp_path, **changes)
+
+
+def test_a_backbone_of_ones_own_starts_from_weights_that_were_saved_without_rwood(
+    tmp_path: Path, parts: str
+) -> None:
+    model = {"backbone": f"{parts}:Flat", "features": 32}
+    encoder = build_encoder(tiny(tmp_path, run__model=model).run.model, channels=1, seed=0)
+    wanted = {key: torch.ones_like(v) for key, v in encoder.backbone.network.state_dict().items()}  # type: ignore[operator, union-attr]
+    for name, state in (("own", wanted), ("rwood", encoder.state_dict())):
+        torch.save(state, tmp_path / f"{name}.pt")
+    load_backbone_weights(encoder, tmp_path / "own.pt")
+    assert all((p == 1).all() for p in encoder.backbone.parameters())
+    load_backbone_weights(encoder, tmp_path / "rwood.pt")
+    assert not all((p == 1).all() for p in encoder.backbone.parameters())
 
 
 def test_a_setting_travels_between_processes(tmp_path: Path, parts: str) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from rwood.errors import DataError
+from rwood.model.backbone import OtherBackbone
 from rwood.model.encoder import Encoder
 from rwood.storage import written
 
@@ -73,13 +74,18 @@ def load_backbone_weights(encoder: Encoder, path: Path) -> None:
     Raises:
         DataError: unreadable, or names the first key that does not fit.
     """
-    state = load_openood_state(path)
+    state, backbone = load_openood_state(path), encoder.backbone
+    network = backbone.network if isinstance(backbone, OtherBackbone) else nn.Module()
+    own = network.state_dict().keys()  # as it was saved where rwood did not wrap it
     if any(key.startswith("backbone.") for key in state):
         state = {
-            k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")
+            k.removeprefix("backbone."): v
+            for k, v in state.items()
+            if k.startswith("backbone.") or k in own
         }
-    _check(encoder.backbone, state)
-    encoder.backbone.load_state_dict(state)
+    module = network if own & state.keys() else backbone
+    _check(module, state)
+    module.load_state_dict(state)
 
 
 def save_openood_state(encoder: Encoder, path: Path) -> None:
