@@ -47,18 +47,20 @@ def apply(image: Image.Image, how: Transform) -> np.ndarray:
 def convert(image: Image.Image, channels: int) -> Image.Image:
     """To grey or RGB; a copy only where the mode differs.
 
-    PIL clips 16-bit grey at 255, which is nearly white everywhere; here it is scaled. Transparency
-    is left out, as PIL and OpenOOD do.
+    PIL clips 16-bit grey at 255, which is nearly white everywhere, and shares of white at 1, which
+    is black; here they are scaled. Transparency is left out, as PIL and OpenOOD do.
     """
     mode = "L" if channels == 1 else "RGB"
-    if image.mode.startswith("I"):
+    if image.mode.startswith(("I", "F")):
         image = _of_sixteen_bits(image)
     return image if image.mode == mode else image.convert(mode)
 
 
 def _of_sixteen_bits(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.float64)
-    if image.mode == "I" and values.max(initial=0) <= 255:  # 32-bit storage of 8-bit values
+    values = np.nan_to_num(np.asarray(image).astype(np.float64))
+    if image.mode == "F" and values.max(initial=0) <= 1:  # shares of white
+        values *= 65535
+    elif image.mode in ("I", "F") and values.max(initial=0) <= 255:  # storage of 8-bit values
         return image
     return Image.fromarray((np.clip(values, 0, 65535) / 257).round().astype(np.uint8))
 

@@ -35,12 +35,18 @@ def test_any_mode_becomes_rgb_or_grey(mode: str) -> None:
     assert np.array_equal(apply(image, Transform(1, 9, 9))[..., 0], np.asarray(image.convert("L")))
 
 
-def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
+def test_sixteen_bits_and_shares_of_white_are_scaled_not_clipped(tmp_path: Path) -> None:
     grey = np.random.default_rng(0).integers(0, 256, (9, 9), dtype=np.uint8)
     Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
     with Image.open(tmp_path / "deep.png") as image:
         assert np.array_equal(apply(image, Transform(1, 9, 9))[..., 0], grey)
         assert np.array_equal(apply(image, Transform(3, 9, 9))[..., 2], grey)
+    Image.fromarray((grey / 255).astype(np.float32)).save(tmp_path / "shares.tif")
+    with Image.open(tmp_path / "shares.tif") as image:
+        assert image.mode == "F"
+        assert np.array_equal(apply(image, Transform(1, 9, 9))[..., 0], grey)
+    stored = Image.fromarray(grey.astype(np.float32))
+    assert np.array_equal(apply(stored, Transform(3, 9, 9))[..., 1], grey)
     wide = Image.fromarray(grey.astype(np.int32))
     assert wide.mode == "I"
     assert np.array_equal(apply(wide, Transform(1, 9, 9))[..., 0], grey)
