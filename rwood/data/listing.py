@@ -119,7 +119,7 @@ def read_text(path: Path, remedy: str) -> str:
         DataError: it is missing or no text.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # Windows begins a text with a mark
     except FileNotFoundError:
         raise DataError(f"{path} is missing: {remedy}", file=str(path)) from None
     except (OSError, UnicodeDecodeError) as error:

@@ -34,6 +34,11 @@ def test_line_ends_and_blanks_do_not_matter(text: str) -> None:
     assert plain.path(1) == Path("images/b/2.png")
 
 
+def test_the_mark_that_windows_begins_a_text_with_is_no_part_of_a_path(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("a/1.png 3\n", encoding="utf-8-sig")
+    assert list_lines(read_text(tmp_path / "list.txt", "mend it")) == ["a/1.png 3"]
+
+
 def test_label_follows_the_last_blank_so_that_names_may_hold_blanks() -> None:
     for path in ("a/1.png", "a b/c d.png"):
         listing = parse(f"{path}  7\n")
