@@ -35,6 +35,17 @@ def test_a_study_in_frames(found: StudyResults) -> None:
     assert found.epochs.index.names == ["training", "epoch"]
 
 
+def test_frames_without_a_row_have_their_columns(found: StudyResults) -> None:
+    record = found.record.model_copy(update={"runs": ()})
+    early = StudyResults(found.study, record, found.folder, ())
+    assert list(early.trials.columns) == list(found.trials.columns)
+    for name in ("trials", "epochs", "reruns", "scores"):
+        frame = getattr(early, name)
+        assert frame.empty
+        assert frame.index.names == getattr(found, name).index.names
+    assert not (early.trials["state"] == "complete").any()
+
+
 def test_reruns_and_scores_agree(found: StudyResults) -> None:
     from sklearn.metrics import roc_auc_score
 

@@ -64,7 +64,10 @@ class StudyResults:
             | {"error": trial.error}
             for trial in self.all_trials
         ]
-        return _frame(rows, ["number"])
+        space = self.study.search.space if self.study.search else ()
+        settings = [key for key in space if key != "epochs"]
+        columns = ["state", "epochs", *self.record.objectives, *settings, "error"]
+        return _frame(rows, ["number"], columns)
 
     @cached_property
     def epochs(self) -> pd.DataFrame:
@@ -133,8 +136,11 @@ def read_results(study: StudyConfig, *, folder: Path, storage: str | None = None
     return StudyResults(study, record, folder, trials)
 
 
-def _frame(rows: list[dict[str, Any]], index: list[str]) -> pd.DataFrame:
-    return pd.DataFrame(rows).set_index(index) if rows else pd.DataFrame()
+def _frame(
+    rows: list[dict[str, Any]], index: list[str], columns: Iterable[str] = ()
+) -> pd.DataFrame:
+    """Rows under their index; without any, the columns that are known beforehand."""
+    return pd.DataFrame(rows, columns=None if rows else [*index, *columns]).set_index(index)
 
 
 def _epochs(training: str, history: Iterable[EpochReport]) -> list[dict[str, Any]]:
