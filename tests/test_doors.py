@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from rwood.cli import app
 from rwood.config.load import load_study
 from rwood.config.losses import LossConfig, loss_kind
 from rwood.config.run import RunConfig
@@ -137,6 +139,11 @@ class Queue(Proxies):
     def forward(self, rows: Tensor, labels: Tensor) -> Tensor:
         self.rows = torch.cat([self.rows, rows.detach()[:1]])
         return super().forward(rows, labels) + (rows @ self.first.T).var() + self.rows.sum() * 0
+
+
+class Needs(Norm):
+    def __init__(self, factor: float):
+        super().__init__(factor=factor)
 
 
 class OddChild(Odd):
@@ -268,6 +275,16 @@ def test_a_backbone_of_ones_own_starts_from_weights_that_were_saved_without_rwoo
     assert all((p == 1).all() for p in encoder.backbone.parameters())
     load_backbone_weights(encoder, tmp_path / "rwood.pt")
     assert not all((p == 1).all() for p in encoder.backbone.parameters())
+
+
+def test_a_scorer_that_needs_a_setting_costs_evaluate_a_sentence(
+    digits_file: Path, parts: str
+) -> None:
+    benchmark = digits_file.parent / "benchmarks" / "digits.yaml"
+    words = ["evaluate", "no.pt", "--benchmark", str(benchmark), "--scorer", f"{parts}:Needs"]
+    error = CliRunner().invoke(app, words).exception
+    assert isinstance(error, SpecError)
+    assert str(error) == "--scorer: factor: missing"
 
 
 def test_a_setting_travels_between_processes(tmp_path: Path, parts: str) -> None:

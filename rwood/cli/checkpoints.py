@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
 from rwood.cli.options import DATA, AsJson, DataRoot
 from rwood.config.load import load_benchmark
 from rwood.config.scorers import SCORERS, ScorerConfig, load_scorer, scorer_kind
+from rwood.config.sentences import spec_error
 from rwood.errors import SpecError
 
 app = typer.Typer()
@@ -88,6 +90,8 @@ def _scorers(names: list[str], k: int) -> list[ScorerConfig]:
     try:
         for name in names:
             scorer_kind(name)
+        return [load_scorer({"name": name, "k": k}) for name in names]
+    except ValidationError as error:
+        raise spec_error(error, ScorerConfig, prefix="--scorer: ") from error
     except ValueError as error:
         raise SpecError(f"--scorer: {error}") from error
-    return [load_scorer({"name": name, "k": k}) for name in names]
