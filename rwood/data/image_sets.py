@@ -21,6 +21,7 @@ from rwood.config.benchmark import (
     WholeSetRef,
     whole_set,
 )
+from rwood.config.search import Choices
 from rwood.config.study import StudyConfig
 from rwood.data import decode, derived, digits, listing, openood, pixel_cache, processes, transform
 from rwood.data.decode import FileImages
@@ -147,9 +148,12 @@ def check_files(study: StudyConfig, data_root: Path) -> None:
         DataError: names the setting's key.
     """
     check_sets(study.benchmark, data_root)
-    weights = study.run.model.weights
-    if weights is not None and not (data_root / weights).is_file():
-        raise DataError(f"run.model.weights: {data_root / weights}: no such file", file=weights)
+    searched = study.search.space.get("model.weights") if study.search else None
+    several = searched.choices if isinstance(searched, Choices) else ()
+    for name in several or (study.run.model.weights,):
+        if name is not None and not (path := data_root / str(name)).is_file():
+            key = "search.space.model.weights" if several else "run.model.weights"
+            raise DataError(f"{key}: {path}: no such file", file=name)
 
 
 def sampled_rows(total: int) -> range:

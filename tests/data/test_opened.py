@@ -13,6 +13,7 @@ from rwood.config.benchmark import BenchmarkConfig, ClassesSet, DerivedSet, Held
 from rwood.config.held_out import fold_of
 from rwood.config.load import load_benchmark, set_values
 from rwood.config.run import RunConfig
+from rwood.config.search import Choices
 from rwood.data import image_sets, loaders, pixel_cache
 from rwood.data.decode import FileImages
 from rwood.data.loaders import embedding_batches, training_batches
@@ -237,5 +238,11 @@ def test_verify_and_nodes_pass_over_held_out_classes(tmp_path: Path, draw: Any) 
     study = set_values(study, ["model.weights=nope.pt"])
     said = problem_here(probe, "here", study, tmp_path, versions())
     assert said == f"lacks data: run.model.weights: {tmp_path / 'nope.pt'}: no such file"
+    space = {"model.weights": Choices(choices=("probe", "gone.pt"))}
+    search = study.the_search.model_copy(update={"space": space})
+    said = problem_here(
+        probe, "here", study.model_copy(update={"search": search}), tmp_path, versions()
+    )
+    assert said == (f"lacks data: search.space.model.weights: {tmp_path / 'gone.pt'}: no such file")
     assert pixel_cache.packs_of("own/train", tmp_path) == []
     assert Image.open(next((tmp_path / "own" / "train").rglob("*.png"))).size == (16, 16)
