@@ -362,6 +362,11 @@ def test_a_submitted_study_takes_its_parts_along(tmp_path: Path, parts: str) -> 
     folder.mkdir()
     fill(folder, study, code=False)
     assert {path.name for path in folder.iterdir()} == {"study.yaml", f"{parts}.py"}
+    for key, names in (("scorer.name", ["mahalanobis", f"{parts}:Norm"]),
+                       ("model.backbone", ["small_cnn", f"{parts}:Flat"])):  # fmt: skip
+        (folder / f"{parts}.py").unlink()
+        fill(folder, tiny(tmp_path, search__space={key: {"choices": names}}), code=False)
+        assert (folder / f"{parts}.py").is_file(), f"a search may choose it by {key}"
     plain = tmp_path / "plain"
     plain.mkdir()
     fill(plain, tiny(tmp_path), code=False)

@@ -8,8 +8,9 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 import rwood
+from rwood.config.backbones import model_kind
 from rwood.config.scorers import scorer_kind
-from rwood.config.search import branches
+from rwood.config.search import SCORER, Choices, branches
 from rwood.config.study import StudyConfig
 from rwood.errors import StudyError
 from rwood.storage import is_remote
@@ -70,7 +71,12 @@ def fill(folder: Path, study: StudyConfig, *, code: bool) -> None:
 
 def _parts(study: StudyConfig) -> list[str]:
     """Classes and functions that a run of the study is made of, as `package.module:Name`."""
-    runs = branches(study.run, study.search.space if study.search else {})
-    scorers = [scorer_kind(name).part for name in study.rerun.scorers]
+    space = study.search.space if study.search else {}
+    runs = branches(study.run, space)
     parts = [part for run in runs for part in (run.loss.part, run.scorer.part, run.model.part)]
-    return [part for part in [*parts, *scorers] if part]
+    parts += [scorer_kind(name).part for name in study.rerun.scorers]
+    for key, kind_of in ((SCORER, scorer_kind), ("model.backbone", model_kind)):
+        domain = space.get(key)
+        names = domain.choices if isinstance(domain, Choices) else ()
+        parts += [kind_of(str(name)).part for name in names]
+    return [part for part in parts if part]
