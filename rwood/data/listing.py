@@ -168,6 +168,8 @@ def parse_list(
 def read_folder(folder: Path, *, name: str, class_names: Sequence[str] | None) -> Listing:
     """Files of plain folders, sorted: `<folder>/<class>/<file>`, deeper levels included.
 
+    Files and folders that a leading dot hides are passed over.
+
     `class_names` are the folders of the ID classes in the order of their labels; None: an OOD set,
     whose images may lie in the folder itself too. File sizes are part of the digest: one's own
     images change more often than a benchmark's.
@@ -253,13 +255,18 @@ def digest_of(lines: Sequence[str], labels_N: np.ndarray) -> str:
 def _images_below(
     folder: Path, prefix: str = "", above: tuple[str, ...] = ()
 ) -> Iterator[tuple[str, int]]:
-    """Relative path and size of every image; `above` are the real folders that this one lies in."""
+    """Relative path and size of every image that no leading dot hides, or hides a folder of.
+
+    `above` are the real folders that this one lies in.
+    """
     real = os.path.realpath(folder)
     if real in above:
         raise DataError(f"{folder} is a link to a folder that it lies in: take the link away")
     with os.scandir(folder) as entries:
         for entry in entries:
             try:
+                if entry.name.startswith("."):  # hidden: thumbnails, copies of a notebook, ...
+                    continue
                 if entry.is_dir():
                     below = f"{prefix}{entry.name}/"
                     yield from _images_below(Path(entry.path), below, (*above, real))

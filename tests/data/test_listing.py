@@ -106,6 +106,16 @@ def test_digest_of_a_folder_follows_names_and_sizes(tmp_path: Path) -> None:
     assert read_folder(tmp_path, name="mine", class_names=None).digest != before
 
 
+def test_what_a_leading_dot_hides_is_no_image(tmp_path: Path) -> None:
+    plain_folders(tmp_path)
+    before = read_folder(tmp_path, name="mine", class_names=["cat", "dog"])
+    for path in ("._c.png", ".cache/a.png", "cat/._c.jpeg", "dog/.ipynb_checkpoints/b.PNG"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes(b"x")
+    after = read_folder(tmp_path, name="mine", class_names=["cat", "dog"])
+    assert (after.paths, after.digest) == (before.paths, before.digest)
+
+
 def test_folder_errors_name_the_folder(tmp_path: Path) -> None:
     plain_folders(tmp_path)
     with pytest.raises(DataError, match="dog is no class of the ID train set"):
