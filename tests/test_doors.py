@@ -114,9 +114,9 @@ class Sizes:
 
 class Nested(Proxies):
     def __init__(self, classes: int, dims: int, options: Options = Options(),
-                 sizes: Sizes = Sizes(), mode: Mode = Mode.HARD):
+                 sizes: Sizes = Sizes(), mode: Mode = Mode.HARD, gap: float | None = None):
         super().__init__(classes, dims)
-        self.kept = (options.power, sizes.large, mode)
+        self.kept = (options.power, sizes.large, mode, gap)
 
 
 class Scoped(Proxies):
@@ -338,10 +338,10 @@ def test_what_no_file_can_hold_keeps_its_default(tmp_path: Path, parts: str) -> 
 
 
 def test_a_part_gets_its_models_dataclasses_and_enums_as_such(tmp_path: Path, parts: str) -> None:
-    settings = {"options": {"power": 3}, "sizes": {"large": 4}, "mode": "soft"}
+    settings = {"options": {"power": 3}, "sizes": {"large": 4}, "mode": "soft", "gap": "1e-3"}
     run = tiny(tmp_path, run__loss={"name": f"{parts}:Nested"} | settings, search=None).run
     kept = build_loss(pickle.loads(pickle.dumps(run)), 7, torch.device("cpu")).kept
-    assert kept == (3.0, 4, sys.modules[parts].Mode.SOFT)
+    assert kept == (3.0, 4, sys.modules[parts].Mode.SOFT, 0.001), "1e-3 is text to YAML"
 
 
 def test_a_search_chooses_from_an_enumeration(tmp_path: Path, parts: str) -> None:

@@ -128,7 +128,7 @@ def settings_of(
         required = parameter.default is parameter.empty
         default = None if required else parameter.default
         kind = hints.get(parameter.name, type(default) if isinstance(default, _PLAIN) else Any)
-        kind = Number if kind is float else kind
+        kind = {float: Number, float | None: Number | None}.get(kind, kind)
         plain = _is_plain(kind, default)
         by_position = parameter.kind is parameter.POSITIONAL_ONLY
         if by_position or parameter.name == key or (required and not plain):
