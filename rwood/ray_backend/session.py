@@ -22,6 +22,9 @@ _SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     # Ctrl-C must reach rwood, which knows what to save and what to say.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # A stopped trial first finishes writing its checkpoint. Tune would give it 2 s, then lose the
+    # next trial and wait for that one for ever.
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",
     # Reports travel as one JSON text, which the scheduler reads.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     # Every trial is durable in its own folder; Tune's snapshot of the experiment is not used.

@@ -1,6 +1,7 @@
 """A search without Ray: the real searcher, scheduler and storage, and workers that are a loop."""
 
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,16 @@ from rwood.search.searcher import OptunaSearcher
 from rwood.search.trials import Trials
 
 RECORD_ID = "0123456789ab"
+
+
+def trial_that_ends_late(config: dict[str, Any], **how: Any) -> None:
+    """On Ray: a trial whose checkpoint goes to a slow disk, from a thread as beside a GPU."""
+    from rwood.search.tuner import _trial
+
+    try:
+        _trial(config, **how)
+    finally:
+        time.sleep(4)
 
 
 class TuneTrial:
