@@ -24,6 +24,9 @@ def compiles(
     import torch._dynamo  # a second of work, which nobody needs who does not compile
 
     torch._dynamo.config.suppress_errors = True
+    # Two batch shapes for each width, batch size or fold that a process meets; after 8 torch would
+    # run what is new uncompiled, without a word.
+    torch._dynamo.config.recompile_limit = 64
     return True
 
 

@@ -221,6 +221,19 @@ def test_two_trials_of_a_process_share_compiled_code(
     assert counts[1] == counts[0]
 
 
+def test_a_search_over_batch_sizes_stays_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch stops at eight shapes of a process and runs what is new uncompiled."""
+    monkeypatch.setattr(compiled, "_why_not", lambda kind: None)
+    torch._dynamo.reset()
+    assert compiled.compiles(True, CPU, print)
+    counter = CompileCounter()
+    doubled = torch.compile(lambda batch: 2 * batch, backend=counter, dynamic=False)
+    for views in range(2, 22):
+        doubled(torch.ones(views))
+    torch._dynamo.reset()
+    assert counter.frame_count == 20
+
+
 def broken(*args: Any, **kwargs: Any) -> Any:
     raise RuntimeError("no C++ compiler")
 
