@@ -22,8 +22,11 @@ def compiles(
         note(f"compile: torch cannot compile here ({reason}); network and views run uncompiled")
         return False
     import torch._dynamo  # a second of work, which nobody needs who does not compile
+    import torch._functorch.config
 
     torch._dynamo.config.suppress_errors = True
+    # With the forward pass, where an error is suppressed; else a step would end the run with it.
+    torch._functorch.config.force_non_lazy_backward_lowering = True
     # Two batch shapes for each width, batch size or fold that a process meets; after 8 torch would
     # run what is new uncompiled, without a word.
     torch._dynamo.config.recompile_limit = 64

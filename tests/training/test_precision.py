@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.testing import CompileCounter
 
 from rwood.config.backbones import ModelConfig
@@ -254,11 +255,16 @@ def test_where_torch_cannot_compile_a_run_says_so_and_goes_on(
     ]
 
 
+@pytest.mark.parametrize(
+    "backend",
+    [broken, aot_autograd(fw_compiler=lambda graph, _: graph.forward, bw_compiler=broken)],
+    ids=["forward", "backward"],
+)
 def test_a_network_that_cannot_be_compiled_runs_as_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: Any
 ) -> None:
     real = Encoder.compile
-    monkeypatch.setattr(Encoder, "compile", lambda self, **how: real(self, backend=broken, **how))
+    monkeypatch.setattr(Encoder, "compile", lambda self, **how: real(self, backend=backend, **how))
     monkeypatch.setattr(compiled, "_why_not", lambda kind: None)
     torch._dynamo.reset()
     for name, wish in (("plain", False), ("asked", True)):
