@@ -179,9 +179,7 @@ def read_folder(folder: Path, *, name: str, class_names: Sequence[str] | None) -
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder: put images there as <class>/<file>", file=name)
-    sizes = sorted(_images_below(folder))
-    if not sizes:
-        raise DataError(f"{folder} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})", file=name)
+    sizes = [(path, _size(entry)) for path, entry in images_below(folder)]
     paths, labels = [path for path, _ in sizes], np.full(len(sizes), -1, dtype=np.int64)
     if class_names is not None:
         rank = {class_name: i for i, class_name in enumerate(class_names)}
@@ -252,13 +250,25 @@ def digest_of(lines: Sequence[str], labels_N: np.ndarray) -> str:
     return text.hexdigest()[:16]
 
 
+def images_below(folder: Path) -> list[tuple[str, os.DirEntry[str]]]:
+    """Relative path and entry of every image, sorted; a link's file may be missing.
+
+    What a leading dot hides, or lies in a folder that one hides, is passed over.
+
+    Raises:
+        DataError: no image in it, or a folder cannot be read.
+    """
+    entries = sorted(_images_below(folder))
+    if not entries:
+        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise DataError(f"{folder} holds no image ({suffixes})", file=str(folder))
+    return entries
+
+
 def _images_below(
     folder: Path, prefix: str = "", above: tuple[str, ...] = ()
-) -> Iterator[tuple[str, int]]:
-    """Relative path and size of every image that no leading dot hides, or hides a folder of.
-
-    `above` are the real folders that this one lies in.
-    """
+) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """See `images_below`; `above` are the real folders that this one lies in."""
     real = os.path.realpath(folder)
     if real in above:
         raise DataError(f"{folder} is a link to a folder that it lies in: take the link away")
@@ -271,8 +281,17 @@ def _images_below(
                     below = f"{prefix}{entry.name}/"
                     yield from _images_below(Path(entry.path), below, (*above, real))
                 elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
-                    yield f"{prefix}{entry.name}", entry.stat().st_size
+                    yield f"{prefix}{entry.name}", entry
             except OSError as error:
-                raise DataError(
-                    f"{entry.path} cannot be read ({error.strerror}): replace it or take it away"
-                ) from error
+                raise _unreadable(entry, error) from error
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat().st_size
+    except OSError as error:
+        raise _unreadable(entry, error) from error
+
+
+def _unreadable(entry: os.DirEntry[str], error: OSError) -> DataError:
+    return DataError(f"{entry.path} cannot be read ({error.strerror}): replace it or take it away")

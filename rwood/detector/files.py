@@ -47,8 +47,7 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            below = listing.read_folder(path, name=str(path), class_names=None)
-            files += [below.path(row) for row in range(len(below))]
+            files += [path / name for name, _ in listing.images_below(path)]
         else:
             files.append(path)
     return files

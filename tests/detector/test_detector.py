@@ -434,6 +434,16 @@ def test_an_image_with_lab_colours_keeps_no_other_from_its_score(
     assert "b.tif is damaged (it has Lab colours; save it as RGB)" in str(lab.error)
 
 
+def test_a_link_to_nothing_in_a_folder_keeps_no_other_from_its_score(
+    detector: Detector, raw_images: Raw, tmp_path: Path
+) -> None:
+    (tmp_path / "a.png").symlink_to(tmp_path / "gone.png")
+    Image.fromarray(raw_images("near/digit8")[0]).save(tmp_path / "b.png")
+    missing, scored = detect(detector, find_images([tmp_path]))
+    assert missing.error == f"{tmp_path / 'a.png'} is missing: it has no score"
+    assert scored.score is not None
+
+
 def test_files_that_all_fail_and_an_empty_folder(detector: Detector, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("a")
     [verdict] = detect(detector, find_images([tmp_path / "a.png"]))
