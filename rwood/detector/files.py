@@ -78,8 +78,8 @@ def verdicts_csv(verdicts: Iterable[Verdict]) -> Iterator[str]:
     yield ",".join(names)
     for verdict in verdicts:
         text = io.StringIO()
-        csv.writer(text, lineterminator="").writerow([getattr(verdict, name) for name in names])
-        yield text.getvalue()
+        csv.writer(text).writerow([getattr(verdict, name) for name in names])
+        yield text.getvalue().removesuffix("\r\n")  # a field with a line end is quoted
 
 
 def _verdicts(

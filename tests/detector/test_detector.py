@@ -21,7 +21,7 @@ from rwood.config.scorers import CLASSIFIER_SCORERS, ScorerName
 from rwood.data import image_sets, transform
 from rwood.data.transform import Transform
 from rwood.detector.build import build_detector
-from rwood.detector.files import detect, find_images, verdicts_csv
+from rwood.detector.files import Verdict, detect, find_images, verdicts_csv
 from rwood.detector.model import Detector, load_detector
 from rwood.errors import DataError, SpecError
 from rwood.evaluation.benchmark import run_benchmark
@@ -432,6 +432,13 @@ def test_an_image_with_lab_colours_keeps_no_other_from_its_score(
     scored, lab = detect(detector, find_images([tmp_path]))
     assert scored.score is not None
     assert "b.tif is damaged (it has Lab colours; save it as RGB)" in str(lab.error)
+
+
+def test_a_name_with_a_line_break_is_one_field_of_the_csv() -> None:
+    names = ["a\nb.png", "c\rd.png", 'e,"f.png']
+    text = "\n".join(verdicts_csv(Verdict(Path(name), score=1.0) for name in names))
+    read = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert [row["path"] for row in read] == names
 
 
 def test_a_link_to_nothing_in_a_folder_keeps_no_other_from_its_score(
