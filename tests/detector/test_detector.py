@@ -22,7 +22,7 @@ from rwood.data import image_sets, transform
 from rwood.data.transform import Transform
 from rwood.detector.build import build_detector
 from rwood.detector.files import Verdict, detect, find_images, verdicts_csv
-from rwood.detector.model import Detector, load_detector
+from rwood.detector.model import Detector, load_detector, threshold_of
 from rwood.errors import DataError, SpecError
 from rwood.evaluation.benchmark import run_benchmark
 from rwood.evaluation.scorer import ROWS
@@ -164,6 +164,13 @@ def test_a_chosen_false_alarm_rate_holds_on_id_val(
     said = detector.predict(raw_images("id/val")[..., None])
     assert said.ood.sum() == np.floor(rate * len(said.ood))
     assert detector.metadata.accepted == 1 - rate
+
+
+def test_a_false_alarm_rate_is_used_up() -> None:
+    """In binary, 1 - 0.18 is more than 0.82: of 500 images 89 were called OOD, where 90 may be."""
+    scores_N = np.arange(500.0)
+    for percent in range(1, 100):
+        assert (scores_N > threshold_of(scores_N, 1 - percent / 100)).sum() == 5 * percent
 
 
 def test_a_false_alarm_rate_that_cannot_be_told_costs_a_sentence(folder: Path) -> None:
