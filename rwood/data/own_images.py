@@ -16,9 +16,10 @@ from rwood.errors import DataError
 from rwood.text import count_of
 
 PART_FOLDERS = {
-    "train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
+    "test": "test", "testing": "test",
 }  # fmt: skip
-"""Folder -> the part of the ID set that it holds, where there is no other folder beside."""
+"""Folder, in small letters -> the part of the ID set that it holds, if no other is beside."""
 SHARE = 0.2
 """Of each class that val and test each get where they have no folder; at least one image."""
 SPLIT_SEED = 0
@@ -60,9 +61,9 @@ def given_parts(folder: Path) -> dict[str, str]:
         DataError: no such folder, or one part twice.
     """
     there = subfolders(folder)
-    if "train" not in there or not PART_FOLDERS.keys() >= set(there):
+    given = {PART_FOLDERS.get(name.lower(), ""): name for name in there}
+    if "train" not in given or "" in given:
         return {}
-    given = {PART_FOLDERS[name]: name for name in there}
     if len(given) < len(there):
         raise DataError(f"{folder}: {', '.join(there)} name one part of the ID set twice")
     return given

@@ -57,6 +57,19 @@ def test_given_parts_stay_and_the_missing_one_is_drawn_from_train(
     assert all(path.startswith("train/") for path in parts["val"].paths)
 
 
+@pytest.mark.parametrize(("train", "test"), [("Train", "TEST"), ("training", "testing")])
+def test_parts_of_any_spelling_are_no_classes(
+    tmp_path: Path, draw: Draw, train: str, test: str
+) -> None:
+    for part in (train, test):
+        for name in ("cat", "dog"):
+            for i in range(3):
+                draw(tmp_path / part / name / f"{i}.png", 12, 10)
+    parts = own_splits(tmp_path)
+    assert {part: len(files) for part, files in parts.items()} == {"train": 4, "val": 2, "test": 6}
+    assert parts["test"].paths[0] == f"{test}/cat/0.png"
+
+
 def test_sizes_colours_and_statistics_are_measured(tmp_path: Path, draw: Draw) -> None:
     for name in ("a", "b"):
         for i in range(4):
