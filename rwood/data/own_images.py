@@ -19,7 +19,10 @@ PART_FOLDERS = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
-"""Folder, in small letters -> the part of the ID set that it holds, if no other is beside."""
+"""Folder, in small letters -> the part of the ID set that it holds, if it is alone or one of two.
+
+OOD images may lie beside; a lone `train` beside other folders is a class.
+"""
 SHARE = 0.2
 """Of each class that val and test each get where they have no folder; at least one image."""
 SPLIT_SEED = 0
@@ -61,11 +64,12 @@ def given_parts(folder: Path) -> dict[str, str]:
         DataError: no such folder, or one part twice.
     """
     there = subfolders(folder)
-    given = {PART_FOLDERS.get(name.lower(), ""): name for name in there}
-    if "train" not in given or "" in given:
+    named = [name for name in there if name.lower() in PART_FOLDERS]
+    given = {PART_FOLDERS[name.lower()]: name for name in named}
+    if "train" not in given or (len(named) == 1 < len(there)):
         return {}
-    if len(given) < len(there):
-        raise DataError(f"{folder}: {', '.join(there)} name one part of the ID set twice")
+    if len(given) < len(named):
+        raise DataError(f"{folder}: {', '.join(named)} name one part of the ID set twice")
     return given
 
 
