@@ -58,6 +58,8 @@ def init(
         raise SpecError(f"{target} is there already: choose another --to, or take it away")
     parts = own_images.own_splits(folder)
     facts = own_images.measure(parts["train"], image_size)
+    for other in (*near, *far, *(val or ())):
+        own_images.check_apart(other, folder, parts)
     ood = [_ood_sets(folders, data_root) for folders in (near, far, val or ())]
     if both := ood[0].keys() & ood[1].keys():
         raise DataError(f"{min(both)} is both a near and a far set: name one of two folders anew")

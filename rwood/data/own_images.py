@@ -1,7 +1,8 @@
 """One's own folders of images: their classes, seeded splits, sizes and pixel statistics."""
 
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,6 +72,18 @@ def given_parts(folder: Path) -> dict[str, str]:
     if len(given) < len(named):
         raise DataError(f"{folder}: {', '.join(named)} name one part of the ID set twice")
     return given
+
+
+def check_apart(ood: Path, folder: Path, parts: Mapping[str, Listing]) -> None:
+    """Refuse a folder of OOD images that is the ID folder, or lies in it as a class.
+
+    Raises:
+        DataError: it holds images of a part.
+    """
+    below = os.path.relpath(ood.resolve(), folder.resolve())
+    every = (path for files in parts.values() for path in files.paths)
+    if below == "." or any(path.startswith(f"{below}/") for path in every):
+        raise DataError(f"{ood} holds images of the ID set {folder}: they cannot be OOD too")
 
 
 def list_text(files: Listing) -> str:

@@ -135,6 +135,12 @@ def test_folders_that_cannot_make_a_study_cost_a_sentence(
     cases: list[tuple[tuple[object, ...], type[RwoodError], str]] = [
         (("pets", "--near", "birds"), SpecError, "needs OOD images of two kinds: --near FOLDER"),
         (("birds", *ood), DataError, "birds has 0 class folders"),
+        (
+            ("pets", "--near", "pets", "--far", "birds"),
+            DataError,
+            "pets holds images of the ID set",
+        ),
+        (("pets", "--near", "birds", "--far", "pets/dog"), DataError, "pets/dog holds images of"),
         (("nowhere", *ood), DataError, "nowhere is no folder"),
         (("pets", *ood, "--far", "birds"), DataError, "two folders would be called birds"),
         (("pets", *ood), DataError, "birds is both a near and a far set"),
@@ -149,10 +155,13 @@ def test_folders_that_cannot_make_a_study_cost_a_sentence(
         own_splits(classes)
 
 
-def test_a_name_that_no_list_can_hold_is_said(classes: Path, tmp_path: Path) -> None:
+def test_a_name_that_no_list_can_hold_is_said(classes: Path, tmp_path: Path, draw: Draw) -> None:
+    for name in ("birds", "walls"):
+        draw(tmp_path / name / "1.png", 8, 8)
+    near, far = tmp_path / "birds", tmp_path / "walls"
     (classes / "dog" / "img 3.png").rename(classes / "dog" / "two\nlines.png")
     with pytest.raises(DataError, match=r"dog/two\\nlines.png' has no place in a list of files"):
-        init(classes, "--near", classes, "--far", classes / "dog", "--to", tmp_path / "study")
+        init(classes, "--near", near, "--far", far, "--to", tmp_path / "study")
 
 
 def test_a_class_without_an_image_is_said(animals: BenchmarkConfig, tmp_path: Path) -> None:
