@@ -34,7 +34,7 @@ class _Screen:
         self._study = study
         self._console = console
         self._live_file = StudyPaths(folder).live if folder else None
-        self._written = float("-inf")
+        self._written = self._began = float("-inf")
         self._lock = threading.RLock()
 
     def stage(self, name: str, detail: str) -> None:
@@ -52,6 +52,7 @@ class _Screen:
     def reruns(self, names: Iterable[str]) -> None:
         """Reruns that are left."""
         with self._lock:
+            self._began = time.time()
             self._state.wait_for(names)
             self._tell(now=True)
 
@@ -108,7 +109,8 @@ class Lines(_Screen):
         super().epoch(name, report, epochs)
         if report.epoch == epochs:
             state, loss = self._state, report.metrics.get("train/loss", math.nan)
-            text = f"[{state.stage}] {name}: {count_of(epochs, 'epoch')}, loss {loss:.3f}; "
+            before = ", trained before" if report.time < self._began else ""
+            text = f"[{state.stage}] {name}: {count_of(epochs, 'epoch')}{before}, loss {loss:.3f}; "
             self.note(f"{text}{state.trained}/{len(state.reruns)} trained{_left(state)}")
 
     def note(self, text: str) -> None:

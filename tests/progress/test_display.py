@@ -1,6 +1,7 @@
 """The screen of a study that runs: every width, with and without colours, and what it leaves."""
 
 import io
+import time
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -193,15 +194,18 @@ def test_plain_lines_where_there_is_no_terminal(
         view.known([])
         for trial in make_trials():
             view.trial(trial)
-        view.reruns(["base-seed1"])
-        view.stage("benchmark", "1 of 1 rerun to run")
-        view.epoch("base-seed1", EpochReport(epoch=20, time=1.0, metrics={"train/loss": 3.0}), 20)
+        view.reruns(["base-seed1", "base-seed2"])
+        view.stage("benchmark", "1 of 2 reruns to run, 1 to score again without training")
+        for name, at in (("base-seed1", 1.0), ("base-seed2", time.time() + 1)):
+            view.epoch(name, EpochReport(epoch=20, time=at, metrics={"train/loss": 3.0}), 20)
     lines = printed(console).splitlines()
-    assert len(lines) == 1 + 12 + 1 + 1, "a line an event, however narrow"
+    assert len(lines) == 1 + 12 + 1 + 2, "a line an event, however narrow"
     assert "\x1b" not in printed(console)
     assert "trial 7 FAILED after 1 epoch: loss is nan at step 14 <b>" in lines[8]
     assert lines[12].endswith("12/12 done")
-    assert lines[14] == "[benchmark] base-seed1: 20 epochs, loss 3.000; 1/1 trained"
+    before = "base-seed1: 20 epochs, trained before, loss 3.000; 1/2 trained, about 20 s left"
+    assert lines[14] == f"[benchmark] {before}"
+    assert lines[15] == "[benchmark] base-seed2: 20 epochs, loss 3.000; 2/2 trained"
     monkeypatch.setenv("TERM", "dumb")
     assert isinstance(screen(config, terminal(80)), Lines), "a terminal that cannot move its cursor"
 
