@@ -246,6 +246,7 @@ def test_settings_of_a_part_are_checked_like_ours(tmp_path: Path, parts: str) ->
         ({"run__loss": {"name": loss, "scale": "x"}}, "run.loss.scale: got 'x'"),
         ({"run__loss": {"name": f"{parts}:Proxis"}},
          "run.loss.name: loss .*Proxis cannot be imported: module .* has no attribute"),
+        ({"run__loss": {"name": "__main__:Mine"}}, "put it into a module of its own"),
         ({"run__loss": {"name": "no_such_package:X"}}, "No module named 'no_such_package'"),
         ({"run__loss": {"name": f"./{parts}.py:Proxies"}}, "imported: .* relative import"),
         ({"run__loss": {"name": f"{parts}:Unnameable"}}, "its parameter weight cannot be"),

@@ -50,6 +50,8 @@ def find(kind: Kind, name: str, ours: tuple[str, ...]) -> tuple[Any, str]:
         path = points[name]
     module, _, attribute = path.partition(":")
     try:
+        if module == "__main__":  # a notebook's cells
+            raise ValueError("each worker has another __main__; put it into a module of its own")
         part = importlib.import_module(module)
         for step in attribute.split("."):
             part = getattr(part, step)
