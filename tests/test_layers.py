@@ -34,7 +34,7 @@ ONLY_IN = {
     "optuna": {"search"},
     "mlflow": {"tracking", "detector"},
     "typer": {"cli"},
-    "rich": {"cli", "progress"},
+    "rich": {"cli", "progress", "cost"},
 }
 NO_TORCH = {"cli", "config", "results", "storage", "selection", "report", "tracking", "tracked",
             "errors", "progress", "cost", "text", "paths"}  # fmt: skip

@@ -102,7 +102,7 @@ def check(
 
     study = _load(file, set_, trials)
     if data:
-        from rwood.data.image_sets import check_files
+        from rwood.data.sample import check_files
 
         check_files(study, data_root)
     plain = study.model_dump(mode="json")

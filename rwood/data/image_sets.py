@@ -21,19 +21,15 @@ from rwood.config.benchmark import (
     WholeSetRef,
     whole_set,
 )
-from rwood.config.search import Choices
-from rwood.config.study import StudyConfig
-from rwood.data import decode, derived, digits, listing, openood, pixel_cache, processes, transform
+from rwood.data import derived, digits, listing, openood, pixel_cache, processes, transform
 from rwood.data.decode import FileImages
 from rwood.data.derived import DerivedImages
 from rwood.data.listing import Listing
 from rwood.data.opened import ImageSet, as_ood, of_classes
 from rwood.data.transform import Transform
-from rwood.errors import DataError, SpecError
+from rwood.errors import SpecError
 from rwood.text import count_of, did_you_mean
 
-SAMPLED = 100
-"""Files of a set that are decoded before a study begins."""
 PACK_LIMIT = 64 * 2**30
 """Largest pack that `open_set` writes, in bytes; larger sets are decoded when they are read."""
 
@@ -120,45 +116,6 @@ def files_of(ref: ImageSetRef, benchmark: BenchmarkConfig, data_root: Path) -> L
         DataError: list or folder is missing, or is not what it should be.
     """
     return _files(ref, _classes_of(ref, benchmark), _whole_train(benchmark), data_root)
-
-
-def check_sets(benchmark: BenchmarkConfig, data_root: Path) -> None:
-    """Refuse a set that could not be opened later, before anything is trained; scores nothing.
-
-    Every set is listed, and of its files up to `SAMPLED`, evenly spread, are decoded.
-
-    Raises:
-        DataError: names the set's key; a folder or list is missing, or a file is no image.
-    """
-    for key, ref in references(benchmark):
-        if not has_files(ref):
-            continue
-        try:
-            files = files_of(ref, benchmark, data_root)
-            for row in sampled_rows(len(files)):
-                decode.load(files.path(row), files.remedy)
-        except DataError as error:
-            raise DataError(f"{key}: {error}", **{**error.details, "key": key}) from error
-
-
-def check_files(study: StudyConfig, data_root: Path) -> None:
-    """Refuse a study whose image sets (see `check_sets`) or weights to start from are missing.
-
-    Raises:
-        DataError: names the setting's key.
-    """
-    check_sets(study.benchmark, data_root)
-    searched = study.search.space.get("model.weights") if study.search else None
-    several = searched.choices if isinstance(searched, Choices) else ()
-    for name in several or (study.run.model.weights,):
-        if name is not None and not (path := data_root / str(name)).is_file():
-            key = "search.space.model.weights" if several else "run.model.weights"
-            raise DataError(f"{key}: {path}: no such file", file=name)
-
-
-def sampled_rows(total: int) -> range:
-    """At most `SAMPLED` rows of a set, evenly spread."""
-    return range(0, total, max(1, -(-total // SAMPLED)))
 
 
 def transform_of(ref: ImageSetRef, benchmark: BenchmarkConfig) -> Transform:

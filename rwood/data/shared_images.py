@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rwood.config.benchmark import BenchmarkConfig, DerivedSet, ImageSetRef, whole_set
-from rwood.data import image_sets
+from rwood.data import image_sets, sample
 from rwood.data.listing import Listing
 
 LISTED = 200_000
@@ -17,7 +17,7 @@ Sizes = dict[int, list[tuple[str, Path]]]
 def shared_images(benchmark: BenchmarkConfig, data_root: Path) -> Iterator[str]:
     """A sentence for each OOD set that is an ID set too, or has files of one, byte by byte.
 
-    Of each OOD set up to `image_sets.SAMPLED` files are compared; nothing is decoded.
+    Of each OOD set up to `sample.SAMPLED` files are compared; nothing is decoded.
 
     Raises:
         DataError: a list or folder cannot be read.
@@ -51,7 +51,7 @@ def _sizes(id_parts: dict[str, ImageSetRef], benchmark: BenchmarkConfig, data_ro
 
 
 def _sentence(key: str, files: Listing, sizes: Sizes) -> Iterator[str]:
-    rows = image_sets.sampled_rows(len(files))
+    rows = sample.sampled_rows(len(files))
     twins = [(row, twin) for row in rows if (twin := _twin(files.path(row), sizes))]
     if twins:
         row, (id_key, path) = twins[0]

@@ -10,7 +10,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rwood.config.study import ClusterConfig, StudyConfig
-from rwood.data import image_sets
+from rwood.data.sample import check_files
 from rwood.errors import DataError, StudyError
 from rwood.ray_backend.versions import versions
 from rwood.storage import probe
@@ -80,7 +80,7 @@ def problem_here(
             "an object store that every node sees"
         )
     try:
-        image_sets.check_files(study, data_root)
+        check_files(study, data_root)
     except DataError as error:
         return f"lacks data: {error}"
     return None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rwood.config.study import StudyConfig
-from rwood.data.image_sets import check_files
+from rwood.data.sample import check_files
 from rwood.data.shared_images import shared_images
 from rwood.paths import StudyPaths
 from rwood.ray_backend.compat import dashboard_url

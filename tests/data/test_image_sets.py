@@ -7,6 +7,7 @@ import pytest
 from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.load import load_benchmark
 from rwood.data import image_sets
+from rwood.data.sample import check_sets
 from rwood.errors import DataError
 
 BENCHMARKS = Path(__file__).parents[2] / "studies" / "benchmarks"
@@ -79,10 +80,10 @@ def test_resize_and_channels_of_the_benchmark_apply_to_embedded_sets(
 def test_a_damaged_image_of_any_set_is_found_before_anything_is_trained(
     animals: BenchmarkConfig, tmp_path: Path, name: str
 ) -> None:
-    image_sets.check_sets(animals, tmp_path)
+    check_sets(animals, tmp_path)
     next((tmp_path / "mine" / name).iterdir()).write_bytes(b"no image")
     with pytest.raises(DataError, match=r"^(near|far|validation|id)\.\w+: .* is not an image"):
-        image_sets.check_sets(animals, tmp_path)
+        check_sets(animals, tmp_path)
 
 
 def test_a_missing_set_is_found_before_anything_is_trained(
@@ -90,4 +91,4 @@ def test_a_missing_set_is_found_before_anything_is_trained(
 ) -> None:
     shutil.rmtree(tmp_path / "mine" / "far")
     with pytest.raises(DataError, match=r"^far\.far: .*mine/far is no folder"):
-        image_sets.check_sets(animals, tmp_path)
+        check_sets(animals, tmp_path)

@@ -19,6 +19,7 @@ from rwood.data.decode import FileImages
 from rwood.data.loaders import embedding_batches, training_batches
 from rwood.data.opened import ImageSet
 from rwood.data.rows import RowImages
+from rwood.data.sample import check_sets
 from rwood.data.verify import verify
 from rwood.errors import DataError, SpecError
 from rwood.ray_backend.nodes import problem_here
@@ -223,7 +224,7 @@ def test_classes_without_an_image_are_named(tmp_path: Path, draw: Any) -> None:
         with pytest.raises(DataError, match=name):
             image_sets.open_set(config.id.train, config, tmp_path)
     with pytest.raises(DataError, match=rf"^id\.train: .* no image of class {KINDS[2]}: add some"):
-        image_sets.check_sets(benchmark, tmp_path)
+        check_sets(benchmark, tmp_path)
 
 
 def test_verify_and_nodes_pass_over_held_out_classes(tmp_path: Path, draw: Any) -> None:

@@ -12,6 +12,7 @@ from rwood.config.benchmark import BenchmarkConfig, FolderSet
 from rwood.config.load import load_study
 from rwood.data import image_sets, own_images
 from rwood.data.own_images import key_of, measure, own_splits
+from rwood.data.sample import check_sets
 from rwood.errors import DataError, RwoodError, SpecError
 from tests.data.conftest import Draw
 
@@ -102,7 +103,7 @@ def test_what_init_writes_opens_as_it_is(
     assert "pets-study: 2 classes (train 12, val 4, test 4), colour, 20 x 20 pixels" in said
     study = load_study(tmp_path / "pets-study" / "study.yaml")
     assert study.benchmark.near == {"birds": FolderSet(folder="birds")}
-    image_sets.check_sets(study.benchmark, tmp_path)
+    check_sets(study.benchmark, tmp_path)
     train = image_sets.open_set(study.benchmark.id.train, study.benchmark, tmp_path)
     assert train.images_NHWC.shape == (12, 20, 20, 3)
     with pytest.raises(SpecError, match="pets-study is there already: choose another --to"):
@@ -122,7 +123,7 @@ def test_odd_names_of_folders_and_files_are_opened_too(
                     draw(tmp_path / folder / part / name / file, 16, 16)
     assert "2 classes" in init("pets", "--near", "birds", "--far", "walls", "--data-root", ".")
     benchmark = load_study(tmp_path / "pets-study" / "study.yaml").benchmark
-    image_sets.check_sets(benchmark, tmp_path)
+    check_sets(benchmark, tmp_path)
     assert len(image_sets.files_of(benchmark.id.train, benchmark, tmp_path)) >= 4
 
 
