@@ -124,7 +124,7 @@ def describe(status: Status, width: int, now: float | None = None) -> list[str]:
         lines.append(f"{status.best_title()}: {status.best_words()}")
     if status.verdict:
         lines.append(f"finals: {status.verdict}")
-    if status.reruns_wanted:
+    if status.reruns_wanted and status.stage != "search":
         what = "finals" if status.stage == "finals" else "reruns"
         lines.append(f"{what}: {status.reruns}/{status.reruns_wanted} trainings done")
     lines += [f"  {line}" for line in running_lines(status.running, width - 2)]

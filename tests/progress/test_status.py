@@ -251,3 +251,9 @@ def test_a_study_whose_finals_were_edited_since_is_not_finished(
     more = config.model_copy(update={"finals": rules.model_copy(update={"confirm_seeds": 4})})
     told = read_status(more, folder)
     assert (told.stage, told.reruns, told.reruns_wanted) == ("finals", 0, 8)
+    assert "finals: 0/8 trainings done" in describe(told, 80)
+    assert more.search is not None
+    longer = {"search": more.search.model_copy(update={"trials": 20})}
+    lines = describe(read_status(more.model_copy(update=longer), folder), 80)
+    assert lines[0] == "study toy: search"
+    assert not any("trainings done" in line for line in lines), "the finals' are no reruns"
