@@ -163,7 +163,7 @@ class FinalsResult(Record):
 
 
 class Change(Record):
-    """A setting of the search or the cluster that is another than in the start before."""
+    """A setting of search, finals or cluster that is another than in the start before."""
 
     trials: int
     """Trials that there were before."""
@@ -188,7 +188,7 @@ class StudyResult(Record):
     storage: str | None = None
     """Address of Optuna's storage, without its password; None: a journal in the results folder."""
     changes: tuple[Change, ...] = ()
-    """What changed between two starts of the search."""
+    """What changed between two starts."""
     finished: str | None = None
     """Digest of the whole config once nothing was left to do for it."""
     config: dict[str, object]

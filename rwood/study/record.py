@@ -140,10 +140,10 @@ def check_not_lost(folder: Path) -> None:
 
 
 def _changes(record: StudyResult, config: dict[str, Any]) -> Iterator[Change]:
-    """What this start of the search does in another way; nothing before its first trial."""
+    """What this start of search and finals does in another way; nothing before its first trial."""
     if not record.trials:
         return
-    for part in ("search", "cluster"):
+    for part in ("search", "finals", "cluster"):
         old, new = _flat(record.config.get(part), part), _flat(config.get(part), part)
         for key in dict.fromkeys([*old, *new]):
             if old.get(key) != new.get(key):

@@ -43,6 +43,19 @@ def test_a_search_that_was_killed_has_its_trials_and_their_storage(
     assert changes["search.pruner.name"] == 2
 
 
+def test_finals_with_more_seeds_after_their_verdict_are_a_change_on_record(
+    tmp_path: Path, results: Path
+) -> None:
+    """Whoever adds seeds until a setting is promoted has another chance each time."""
+    study, place = tiny(tmp_path, finals=FINALS), Context(results, tmp_path)
+    with open_study(study, place, Recorder(study)) as opened:
+        opened._save(trials=TRIALS[:3])
+    study = tiny(tmp_path, finals={**FINALS, "confirm_seeds": 9})
+    with open_study(study, place, Recorder(study)) as opened:
+        (change,) = opened.record.changes
+    assert (change.key, change.before, change.after) == ("finals.confirm_seeds", 4, 9)
+
+
 def test_without_finals_an_earlier_verdict_is_forgotten(tmp_path: Path, results: Path) -> None:
     study, place = tiny(tmp_path, finals=FINALS), Context(results, tmp_path)
     with open_study(study, place, Recorder(study)) as opened:
