@@ -30,7 +30,12 @@ def is_decided(study: StudyConfig, record: StudyResult) -> bool:
         return True
     if study.finals is None:
         return record.champion is not None
-    return record.finals is not None and record.finals.promoted is not None
+    finals = record.finals
+    if finals is None or finals.promoted is None:
+        return False
+    # A process may be killed between the verdict and the champion.
+    winner = finals.finalist if finals.promoted else None
+    return record.champion_params == ({} if winner is None else finals.candidates[winner])
 
 
 def trials_to_run(study: StudyConfig, trials: Iterable[TrialResult]) -> int:

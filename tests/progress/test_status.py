@@ -208,7 +208,8 @@ def test_the_finals_are_a_stage_with_its_trainings_and_a_verdict(
     over = race.model_copy(
         update={"finalist": 3, "promoted": False, "sentence": "The base run stays, because."}
     )
-    done = record.model_copy(update={"runs": (), "champion": 0, "finals": over})
+    base = {"champion": 0, "champion_params": {}}
+    done = record.model_copy(update={"runs": (), "finals": over, **base})
     slim = tuple(t.model_copy(update={"history": ()}) for t in done.trials)
     results.save(done.model_copy(update={"trials": slim}), folder / "study.json")
     told = read_status(finals, folder)

@@ -13,6 +13,7 @@ from rwood.search.journal import open_storage
 from rwood.storage import written
 from rwood.study import frames
 from rwood.study.context import Context
+from rwood.study.plans import is_decided
 from rwood.study.stages import open_study
 from tests.stored_trials import store_trials
 from tests.study.test_study import Recorder
@@ -87,6 +88,20 @@ def test_trials_that_were_interrupted_are_run_though_the_search_asks_for_fewer_n
         opened.search()
         assert searched.called
         assert read_status(study, opened.folder).stage == "search"
+
+
+def test_a_finals_stage_that_was_killed_after_its_verdict_has_no_champion_to_measure(
+    tmp_path: Path, results: Path
+) -> None:
+    """The next stage took the base run for the setting that was promoted."""
+    study, place = tiny(tmp_path, finals=FINALS), Context(results, tmp_path)
+    finals = FinalsResult(candidates={2: TRIALS[2].params}, finalist=2, promoted=True)
+    with open_study(study, place, Recorder(study)) as opened:
+        opened._save(finals=finals)
+        with pytest.raises(StudyError, match="has no champion yet: run .* and `rwood finals`"):
+            opened.benchmark()
+        opened._save(champion_params=TRIALS[2].params)
+        assert is_decided(study, opened.record)
 
 
 @pytest.mark.parametrize("kind", ["to", "from"])
