@@ -102,19 +102,21 @@ def open_pruning_study(study: StudyConfig, store: StudyStorage, main: optuna.Stu
     name = main.study_name + PRUNING
     metric = study.the_search.pruning_metric
     index = study.the_search.objectives.index(metric)
-    if name in optuna.get_all_study_names(store.optuna):
-        beside = optuna.load_study(study_name=name, storage=store.optuna)
-    else:
-        curves = _earlier_curves(study, store, main)
-        with store.batch():
+    with store.batch():
+        if name in optuna.get_all_study_names(store.optuna):
+            beside = optuna.load_study(study_name=name, storage=store.optuna)
+        else:
             beside = _create(store, name, (metric,))
             beside.set_user_attr(PRUNER, main.user_attrs.get(PRUNER))
-            for trial in main.get_trials(deepcopy=False):
-                values = [trial.values[index]] if trial.values else None
-                changes: dict[str, Any] = {"user_attrs": {}, "intermediate_values": {}}
-                if OUTSIDE not in trial.user_attrs:
-                    changes |= curves.get(trial.number, {})
-                beside.add_trial(_changed(trial, trial.state, values, **changes))
+        # In a database a process may be killed after a trial was made and before it was here.
+        missing = main.get_trials(deepcopy=False)[len(beside.get_trials(deepcopy=False)) :]
+        curves = _earlier_curves(study, store, main) if missing else {}
+        for trial in missing:
+            values = [trial.values[index]] if trial.values else None
+            changes: dict[str, Any] = {"user_attrs": {}, "intermediate_values": {}}
+            if OUTSIDE not in trial.user_attrs:
+                changes |= curves.get(trial.number, {})
+            beside.add_trial(_changed(trial, trial.state, values, **changes))
     beside.pruner = main.pruner
     return beside
 

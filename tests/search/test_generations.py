@@ -261,6 +261,31 @@ def test_a_database_keeps_what_a_journal_keeps(tmp_path: Path) -> None:
     assert outcome(database.trials()) == outcome(journal.trials())
 
 
+@pytest.mark.parametrize(("call", "number"), [("enqueue_trial", 4)])
+def test_a_database_that_was_killed_between_a_searchs_two_studies_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+) -> None:
+    """Of several objectives the pruner sees a study of its own; a journal writes both at once."""
+    study = tiny(tmp_path, **BASE, search__objective=["val/auroc", "val/digit7/fpr95"])
+    search = Search(study, tmp_path / "s", url=f"sqlite:///{tmp_path / 'optuna.db'}")
+    real, calls = getattr(optuna.Study, call), 0
+
+    def killed(self: optuna.Study, *words: Any, **more: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == number:
+            raise KeyboardInterrupt
+        return real(self, *words, **more)
+
+    monkeypatch.setattr(optuna.Study, call, killed)
+    with pytest.raises(KeyboardInterrupt):
+        search.run()
+    search.run()
+    trials = search.trials().values()
+    assert len(trials) == 10
+    assert {trial.state for trial in trials} == {"complete", "pruned"}
+
+
 def test_a_database_that_is_away_is_named_without_its_password(tmp_path: Path) -> None:
     pytest.importorskip("psycopg2")
     url = "postgresql://ann:secret@127.0.0.1:1/optuna"
