@@ -260,10 +260,11 @@ class Trials:
     def _end(self, running: _Running, state: TrialState, values: list[float] | None = None) -> None:
         """Keep the trial's epochs, then end it."""
         save_history(self.folder(running.number), running.history)
+        # Killed between the two in a database, the next start finds the trial ended.
+        self._main.tell(running.trial, values, state=state)
         if running.judged is not running.trial:
             index = self.search.objectives.index(self.search.pruning_metric)
             self._pruning.tell(running.judged, values[index] if values else None, state=state)
-        self._main.tell(running.trial, values, state=state)
         del self._running[running.number]
 
     def _frozen(self, number: int) -> FrozenTrial:

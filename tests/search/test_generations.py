@@ -261,7 +261,7 @@ def test_a_database_keeps_what_a_journal_keeps(tmp_path: Path) -> None:
     assert outcome(database.trials()) == outcome(journal.trials())
 
 
-@pytest.mark.parametrize(("call", "number"), [("enqueue_trial", 4)])
+@pytest.mark.parametrize(("call", "number"), [("enqueue_trial", 4), ("tell", 2)])
 def test_a_database_that_was_killed_between_a_searchs_two_studies_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
 ) -> None:
