@@ -4,6 +4,8 @@ import os
 
 # Networks of a test are so small that a second thread only waits for the first. Before torch.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Each MLflow server would start six processes for jobs that nobody sends.
+os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
 
 from collections.abc import Iterator
 from functools import cache

@@ -18,7 +18,7 @@ from rwood.report.figures import BLUE, GREY, INK, VERMILLION, canvas, write
 from rwood.report.figures_overview import draw_overview
 from rwood.report.inputs import ReportInputs
 from tests.an_evidence_page import SEARCHED, config_of, record_of
-from tests.mlflow_ui import CHROMIUM, mlflow_ui
+from tests.mlflow_server import CHROMIUM, mlflow_server
 
 FOLDER = Path(__file__).parents[1] / "studies" / "pictures"
 PAPER = (13, 17, 23)
@@ -92,7 +92,7 @@ def shrink(path: Path, colours: int = 96) -> None:
 
 def photograph(results: Path, path: Path) -> None:
     """MLflow's page of the study's experiment, its settings side by side."""
-    with mlflow_ui(f"sqlite:///{(results / 'mlflow.db').resolve()}", results) as address:
+    with mlflow_server(f"sqlite:///{(results / 'mlflow.db').resolve()}", results) as address:
         profile = tempfile.mkdtemp()
         view = f"{address}/#/experiments/1/runs?viewStateShareKey=trials&compareRunsMode=CHART"
         subprocess.run(

@@ -61,19 +61,14 @@ def test_a_study_on_an_object_store_survives_and_keeps_no_secret(
     assert "trial 0" in said, said
     assert (bucket / "tiny" / "trials" / "0000" / "encoder.pt").exists()
 
-    search = [*command[:3], "search", *command[4:], "--tracking-uri", away]
-    second = subprocess.run(search, capture_output=True, **kwargs)
+    second = subprocess.run([*command, "--tracking-uri", store], capture_output=True, **kwargs)
     assert second.returncode == 0, second.stdout + second.stderr
     assert re.search(r"\[search\] [0-3] of 4 trials to run", second.stdout)
-    assert "MLflow at http://127.0.0.1:9 did not take" in second.stdout
-    third = subprocess.run([*command, "--tracking-uri", store], capture_output=True, **kwargs)
-    assert third.returncode == 0, third.stdout + third.stderr
-    assert "[search] 0 of 4 trials to run" in third.stdout
     with patch.dict(os.environ, environment, clear=True):
         status = command_line("status", file, "--results", bucket, cwd=tmp_path)
     assert "study tiny: finished" in status.stdout
 
-    for text in (said, *(p.stdout + p.stderr for p in (second, third, status))):
+    for text in (said, *(p.stdout + p.stderr for p in (second, status))):
         assert not any(secret in text for secret in PLANTED)
     with local_copy(bucket) as results:
         left = [p for p in results.rglob("*") if p.is_file()]

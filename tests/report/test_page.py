@@ -21,7 +21,7 @@ from rwood.report.inputs import ReportInputs
 from rwood.report.leaderboard import leaderboard_files
 from rwood.report.page import render_report
 from rwood.report.table import Table
-from tests.mlflow_ui import CHROMIUM
+from tests.mlflow_server import CHROMIUM
 
 FIGURES = [
     "benchmark", "curves", "embedding", "geometry", "history", "importance", "overview", "parallel",

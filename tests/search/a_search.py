@@ -27,8 +27,9 @@ def trial_that_ends_late(config: dict[str, Any], **how: Any) -> None:
 
     try:
         _trial(config, **how)
-    finally:
+    except BaseException:  # it was stopped
         time.sleep(4)
+        raise
 
 
 class TuneTrial:

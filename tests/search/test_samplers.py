@@ -156,16 +156,20 @@ def test_a_pruner_from_yaml_runs(tmp_path: Path, pruner: Any) -> None:
 
 
 def test_tpe_beats_random(tmp_path: Path) -> None:
-    def gap(sampler: str) -> float:
-        study = tiny(tmp_path, search__trials=40, search__sampler=sampler, search__pruner=None)
-        search = Search(study, tmp_path / sampler)
-        search.run()
-        values = [objective(t.params, 4) for n, t in search.trials().items() if n >= 20]
-        return objective({"loss.temperature": 0.2, "loss.between_shift": 0.0}, 4) - sum(
-            values
-        ) / len(values)
+    """Its second half is nearer to the best, on average over five searches."""
 
-    assert gap("tpe") < 0.6 * gap("random")
+    def gap(sampler: str) -> float:
+        best = objective({"loss.temperature": 0.2, "loss.between_shift": 0.0}, 4)
+        gaps = []
+        for seed in range(5):
+            study = tiny(tmp_path, search__trials=40, search__sampler=sampler,
+                         search__pruner=None, search__seed=seed)  # fmt: skip
+            search = Search(study, tmp_path / f"{sampler}-{seed}")
+            search.run()
+            gaps += [best - objective(t.params, 4) for n, t in search.trials().items() if n >= 20]
+        return statistics.fmean(gaps)
+
+    assert gap("tpe") < 0.7 * gap("random")
 
 
 @pytest.mark.parametrize(

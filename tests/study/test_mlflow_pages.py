@@ -8,7 +8,7 @@ import pytest
 from rwood.tracked.views import experiment_tags
 from rwood.tracking.client import connect, local_uri
 from tests.conftest import with_store
-from tests.mlflow_ui import CHROMIUM, mlflow_ui
+from tests.mlflow_server import CHROMIUM, mlflow_server
 from tests.report.a_study import make_config, make_study
 from tests.test_tracking import send, whole_study
 
@@ -22,7 +22,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, empty_store: bytes) -> Iterat
     folder = with_store(tmp_path_factory.mktemp("pages"), empty_store)
     uri, config = local_uri(folder), make_config(name="toy")
     send(uri, whole_study(config, make_study(config)), tags=experiment_tags(config))
-    with mlflow_ui(uri, folder) as address:
+    with mlflow_server(uri, folder) as address:
         yield uri, address
 
 

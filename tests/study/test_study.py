@@ -17,7 +17,7 @@ from rwood.paths import StudyPaths
 from rwood.progress.display import Lines
 from rwood.results import StudyResult, is_finished, load
 from rwood.study.context import Context
-from rwood.study.stages import open_study
+from rwood.study.stages import Study, open_study
 from tests.conftest import with_store
 from tests.stored_trials import trials_in
 from tests.tiny import tiny
@@ -179,9 +179,10 @@ def test_running_again_changes_nothing(finished: tuple[StudyConfig, Path, Any]) 
 
 
 def test_the_report_stage_alone_registers_the_detector(
-    finished: tuple[StudyConfig, Path, Any],
+    finished: tuple[StudyConfig, Path, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study, results, _ = finished
+    monkeypatch.setattr(Study, "_write_report", lambda *_: ())  # it is there
     run, client = runs_of(results, "tiny")["champion-seed1"]
     client.delete_registered_model("tiny")
     with open_study(study, Context(results, results), Recorder(study)) as opened:
@@ -196,6 +197,7 @@ def test_a_study_whose_detector_was_not_registered_is_not_finished(
         raise ConnectionError("the registry is away")
 
     study, results, _ = finished
+    monkeypatch.setattr(Study, "_write_report", lambda *_: ())  # it is there
     for away in (True, False):
         with monkeypatch.context() as patch:
             if away:

@@ -205,7 +205,7 @@ def test_two_trials_of_a_process_share_compiled_code(
     monkeypatch.setattr(Encoder, "compile", lambda self, **how: real(self, backend=counter, **how))
     monkeypatch.setattr(compiled, "_why_not", lambda kind: None)
     counts = []
-    for name, temperature, seed in (("a", 0.1, 0), ("b", 0.3, 1)):
+    for name, temperature, seed in (("a", 0.1, 0), ("b", 0.3, 2)):
         study = tiny(
             tmp_path,
             run__compile=True,

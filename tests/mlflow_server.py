@@ -1,4 +1,4 @@
-"""MLflow's UI on a store, for tests and pictures that open it in a browser."""
+"""An MLflow server on a store, for tests that send to it or open it in a browser."""
 
 import shutil
 import socket
@@ -17,21 +17,20 @@ CHROMIUM = next(
 
 
 @contextmanager
-def mlflow_ui(uri: str, folder: Path) -> Iterator[str]:
-    """Serve a store on a free port of the loopback; its address.
+def mlflow_server(uri: str, folder: Path, port: int | None = None) -> Iterator[str]:
+    """Serve a store on the loopback; its address.
 
     Args:
         uri: of the store.
-        folder: that the server works in.
+        folder: that the server works in, and keeps artifacts of new experiments in.
+        port: None: a free one.
 
     Raises:
         TimeoutError: it did not start.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = ["ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port),
-             "--workers", "1"]  # fmt: skip
+    port = port or free_port()
+    words = ["server", "--backend-store-uri", uri, "--artifacts-destination", str(folder / "files"),
+             "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]  # fmt: skip
     server = subprocess.Popen(
         [sys.executable, "-m", "mlflow", *words], cwd=folder,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -42,15 +41,22 @@ def mlflow_ui(uri: str, folder: Path) -> Iterator[str]:
         yield address
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(120)
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def _await(url: str, server: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + 120
+    until = time.monotonic() + 180
     while time.monotonic() < until and server.poll() is None:
         try:
             with urllib.request.urlopen(url, timeout=5):
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.5)
-    raise TimeoutError("mlflow ui did not start")
+    raise TimeoutError("the MLflow server did not start")
