@@ -17,7 +17,7 @@ from rwood.config.search import Params
 from rwood.config.study import StudyConfig
 from rwood.errors import StudyError
 from rwood.paths import StudyPaths
-from rwood.storage import exists, written
+from rwood.storage import content, exists, written
 
 TrialState = Literal["running", "complete", "pruned", "failed"]
 FailureKind = Literal["setting", "environment"]
@@ -277,8 +277,8 @@ def load(kind: type[R], path: Path) -> R:
         StudyError: the file is not such a record.
     """
     try:
-        return kind.model_validate_json(path.read_text(encoding="utf-8"))
-    except (ValidationError, UnicodeDecodeError) as error:
+        return kind.model_validate_json(content(path))
+    except ValidationError as error:
         raise StudyError(
             f"{path} is not a {kind.__name__} of this version of rwood; move it away to start anew",
             file=str(path),

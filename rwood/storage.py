@@ -91,6 +91,14 @@ def written(path: Path) -> Iterator[IO[bytes]]:
         raise unwritable(path, error) from error
 
 
+def content(path: Path) -> bytes:
+    """A file as it is at one moment, though another process may replace it meanwhile."""
+    if not is_remote(path):
+        return path.read_bytes()
+    whole: bytes = _filesystem(path).cat_file(_key(path))  # A path asks twice, and may get two.
+    return whole
+
+
 @contextmanager
 def local_copy(path: Path) -> Iterator[Path]:
     """A file or folder as one of this machine: itself, or a copy for as long as the block lasts."""
@@ -157,12 +165,12 @@ def probe(folder: Path) -> Iterator[tuple[Path, str]]:
     try:
         with written(path) as file:
             file.write(text.encode())
-        content = path.read_text(encoding="ascii")
+        back = content(path).decode("ascii", "replace")
     except StorageError as error:
         raise unwritable(folder, error.__cause__ or error) from error
     except Exception as error:  # An object store's library raises errors of its own.
         raise unwritable(folder, error) from error
-    if content != text:
+    if back != text:
         raise StudyError(f"the results folder {folder} does not keep what is written to it")
     try:
         yield path, text
@@ -220,7 +228,7 @@ def _copy(source: Path, target: Path) -> None:
         return
     if not is_remote(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(source.read_bytes())
+    target.write_bytes(content(source))
 
 
 def _names(folder: Path) -> list[str]:

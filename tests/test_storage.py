@@ -1,6 +1,7 @@
 """Folders and object stores: files whole or not at all, copies for libraries, addresses refused."""
 
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -112,6 +113,28 @@ def test_a_place_that_refuses_is_named(tmp_path: Path, object_store: dict[str, s
         with pytest.raises(StorageError, match=words) as caught, storage.probe(folder):
             pass
         assert str(caught.value).startswith(f"{folder} cannot be written")
+
+
+def test_what_is_replaced_meanwhile_is_read_whole(
+    bucket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path asks for an object's size and then for that very version, which may be gone."""
+    path = bucket / "lease"
+    path.write_bytes(b"old")
+    store = storage._filesystem(path)
+    real = store.info
+
+    def info(*args: Any, **how: Any) -> Any:
+        found = real(*args, **how)
+        store.pipe_file(storage._key(path), b"new one")
+        return found
+
+    monkeypatch.setattr(store, "info", info)
+    with pytest.raises(OSError, match="no longer exists"):
+        path.read_bytes()
+    assert storage.content(path) == b"new one"
+    with pytest.raises(FileNotFoundError):
+        storage.content(bucket / "nothing")
 
 
 def test_of_several_makers_of_an_object_one_succeeds(bucket: Path) -> None:

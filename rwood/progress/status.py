@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rwood import results
 from rwood.config.search import Params
+from rwood.storage import content
 from rwood.text import duration, short
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -143,7 +144,7 @@ def save_live(status: Status, path: Path) -> None:
 def read_live(path: Path) -> Status | None:
     """The status that a running study left; None if there is none that can be read."""
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
+        plain = json.loads(content(path))
         running = tuple(Running(**{**row, "curve": tuple(row["curve"])})
                         for row in plain["running"])  # fmt: skip
         return Status(**{**plain, "running": running})

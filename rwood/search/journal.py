@@ -148,7 +148,7 @@ def _download(mirror: Path, path: Path) -> int:
     segments = sorted(mirror.glob("*.jsonl")) if storage.exists(mirror) else []
     if mirror.is_file():  # Copied from a folder, where the journal is one file.
         segments.insert(0, mirror)
-    path.write_bytes(b"".join(segment.read_bytes() for segment in segments))
+    path.write_bytes(b"".join(map(storage.content, segments)))
     return len(segments)
 
 

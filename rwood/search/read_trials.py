@@ -14,6 +14,7 @@ from rwood.paths import RunPaths, StudyPaths
 from rwood.results import EpochReport, TrialResult
 from rwood.search.generations import OUTSIDE, latest, present_params
 from rwood.search.journal import read_storage
+from rwood.storage import content
 
 ERROR, KIND = "error", "failure"
 """Attributes of a trial that failed: why, in a line, and whose fault it was."""
@@ -92,7 +93,7 @@ def load_history(folder: Path) -> tuple[EpochReport, ...]:
     """
     path = RunPaths(folder).epochs
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
+        plain = json.loads(content(path))
         return tuple(EpochReport.model_validate(report) for report in plain)
     except FileNotFoundError:
         return ()

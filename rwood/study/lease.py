@@ -169,7 +169,7 @@ def _last(folder: Path) -> tuple[int, Holder] | None:
         return None
     path = _path(folder, number)
     try:
-        return number, Holder.model_validate_json(path.read_bytes())
+        return number, Holder.model_validate_json(storage.content(path))
     except FileNotFoundError:  # Removed since by whoever took a higher number.
         return _last(folder)
     except ValidationError as error:
