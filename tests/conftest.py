@@ -52,6 +52,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (not _uses_ray(item.path), not _starts_processes(item.path)))
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Others give way to the tests on Ray, which one process runs from the first to the last."""
+    if not _uses_ray(item.path) and os.nice(0) == 0:
+        os.nice(5)
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Together:
     """Called by pytest-xdist."""
     return Together(config, log)

@@ -13,6 +13,7 @@ import pytest
 from rwood.__main__ import main
 from rwood.config.load import load_study
 from tests.a_command import said
+from tests.conftest import with_store
 from tests.stored_trials import trials_in
 from tests.tiny import write_tiny
 
@@ -124,9 +125,10 @@ def test_train_evaluate_export(tmp_path: Path, digits_file: Path) -> None:
     assert f"{tables['ood/mahalanobis']['near']['digit8']['auroc']:.2f}" in csv[1]
 
 
-def test_ctrl_c_loses_nothing(tmp_path: Path) -> None:
+def test_ctrl_c_loses_nothing(tmp_path: Path, empty_store: bytes) -> None:
     """Interrupted by the terminal, then left alone: one whole study."""
-    write_tiny(tmp_path, search__trials=5, cluster__max_concurrent=2)
+    write_tiny(tmp_path, search__trials=5)
+    with_store(tmp_path / "results", empty_store)
     command = [sys.executable, "-m", "rwood", "run", "tiny.yaml"]
     with subprocess.Popen(
         command, cwd=tmp_path, text=True, start_new_session=True,

@@ -13,6 +13,7 @@ from ray.exceptions import RpcError
 from rwood.errors import RwoodError, StudyError
 from rwood.ray_backend.job_folder import entrypoint
 from rwood.ray_backend.submit import JobServer
+from tests.conftest import with_store
 from tests.ray_backend.a_cluster import Cluster, cluster
 from tests.stored_trials import trials_in
 from tests.tiny import write_tiny
@@ -35,10 +36,10 @@ def sentence(done: "subprocess.CompletedProcess[str]") -> str:
     return line
 
 
-def test_a_study_is_sent_followed_and_stopped(tmp_path: Path) -> None:
+def test_a_study_is_sent_followed_and_stopped(tmp_path: Path, empty_store: bytes) -> None:
     file = write_tiny(tmp_path, search__trials=2, run__epochs=2)
     slow = write_tiny(tmp_path, name="slow", run__epochs=500)
-    far = tmp_path / "far"
+    far = with_store(tmp_path / "far", empty_store)
     with cluster() as there:
         assert "knows no job of study tiny: submit it first" in sentence(
             submit(there, file, "--status")
