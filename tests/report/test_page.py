@@ -50,6 +50,9 @@ class Loads(HTMLParser):
             self.plots.append(data)
 
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
+
 @pytest.fixture(scope="module")
 def report(inputs: ReportInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
