@@ -100,7 +100,7 @@ def test_a_search_with_two_workers_a_trial(tmp_path: Path) -> None:
     study = tiny(
         tmp_path,
         cluster__workers=2,
-        search__trials=2,
+        search__trials=1,
         search__seeds=[0, 7],
         run__epochs=2,
         run__schedule={"warmup": "none"},
@@ -111,9 +111,9 @@ def test_a_search_with_two_workers_a_trial(tmp_path: Path) -> None:
                              "on_note": print, "on_change": changed.append}  # fmt: skip
     search(study, **asked)
     trials = list(read_trials(study, tmp_path / "s").values())
-    assert [t.number for t in trials] == [0, 1]
-    assert all(t.state in ("complete", "pruned") for t in trials)
-    assert all(t.history for t in trials)
+    assert [t.number for t in trials] == [0]
+    assert trials[0].state == "complete"
+    assert len(trials[0].history) == 2
     assert wait_until_free(20) == 0
     alone: list[EpochReport] = []
     worker = LocalWorker(tmp_path / "alone", torch.device("cpu"), alone.append)
