@@ -10,7 +10,7 @@ os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
@@ -116,7 +116,24 @@ def finals_study(
         rerun={"seeds": [1], "base": True},
     )  # fmt: skip
     results = with_store(folder / "results", empty_store)
-    return rwood.run(study, results=results, data_root=folder)
+    with pytest.MonkeyPatch.context() as patch:
+        leave_unpainted(patch)
+        return rwood.run(study, results=results, data_root=folder)
+
+
+@pytest.fixture
+def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made but not painted, which is most of a report's work."""
+    leave_unpainted(monkeypatch)
+
+
+def leave_unpainted(patch: pytest.MonkeyPatch) -> None:
+    """See `unpainted`."""
+
+    def save(figure: object, file: Any, **how: object) -> None:
+        file.write(b"a picture")
+
+    patch.setattr("matplotlib.figure.Figure.savefig", save)
 
 
 @pytest.fixture

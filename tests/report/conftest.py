@@ -1,7 +1,5 @@
 """One study and the inputs of its report, built once."""
 
-from typing import Any
-
 import pytest
 from a_study import SPACE, make_config, make_study, write_embeddings, write_scores
 
@@ -24,13 +22,3 @@ def inputs(config: StudyConfig, tmp_path_factory: pytest.TempPathFactory) -> Rep
         scores={"champion": load_scores(write_scores(folder / "scores.npz"))},
         embedding=project_embeddings(write_embeddings(folder / "embeddings.npz")),
     )
-
-
-@pytest.fixture
-def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are made but not painted, which is most of a report's work."""
-
-    def save(figure: object, file: Any, **how: object) -> None:
-        file.write(b"a picture")
-
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", save)

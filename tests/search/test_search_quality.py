@@ -14,7 +14,7 @@ from tests.stored_trials import trials_in
 from tests.study.test_study import Recorder, runs_of
 from tests.tiny import tiny
 
-pytestmark = pytest.mark.usefixtures("ray_session")
+pytestmark = pytest.mark.usefixtures("ray_session", "unpainted")
 NAMES = ("val/mixed/auroc", "val/nearest_mean")
 CHANGES: dict[str, Any] = {
     "search__objective": list(NAMES),

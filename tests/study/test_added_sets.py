@@ -15,7 +15,7 @@ from rwood.study.stages import open_study
 from tests.study.test_study import Recorder
 from tests.tiny import tiny
 
-pytestmark = pytest.mark.usefixtures("ray_session")
+pytestmark = pytest.mark.usefixtures("ray_session", "unpainted")
 
 
 def run(study: StudyConfig, results: Path, verb: str = "run") -> tuple[StudyResult, list[str]]:
