@@ -1,7 +1,6 @@
 """An MLflow server on a store, for tests that send to it or open it in a browser."""
 
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -10,6 +9,8 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.ray_backend.a_cluster import free_ports
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
@@ -28,7 +29,7 @@ def mlflow_server(uri: str, folder: Path, port: int | None = None) -> Iterator[s
     Raises:
         TimeoutError: it did not start.
     """
-    port = port or free_port()
+    port = port or free_ports(1)[0]
     words = ["server", "--backend-store-uri", uri, "--artifacts-destination", str(folder / "files"),
              "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]  # fmt: skip
     server = subprocess.Popen(
@@ -42,13 +43,6 @@ def mlflow_server(uri: str, folder: Path, port: int | None = None) -> Iterator[s
     finally:
         server.terminate()
         server.wait(120)
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def _await(url: str, server: subprocess.Popen[bytes]) -> None:

@@ -10,7 +10,7 @@ from rwood.report.expected_best import expected_best
 from rwood.report.hyperparameters import hyperparameters, metric_title
 from rwood.report.inputs import ReportInputs
 from rwood.report.power import detectable_difference, paired_power
-from rwood.report.table import Table, plain_number, signed
+from rwood.report.table import Table, plain_number, signed, with_std
 from rwood.report.tables import gain, seed_values
 from rwood.results import FinalsResult, RunResult
 from rwood.text import count_of
@@ -73,11 +73,7 @@ def _search_row(inputs: ReportInputs, finals: FinalsResult) -> tuple[str, ...]:
 def _three(ours: Sequence[float], base: Sequence[float]) -> tuple[str, str, str]:
     """Two means and the first minus the second."""
     means = statistics.fmean(ours), statistics.fmean(base)
-    return (_two_digits(means[0]), _two_digits(means[1]), signed(means[0] - means[1]))
-
-
-def _two_digits(value: float) -> str:
-    return f"{value:.2f}".replace("-", "−")
+    return (with_std(means[0], None), with_std(means[1], None), signed(means[0] - means[1]))
 
 
 def _comparison_table(finals: FinalsResult) -> Table:
@@ -111,7 +107,7 @@ def _race_table(inputs: ReportInputs, finals: FinalsResult) -> Table:
     rows = []
     for number, values in finals.race.items():
         settings = (plain_number(finals.candidates[number].get(key)) for key in names)
-        rows.append((f"trial {number}", _two_digits(statistics.fmean(values)), *settings))
+        rows.append((f"trial {number}", with_std(statistics.fmean(values), None), *settings))
     return Table(("candidate", "mean", *names.values()), tuple(rows), finals.objective)
 
 

@@ -91,7 +91,7 @@ def signed(value: float, digits: int = 2) -> str:
 
 def with_std(value: float, std: float | None) -> str:
     """A value, and its population std if it has one."""
-    return f"{value:.2f}" if std is None else f"{value:.2f} ± {std:.2f}"
+    return f"{value:.2f}".replace("-", "−") + ("" if std is None else f" ± {std:.2f}")
 
 
 def _pipe(cells: tuple[str, ...] | list[str]) -> str:

@@ -4,12 +4,13 @@ from pathlib import Path
 
 from rwood.tracking.client import KEY_TAG, all_runs, connect
 from rwood.tracking.tracker import Tracker
-from tests.mlflow_server import free_port, mlflow_server
+from tests.mlflow_server import mlflow_server
+from tests.ray_backend.a_cluster import free_ports
 from tests.tracking.a_backlog import SEARCH, a_trial
 
 
 def test_a_server_refuses_one_run_and_goes_away_for_a_while(uri: str, tmp_path: Path) -> None:
-    port = free_port()
+    (port,) = free_ports(1)
     page = tmp_path / "page.md"
     page.write_text("what was measured")
     with mlflow_server(uri, tmp_path, port) as address:
