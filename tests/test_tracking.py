@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.tracking import MlflowClient
 
-from rwood.config.search import apply
+from rwood.config.search import Range, apply
 from rwood.config.study import StudyConfig
 from rwood.errors import SpecError, StudyError
 from rwood.report.champion import result_words
@@ -561,3 +561,28 @@ def test_a_champion_with_another_loss_has_no_setting_of_the_base_runs(
     assert (told["loss.name"], told["loss.base_temperature"]) == ("supcon", 0.07)
     assert "loss.between_scale" not in told
     assert told["search.objective"] == "val/auroc"
+
+
+def test_a_parameter_that_changed_is_current_in_a_tag(
+    uri: str, study: tuple[StudyConfig, StudyResult]
+) -> None:
+    """MLflow keeps a parameter's first value; `rwood compare` shows the settings as they are."""
+    config, record = study
+    space = dict(config.the_search.space)
+    wider = {**space, "loss.temperature": Range(low=0.01, high=0.5, log=True)}
+    del wider["loss.between_shift"]
+    for ranges, text, shift in (
+        (space, "0.02 to 0.5, log", "-1.0 to 8.0"),
+        (wider, "0.01 to 0.5, log", None),
+        (space, "0.02 to 0.5, log", "-1.0 to 8.0"),
+    ):
+        search = config.the_search.model_copy(update={"space": ranges})
+        edited = config.model_copy(update={"search": search})
+        send(uri, whole_study(edited, record))
+        settings = read_summary(uri, "toy").settings
+        assert settings["search.space.loss.temperature"] == text
+        assert settings.get("search.space.loss.between_shift") == shift
+    tags = store(uri)[f"{record.id}/search"]["tags"]
+    assert sorted(name for name in tags if name.startswith("rwood.now.")) == [
+        "rwood.now.search.space.loss.between_shift", "rwood.now.search.space.loss.temperature",
+    ]  # fmt: skip

@@ -12,7 +12,7 @@ from rwood.tracked.run import TrackedInput, TrackedRun
 from rwood.tracking.acknowledged import digest
 from rwood.tracking.artifacts import ARTIFACTS_TAG, Marks, marks_of, upload
 from rwood.tracking.client import KEY_TAG, all_runs, connect, open_experiment, tag_experiment
-from rwood.tracking.server_run import STATUS, Row, ServerRun, batches, listed
+from rwood.tracking.server_run import STATUS, Row, ServerRun, batches, changed_params, listed
 
 _PARENT_TAG = "mlflow.parentRunId"
 
@@ -167,8 +167,10 @@ class Sender:
 
     def _log(self, run: TrackedRun, server: ServerRun) -> None:
         """Parameters, tags, epochs and final metrics: what the server lacks of them."""
-        params = {k: str(v)[:6000] for k, v in run.params.items() if k not in server.params}
-        tags = {k: v for k, v in self._tags(run).items() if server.tags.get(k) != v}
+        current = {k: str(v)[:6000] for k, v in run.params.items()}
+        params = {k: v for k, v in current.items() if k not in server.params}
+        wanted = self._tags(run) | changed_params(current, server.params, server.tags)
+        tags = {k: v for k, v in wanted.items() if server.tags.get(k) != v}
         step = self._step(run, server)
         # Of two values of one time MLflow takes the greater to be the last.
         at, now = run.finished or time.time(), time.time()
@@ -211,7 +213,7 @@ class Sender:
             return
         self._client.log_batch(server.run_id, metrics, pairs, marks, synchronous=True)
         server.metrics |= {name: value for name, value, *_ in rows}
-        server.params |= set(params or {})
+        server.params |= params or {}
         server.tags |= tags or {}
 
     def _log_artifacts(self, run: TrackedRun, server: ServerRun, marks: Marks) -> None:

@@ -1,6 +1,6 @@
 """What the server holds of a run, as far as it is known here."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,10 @@ STATUS = {
     "interrupted": "SCHEDULED",
 }
 """State of a run -> its status in MLflow."""
+CHANGED = "rwood.now."
+"""Begins the tag of a parameter that changed: MLflow keeps the first value of a parameter."""
+_GONE = "no longer set"
+"""The tag's text where the run has no such parameter any more."""
 _BATCH = 800
 """Metrics a request: MLflow takes 1000 entries, of them 100 parameters and 100 tags."""
 
@@ -27,7 +31,7 @@ class ServerRun:
     run_id: str
     tags: dict[str, str]
     status: str = "RUNNING"
-    params: set[str] = field(default_factory=set)
+    params: dict[str, str] = field(default_factory=dict)
     inputs: set[tuple[str, str]] = field(default_factory=set)
     """Name and digest of each."""
     metrics: dict[str, float] = field(default_factory=dict)
@@ -43,10 +47,28 @@ def listed(run: Any) -> ServerRun:
         run_id=str(run.info.run_id),
         tags=dict(run.data.tags),
         status=str(run.info.status),
-        params=set(run.data.params),
+        params=dict(run.data.params),
         inputs=inputs,
         metrics=dict(run.data.metrics),
     )
+
+
+def changed_params(
+    params: Mapping[str, str], first: Mapping[str, str], tags: Mapping[str, str]
+) -> dict[str, str]:
+    """Tags that say how a run's parameters are now, where that is or was not their first value."""
+    now = {**dict.fromkeys(first, _GONE), **params}
+    return {
+        CHANGED + key: text[:5000]
+        for key, text in now.items()
+        if CHANGED + key in tags or first.get(key, text) != text
+    }
+
+
+def current_params(run: Any) -> dict[str, str]:
+    """Parameters of a run that MLflow listed, as they are now."""
+    tags = {k.removeprefix(CHANGED): v for k, v in run.data.tags.items() if k.startswith(CHANGED)}
+    return {key: text for key, text in (run.data.params | tags).items() if text != _GONE}
 
 
 def _key(metric: str) -> str:

@@ -9,6 +9,7 @@ from rwood.errors import StudyError
 from rwood.results import StudySummary
 from rwood.text import did_you_mean, without_password
 from rwood.tracking.client import KEY_TAG, all_runs, connect, local_file, reason, without_login
+from rwood.tracking.server_run import current_params
 
 _METRICS = tuple(f"{part}/{metric}" for part in ("near", "far") for metric in METRICS)
 _CHAMPION, _BASE = "champion", "base"
@@ -121,14 +122,14 @@ class _Runs:
         parent = self.parents.get("search") or self.parents.get("benchmark")
         params: dict[str, str] = {}
         if parent is not None:
-            params |= parent.data.params
+            params |= current_params(parent)
             if "trials" in parent.data.metrics:
                 params["search.trials"] = str(round(parent.data.metrics["trials"]))
         if reruns:  # Theirs are whole: another loss starts from its own defaults.
             params = {key: text for key, text in params.items() if key.startswith("search.")}
-            params |= reruns[0].data.params
+            params |= current_params(reruns[0])
         elif trial is not None:
-            params |= trial.data.params
+            params |= current_params(trial)
         params.pop("seed", None)  # Of the base run; reruns have their own.
         return {key: _value(text) for key, text in sorted(params.items())}
 
