@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
@@ -312,6 +313,34 @@ def test_artifacts_go_up_once_and_again_when_they_change(uri: str, tmp_path: Pat
     client = connect(uri)
     folder = client.get_run(store_id(client)).info.artifact_uri.removeprefix("file://")
     assert {p.read_text() for p in Path(folder).rglob("report.md")} == {"second"}
+
+
+def test_a_store_that_was_moved_with_its_artifacts_finds_them(
+    tmp_path: Path, empty_store: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those of the other studies in the folder, and no address that only looks alike."""
+    old, new, page = tmp_path / "my 50% a_b", tmp_path / "new", tmp_path / "report.md"
+    old.mkdir()
+    (old / "mlflow.db").write_bytes(empty_store)
+    page.write_text("first")
+    run = a_run(1, artifacts=((page, None),))
+    for name in ("toy", "other"):
+        send(f"sqlite:///{old}/mlflow.db", [run], name)
+    client = connect(f"sqlite:///{old}/mlflow.db")
+    client.create_experiment("alike", (tmp_path / "my 50% aXb" / "mlartifacts").as_uri())
+    old.rename(new)
+    later = tmp_path / "later.md"
+    later.write_text("second")
+    # Another process remembers no address.
+    monkeypatch.setattr(mlflow.tracking._tracking_service.utils, "_artifact_repos_cache", {})
+    send(local_uri(new), [replace(run, artifacts=((page, None), (later, None)))])
+    assert not old.exists()
+    assert [path for path, _ in store(local_uri(new))["id/search/0"]["artifacts"]] == [
+        "later.md", "report.md",
+    ]  # fmt: skip
+    assert len(store(local_uri(new), "other")["id/search/0"]["artifacts"]) == 1
+    alike = connect(local_uri(new)).get_experiment_by_name("alike")
+    assert alike.artifact_location.endswith("aXb/mlartifacts")
 
 
 def test_run_ids_are_known_after_a_flush(uri: str) -> None:

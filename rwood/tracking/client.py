@@ -3,10 +3,11 @@
 import logging
 import os
 import shutil
+import sqlite3
 import tempfile
 import warnings
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,14 @@ _SCHEMES = {"file", "http", "https", "databricks", "databricks-uc", "uc", "postg
             "sqlite", "mssql"}  # fmt: skip
 KEY_TAG = "rwood.key"
 """Tag that names a run within its experiment, for ever: `<study id>/search/<trial>`, ..."""
+_ADDRESSES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+"""Table and column of an SQLite store for every address of artifacts."""
 
 
 def local_uri(results: Path) -> str:
@@ -81,6 +90,29 @@ def make_store(uri: str) -> None:
                 os.link(part, path)
         finally:
             part.unlink(missing_ok=True)
+
+
+def readdress_artifacts(uri: str, experiment: str, artifacts: Path) -> None:
+    """Where an SQLite store was moved along with its artifacts, say where these lie now.
+
+    MLflow keeps absolute addresses, and its client changes none: what is new would go to the folder
+    that was left, and nothing would be found. All experiments that lay there are readdressed.
+    """
+    path, now = local_file(uri), artifacts.resolve().as_uri()
+    if path is None or not artifacts.exists():
+        return
+    with closing(sqlite3.connect(path)) as store, store:
+        query = "SELECT artifact_location FROM experiments WHERE name = ?"
+        (before,) = store.execute(query, (experiment,)).fetchone() or (now,)
+        ours = before.startswith("file:") and before.endswith(f"/{artifacts.name}")
+        if before == now or not ours:
+            return
+        for table, column in _ADDRESSES:
+            store.execute(
+                f"UPDATE {table} SET {column} = :now || substr({column}, length(:before) + 1) "
+                f"WHERE substr({column} || '/', 1, length(:before) + 1) = :before || '/'",
+                {"now": now, "before": before},
+            )
 
 
 def connect(uri: str) -> Any:

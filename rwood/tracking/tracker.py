@@ -11,7 +11,7 @@ from pathlib import Path
 from rwood.text import count_of, without_password
 from rwood.tracked.run import TrackedRun
 from rwood.tracking.acknowledged import read_acknowledged, write_acknowledged
-from rwood.tracking.client import make_store, reason, without_login
+from rwood.tracking.client import make_store, readdress_artifacts, reason, without_login
 from rwood.tracking.failures import cause, is_refusal, unsent_sentence
 from rwood.tracking.pending import Pending
 from rwood.tracking.sender import Sender
@@ -148,6 +148,8 @@ class Tracker:
     def _connected(self) -> Sender:
         if self._sender is None:
             make_store(self.uri)
+            if self._artifacts is not None:
+                readdress_artifacts(self.uri, self._experiment, self._artifacts)
             acknowledged = read_acknowledged(self._memory, self._server) if self._memory else {}
             self._sender = Sender(
                 self.uri, self._experiment, self._artifacts, self._tags, acknowledged
