@@ -32,7 +32,7 @@ from rwood.tracking.client import check_uri, connect, local_uri
 from rwood.tracking.registry import register_champion
 from rwood.tracking.sender import Sender
 from rwood.tracking.server_run import batches
-from rwood.tracking.summary import read_champion_and_base, read_summary
+from rwood.tracking.summary import read_settings, read_summary
 from rwood.tracking.tracker import Tracker
 from tests.report.a_study import make_config, make_run, make_study
 
@@ -419,14 +419,14 @@ def test_the_finals_count_in_the_cost(
     with_finals, without = read_summary(uri, "toy"), read_summary(toy, "toy")
     assert with_finals.epochs - without.epochs == len(training.history) > 0
     assert with_finals.seconds - without.seconds == pytest.approx(training.seconds)
-    (champion, base), (other, same) = (read_champion_and_base(at, "toy") for at in (uri, toy))
+    (base, champion), (same, other) = (read_settings(at, "toy") for at in (uri, toy))
     assert champion.seconds - other.seconds == pytest.approx(training.seconds)
     assert base.seconds == same.seconds
 
 
 def test_champion_and_base_of_one_study(toy: str, study: tuple[StudyConfig, StudyResult]) -> None:
     _, record = study
-    champion, base = read_champion_and_base(toy, "toy")
+    base, champion = read_settings(toy, "toy")
     assert (champion.name, base.name) == ("toy champion", "toy base")
     assert base.settings["loss.temperature"] == 0.1
     assert base.objective == record.trials[0].objective
@@ -437,6 +437,22 @@ def test_champion_and_base_of_one_study(toy: str, study: tuple[StudyConfig, Stud
     assert gains == pytest.approx([1.0, 1.5, 0.5])  # CHAMPION_SHIFTS less BASE_SHIFTS
 
 
+def test_trials_that_were_rerun_stand_beside_champion_and_base(
+    toy: str, uri: str, study: tuple[StudyConfig, StudyResult]
+) -> None:
+    config, record = study
+    reruns = tuple(make_run("trial-0004", seed, 3.0) for seed in (1, 2, 3))
+    send(uri, whole_study(config, record.model_copy(update={"runs": record.runs + reruns})))
+    base, champion, rerun = read_settings(uri, "toy")
+    assert [s.name for s in (base, champion, rerun)] == ["toy base", "toy champion",
+                                                         "toy trial-0004"]  # fmt: skip
+    assert rerun.objective == record.trials[4].objective
+    assert rerun.seeds[1]["near/auroc"] - base.seeds[1]["near/auroc"] == pytest.approx(3.0)
+    assert (rerun.epochs, rerun.seconds) == (60, pytest.approx(36))
+    assert champion == read_settings(toy, "toy")[1]
+    assert read_summary(uri, "toy").epochs == read_summary(toy, "toy").epochs + 60
+
+
 def test_without_a_search_the_champions_reruns_are_the_base_runs(
     uri: str, study: tuple[StudyConfig, StudyResult]
 ) -> None:
@@ -445,7 +461,7 @@ def test_without_a_search_the_champions_reruns_are_the_base_runs(
     alone = record.model_copy(update={"champion": None, "champion_params": {}, "runs": runs,
                                       "trials": ()})  # fmt: skip
     send(uri, [r for r in whole_study(config, alone) if r.name != "search"])
-    champion, base = read_champion_and_base(uri, "toy")
+    base, champion = read_settings(uri, "toy")
     assert base.seeds == champion.seeds
     assert sorted(base.seeds) == [1, 2, 3]
 
@@ -458,7 +474,7 @@ def test_what_was_run_before_does_not_count(
                                     "champion_params": record.trials[0].params,
                                     "runs": (make_run("champion", 1, 0.0),)})  # fmt: skip
     send(uri, whole_study(config, few))
-    champion, base = read_champion_and_base(uri, "toy")
+    base, champion = read_settings(uri, "toy")
     assert champion.seeds == base.seeds  # The champion is the base run.
     again = few.model_copy(update={"id": "later", "runs": (make_run("champion", 7, 9.0),)})
     send(uri, whole_study(config, again))
@@ -478,7 +494,7 @@ def test_an_earlier_champion_of_the_same_study_does_not_count(
     send(uri, whole_study(config, earlier))
     assert list(read_summary(uri, "toy").seeds) == [9]
     with pytest.raises(StudyError, match="study toy has no reruns of its base run"):
-        read_champion_and_base(uri, "toy")
+        read_settings(uri, "toy")
     send(uri, whole_study(config, record))
     assert sorted(read_summary(uri, "toy").seeds) == [1, 2, 3]
     flags = {r["name"]: r["tags"]["rwood.is_champion"] for r in store(uri).values()

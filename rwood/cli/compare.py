@@ -16,7 +16,7 @@ app = typer.Typer()
 def compare(
     context: typer.Context,
     study: Annotated[
-        list[str], typer.Argument(help="Names; of a single study, its champion and its base.")
+        list[str], typer.Argument(help="Names; of a single study, the settings that it reran.")
     ],
     tracking_uri: TrackingUri = None,
     results: Annotated[
@@ -30,14 +30,13 @@ def compare(
     """Set studies side by side, from MLflow: settings that differ, results, tests, cost."""
     from rwood.report.compare import as_plain, compare_studies, draw_comparison
     from rwood.results import write_atomically
-    from rwood.tracking.summary import read_champion_and_base, read_summary
+    from rwood.tracking.summary import read_settings, read_summary
 
     if len(set(study)) < len(study):
         raise SpecError("rwood compare: a study is named twice")
     uri = _store(context, tracking_uri, results)
     if len(study) == 1:
-        champion, base = read_champion_and_base(uri, study[0])
-        summaries = [base, champion]
+        summaries = read_settings(uri, study[0])
     else:
         summaries = [read_summary(uri, name) for name in study]
     compared = compare_studies(summaries)

@@ -24,14 +24,14 @@ def read_summary(uri: str, experiment: str) -> StudySummary:
         StudyError: no such study, nothing in it, or no answer from the server.
     """
     runs = _Runs(uri, experiment)
-    cost = _cost(runs.searching + runs.reruns(_CHAMPION) + runs.reruns(_BASE))
-    return runs.summary(experiment, _CHAMPION, cost)
+    reruns = [run for label in (_CHAMPION, _BASE, *runs.trial_labels) for run in runs.reruns(label)]
+    return runs.summary(experiment, _CHAMPION, _cost(runs.searching + reruns))
 
 
-def read_champion_and_base(uri: str, experiment: str) -> tuple[StudySummary, StudySummary]:
-    """A study's champion, and the base run beside it.
+def read_settings(uri: str, experiment: str) -> list[StudySummary]:
+    """The settings that a study reran: its base run, its champion, then the trials it reran too.
 
-    The champion's cost is that of search, finals and its own reruns; the base's that of its reruns.
+    The champion's cost is that of search, finals and its own reruns; the others' that of theirs.
 
     Raises:
         StudyError: no such study, nothing in it, no rerun of the base, or no answer.
@@ -43,10 +43,14 @@ def read_champion_and_base(uri: str, experiment: str) -> tuple[StudySummary, Stu
             "two studies, or set rerun.base and run it again"
         )
     runs.note += "; " * bool(runs.note) + "the champion's cost includes search and finals"
-    champion = runs.summary(
-        f"{experiment} champion", _CHAMPION, _cost(runs.searching + runs.reruns(_CHAMPION))
-    )
-    return champion, runs.summary(f"{experiment} base", _BASE, _cost(runs.reruns(_BASE)))
+    return [
+        runs.summary(
+            f"{experiment} {label}",
+            label,
+            _cost(runs.reruns(label) + (runs.searching if label == _CHAMPION else [])),
+        )
+        for label in (_BASE, _CHAMPION, *runs.trial_labels)
+    ]
 
 
 class _Runs:
@@ -75,36 +79,43 @@ class _Runs:
         self.trials = [r for r in chosen if _kind(r) == "trial"]
         self.searching = [*self.trials, *(r for r in chosen if _kind(r) == "finals-seed")]
         self._reruns = [r for r in chosen if _kind(r) == "rerun"]
+        labels = {r.data.tags["rwood.label"] for r in self._reruns}
+        self.trial_labels = sorted(labels - {_CHAMPION, _BASE})
+        """`trial-0007`, ...: trials that were rerun beside champion and base run."""
 
-    @property
-    def champion(self) -> Any:
-        """The champion's trial; None before selection or without a search."""
-        search = self.parents.get("search")
-        number = search and search.data.tags.get("rwood.champion")
-        return self._trial(number)
-
-    def _trial(self, number: str | None) -> Any:
+    def trial(self, label: str) -> Any:
+        """The trial whose setting has a label; None if there is none, as before selection."""
+        if label == _CHAMPION:
+            number = self._searched("rwood.champion")
+        else:
+            number = "0" if label == _BASE else str(int(label.removeprefix("trial-")))
         return next((t for t in self.trials if t.data.tags["rwood.trial"] == number), None)
 
     def reruns(self, label: str) -> list[Any]:
         """Reruns with a label; of an earlier champion of the same study, none."""
         chosen = [r for r in self._reruns if r.data.tags["rwood.label"] == label]
-        if label == _BASE:
-            same = self.champion is None or self.champion.data.tags["rwood.trial"] == "0"
-            return chosen or (self.reruns(_CHAMPION) if same else [])
-        search = self.parents.get("search")
-        wanted = search and search.data.tags.get("rwood.champion_run_id")
+        if label == _BASE and not chosen:
+            champion = self.trial(_CHAMPION)
+            same = champion is None or champion.data.tags["rwood.trial"] == "0"
+            return self.reruns(_CHAMPION) if same else []
+        if label != _CHAMPION:
+            return chosen
+        wanted = self._searched("rwood.champion_run_id")
         return [r for r in chosen if r.data.tags.get("rwood.champion_run_id") == wanted]
 
-    def summary(self, name: str, label: str, cost: Mapping[str, float]) -> StudySummary:
-        """What is known of the champion or the base."""
+    def _searched(self, tag: str) -> str | None:
+        """A tag of the search; None without it."""
         search = self.parents.get("search")
-        trial = self._trial("0") if label == _BASE else self.champion
+        return None if search is None else search.data.tags.get(tag)
+
+    def summary(self, name: str, label: str, cost: Mapping[str, float]) -> StudySummary:
+        """What is known of the setting with a label."""
+        trial = self.trial(label)
         return StudySummary(
             name=name,
             settings=self._settings(trial, self.reruns(label)),
             objective=trial.data.metrics.get("objective") if trial is not None else None,
-            objective_name=search.data.tags.get("rwood.objective") if search is not None else None,
+            objective_name=self._searched("rwood.objective"),
             seeds={
                 int(run.data.params["seed"]): {
                     k: v for k, v in run.data.metrics.items() if k in _METRICS
