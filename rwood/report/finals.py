@@ -1,9 +1,10 @@
 """The finals in a report: the verdict, the numbers behind it, and the champion stage by stage."""
 
+import math
 import statistics
 from collections.abc import Sequence
 
-from rwood.config.search import Choices, contains
+from rwood.config.search import Choices, Range, apply, contains
 from rwood.config.study import is_minimized
 from rwood.report.document import Block, Folded, Text
 from rwood.report.expected_best import expected_best
@@ -117,24 +118,38 @@ def search_sentences(inputs: ReportInputs) -> list[str]:
 
 
 def _edges(inputs: ReportInputs) -> list[str]:
-    """Searched settings of which the champion has the least or largest value allowed."""
+    """Searched settings of which the champion's value is at an end of a range that may be wider."""
     sentences = []
     for parameter in hyperparameters(inputs.config):
         value = inputs.study.champion_params.get(parameter.key)
-        if (
-            not contains(parameter.domain, value)
-            or isinstance(parameter.domain, Choices)
-            or parameter.domain.low == parameter.domain.high
-        ):
+        domain = parameter.domain
+        if isinstance(domain, Choices) or domain.low == domain.high or not contains(domain, value):
             continue
         share = parameter.share(value)
-        if min(share, 1 - share) <= _EDGE:
-            end = "lower" if share < 0.5 else "upper"
+        upper = share > 0.5
+        if min(share, 1 - share) <= _EDGE and _can_be_widened(inputs, parameter.key, domain, upper):
+            end = "upper" if upper else "lower"
             sentences.append(
                 f"The champion's {parameter.word}, {plain_number(value)}, is at the {end} end of "
                 f"its range ({parameter.range}): widen it and run again, earlier trials count."
             )
     return sentences
+
+
+def _can_be_widened(inputs: ReportInputs, key: str, domain: Range, upper: bool) -> bool:
+    """Whether the champion's run takes a value just beyond an end: some ends are a setting's own.
+
+    E.g. 0 neighbours below a range from 1, which no run takes.
+    """
+    chosen = inputs.study.champion_params
+    end, sign = (domain.high, 1) if upper else (domain.low, -1)
+    whole = isinstance(chosen[key], int)
+    beyond = end + sign if whole else math.nextafter(end, sign * math.inf)
+    try:
+        apply(inputs.config.run, {**chosen, key: beyond})
+    except ValueError:
+        return False
+    return True
 
 
 def _seeds(inputs: ReportInputs) -> str:

@@ -53,3 +53,26 @@ def test_the_best_of_a_solved_fpr_is_no_negative_zero(inputs: ReportInputs) -> N
     (worth,) = (s for s in search_sentences(replace(inputs, study=study)) if "best" in s)
     assert "0.00 of 1, 0.00 of 2," in worth
     assert "-0.00" not in worth
+
+
+@pytest.mark.parametrize(
+    ("key", "low", "high", "value", "end"),
+    [
+        ("scorer.k", 1, 50, 1, None),
+        ("scorer.k", 2, 50, 2, "lower"),
+        ("scorer.k", 1, 50, 50, "upper"),
+        ("views.flip", 0.0, 1.0, 1.0, None),
+        ("views.flip", 0.0, 0.9, 0.9, "upper"),
+        ("loss.temperature", 0.02, 0.5, 0.0201, "lower"),
+        ("loss.within_shift", 0, 5, 0.0, "lower"),
+    ],
+)
+def test_a_range_that_ends_where_the_setting_does_is_not_to_be_widened(
+    inputs: ReportInputs, key: str, low: float, high: float, value: float, end: str | None
+) -> None:
+    config = make_config(search={"trials": 12, "objective": "val/auroc",
+                                 "space": {key: {"low": low, "high": high}}})  # fmt: skip
+    study = inputs.study.model_copy(update={"champion_params": {key: value}})
+    sentences = search_sentences(replace(inputs, study=study, config=config))
+    advised = [s.partition(" is at the ")[2] for s in sentences if "widen it" in s]
+    assert [text.partition(" ")[0] for text in advised] == ([] if end is None else [end])
