@@ -149,6 +149,8 @@ class FinalsResult(Record):
     """The race's winner."""
     confirmation: dict[str, tuple[float, ...]] = {}
     """`finalist` and `base` -> the objective on each seed of the confirmation."""
+    seeds: tuple[int, ...] = ()
+    """Of the confirmation."""
     objective: str = ""
     """What the numbers of the race and the confirmation are, and that higher is better."""
     promoted: bool | None = None

@@ -29,8 +29,8 @@ def finals_blocks(inputs: ReportInputs) -> list[Block]:
     blocks.append(stage_table(inputs, finals))
     if finals.guard:
         blocks.append(_comparison_table(finals))
-    if finals.confirmation:
-        blocks.append(Folded("Confirmation, seed by seed", _seed_table(inputs, finals)))
+    if finals.seeds:
+        blocks.append(Folded("Confirmation, seed by seed", _seed_table(finals)))
     if finals.race:
         blocks.append(Folded("Race", _race_table(inputs, finals)))
     return blocks
@@ -93,12 +93,10 @@ def _comparison_table(finals: FinalsResult) -> Table:
     return Table(columns, rows, caption)
 
 
-def _seed_table(inputs: ReportInputs, finals: FinalsResult) -> Table:
-    seeds = inputs.config.finals.confirmation if inputs.config.finals is not None else ()
-    pairs = zip(finals.confirmation["finalist"], finals.confirmation["base"], strict=True)
+def _seed_table(finals: FinalsResult) -> Table:
+    ours, base = (finals.confirmation[name] for name in ("finalist", "base"))
     rows = tuple(
-        (str(seed), *_three([ours], [base]))
-        for seed, (ours, base) in zip(seeds, pairs, strict=False)
+        (str(seed), *_three([a], [b])) for seed, a, b in zip(finals.seeds, ours, base, strict=True)
     )
     return Table(("seed", "finalist", "base run", "difference"), rows, finals.objective)
 

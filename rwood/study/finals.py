@@ -117,7 +117,7 @@ def _decided(
     by_family = {name: [a[name] - b[name] for a, b in points] for name in points[0][0]}
     gated, guarded = gate(gains, rule.alpha), guard(by_family, GUARD_ALPHA, rule.delta)
     decision = verdict(finals.finalist, gated, guarded)
-    measured = {"confirmation": values, "gate": gated, "guard": guarded}
+    measured = {"confirmation": values, "seeds": tuple(ours), "gate": gated, "guard": guarded}
     return finals.model_copy(update=measured | vars(decision))
 
 

@@ -21,11 +21,12 @@ def tables(inputs: ReportInputs) -> dict[str, Table]:
     guarded = guard({"near-like": [1.0, 2.0, 1.5]}, alpha=0.5)
     finals = FinalsResult(
         candidates={1: BASE, 4: BASE}, race={1: (-0.4, -0.6), 4: (-0.1, -0.2)}, finalist=4,
-        confirmation={"finalist": ours, "base": base}, gate=gated, guard=guarded,
-        objective="mean logit AUROC over families", **vars(verdict(4, gated, guarded)),
+        confirmation={"finalist": ours, "base": base}, seeds=(1002, 1003, 1004),
+        gate=gated, guard=guarded, objective="mean logit AUROC over families",
+        **vars(verdict(4, gated, guarded)),
     )  # fmt: skip
     study = inputs.study.model_copy(update={"finals": finals})
-    config = make_config(finals={"confirm_seeds": 3})
+    config = make_config(finals={"confirm_seeds": 2, "first_seed": 2000})  # edited since
     blocks = finals_blocks(replace(inputs, study=study, config=config))
     shown = [block.block if isinstance(block, Folded) else block for block in blocks]
     return {table.columns[0]: table for table in shown if isinstance(table, Table)}
@@ -36,6 +37,14 @@ def test_only_the_families_are_said_to_be_in_points(tables: dict[str, Table]) ->
     assert tables["compared"].caption == (
         "Finalist minus base run over 3 paired seeds; the objective at level 0.1, the families in "
         "points at level 0.5, where the bound is the mean."
+    )
+
+
+def test_the_seeds_are_those_that_were_trained(tables: dict[str, Table]) -> None:
+    assert tables["seed"].rows == (
+        ("1002", "−0.10", "−0.50", "+0.40"),
+        ("1003", "−0.20", "−0.70", "+0.50"),
+        ("1004", "−0.30", "−0.60", "+0.30"),
     )
 
 
