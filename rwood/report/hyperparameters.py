@@ -96,19 +96,21 @@ class Hyperparameter:
     def ticks(self, count: int, trials: Iterable[TrialResult]) -> list[tuple[float, str]]:
         """Places on an axis as of `share` and their texts.
 
-        All choices, or so many values from low to high, even on the scale that is searched; `none`
-        if a trial has no such setting.
+        All choices, or so many values from low to high, even on the scale that is searched, whole
+        ones of a range of whole numbers; `none` if a trial has no such setting.
         """
         none = any(self.of(trial) is None for trial in trials)
         ticks = [(NONE_AT, "none")] if none else []
         if isinstance(self.domain, Choices):
             return ticks + [(self.share(choice), str(choice)) for choice in self.domain.choices]
-        low, high = float(self.domain.low), float(self.domain.high)
+        low, high = self.domain.low, self.domain.high
+        whole = isinstance(low, int) and isinstance(high, int)
         for share in (place / (count - 1) for place in range(count)):
             value = low * (high / low) ** share if self.log else low + (high - low) * share
-            text = f"{value:.{3 if share in (0, 1) else 2}g}"
-            ticks.append((self.share(float(text)), text))
-        return ticks
+            rounded = float(f"{value:.{3 if share in (0, 1) else 2}g}")
+            number = round(rounded) if whole else rounded
+            ticks.append((self.share(number), f"{number:g}"))
+        return list(dict.fromkeys(ticks))
 
 
 def hyperparameters(config: StudyConfig) -> list[Hyperparameter]:

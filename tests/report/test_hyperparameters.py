@@ -53,6 +53,15 @@ def test_ticks_stand_where_their_text_says() -> None:
     assert WORDS.ticks(3, ()) == [(0, "knn"), (0.5, "mahalanobis"), (1, "cosine")]
 
 
+def test_ticks_of_whole_numbers_are_whole() -> None:
+    neighbours = Hyperparameter("scorer.k", Range(low=1, high=50, log=True), 10)
+    assert [text for _, text in neighbours.ticks(5, ())] == ["1", "3", "7", "19", "50"]
+    few = Hyperparameter("schedule.warmup_epochs", Range(low=1, high=3), 2)
+    assert few.ticks(5, ()) == [(0, "1"), (0.5, "2"), (1, "3")]
+    epochs = Hyperparameter("epochs", Range(low=50, high=300, log=True), 100)
+    assert [text for _, text in epochs.ticks(3, ())] == ["50", "120", "300"]
+
+
 def test_range_in_words() -> None:
     assert [parameter.range for parameter in (LOG, LINEAR, WORDS)] == [
         "0.01 to 1, log scale",
