@@ -64,8 +64,6 @@ class StudyPaths:
     """How far a running study is, for `rwood status`."""
     lock = _Below("lock")
     """Who works on the study; on an object store a folder of leases."""
-    mlflow = _Below("mlflow.json")
-    """What MLflow has acknowledged."""
     runs = _Below("runs")
     """Folders of the reruns."""
 

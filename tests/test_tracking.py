@@ -282,11 +282,11 @@ def test_an_interrupted_study_is_scheduled_and_goes_on(uri: str) -> None:
     assert store(uri)["id/search/0"]["status"] == "FINISHED"
 
 
-def test_a_value_that_is_measured_again_is_the_last(uri: str, tmp_path: Path) -> None:
+def test_a_value_that_is_measured_again_is_the_last(uri: str) -> None:
     """Also where it is smaller, and the training that it is of ended when it did."""
     for near in (62.0, 51.0):
         run = a_run(1, "complete", finished=110.0, metrics={"near/auroc": near, "far/auroc": 80.0})
-        tracker = Tracker(uri, "toy", memory=tmp_path / "mlflow.json")
+        tracker = Tracker(uri, "toy")
         tracker.update(run)
         assert tracker.flush()
     client = connect(uri)

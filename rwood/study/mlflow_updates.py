@@ -36,9 +36,7 @@ class MlflowUpdates:
         self._unregistered: str | None = None
         artifacts = results / "mlartifacts" if uri is None else None
         tags = experiment_tags(study, result_words(study, record))
-        self._tracker = Tracker(
-            uri or local_uri(results), study.name, artifacts, tags, self._paths.mlflow
-        )
+        self._tracker = Tracker(uri or local_uri(results), study.name, artifacts, tags)
         counts = {name: row.count for name, row in image_sets.NAMED.items()}
         self._searched = search_inputs(study.benchmark, counts)
         self._tested = benchmark_inputs(study.benchmark, counts)

@@ -1,7 +1,9 @@
 """A run's files, uploaded when their content changes."""
 
+import errno
 import hashlib
-from collections.abc import Mapping
+import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -9,38 +11,39 @@ from rwood.storage import local_copy
 from rwood.tracked.run import TrackedRun
 
 ARTIFACTS_TAG = "rwood.artifacts"
-"""JSON: artifact path -> digest of the file that was uploaded."""
-Marks = Mapping[Path, tuple[int, int] | None]
-"""File -> its time of change (ns) and size (bytes); None if it is missing."""
+"""JSON: artifact path -> `<digest of the file that was uploaded>-<its mark>`."""
 
 
-def marks_of(run: TrackedRun) -> Marks:
-    """Marks of a run's files: equal marks spare reading the files again."""
-    marks: dict[Path, tuple[int, int] | None] = {}
-    for path, _ in run.artifacts:
-        try:
-            stat = path.stat()
-            marks[path] = (stat.st_mtime_ns, stat.st_size)
-        except FileNotFoundError:
-            marks[path] = None
-    return marks
-
-
-def upload(
-    client: Any, run: TrackedRun, run_id: str, uploaded: dict[str, str], marks: Marks, before: Marks
-) -> None:
+def upload(client: Any, run: TrackedRun, run_id: str, uploaded: dict[str, str]) -> None:
     """Upload files that changed; a missing one does not keep the others back.
 
-    `uploaded` has artifact path -> digest of what the server has, and is kept up to date; `before`
-    are the marks of when the run was sent last.
+    `uploaded` is what `ARTIFACTS_TAG` says, and is kept up to date.
+
+    Raises:
+        FileNotFoundError: a file is missing; the others are uploaded.
     """
+    missing = None
     for path, folder in run.artifacts:
         name = f"{folder}/{path.name}" if folder else path.name
-        if marks[path] is None or (marks[path] == before.get(path) and name in uploaded):
+        content_before, _, mark_before = uploaded.get(name, "").partition("-")
+        try:
+            mark = _mark(path)
+        except FileNotFoundError:
+            missing = missing or path
+            continue
+        if mark == mark_before:
             continue
         with path.open("rb") as opened:
             content = hashlib.file_digest(opened, "sha256").hexdigest()[:16]
-        if uploaded.get(name) != content:
+        if content != content_before:
             with local_copy(path) as file:
                 client.log_artifact(run_id, str(file), folder)
-            uploaded[name] = content
+        uploaded[name] = f"{content}-{mark}"
+    if missing is not None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(missing))
+
+
+def _mark(path: Path) -> str:
+    """Names a file's time of change and size: while they are equal it is not read again."""
+    stat = path.stat()
+    return f"{zlib.crc32(f'{stat.st_mtime_ns} {stat.st_size}'.encode()):08x}"

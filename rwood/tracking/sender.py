@@ -1,16 +1,13 @@
 """Sends runs over one client; knows what the server has."""
 
-import errno
 import json
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rwood.tracked.run import TrackedInput, TrackedRun
-from rwood.tracking.acknowledged import digest
-from rwood.tracking.artifacts import ARTIFACTS_TAG, Marks, marks_of, upload
+from rwood.tracking.artifacts import ARTIFACTS_TAG, upload
 from rwood.tracking.client import KEY_TAG, all_runs, connect, open_experiment, tag_experiment
 from rwood.tracking.server_run import STATUS, Row, ServerRun, batches, changed_params, listed
 
@@ -25,40 +22,33 @@ class Sender:
         experiment: made if it is not there.
         artifacts: folder for the artifacts of a new experiment; None: the server's choice.
         tags: of the experiment; `{experiment}` in a text stands for its id.
-        acknowledged: run key -> digest of what the server acknowledged at an earlier start.
     """
 
     def __init__(
-        self,
-        uri: str,
-        experiment: str,
-        artifacts: Path | None,
-        tags: Mapping[str, str],
-        acknowledged: Mapping[str, str] | None = None,
+        self, uri: str, experiment: str, artifacts: Path | None, tags: Mapping[str, str]
     ) -> None:
         """Ask the server what it has."""
         self._client = connect(uri)
         self._experiment = open_experiment(self._client, experiment, artifacts, tags)
-        self._acknowledged = dict(acknowledged or {})
-        self._sent: dict[str, TrackedRun] = {}
-        self._marks: dict[str, Marks] = {}
         self._unlinked: dict[str, set[tuple[str, str]]] = {}
         self._server: dict[str, ServerRun] = {}
         self.ask_all_again()
 
     def send(self, run: TrackedRun) -> str:
         """Make the server's run look like this one; its id on the server."""
-        marks = marks_of(run)
         server = self._server.get(run.key) or self._create(run)
-        if not self._is_acknowledged(run, server, marks):
-            self._update(run, server, marks)
         for tag, key in _links(run).items():
             if key not in self._server:
                 self._unlinked.setdefault(key, set()).add((run.key, tag))
-        missing = next((path for path, mark in marks.items() if mark is None), None)
-        if missing is not None:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(missing))
-        self._sent[run.key], self._marks[run.key] = run, marks
+        try:
+            self._log_inputs(run, server)
+            self._log(run, server)
+            if run.experiment:
+                known = self._client.get_experiment(self._experiment).tags
+                tag_experiment(self._client, self._experiment, run.experiment, known)
+            self._log_artifacts(run, server)
+        finally:  # What cannot be sent leaves no finished run RUNNING.
+            self._set_status(run, server)
         return server.run_id
 
     def ask_all_again(self) -> None:
@@ -66,8 +56,6 @@ class Sender:
         runs = all_runs(self._client, self._experiment)
         keyed = {run.data.tags.get(KEY_TAG): listed(run) for run in runs}
         self._server = {key: run for key, run in keyed.items() if key is not None}
-        self._sent = {k: run for k, run in self._sent.items() if k in self._server}
-        self._acknowledged = {k: d for k, d in self._acknowledged.items() if k in self._server}
 
     def ask_again(self, key: str) -> None:
         """Ask the server what it has of one run; for use after a failure.
@@ -80,8 +68,6 @@ class Sender:
         experiment = self._client.get_experiment(self._experiment)
         if experiment.lifecycle_stage != "active":
             raise MlflowException(f"the experiment {experiment.name} was deleted")
-        self._sent.pop(key, None)
-        self._acknowledged.pop(key, None)
         server = self._server.pop(key, None)
         if server is None:
             return
@@ -94,32 +80,6 @@ class Sender:
         if run.info.lifecycle_stage == "active":  # A deleted one is made anew.
             self._server[key] = listed(run)
 
-    def acknowledged(self) -> dict[str, str]:
-        """Run key -> digest of what the server acknowledged last."""
-        for key, run in self._sent.items():
-            if key not in self._acknowledged:
-                self._acknowledged[key] = self._digest(run, self._marks[key])
-        return dict(self._acknowledged)
-
-    def _digest(self, run: TrackedRun, marks: Marks) -> str:
-        links = {tag: self._id(key) for tag, key in _links(run).items()}
-        return digest(run, self._server[run.key].run_id, links, marks)
-
-    def _is_acknowledged(self, run: TrackedRun, server: ServerRun, marks: Marks) -> bool:
-        """Whether an earlier start sent the same, and nothing was sent to this run since."""
-        if run.key in self._sent:
-            return False
-        digest_before = self._acknowledged.get(run.key)
-        return (
-            digest_before is not None
-            and server.status == STATUS[run.state]
-            and self._tags(run).items() <= server.tags.items()
-            and digest_before == self._digest(run, marks)
-        )
-
-    def _id(self, key: str) -> str | None:
-        return self._server[key].run_id if key in self._server else None
-
     def _create(self, run: TrackedRun) -> ServerRun:
         tags = {KEY_TAG: run.key, "mlflow.runName": run.name, "mlflow.source.name": "rwood"}
         tags |= self._link_tags(run)
@@ -127,35 +87,19 @@ class Sender:
         created = self._client.create_run(
             self._experiment, start_time=started, tags=tags, run_name=run.name
         )
-        server = ServerRun(str(created.info.run_id), tags, step=0)
+        server = ServerRun(str(created.info.run_id), tags)
         self._server[run.key] = server
         self._link(run.key)
         return server
 
-    def _update(self, run: TrackedRun, server: ServerRun, marks: Marks) -> None:
-        self._acknowledged.pop(run.key, None)
-        try:
-            self._log_inputs(run, server)
-            self._log(run, server)
-            if run.experiment:
-                known = self._client.get_experiment(self._experiment).tags
-                tag_experiment(self._client, self._experiment, run.experiment, known)
-            self._log_artifacts(run, server, marks)
-        finally:  # What cannot be sent leaves no finished run RUNNING.
-            self._set_status(run, server)
-
-    def _tags(self, run: TrackedRun) -> dict[str, str]:
-        return {**run.tags, **self._link_tags(run)}
-
     def _link_tags(self, run: TrackedRun) -> dict[str, str]:
         """Links whose run is on the server."""
-        ids = {tag: self._id(key) for tag, key in _links(run).items()}
-        return {tag: run_id for tag, run_id in ids.items() if run_id is not None}
+        known = self._server
+        return {tag: known[key].run_id for tag, key in _links(run).items() if key in known}
 
     def _link(self, key: str) -> None:
         """Set the tags that waited for a run."""
         for source, tag in self._unlinked.pop(key, ()):
-            self._acknowledged.pop(source, None)
             if source in self._server:
                 self._request(self._server[source], tags={tag: self._server[key].run_id})
 
@@ -169,9 +113,9 @@ class Sender:
         """Parameters, tags, epochs and final metrics: what the server lacks of them."""
         current = {k: str(v)[:6000] for k, v in run.params.items()}
         params = {k: v for k, v in current.items() if k not in server.params}
-        wanted = self._tags(run) | changed_params(current, server.params, server.tags)
+        changed = changed_params(current, server.params, server.tags)
+        wanted = {**run.tags, **self._link_tags(run), **changed}
         tags = {k: v for k, v in wanted.items() if server.tags.get(k) != v}
-        step = self._step(run, server)
         # Of two values of one time MLflow takes the greater to be the last.
         at, now = run.finished or time.time(), time.time()
         final = [
@@ -179,22 +123,12 @@ class Sender:
             for n, v in run.metrics.items()
             if server.metrics.get(n) != v
         ]
-        fresh = [report for report in run.history if report.epoch > step]
+        fresh = [report for report in run.history if report.epoch > server.step]
         for rows, epoch in batches(fresh, final):
             self._request(server, rows, params, tags)
             server.step = epoch or server.step
             params, tags = {}, {}
         self._request(server, (), params, tags)
-
-    def _step(self, run: TrackedRun, server: ServerRun) -> int:
-        """The last epoch that the server has of a run."""
-        if server.step is None and run.history:
-            name = next(iter(run.history[0].metrics))
-            # Without a last value there is no history to ask for.
-            known = name in server.metrics
-            history = self._client.get_metric_history(server.run_id, name) if known else ()
-            server.step = max((metric.step for metric in history), default=0)
-        return server.step or 0
 
     def _request(
         self,
@@ -216,12 +150,11 @@ class Sender:
         server.params |= params or {}
         server.tags |= tags or {}
 
-    def _log_artifacts(self, run: TrackedRun, server: ServerRun, marks: Marks) -> None:
-        """Upload files that changed; a missing one does not keep the others back."""
+    def _log_artifacts(self, run: TrackedRun, server: ServerRun) -> None:
         before = server.tags.get(ARTIFACTS_TAG, "{}")
         uploaded: dict[str, str] = json.loads(before)
         try:
-            upload(self._client, run, server.run_id, uploaded, marks, self._marks.get(run.key, {}))
+            upload(self._client, run, server.run_id, uploaded)
         finally:
             if json.loads(before) != uploaded:
                 self._request(server, tags={ARTIFACTS_TAG: json.dumps(uploaded)})

@@ -36,12 +36,12 @@ class ServerRun:
     """Name and digest of each."""
     metrics: dict[str, float] = field(default_factory=dict)
     """The last value of each."""
-    step: int | None = None
-    """Of the last epoch; None: the server must be asked."""
+    step: int = 0
+    """Of the last epoch."""
 
 
 def listed(run: Any) -> ServerRun:
-    """What MLflow's listing says of a run; the last epoch is not in it."""
+    """What MLflow's listing says of a run."""
     inputs = {(i.dataset.name, i.dataset.digest) for i in run.inputs.dataset_inputs}
     return ServerRun(
         run_id=str(run.info.run_id),
@@ -50,6 +50,7 @@ def listed(run: Any) -> ServerRun:
         params=dict(run.data.params),
         inputs=inputs,
         metrics=dict(run.data.metrics),
+        step=max((metric.step for metric in run.data.to_proto().metrics), default=0),
     )
 
 

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from rwood.text import count_of, without_password
+from rwood.text import count_of
 from rwood.tracked.run import TrackedRun
-from rwood.tracking.acknowledged import read_acknowledged, write_acknowledged
 from rwood.tracking.client import make_store, readdress_artifacts, reason, without_login
 from rwood.tracking.failures import cause, is_refusal, unsent_sentence
 from rwood.tracking.pending import Pending
@@ -22,8 +21,6 @@ _RETRY_S = 2.0
 _INTERRUPTED_S, _LAST_S = 8.0, 4.0
 """How long `close` waits after an interrupt, and for the run that is being sent when it gives up.
 """
-_SAVE_S, _SAVE_CLOSING_S = 30.0, 5.0
-"""Between two writes of what the server acknowledged."""
 
 
 class Tracker:
@@ -39,7 +36,6 @@ class Tracker:
         artifacts: folder for artifacts where the store is a local file; None leaves the choice to
             the server.
         tags: of the experiment; `{experiment}` in a text stands for its id.
-        memory: file that keeps what the server acknowledged for the next start; None: no file.
     """
 
     def __init__(
@@ -48,19 +44,15 @@ class Tracker:
         experiment: str,
         artifacts: Path | None = None,
         tags: Mapping[str, str] | None = None,
-        memory: Path | None = None,
     ) -> None:
         """Start the sending thread; nothing is awaited here."""
         self.uri = without_login(uri)
         self._experiment = experiment
         self._tags = dict(tags or {})
         self._artifacts = artifacts
-        self._memory = memory
-        self._server = f"{without_password(self.uri)} {experiment}"
         self._pending = Pending()
         self._sender: Sender | None = None
         self._lost = False
-        self._saved = time.monotonic()
         self._error: str | None = None
         self._warned = False
         self._told: set[str] = set()
@@ -142,18 +134,13 @@ class Tracker:
             else:
                 self._error = None
                 self._pending.take(run, run_id)
-            self._save(_SAVE_CLOSING_S if self._pending.closing else _SAVE_S)
-        self._save(0.0)
 
     def _connected(self) -> Sender:
         if self._sender is None:
             make_store(self.uri)
             if self._artifacts is not None:
                 readdress_artifacts(self.uri, self._experiment, self._artifacts)
-            acknowledged = read_acknowledged(self._memory, self._server) if self._memory else {}
-            self._sender = Sender(
-                self.uri, self._experiment, self._artifacts, self._tags, acknowledged
-            )
+            self._sender = Sender(self.uri, self._experiment, self._artifacts, self._tags)
         elif self._lost:  # The server may have more than was acknowledged.
             self._sender.ask_all_again()
         self._lost = False
@@ -192,12 +179,3 @@ class Tracker:
         closing = self._pending.closing
         self._pending.fail_all(_RETRY_S)
         return not closing
-
-    def _save(self, every: float) -> None:
-        """Write what the server acknowledged, if that is due."""
-        if self._memory is None or self._sender is None:
-            return
-        if time.monotonic() - self._saved < every:
-            return
-        write_acknowledged(self._memory, self._server, self._sender.acknowledged())
-        self._saved = time.monotonic()

@@ -36,9 +36,9 @@ def a_trial(number: int, *, epochs: int = 6, state: str = "complete", **changes:
 
 
 def a_tracker(uri: str, *runs: TrackedRun) -> Tracker:
-    """A tracker that keeps its memory beside the store, with runs stated."""
+    """A tracker with runs stated."""
     folder = Path(uri.removeprefix("sqlite:///")).parent
-    tracker = Tracker(uri, "toy", folder / "mlartifacts", memory=folder / "mlflow.json")
+    tracker = Tracker(uri, "toy", folder / "mlartifacts")
     for run in runs:
         tracker.update(run)
     return tracker

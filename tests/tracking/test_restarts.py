@@ -1,6 +1,6 @@
-"""What the server acknowledged is neither sent nor asked for again at the next start."""
+"""What the server has is neither sent nor asked for again at the next start."""
 
-import json
+import hashlib
 import time
 from collections import Counter
 from dataclasses import replace
@@ -54,39 +54,26 @@ def test_a_finished_run_costs_four_requests(uri: str, requests: Counter[str]) ->
     assert held["metrics"]["objective"] == [(0, 1_010_000, 90.0)]
 
 
-def test_a_restart_asks_for_no_run_that_was_acknowledged(
-    uri: str, requests: Counter[str], tmp_path: Path
+def test_a_restart_asks_for_no_run_that_the_server_has(
+    uri: str, requests: Counter[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Nor is a file read that has not changed."""
     page = tmp_path / "page.md"
     page.write_text("first")
     runs = [*finished(4), a_trial(4, artifacts=((page, None),))]
     assert a_tracker(uri, *runs).close() is None
     before = store(uri)
     requests.clear()
-    again = a_tracker(uri, *runs)
-    assert again.flush()
-    assert again.run_id("id/search/3") == before["id/search/3"]["id"]
-    assert again.close() is None
+    with monkeypatch.context() as patch:
+        patch.setattr(hashlib, "file_digest", lambda *_: pytest.fail("read again"))
+        again = a_tracker(uri, *runs)
+        assert again.flush()
+        assert again.run_id("id/search/3") == before["id/search/3"]["id"]
+        assert again.close() is None
     assert not requests
     page.write_text("second")
     assert a_tracker(uri, *runs).close() is None
-    assert requests == {"get_metric_history": 1, "log_artifact": 1, "log_batch": 1}
-
-
-@pytest.mark.parametrize("text", ["", "{", "[1]", '{"x": 3}', None])
-def test_a_damaged_memory_costs_time_only(uri: str, tmp_path: Path, text: str | None) -> None:
-    assert a_tracker(uri, *finished(2)).close() is None
-    before = store(uri)
-    memory = tmp_path / "mlflow.json"
-    (told,) = json.loads(memory.read_text()).values()
-    assert told.keys() == before.keys()
-    if text is None:
-        memory.unlink()
-    else:
-        memory.write_text(text)
-    assert a_tracker(uri, *finished(2)).close() is None
-    assert store(uri) == before
-    assert json.loads(memory.read_text())[f"{uri} toy"] == told
+    assert requests == {"log_artifact": 1, "log_batch": 1}
 
 
 def test_what_the_server_lost_is_sent_again(uri: str, tmp_path: Path, empty_store: bytes) -> None:
@@ -99,7 +86,6 @@ def test_what_the_server_lost_is_sent_again(uri: str, tmp_path: Path, empty_stor
     assert after == before
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mlflow.db").write_bytes(empty_store)
-    (tmp_path / "mlflow.json").rename(tmp_path / "other" / "mlflow.json")
     fresh = local_uri(tmp_path / "other")
     assert a_tracker(fresh, *finished(3)).close() is None
     assert {k: r["metrics"] for k, r in store(fresh).items()} == {
@@ -117,23 +103,6 @@ def test_a_fresh_store_at_the_same_address_gets_everything(
     assert {k: r["metrics"] for k, r in store(uri).items()} == {
         k: r["metrics"] for k, r in before.items()
     }
-
-
-def test_no_epoch_is_logged_twice_when_the_memory_is_older_than_the_server(
-    uri: str, tmp_path: Path
-) -> None:
-    memory = tmp_path / "mlflow.json"
-    two, three, five = (a_trial(0, epochs=n, state="running") for n in (2, 3, 5))
-    assert a_tracker(uri, two).close() is None
-    old = memory.read_bytes()
-    assert a_tracker(uri, three).close() is None
-    memory.write_bytes(old)  # As if killed before it was written.
-    again = a_tracker(uri, two)
-    assert again.flush()
-    again.update(five)
-    assert again.close() is None
-    for values in store(uri)["id/search/0"]["metrics"].values():
-        assert [step for step, *_ in values] == [1, 2, 3, 4, 5]
 
 
 @pytest.fixture
