@@ -123,14 +123,6 @@ def hyperparameters(config: StudyConfig) -> list[Hyperparameter]:
     ]
 
 
-def last_value(trial: TrialResult, metric: str) -> float | None:
-    """The trial's objective, or the last value that it reported before it ended."""
-    if trial.objective is not None:
-        return trial.objective
-    reported = [e.metrics[metric] for e in trial.history if metric in e.metrics]
-    return reported[-1] if reported else None
-
-
 def last_metrics(trial: TrialResult, metric: str) -> tuple[float, float | None] | None:
     """The last value of a metric that a trial reported and, of several seeds, its std."""
     reported = [e.metrics for e in trial.history if metric in e.metrics]

@@ -5,13 +5,7 @@ from dataclasses import dataclass, replace
 
 from rwood.config.study import is_minimized
 from rwood.report.figures import BLUE, GREY, INK, ORANGE, VERMILLION
-from rwood.report.hyperparameters import (
-    Hyperparameter,
-    hyperparameters,
-    last_metrics,
-    last_value,
-    metric_title,
-)
+from rwood.report.hyperparameters import Hyperparameter, hyperparameters, last_metrics, metric_title
 from rwood.report.inputs import ReportInputs
 from rwood.report.outliers import inner_limits
 from rwood.report.table import plain_number
@@ -95,8 +89,8 @@ def best_so_far(trials: Sequence[TrialResult], objective: str) -> list[tuple[int
 
 def valued(inputs: ReportInputs, *states: str) -> list[tuple[TrialResult, float]]:
     """Trials in some states that reported the objective, with its last value."""
-    pairs = [(t, last_value(t, inputs.objective)) for t in inputs.trials]
-    return [(t, value) for t, value in pairs if t.state in states and value is not None]
+    pairs = [(t, last_metrics(t, inputs.objective)) for t in inputs.trials if t.state in states]
+    return [(trial, last[0]) for trial, last in pairs if last is not None]
 
 
 def objective_limits(inputs: ReportInputs) -> tuple[float, float] | None:
@@ -181,9 +175,9 @@ def _std(inputs: ReportInputs, trial: TrialResult) -> float:
 def trial_text(inputs: ReportInputs, trial: TrialResult) -> str:
     """What a trial did, the objective that it reached, and its settings."""
     lines = [f"trial {trial.number}, {trial.state} after {count_of(epochs_run(trial), 'epoch')}"]
-    value = last_value(trial, inputs.objective)
-    if value is not None:
-        lines.append(f"{metric_title(inputs.objective)}: {value:.2f}")
+    last = last_metrics(trial, inputs.objective)
+    if last is not None:
+        lines.append(f"{metric_title(inputs.objective)}: {last[0]:.2f}")
     settings = [(p.name, p.of(trial)) for p in hyperparameters(inputs.config)]
     lines += [f"{name}: {plain_number(value)}" for name, value in settings if value is not None]
     return "<br>".join(lines)

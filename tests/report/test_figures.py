@@ -19,7 +19,7 @@ from rwood.report import figures_scores as scores
 from rwood.report import figures_search as search
 from rwood.report import interactive, panels
 from rwood.report.finals import search_sentences
-from rwood.report.hyperparameters import last_value
+from rwood.report.hyperparameters import last_metrics
 from rwood.report.inputs import EmbeddingPicture, ReportInputs, ScoreSamples
 from rwood.report.outliers import inner_limits
 
@@ -222,13 +222,15 @@ def test_one_outlier_does_not_squash_the_others(inputs: ReportInputs) -> None:
     assert panels.objective_limits(inputs) is None
     assert panels.outside_sentence(inputs) == ""
     trials = tuple(
-        t.model_copy(update={"objective": 3.0}) if t.number == 1 else t for t in inputs.study.trials
+        t.model_copy(update={"objective": 3.0, "history": ()}) if t.number == 1 else t
+        for t in inputs.study.trials
     )
     study = inputs.study.model_copy(update={"trials": trials})
     low, high = panels.objective_limits(replace(inputs, study=study)) or (0.0, 0.0)
-    others = [last_value(t, "val/auroc") for t in trials if t.number != 1]
-    assert 3.0 < low < min(v for v in others if v is not None)
-    assert high > max(v for v in others if v is not None)
+    last = [last_metrics(t, "val/auroc") for t in trials if t.number != 1]
+    others = [pair[0] for pair in last if pair is not None]
+    assert 3.0 < low < min(others)
+    assert high > max(others)
     told = panels.outside_sentence(replace(inputs, study=study))
     assert told == " Outside the picture: trial 1 (3.00)."
 

@@ -6,7 +6,7 @@ from rwood.report.hyperparameters import (
     NONE_AT,
     Hyperparameter,
     hyperparameters,
-    last_value,
+    last_metrics,
     metric_title,
 )
 from rwood.results import EpochReport, TrialResult
@@ -75,15 +75,15 @@ def test_a_trial_has_its_own_value() -> None:
     assert LOG.of(trial()) is None
 
 
-def test_last_value() -> None:
+def test_last_metrics() -> None:
     history = [
         EpochReport(epoch=1, time=0, metrics={"val/auroc": 80.0}),
         EpochReport(epoch=2, time=0, metrics={"val/auroc": 85.0}),
         EpochReport(epoch=3, time=0, metrics={"train/loss": 3.0}),
     ]
-    assert last_value(trial(history=history), "val/auroc") == 85.0
-    assert last_value(trial(history=history, objective=90.0), "val/auroc") == 90.0
-    assert last_value(trial(), "val/auroc") is None
+    assert last_metrics(trial(history=history), "val/auroc") == (85.0, None)
+    assert last_metrics(trial(objective=90.0), "val/auroc") == (90.0, None)
+    assert last_metrics(trial(), "val/auroc") is None
 
 
 @pytest.mark.parametrize(
