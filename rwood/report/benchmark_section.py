@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from rwood.report.beside_published import verdict_sentence, verdict_table, verdicts
-from rwood.report.document import Block, Folded, Picture, Text
+from rwood.report.document import Block, Folded, Picture, Text, texts
 from rwood.report.earlier import earlier_blocks
 from rwood.report.figures_scores import draw_benchmark
 from rwood.report.finals import power_sentence
@@ -30,18 +30,18 @@ def benchmark_blocks(inputs: ReportInputs, figures: Path) -> list[Block]:
         own_table(runs, key, id_set, whose),
         *_verdicts(runs, key, id_set, whose),
     ]
-    blocks += [Text(line) for line in [accuracy_sentence(runs, whose)] if line]
+    blocks += texts(accuracy_sentence(runs, whose))
     if base:
         base_key = own_key(base[0])
         if id_set:
             blocks.append(own_table(base, base_key, id_set, "the base run"))
             blocks += _verdicts(base, base_key, id_set, "the base run")
-        blocks += [Text(line) for line in [accuracy_sentence(base, "the base run")] if line]
+        blocks += texts(accuracy_sentence(base, "the base run"))
         for metrics in (("fpr95", "auroc"), ("aupr_in", "aupr_out")):
             blocks.append(versus_table(runs, base, metrics, key, base_key))
         gained = gain_table(runs, base)
         blocks += [Text("What the search bought, seed by seed:"), gained] if gained else []
-        blocks += [Text(line) for line in [power_sentence(runs, base)] if line]
+        blocks += texts(power_sentence(runs, base))
     how = (
         "mean with a bar of one population std, and each seed as a dot"
         if len(runs) > 1
@@ -52,7 +52,7 @@ def benchmark_blocks(inputs: ReportInputs, figures: Path) -> list[Block]:
     )
     path = draw_benchmark(inputs, figures / "benchmark.png")
     blocks.append(Picture(path, "Benchmark", caption))
-    blocks += [Text(line) for line in [scorer_sentence(inputs)] if line]
+    blocks += texts(scorer_sentence(inputs))
     blocks += earlier_blocks(inputs)
     others = [k for k in runs[0].tables if k != key]
     blocks += [Folded(f"{whose.capitalize()}: {key_words(k)}", own_table(runs, k, id_set, whose))

@@ -9,7 +9,7 @@ from rwood.report import figures_scores, figures_search
 from rwood.report.advice import advice
 from rwood.report.benchmark_section import benchmark_blocks
 from rwood.report.cautions import cautions
-from rwood.report.document import Block, Code, Document, Folded, Picture, Section, Text
+from rwood.report.document import Block, Code, Document, Folded, Picture, Section, Text, texts
 from rwood.report.figures_overview import draw_overview
 from rwood.report.figures_parallel import draw_parallel
 from rwood.report.figures_scores import GEOMETRY, geometry_curves
@@ -35,7 +35,7 @@ from rwood.text import count_of
 def build_document(inputs: ReportInputs, figures: Path) -> Document:
     """The report of a study; sections about what was not run are left out."""
     parts: dict[str, list[Block]] = {
-        "Cautions": [Text(sentence) for sentence in cautions(inputs)],
+        "Cautions": texts(*cautions(inputs)),
         "Settings": _chosen(inputs),
         "Finals": finals_blocks(inputs),
         "Benchmark": benchmark_blocks(inputs, figures),
@@ -94,7 +94,7 @@ def _search(inputs: ReportInputs, figures: Path) -> list[Block]:
             else f"{trials}, none pruned."
         )
     ]
-    blocks += [Text(line) for line in [*failures(study), *search_sentences(inputs)]]
+    blocks += texts(*failures(study), *search_sentences(inputs))
     if valued(inputs, "complete", "pruned"):
         blocks += _search_pictures(inputs, figures)
     if len(study.objectives) > 1 and valued(inputs, "complete"):
@@ -146,8 +146,8 @@ def _search_pictures(inputs: ReportInputs, figures: Path) -> list[Block]:
         )
         path = figures_search.draw_importance(inputs, figures / "importance.png")
         blocks.append(Picture(path, "Importance of the settings", caption))
-    elif inputs.importance_note:
-        blocks.append(Text(inputs.importance_note))
+    else:
+        blocks += texts(inputs.importance_note)
     caption = "Each setting against the objective. Dotted: the base run's value."
     path = figures_search.draw_panels(slices, figures / "slices.png")
     return [*blocks, Picture(path, "Slices", caption, plot_panels(slices))]

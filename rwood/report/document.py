@@ -45,6 +45,11 @@ class Folded:
 Block = Text | Table | Picture | Code | Folded
 
 
+def texts(*sentences: str) -> list[Block]:
+    """A paragraph for each sentence that is not empty."""
+    return [Text(sentence) for sentence in sentences if sentence]
+
+
 @dataclass(frozen=True)
 class Section:
     """A heading and what stands below it."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rwood.config.search import Choices, Range, apply, contains
 from rwood.config.study import is_minimized
-from rwood.report.document import Block, Folded, Text
+from rwood.report.document import Block, Folded, texts
 from rwood.report.expected_best import expected_best
 from rwood.report.hyperparameters import hyperparameters, metric_title
 from rwood.report.inputs import ReportInputs
@@ -25,8 +25,7 @@ def finals_blocks(inputs: ReportInputs) -> list[Block]:
     finals = inputs.study.finals
     if finals is None or not finals.sentence:
         return []
-    blocks: list[Block] = [Text(finals.sentence), *(Text(note) for note in finals.notes)]
-    blocks.append(stage_table(inputs, finals))
+    blocks = [*texts(finals.sentence, *finals.notes), stage_table(inputs, finals)]
     if finals.guard:
         blocks.append(_comparison_table(finals))
     if finals.seeds:
@@ -56,19 +55,13 @@ def stage_table(inputs: ReportInputs, finals: FinalsResult) -> Table:
 
 
 def _search_row(inputs: ReportInputs, finals: FinalsResult) -> tuple[str, ...]:
-    by_number = {trial.number: trial for trial in inputs.study.trials}
-    finalist = by_number.get(finals.finalist if finals.finalist is not None else -1)
-    base_settings = {parameter.key: parameter.base for parameter in hyperparameters(inputs.config)}
-    base = next(
-        (t for t in by_number.values()
-         if all(t.params.get(key) == value for key, value in base_settings.items())), None,
-    )  # fmt: skip
-    name = metric_title(inputs.study.objective or "")
-    values = [t.objective if t is not None else None for t in (finalist, base)]
-    known = [value for value in values if value is not None]
-    if len(known) < 2:
-        return (f"search: {name}", *map(plain_number, values), "/")
-    return (f"search: {name}", *_three(known[:1], known[1:]))
+    values = {trial.number: trial.objective for trial in inputs.study.trials}
+    ours = None if finals.finalist is None else values.get(finals.finalist)
+    base = values.get(0)  # The base run is the first trial.
+    name = f"search: {metric_title(inputs.objective)}"
+    if ours is None or base is None:
+        return (name, plain_number(ours), plain_number(base), "/")
+    return (name, *_three([ours], [base]))
 
 
 def _three(ours: Sequence[float], base: Sequence[float]) -> tuple[str, str, str]:
