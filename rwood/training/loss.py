@@ -6,7 +6,7 @@ Legend of shape suffixes: M rows (views) of this worker, N rows of all workers, 
 import inspect
 import math
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any
 
 import torch
@@ -114,27 +114,29 @@ def start_loss(
 ) -> None:
     """Hand a loss that asks for it the classes' mean projections, before the first step.
 
-    Rank 0 computes them for all.
+    Workers embed a batch each in turn: of a large set, no one could while the others wait.
     """
     start: Callable[[Tensor], None] | None = getattr(loss, "start", None)
     if start is None:
         return
     device = next(encoder.parameters()).device
+    labels_N = torch.tensor(train_set.labels_N, device=device)
     means_CD = torch.zeros(
         benchmark.classes, row_length(run, benchmark.classes), dtype=torch.float64, device=device
     )
-    if worker.rank == 0:
-        labels_N = torch.tensor(train_set.labels_N, device=device)
-        encoder.eval()
-        with torch.no_grad():
-            batches = embedding_batches(train_set, benchmark, device=device, batch=BATCH)
-            for i, images in enumerate(batches):
-                rows = slice(i * BATCH, i * BATCH + len(images))
-                means_CD.index_add_(0, labels_N[rows], encoder.project(images).double())
-        encoder.train()
-        means_CD /= labels_N.bincount(minlength=benchmark.classes).clamp_min(1)[:, None]
-    if worker.world_size > 1:
-        dist.broadcast(means_CD, 0)
+    rank, world = worker.rank, worker.world_size
+    encoder.eval()
+    with torch.no_grad():
+        batches = embedding_batches(
+            train_set, benchmark, device=device, batch=BATCH, rank=rank, world_size=world
+        )
+        for images, first in zip(batches, count(rank * BATCH, world * BATCH)):
+            rows = slice(first, first + len(images))
+            means_CD.index_add_(0, labels_N[rows], encoder.project(images).double())
+    encoder.train()
+    if world > 1:
+        dist.all_reduce(means_CD)
+    means_CD /= labels_N.bincount(minlength=benchmark.classes).clamp_min(1)[:, None]
     start(means_CD)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 
 from rwood.config.study import run_digest
@@ -15,6 +16,7 @@ from rwood.training import checkpoint
 from rwood.training.loss import _one_workers_order, build_loss, start_loss
 from rwood.training.train import train
 from rwood.training.worker import LocalWorker
+from tests.ranks import join, start_ranks
 from tests.tiny import tiny
 
 CPU = torch.device("cpu")
@@ -59,6 +61,34 @@ def test_prototypes_start_at_the_mean_projection_of_their_class(tmp_path: Path) 
     for label, prototype in enumerate(loss.prototypes_CD):
         mean = projections[torch.from_numpy(digits.labels_N == label)].mean(0)
         torch.testing.assert_close(prototype.double(), mean / mean.norm(), rtol=0, atol=1e-6)
+
+
+def started(folder: Path, rank: int = 0, world: int = 1) -> tuple[torch.Tensor, int]:
+    """The prototypes that a rank starts with, and how many images it embedded."""
+    study = tiny(folder, run__loss={"name": "cider"}, search=None)
+    digits = image_sets.open_set("digits/train", study.benchmark, folder)
+    encoder, embedded = build_encoder(study.run.model, channels=1, seed=0), []
+    encoder.backbone.register_forward_hook(lambda _, inputs, __: embedded.append(len(inputs[0])))
+    loss = build_loss(study.run, study.benchmark.classes, CPU)
+    worker = LocalWorker(folder, CPU, rank=rank, world_size=world)
+    start_loss(loss, study.run, encoder, digits, study.benchmark, worker)
+    return loss.prototypes_CD, sum(embedded)
+
+
+def start_on_rank(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    (mine := folder / str(rank)).mkdir()
+    dist.init_process_group("gloo", f"file://{folder}/store", None, 2, rank)
+    torch.save(started(mine, rank, 2), folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_workers_share_the_images_that_prototypes_start_from(tmp_path: Path) -> None:
+    join(start_ranks(start_on_rank, tmp_path, count=2))
+    (first, some), (second, others) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    assert (some, others) == (512, 759 - 512)
+    assert torch.equal(first, second)
+    torch.testing.assert_close(first, started(tmp_path)[0], rtol=0, atol=1e-6)
 
 
 def test_prototypes_are_kept_in_checkpoints_and_move(tmp_path: Path) -> None:
