@@ -3,22 +3,30 @@
 import itertools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
+from rwood.config.backbones import ModelConfig
 from rwood.config.base import Config, Seed, Seeds, distinct, number_from_text
+from rwood.config.losses import LossConfig
 from rwood.config.optuna_classes import PrunerConfig, SamplerConfig, named_alone
+from rwood.config.registry import PartConfig
 from rwood.config.run import RunConfig
+from rwood.config.scorers import ScorerConfig
 
 Value = float | int | str | bool
 Params = dict[str, Value]
 """Dotted run settings by value, e.g. `{"loss.temperature": 0.07}`."""
-LOSS = "loss.name"
-"""The setting on which it depends what other settings there are."""
-SCORER = "scorer.name"
+LOSS, SCORER, BACKBONE = "loss.name", "scorer.name", "model.backbone"
+PARTS: Mapping[str, type[PartConfig]] = {
+    LOSS: LossConfig,
+    SCORER: ScorerConfig,
+    BACKBONE: ModelConfig,
+}
+"""Names on which it depends what other settings there are -> those that are there under each."""
 D = TypeVar("D")
 
 _Bound = Annotated[int | float, BeforeValidator(number_from_text)]
@@ -99,7 +107,8 @@ class SearchConfig(Config):
     space: dict[str, Domain] = Field(min_length=1)
     """Dotted run settings and their ranges.
 
-    Where `loss.name` is among them, a setting that only some losses have is searched with those.
+    Where `loss.name`, `scorer.name` or `model.backbone` is among them, a setting that only some of
+    its choices have is searched with those.
     """
     sampler: Annotated[SamplerConfig, BeforeValidator(named_alone)] = SamplerConfig(name="tpe")
     """`tpe`: multivariate tree-structured Parzen estimator; `grid`: all choices, in order."""
@@ -180,21 +189,21 @@ def settings(run: Config, prefix: str = "") -> dict[str, Any]:
 def apply(run: RunConfig, params: Params) -> RunConfig:
     """The run with some settings replaced, validated again.
 
-    Another `loss.name` starts from that loss's defaults: the settings of one loss mean nothing to
-    another, and those of the same name have other optima. Another `scorer.name` keeps the settings
-    that every scorer has.
+    Another loss, scorer or backbone keeps the settings that each of them has, and starts from its
+    own defaults in all others: what one calls by a name means nothing to another. So a loss keeps
+    none.
 
     Raises:
         KeyError: a key is not a setting of the run.
         pydantic.ValidationError: a value is not allowed there.
     """
     plain: dict[str, Any] = run.model_dump(mode="json")
-    loss, scorer = params.get(LOSS, run.loss.name), params.get(SCORER, run.scorer.name)
-    if loss != run.loss.name:
-        plain["loss"] = {"name": loss}
-    if scorer != run.scorer.name:
-        plain["scorer"] = {**run.scorer.shared, "name": scorer}
-    if (loss, scorer) != (run.loss.name, run.scorer.name):  # fill in their defaults
+    others = [key for key in PARTS if key in params and params[key] != setting(run, key)]
+    for key in others:
+        part, _, name = key.partition(".")
+        shared = PARTS[key].model_fields
+        plain[part] = {k: v for k, v in plain[part].items() if k in shared} | {name: params[key]}
+    if others:  # fill in their defaults
         plain = RunConfig.model_validate_json(json.dumps(plain)).model_dump(mode="json")
     for key, value in params.items():
         *parents, leaf = key.split(".")
@@ -207,27 +216,39 @@ def apply(run: RunConfig, params: Params) -> RunConfig:
     return RunConfig.model_validate_json(json.dumps(plain))
 
 
+def deciding(space: Iterable[str]) -> list[str]:
+    """The names in a space on which it depends what else there is to choose.
+
+    A loss is always one: whether there are logits to score depends on it too.
+    """
+    names = []
+    for key, kind in PARTS.items():
+        group = f"{key.partition('.')[0]}."
+        leaves = [other.removeprefix(group) for other in space if other.startswith(group)]
+        if key in space and (key == LOSS or any(leaf not in kind.model_fields for leaf in leaves)):
+            names.append(key)
+    return names
+
+
 def branches(run: RunConfig, space: Mapping[str, Range | Choices]) -> list[RunConfig]:
-    """The run under every loss that a space chooses from, its own first; without a choice, itself.
+    """The run under all that a space has for its `deciding` names, its own first.
 
     Raises:
         pydantic.ValidationError: there is no such loss, or the run cannot be had with it.
     """
-    domain = space.get(LOSS)
-    if domain is None:
-        return [run]
-    names = domain.choices if isinstance(domain, Choices) else (domain.low, domain.high)
-    under = [apply(run, {LOSS: name}) for name in names]
-    return sorted(under, key=lambda branch: branch.loss.name != run.loss.name)
+    names = deciding(space)
+    points = itertools.product(*(_ends(space[key]) for key in names))
+    under = [apply(run, dict(zip(names, point, strict=True))) for point in points]
+    return sorted(under, key=lambda branch: branch != run)
 
 
 def hyperparameters_of(run: RunConfig, space: Mapping[str, D]) -> dict[str, D]:
-    """The part of a space that a run has: what only other losses have is left out.
+    """The part of a space that a run has: what only other losses, say, have is left out.
 
-    `loss.name` comes first: what else there is to choose depends on it.
+    The names on which the rest depends come first.
     """
-    present = settings(run)
-    keys = sorted((key for key in space if key in present), key=lambda key: key != LOSS)
+    present, names = settings(run), deciding(space)
+    keys = sorted((key for key in space if key in present), key=lambda key: key not in names)
     return {key: space[key] for key in keys}
 
 
@@ -237,33 +258,38 @@ def has(run: RunConfig, key: str) -> bool:
 
 
 def check_space(run: RunConfig, space: Mapping[str, Range | Choices]) -> None:
-    """Try every end of every range on the run, under every loss that has the setting.
+    """Try every end of every range on the run, in every branch that has the setting.
 
     Raises:
-        KeyError: a key is a setting of the run under no loss of the space.
+        KeyError: a key is a setting of the run in no branch of the space.
         pydantic.ValidationError: an end of a range is not allowed there.
     """
-    under = branches(run, space)
+    under, names = branches(run, space), deciding(space)
     for key, domain in space.items():
         having = [branch for branch in under if has(branch, key)]
         if not having:
             raise KeyError(key)
-        ends = domain.choices if isinstance(domain, Choices) else (domain.low, domain.high)
-        for branch in having if key != LOSS else ():
-            for value in ends:
+        for branch in having if key not in names else ():
+            for value in _ends(domain):
                 apply(branch, {key: value})
 
 
 def grid(run: RunConfig, space: dict[str, Range | Choices]) -> list[Params]:
     """Every combination of choices in the file's order, the base run's own before all others."""
     points: list[Params] = []
+    names = deciding(space)
     for branch in branches(run, space):
         domains = hyperparameters_of(branch, space)
         lists = [d.choices for d in domains.values() if isinstance(d, Choices)]
         some = [dict(zip(domains, point, strict=True)) for point in itertools.product(*lists)]
-        points += [point for point in some if point.get(LOSS, branch.loss.name) == branch.loss.name]
+        own = {key: setting(branch, key) for key in names}
+        points += [point for point in some if point.items() >= own.items()]
     base = {key: setting(run, key) for key in hyperparameters_of(run, space)}
     return sorted(points, key=lambda point: point != base)
+
+
+def _ends(domain: Range | Choices) -> tuple[Value, ...]:
+    return domain.choices if isinstance(domain, Choices) else (domain.low, domain.high)
 
 
 def contains(domain: Range | Choices, value: Any) -> bool:

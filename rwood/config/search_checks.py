@@ -5,11 +5,8 @@ from pydantic import ValidationError
 from rwood.config.losses import LOSSES
 from rwood.config.run import RunConfig
 from rwood.config.search import (
-    LOSS,
-    SCORER,
-    Choices,
+    PARTS,
     SearchConfig,
-    apply,
     branches,
     check_space,
     contains,
@@ -64,26 +61,19 @@ def check_search(study: StudyConfig) -> None:
 
 
 def _check_hyperparameters(run: RunConfig, search: SearchConfig) -> None:
-    """Every key is a setting under some loss of the space, every end of its range allowed there."""
-    losses = {key: domain for key, domain in search.space.items() if key == LOSS}
+    """Every key is a setting in some branch, every end of its range allowed there."""
     # The names first: what other settings there are depends on them.
-    for key, domain in sorted(search.space.items(), key=lambda pair: pair[0] not in (LOSS, SCORER)):
+    names = {key: domain for key, domain in search.space.items() if key in PARTS}
+    for key, domain in (names | search.space).items():
+        some = names | {key: domain}
         try:
-            check_space(run, losses | {key: domain})
+            check_space(run, some)
         except KeyError:
             raise SpecError(
-                f"search.space: {no_such_setting(key, *branches(run, losses))}", key=key
+                f"search.space: {no_such_setting(key, *branches(run, some))}", key=key
             ) from None
         except ValidationError as error:
             raise spec_error(error, RunConfig, prefix="search.space: ") from error
-        scorers = search.space.get(SCORER) if key.startswith("scorer.") else None
-        for name in scorers.choices if isinstance(scorers, Choices) else ():
-            if not has(apply(run, {SCORER: name}), key):
-                raise SpecError(
-                    f"search.space: {key}: {name} has no such setting, and {SCORER} "
-                    f"chooses it too; leave the choice to validation sets: run.{key}: [...]",
-                    key=key,
-                )
         if has(run, key) and not contains(domain, setting(run, key)):
             raise SpecError(
                 f"search.space: {key}: the base run's {setting(run, key)} is outside "
@@ -97,7 +87,7 @@ def no_such_setting(key: str, *runs: RunConfig) -> str:
     group, _, leaf = key.partition(".")
     owners = [n for n, kind in LOSSES.items() if group == "loss" and leaf in kind.model_fields]
     if owners:
-        names = ", ".join(run.loss.name for run in runs)
+        names = ", ".join(dict.fromkeys(run.loss.name for run in runs))
         return f"{key} is a setting of loss.name {' and '.join(owners)}, not of {names}"
     allowed = list(dict.fromkeys(name for run in runs for name in settings(run)))
     hint = did_you_mean(key, allowed, f"allowed: {', '.join(allowed)}")

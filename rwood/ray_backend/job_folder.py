@@ -10,7 +10,7 @@ import yaml
 import rwood
 from rwood.config.backbones import model_kind
 from rwood.config.scorers import scorer_kind
-from rwood.config.search import SCORER, Choices, branches
+from rwood.config.search import BACKBONE, SCORER, Choices, branches
 from rwood.config.study import StudyConfig
 from rwood.errors import StudyError
 from rwood.storage import is_remote
@@ -75,7 +75,7 @@ def _parts(study: StudyConfig) -> list[str]:
     runs = branches(study.run, space)
     parts = [part for run in runs for part in (run.loss.part, run.scorer.part, run.model.part)]
     parts += [scorer_kind(name).part for name in study.rerun.scorers]
-    for key, kind_of in ((SCORER, scorer_kind), ("model.backbone", model_kind)):
+    for key, kind_of in ((SCORER, scorer_kind), (BACKBONE, model_kind)):
         domain = space.get(key)
         names = domain.choices if isinstance(domain, Choices) else ()
         parts += [kind_of(str(name)).part for name in names]

@@ -9,7 +9,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from rwood.config.run import RunConfig
-from rwood.config.search import LOSS, SearchConfig, apply, branches, hyperparameters_of
+from rwood.config.search import SearchConfig, apply, branches, deciding, hyperparameters_of
 from rwood.search.classes import make
 from rwood.search.space import Space, distributions
 
@@ -40,8 +40,8 @@ def build_sampler(run: RunConfig, search: SearchConfig, number: int) -> BaseSamp
     settings = {**defaults, **search.sampler.arguments}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna calls multivariate TPE experimental.
-        if LOSS in search.space:
-            return OneLoss(run, search, **{"group": True, **settings})
+        if deciding(search.space):
+            return Branching(run, search, **{"group": True, **settings})
         return KnownSpace(distributions(run, search), **settings)
 
 
@@ -66,8 +66,8 @@ class KnownSpace(TPESampler):  # type: ignore[misc]
         return {key: d for key, d in self._known.items() if not d.single()}
 
 
-class OneLoss(TPESampler):  # type: ignore[misc]
-    """TPE over several losses, each trial with the settings of its own loss and no other.
+class Branching(TPESampler):  # type: ignore[misc]
+    """TPE over several losses, scorers or backbones: a trial has the settings of its own only.
 
     Settings of one loss are learned together, from the trials that have them. Optuna draws those of
     every loss, and takes a running trial for one of each loss; of a trial that was taken up again
@@ -82,16 +82,17 @@ class OneLoss(TPESampler):  # type: ignore[misc]
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """What all losses have, the loss among it; then what else the drawn loss has."""
+        """What all branches have, the names among it; then what else the drawn one has."""
         every = [
             hyperparameters_of(branch, self._space) for branch in branches(self._run, self._space)
         ]
         common = {k: d for k, d in search_space.items() if all(k in domains for domains in every)}
         drawn: dict[str, Any] = super().sample_relative(study, trial, common)
-        name = drawn.get(LOSS) or trial.params.get(LOSS)
-        if name is None:  # too few trials to learn from
+        known = trial.params | drawn
+        names = {key: known[key] for key in deciding(self._space) if key in known}
+        if not names:  # too few trials to learn from
             return drawn
-        domains = hyperparameters_of(apply(self._run, {LOSS: name}), search_space)
+        domains = hyperparameters_of(apply(self._run, names), search_space)
         rest = {key: domain for key, domain in domains.items() if key not in common}
         drawn |= super().sample_relative(study, trial, rest)
         return drawn

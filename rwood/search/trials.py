@@ -16,7 +16,7 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from rwood.config.run import RunConfig
-from rwood.config.search import LOSS, Params, apply, grid, hyperparameters_of, setting
+from rwood.config.search import Params, apply, deciding, grid, hyperparameters_of, setting
 from rwood.config.study import StudyConfig
 from rwood.errors import StorageError
 from rwood.paths import StudyPaths
@@ -170,7 +170,7 @@ class Trials:
             if first is not None:
                 self._main.enqueue_trial(first)
             self._main.sampler = build_sampler(self.study.run, self.search, number)
-            choice = {key: self._space[key] for key in (LOSS,) if key in self._space}
+            choice = {key: self._space[key] for key in deciding(self._space)}
             trial = self._main.ask(fixed_distributions=choice)
             drawn = self._suggest(trial)
             judged = trial
@@ -203,7 +203,7 @@ class Trials:
         return number
 
     def _suggest(self, trial: Trial) -> Space:
-        """Draw what a trial's loss has and the trial has not yet; all that it has then."""
+        """Draw what a trial's branch has and the trial has not yet; all that it has then."""
         domains = hyperparameters_of(apply(self.study.run, trial.params), self._space)
         for key, domain in domains.items():
             suggest(trial, key, domain)

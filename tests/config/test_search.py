@@ -125,6 +125,27 @@ def test_each_loss_has_its_part_of_a_space(digits_file: Path) -> None:
         check_space(run, MIXED | {"loss.momentum": Range(low=0.5, high=1.5)})
 
 
+def test_scorers_and_backbones_have_their_parts_of_a_space(digits_file: Path) -> None:
+    pytest.importorskip("timm", reason="needs the extra timm")
+    run = apply(load_study(digits_file).run, {"model.width": 8})
+    space = {
+        "scorer.k": Choices(choices=(10,)),
+        "model.drop_rate": Choices(choices=(0.0, 0.2)),
+        "scorer.name": Choices(choices=("head_gen", "mahalanobis")),
+        "scorer.gamma": Choices(choices=(0.1, 0.3)),
+        "model.backbone": Choices(choices=("small_cnn", "timm:resnet18")),
+    }
+    check_space(run, space)
+    own = {"scorer.gamma", "model.drop_rate"}
+    found = [own & hyperparameters_of(branch, space).keys() for branch in branches(run, space)]
+    assert found == [set(), {"scorer.gamma"}, own, {"model.drop_rate"}]
+    assert list(hyperparameters_of(run, space)) == ["scorer.name", "model.backbone", "scorer.k"]
+    timm = apply(run, {"model.backbone": "timm:resnet18", "model.drop_rate": 0.2})
+    assert (timm.model.width, setting(timm, "model.drop_rate")) == (8, 0.2)
+    assert apply(timm, {"model.backbone": "small_cnn"}) == run
+    assert len(grid(run, space)) == (1 + 2) * (1 + 2)
+
+
 def test_a_grid_over_losses_has_no_empty_places(digits_file: Path) -> None:
     run = load_study(digits_file).run
     points = grid(

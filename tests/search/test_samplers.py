@@ -70,6 +70,23 @@ def test_a_trial_has_the_settings_of_its_loss_and_no_other(
     assert outcome(killed(mixed, tmp_path / "killed", 5).trials()) == outcome(trials)
 
 
+def test_a_trial_has_the_settings_of_its_scorer_and_no_other(tmp_path: Path) -> None:
+    space = {
+        "loss.temperature": {"low": 0.05, "high": 0.5, "log": True},
+        "scorer.gamma": {"low": 0.05, "high": 0.5},
+        "scorer.name": {"choices": ["mahalanobis", "head_gen"]},
+    }
+    study = tiny(tmp_path, search__space=space, search__trials=25, cluster__max_concurrent=1)
+    search = Search(study, tmp_path / "s")
+    search.run()
+    trials = search.trials()
+    assert {t.params["scorer.name"] for t in trials.values()} == {"mahalanobis", "head_gen"}
+    for trial in trials.values():
+        own = {"scorer.gamma"} if trial.params["scorer.name"] == "head_gen" else set()
+        assert trial.params.keys() == own | {"scorer.name", "loss.temperature"}
+    assert outcome(killed(study, tmp_path / "killed", 5).trials()) == outcome(trials)
+
+
 def test_a_mixed_study_learns(tmp_path: Path, mixed: StudyConfig) -> None:
     search = Search(mixed, tmp_path / "s")
     search.run()
