@@ -48,7 +48,8 @@ def convert(image: Image.Image, channels: int) -> Image.Image:
     """To grey or RGB; a copy only where the mode differs.
 
     PIL clips 16-bit grey at 255, which is nearly white everywhere, and shares of white at 1, which
-    is black; here they are scaled. Transparency is left out, as PIL and OpenOOD do.
+    is black; here they are scaled. Transparency and the orientation that a camera noted in EXIF are
+    left out, as PIL and OpenOOD do; of an animation, the first picture counts.
     """
     mode = "L" if channels == 1 else "RGB"
     if image.mode.startswith(("I", "F")):

@@ -1,5 +1,6 @@
 """From a trained encoder to a detector: fit on ID train, set the threshold on ID val."""
 
+import os
 from pathlib import Path
 
 import torch
@@ -88,12 +89,15 @@ def build_detector(
 
 
 def _class_names(benchmark: BenchmarkConfig, data_root: Path) -> tuple[str, ...]:
-    """Names of the folders that hold one class each, if the files of ID train lie in such."""
+    """Names of the folders that hold one class each, if the files of ID train lie in such.
+
+    Bytes of a name that are not UTF-8 are replaced: JSON has none.
+    """
     if image_sets.has_files(benchmark.id.train):
         files = image_sets.files_of(benchmark.id.train, benchmark, data_root)
         parts = [path.split("/")[:-1] for path in files.paths]
         for depth in range(min(map(len, parts))):
             pairs = {(int(n), row[depth]) for n, row in zip(files.labels_N, parts, strict=True)}
             if len(pairs) == benchmark.classes == len({name for _, name in pairs}):
-                return tuple(name for _, name in sorted(pairs))
+                return tuple(os.fsencode(n).decode(errors="replace") for _, n in sorted(pairs))
     return tuple(str(label) for label in range(benchmark.classes))

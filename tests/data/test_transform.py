@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from torchvision import transforms
 
 from rwood.data.transform import Transform, apply
@@ -50,3 +50,15 @@ def test_sixteen_bits_and_shares_of_white_are_scaled_not_clipped(tmp_path: Path)
     wide = Image.fromarray(grey.astype(np.int32))
     assert wide.mode == "I"
     assert np.array_equal(apply(wide, Transform(1, 9, 9))[..., 0], grey)
+
+
+def test_a_cameras_orientation_and_later_pictures_are_left_out(tmp_path: Path) -> None:
+    grey = np.arange(81, dtype=np.uint8).reshape(9, 9)
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    Image.fromarray(grey).save(tmp_path / "photo.png", exif=turned)
+    later = Image.fromarray(255 - grey)
+    Image.fromarray(grey).save(tmp_path / "loop.gif", save_all=True, append_images=[later])
+    for name in ("photo.png", "loop.gif"):
+        with Image.open(tmp_path / name) as image:
+            assert np.array_equal(apply(image, Transform(1, 9, 9))[..., 0], grey)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from rwood.config.benchmark import FolderSet, ImageSetRef, ListSet
 from rwood.config.scorers import CLASSIFIER_SCORERS, ScorerName
 from rwood.data import image_sets, transform
 from rwood.data.transform import Transform
-from rwood.detector.build import build_detector
+from rwood.detector.build import _class_names, build_detector
 from rwood.detector.files import Verdict, detect, find_images, verdicts_csv
 from rwood.detector.model import Detector, load_detector, threshold_of
 from rwood.errors import DataError, SpecError
@@ -375,6 +376,17 @@ def test_classes_of_ones_own_folders_keep_their_names(
         data_root=tmp_path, device=torch.device("cpu"),
     )  # fmt: skip
     assert detector.metadata.class_names == tuple(names)
+
+
+def test_a_class_folder_may_have_a_name_that_is_not_utf_8(trained: Trained, tmp_path: Path) -> None:
+    names = ["ant", "bee", "cat", "dog", "eel", "fox", os.fsdecode(b"caf\xe9")]
+    for name in names:
+        (tmp_path / "train" / name).mkdir(parents=True)
+        (tmp_path / "train" / name / "one.png").touch()
+    own = trained.benchmark.id.model_copy(update={"train": FolderSet(folder="train")})
+    benchmark = trained.benchmark.model_copy(update={"id": own})
+    found = _class_names(benchmark, tmp_path)
+    assert sorted(found) == sorted([*names[:-1], "caf\N{REPLACEMENT CHARACTER}"])
 
 
 def test_it_loads_and_predicts_without_ray_optuna_and_mlflow(
