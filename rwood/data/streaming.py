@@ -127,6 +127,8 @@ def _finish(
     drawn = views.parameters(
         run.views, pending.draws_2nK, whole.repeat(len(images), 1), benchmark.channels
     )
-    made = views.augment_cropped(images, drawn.to(device), mean=benchmark.mean, std=benchmark.std)
+    made = views.augment(
+        images, drawn.to(device), mean=benchmark.mean, std=benchmark.std, output_size=None
+    )
     labels = views.sent(labels_N[pending.share.rows_n].repeat(2), device)
     return pending.share, made, labels

@@ -128,7 +128,7 @@ def augment(
     *,
     mean: tuple[float, ...],
     std: tuple[float, ...],
-    output_size: int,
+    output_size: int | None,
 ) -> Tensor:
     """Make one view of each row: crop, flip, jitter, grey, normalise.
 
@@ -137,48 +137,24 @@ def augment(
         parameters: of N views, on the same device.
         mean: of each channel, of values in [0, 1].
         std: of each channel, of values in [0, 1].
-        output_size: S.
+        output_size: S; None: the images were cropped and resized to S x S before.
 
     Returns:
         (N, C, S, S) float32.
     """
     made = []
-    for rows in _chunks(images_NCHW, output_size):
+    for rows in _chunks(images_NCHW, output_size or images_NCHW.shape[2]):
         part = parameters.rows(rows)
-        images = crop(images_NCHW[rows], part.box_N4, part.flip_N, output_size)
-        made.append(recolour(images, part, mean=mean, std=std))
+        if output_size is None:
+            images = images_NCHW[rows].to(torch.float32) / 255
+            images = torch.where(part.flip_N[:, None, None, None], images.flip(3), images)
+        else:
+            images = crop(images_NCHW[rows], part.box_N4, part.flip_N, output_size)
+        images = jitter(images, part.factors_NA, part.order_NA, part.operations)
+        if part.greyable:
+            images = drop_colour(images, part.grey_N)
+        made.append(_normalize(images, mean, std))
     return torch.cat(made)
-
-
-def augment_cropped(
-    images_NCHW: Tensor,
-    parameters: ViewParameters,
-    *,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-) -> Tensor:
-    """The same as `augment` for views that were cropped and resized before: all but the crop."""
-    made = []
-    for rows in _chunks(images_NCHW, images_NCHW.shape[2]):
-        part = parameters.rows(rows)
-        images = images_NCHW[rows].to(torch.float32) / 255
-        images = torch.where(part.flip_N[:, None, None, None], images.flip(3), images)
-        made.append(recolour(images, part, mean=mean, std=std))
-    return torch.cat(made)
-
-
-def recolour(
-    images_NCHW: Tensor,
-    parameters: ViewParameters,
-    *,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-) -> Tensor:
-    """Jitter, grey and normalise cropped views in [0, 1], which are overwritten."""
-    images = jitter(images_NCHW, parameters.factors_NA, parameters.order_NA, parameters.operations)
-    if parameters.greyable:
-        images = drop_colour(images, parameters.grey_N)
-    return _normalize(images, mean, std)
 
 
 def _chunks(images_NCHW: Tensor, size: int) -> Iterator[slice]:
