@@ -93,14 +93,10 @@ def verify(
         reports.append(report)
         for content, name in zip(hashes, names, strict=True):
             twin = known.get(content)
-            if key == "id.train" or twin is None:
-                continue
-            if twin[0] == "id.train" or key.startswith(OOD_PARTS):
+            if twin and key != "id.train" and (key.startswith(OOD_PARTS) or twin[0] == "id.train"):
                 duplicates.append(Duplicate(key, name, *twin))
-        if key.startswith("id."):
-            for content, name in zip(hashes, names, strict=True):
-                if content:
-                    known.setdefault(content, (key, name))
+            if content and key.startswith("id."):
+                known.setdefault(content, (key, name))
     return Verification(tuple(reports), tuple(duplicates))
 
 
