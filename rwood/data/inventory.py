@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from rwood.config.benchmark import DERIVED
 from rwood.data import openood, pixel_cache
 from rwood.data.image_sets import NAMED
 from rwood.data.listing import Listing
+from rwood.data.sample import sampled_rows
 from rwood.errors import DataError
 
 SAMPLES = 50
@@ -67,7 +66,7 @@ def _listed(name: str, data_root: Path) -> Row:
 
 
 def _sampled(files: Listing) -> tuple[State, int | None]:
-    rows = np.unique(np.linspace(0, len(files) - 1, SAMPLES).astype(int))
+    rows = sampled_rows(len(files), SAMPLES)
     sizes = [path.stat().st_size for row in rows if (path := files.path(row)).exists()]
     if not sizes:
         return "no images", None

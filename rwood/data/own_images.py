@@ -12,6 +12,7 @@ from PIL import Image
 from rwood.config.new_study import ImageFacts, input_size
 from rwood.data import decode, transform
 from rwood.data.listing import Listing, check_classes, digest_of, read_folder, subfolders
+from rwood.data.sample import sampled_rows
 from rwood.data.transform import Transform
 from rwood.errors import DataError
 from rwood.text import count_of
@@ -112,7 +113,7 @@ def measure(train: Listing, image_size: int | None) -> ImageFacts:
     Raises:
         DataError: an image cannot be read.
     """
-    rows = range(0, len(train), -(-len(train) // SAMPLED))
+    rows = sampled_rows(len(train), SAMPLED)
     sides, grey = [], True
     for image in _images(train, rows):
         sides.append(min(image.size))
