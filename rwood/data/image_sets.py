@@ -241,11 +241,11 @@ def _from_files(
 ) -> ImageSet:
     files = _files(ref, classes, train, data_root)
     workers = processes.processors()
-    opened = pixel_cache.open_pack(files, how, data_root)
-    if opened is None and pixel_cache.pack_bytes(len(files), how) > PACK_LIMIT:
+    packed = pixel_cache.pack_path(files, how, data_root).exists()
+    if not packed and pixel_cache.pack_bytes(len(files), how) > PACK_LIMIT:
         digest = f"{files.digest}-{how.resize}-{how.size}-{how.channels}"
         return ImageSet(files.name, FileImages(files, how, workers), files.labels_N, digest, files)
-    opened = opened or pixel_cache.pack(files, how, data_root, workers=workers)
+    opened = pixel_cache.pack(files, how, data_root, workers=workers)
     uncut = None if opened.whole else files
     return ImageSet(files.name, opened.images_NHWC, opened.labels_N, opened.digest, uncut)
 

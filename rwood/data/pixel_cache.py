@@ -105,13 +105,12 @@ def pack(
         DataError: a file is missing or damaged, or the folder cannot be written.
     """
     path = pack_path(listing, how, data_root)
-    opened = open_pack(listing, how, data_root)
-    if opened is None:
+    if not path.exists():
         with _locked(path):
             if not path.exists():  # another process may have written it while this one waited
                 _write(listing, how, path, workers, progress)
-        opened = open_pack(listing, how, data_root)
-        assert opened is not None
+    opened = open_pack(listing, how, data_root)
+    assert opened is not None
     progress(len(listing), len(listing))
     return opened
 
