@@ -145,6 +145,12 @@ def settings_of(
     return kind_of_part
 
 
+def asked_for(part: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the given arguments that a class or function has parameters for."""
+    parameters = inspect.signature(part).parameters
+    return {name: value for name, value in given.items() if name in parameters}
+
+
 _PLAIN = (bool, int, float, str)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from rwood.config.registry import find
+from rwood.config.registry import asked_for, find
 from rwood.config.scorers import SCORERS, ScorerConfig
 from rwood.errors import DataError, SpecError
 from rwood.evaluation.accuracy import class_means
@@ -113,7 +113,7 @@ class FittedScorer:
             scores_Q = self.state.score(queries_QD)
         else:
             wide_QD = queries_QD.double() if row.wide else queries_QD
-            settings = _asked_for(row.score, self.scorer.model_dump())
+            settings = asked_for(row.score, self.scorer.model_dump())
             scores_Q = row.score(self.state, wide_QD, **settings)
         return scores_Q[: len(rows_QD)].to(rows_QD.dtype)  # type: ignore[no-any-return]
 
@@ -207,7 +207,7 @@ def _learned(config: ScorerConfig, embedded: EmbeddedID) -> Any:
         raise ValueError(
             f"{config.name} scores the logits of a classifier, and the network has none"
         )
-    return row.fit(**_asked_for(row.fit, given))
+    return row.fit(**asked_for(row.fit, given))
 
 
 def vim_dims(dim: int) -> int:
@@ -236,16 +236,10 @@ def from_tensors(config: ScorerConfig, tensors: Mapping[str, Tensor]) -> FittedS
     return FittedScorer(config, state, tensors[_MEANS])
 
 
-def _asked_for(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the given arguments that a function has parameters for."""
-    parameters = inspect.signature(function).parameters
-    return {name: value for name, value in given.items() if name in parameters}
-
-
 def _build(config: ScorerConfig, classes: int) -> Scorer:
     """Other people's scorer, before it has learned."""
     part, _ = find("scorers", config.part, SCORERS)
-    scorer: Scorer = part(**_asked_for(part, dict(config) | {"classes": classes}))
+    scorer: Scorer = part(**asked_for(part, dict(config) | {"classes": classes}))
     return scorer
 
 

@@ -5,14 +5,13 @@ stages `layer1` to `layer4`, and no classifier. Shapes and state-dict keys of th
 those of OpenOOD's checkpoints: `shortcut` in the 32x32 network, `downsample` at 224.
 """
 
-import inspect
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from rwood.config.backbones import BACKBONES, TIMM, ModelConfig
-from rwood.config.registry import find
+from rwood.config.registry import asked_for, find
 from rwood.errors import SpecError
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
@@ -48,11 +47,8 @@ def build_backbone(config: ModelConfig, channels: int) -> Backbone:
 def _build_other(config: ModelConfig, channels: int) -> nn.Module:
     """Other people's network."""
     part, _ = find("backbones", config.part, tuple(BACKBONES))
-    parameters = inspect.signature(part).parameters
-    settings = {key: value for key, value in config if key in parameters}
     given = {"channels": channels, "timm_name": config.backbone.removeprefix(TIMM)}
-    given = {key: value for key, value in given.items() if key in parameters}
-    network: nn.Module = part(**settings, **given)
+    network: nn.Module = part(**asked_for(part, dict(config) | given))
     return network
 
 

@@ -3,19 +3,17 @@
 Legend of shape suffixes: M rows (views) of this worker, N rows of all workers, D dims, C classes.
 """
 
-import inspect
 import math
 from collections.abc import Callable
 from itertools import count, pairwise
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from rwood.config.benchmark import BenchmarkConfig
-from rwood.config.losses import GIVEN, LOSSES
-from rwood.config.registry import find
+from rwood.config.losses import LOSSES
+from rwood.config.registry import asked_for, find
 from rwood.config.run import RunConfig
 from rwood.data.loaders import Batch, embedding_batches
 from rwood.data.opened import ImageSet
@@ -36,9 +34,7 @@ def build_loss(run: RunConfig, classes: int, device: torch.device) -> nn.Module:
     part, _ = find("losses", run.loss.part, tuple(LOSSES))
     ours = {"scope"} if run.loss.name in LOSSES else set()  # asked by `is_global`
     settings = {key: value for key, value in run.loss if key not in ours | {"name"}}
-    given: dict[str, Any] = {"classes": classes, "dims": row_length(run, classes)}
-    for key in GIVEN & inspect.signature(part).parameters.keys():
-        settings[key] = given[key]
+    settings |= asked_for(part, {"classes": classes, "dims": row_length(run, classes)})
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(run.seed)
         loss: nn.Module = part(**settings)
