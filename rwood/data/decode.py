@@ -14,29 +14,26 @@ from rwood.data.transform import Transform
 from rwood.errors import DataError
 
 
-def load(path: Path, remedy: str) -> Image.Image:
+def load(file: Path | BinaryIO, remedy: str, name: str | None = None) -> Image.Image:
     """An image, decoded to the last byte.
 
     Raises:
-        DataError: the file is missing, truncated, Lab or no image; names it and the remedy.
+        DataError: the file is missing, truncated, Lab or no image; says its name, which is its path
+            if none is given, and the remedy.
     """
+    name = name or str(file)
     try:
-        return decoded(path)
+        with Image.open(file) as image:
+            image.load()
+        if image.mode == "LAB":  # the one mode of a file that PIL does not convert
+            raise ValueError("it has Lab colours; save it as RGB")
+        return image
     except FileNotFoundError:
-        raise DataError(f"{path} is missing: {remedy}", file=str(path)) from None
+        raise DataError(f"{name} is missing: {remedy}", file=name) from None
     except UnidentifiedImageError:
-        raise DataError(f"{path} is not an image: {remedy}", file=str(path)) from None
+        raise DataError(f"{name} is not an image: {remedy}", file=name) from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} is damaged ({error}): {remedy}", file=str(path)) from error
-
-
-def decoded(file: Path | BinaryIO) -> Image.Image:
-    """An image, decoded to the last byte; raises what PIL raises, ValueError for Lab colours."""
-    with Image.open(file) as image:
-        image.load()
-    if image.mode == "LAB":  # the one mode of a file that PIL does not convert
-        raise ValueError("it has Lab colours; save it as RGB")
-    return image
+        raise DataError(f"{name} is damaged ({error}): {remedy}", file=name) from error
 
 
 def scored(listing: Listing, row: int, how: Transform) -> tuple[np.ndarray, bool]:

@@ -29,9 +29,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from rwood.data.decode import decoded
+from rwood.data import decode
 from rwood.detector.model import Detector, load_detector
 from rwood.detector.raw import to_image
 from rwood.errors import DataError
@@ -108,12 +108,7 @@ def _open(image: Any, name: str) -> Image.Image:
         except (binascii.Error, ValueError):
             raise DataError(f"{name} is text, but not base64 of an image file") from None
     if isinstance(image, bytes):
-        try:
-            return decoded(io.BytesIO(image))
-        except UnidentifiedImageError:
-            raise DataError(f"{name} is not an image file") from None
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise DataError(f"{name} is a damaged image file ({error})") from error
+        return decode.load(io.BytesIO(image), "give a whole image file, e.g. PNG or JPEG", name)
     if isinstance(image, list):
         image = _pixels(image, name)
     return to_image(image, name)

@@ -98,9 +98,9 @@ def test_the_pyfunc_predicts_what_the_detector_predicts(
     ("cell", "sentence"),
     [
         ("not base64!", "image 0 is text, but not base64 of an image file"),
-        (base64.b64encode(b"hello").decode(), "image 0 is not an image file"),
-        (base64.b64decode(png(RAMP))[:45], "image 0 is a damaged image file"),
-        (encoded(Image.new("LAB", (8, 8)), "TIFF"), "image 0 is a damaged image file .* Lab"),
+        (base64.b64encode(b"hello").decode(), "image 0 is not an image: give a whole image file"),
+        (base64.b64decode(png(RAMP))[:45], "image 0 is damaged .*: give a whole image file"),
+        (encoded(Image.new("LAB", (8, 8)), "TIFF"), "image 0 is damaged .it has Lab"),
         ([[1, 2], [3, 4]], r"image 0 is int64 of shape \(2, 2\); pixels are nested lists"),
         ([[[1.5]]], "image 0 is float64"),
         ([[[256]]], "image 0 has values outside 0 to 255"),
@@ -296,7 +296,7 @@ def test_what_is_no_image_is_refused_over_http(address: str) -> None:
         post(address, {"inputs": ["aGVsbG8="]})
     with refused.value as answer:
         assert answer.code == 400
-        assert "image 0 is not an image file" in json.load(answer)["message"]
+        assert "image 0 is not an image" in json.load(answer)["message"]
     with pytest.raises(urllib.error.HTTPError) as refused:
         post(address, {"inputs": [png(RAMP)], "params": {"false_alarms": 0.0001}})
     with refused.value as answer:
