@@ -16,14 +16,15 @@ import io
 import itertools
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from rwood.data import archives, openood
+from rwood.data import archives, listing, openood
 from rwood.data.processes import Progress
 from rwood.errors import DataError
 
@@ -69,42 +70,40 @@ def _cifar(kind: str, raw: Path, download: bool) -> tuple[int, Files]:
 
     made = getattr(datasets, kind)
     splits = {s: made(raw, train=s == "train", download=download) for s in ("train", "test")}
+    numbers: Counter[str] = Counter()
 
-    def files() -> Files:
-        for split, dataset in splits.items():
-            numbers = dict.fromkeys(dataset.classes, 0)
-            for image, label in dataset:
-                name = dataset.classes[label]
-                numbers[name] += 1
-                path = f"{split}/{name}/{numbers[name]:04d}.png"
-                yield path, functools.partial(_encoded, image, "PNG")
+    def name(split: str, _: int, label: int) -> str:
+        folder = f"{split}/{splits[split].classes[label]}"
+        numbers[folder] += 1
+        return f"{folder}/{numbers[folder]:04d}.png"
 
-    return sum(map(len, splits.values())), files()
+    return _pictures(splits, name)
 
 
 def _mnist(raw: Path, download: bool) -> tuple[int, Files]:
     from torchvision.datasets import MNIST
 
     splits = {s: MNIST(raw, train=s == "train", download=download) for s in ("train", "test")}
-
-    def files() -> Files:
-        for split, dataset in splits.items():
-            for i, (image, label) in enumerate(dataset):
-                yield f"{split}/{label}_{i}.jpg", functools.partial(_encoded, image, "JPEG")
-
-    return sum(map(len, splits.values())), files()
+    return _pictures(splits, lambda split, row, label: f"{split}/{label}_{row}.jpg")
 
 
 def _svhn(raw: Path, download: bool) -> tuple[int, Files]:
     from torchvision.datasets import SVHN
 
-    dataset = SVHN(raw, split="test", download=download)
+    splits = {"test": SVHN(raw, split="test", download=download)}
+    return _pictures(splits, lambda split, row, label: f"{split}/{row + 1:06d}_{label}.jpg")
+
+
+def _pictures(splits: Mapping[str, Any], name: Callable[[str, int, int], str]) -> tuple[int, Files]:
+    """The images of torchvision's datasets, by a name of their split, row and label."""
 
     def files() -> Files:
-        for i, (image, label) in enumerate(dataset, 1):
-            yield f"test/{i:06d}_{label}.jpg", functools.partial(_encoded, image, "JPEG")
+        for split, dataset in splits.items():
+            for row, (image, label) in enumerate(dataset):
+                path = name(split, row, label)
+                yield path, functools.partial(_encoded, image, path)
 
-    return len(dataset), files()
+    return sum(map(len, splits.values())), files()
 
 
 def _texture(raw: Path, download: bool) -> tuple[int, Files]:
@@ -154,9 +153,9 @@ _MAKERS: dict[str, Callable[[Path, bool], tuple[int, Files]]] = {
 }
 
 
-def _encoded(image: Image.Image, form: str) -> bytes:
+def _encoded(image: Image.Image, path: str) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, form, **({"quality": JPEG_QUALITY} if form == "JPEG" else {}))
+    image.save(buffer, "PNG" if path.endswith(".png") else "JPEG", quality=JPEG_QUALITY)
     return buffer.getvalue()
 
 
@@ -176,7 +175,8 @@ def missing_lists(name: str, data_root: Path) -> list[str]:
         if row.tree != name or path.exists():
             continue
         if files is None:
-            files = sorted(_below(row.images(data_root), name))
+            below = listing.images_below(row.images(data_root) / name)
+            files = [f"{name}/{path}" for path, _ in below]
         lines = rebuilt(row.name, files)
         if openood.checksum(lines) != row.md5_sorted:
             raise DataError(
@@ -209,9 +209,3 @@ def rebuilt(name: str, files: list[str]) -> list[str]:
 def _splits() -> dict[str, bytes]:
     packed = openood.resource("splits.json")
     return {k: zlib.decompress(base64.b64decode(v)) for k, v in packed.items()}
-
-
-def _below(images: Path, name: str) -> Iterator[str]:
-    for folder, _, names in os.walk(images / name):
-        relative = Path(folder).relative_to(images).as_posix()
-        yield from (f"{relative}/{file}" for file in names if not file.startswith("."))
