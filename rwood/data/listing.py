@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -57,19 +57,28 @@ class Listing:
         digest = digest_of([self.digest, *paths], labels_n)
         return replace(self, paths=paths, labels_N=labels_n, digest=digest)
 
+    def sizes(self) -> list[int]:
+        """Bytes of every file.
+
+        Raises:
+            DataError: a file cannot be found.
+        """
+        try:
+            return [self.path(row).stat().st_size for row in range(len(self))]
+        except OSError as error:
+            path = error.filename
+            reason = f"{path} cannot be read ({error.strerror}): {self.remedy}"
+            raise DataError(reason, file=path) from error
+
     def with_sizes(self) -> "Listing":
         """The same files, with their sizes in the digest: one's own images change.
 
         Raises:
             DataError: a file cannot be found.
         """
-        try:
-            sizes = [str(self.path(row).stat().st_size) for row in range(len(self))]
-        except OSError as error:
-            path = error.filename
-            reason = f"{path} cannot be read ({error.strerror}): {self.remedy}"
-            raise DataError(reason, file=path) from error
-        return replace(self, digest=digest_of([self.digest, *sizes], self.labels_N))
+        return replace(
+            self, digest=digest_of([self.digest, *map(str, self.sizes())], self.labels_N)
+        )
 
     def subset(self, count: int) -> "Listing":
         """`count` files drawn by `even_rows`, in the order of the set.
@@ -179,8 +188,8 @@ def read_folder(folder: Path, *, name: str, class_names: Sequence[str] | None) -
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder: put images there as <class>/<file>", file=name)
-    sizes = [(path, _size(entry)) for path, entry in images_below(folder)]
-    paths, labels = [path for path, _ in sizes], np.full(len(sizes), -1, dtype=np.int64)
+    paths = images_below(folder)
+    labels = np.full(len(paths), -1, dtype=np.int64)
     if class_names is not None:
         rank = {class_name: i for i, class_name in enumerate(class_names)}
         for row, path in enumerate(paths):
@@ -190,8 +199,9 @@ def read_folder(folder: Path, *, name: str, class_names: Sequence[str] | None) -
             if first not in rank:
                 raise DataError(f"{folder / first} is no class of the ID train set", file=name)
             labels[row] = rank[first]
-    digest = digest_of([f"{path} {size}" for path, size in sizes], labels)
-    return Listing(name, folder, paths, labels, digest, "replace it or take it away")
+    files = Listing(name, folder, paths, labels, "", "replace it or take it away")
+    lines = [f"{path} {size}" for path, size in zip(paths, files.sizes(), strict=True)]
+    return replace(files, digest=digest_of(lines, labels))
 
 
 def subfolders(folder: Path) -> list[str]:
@@ -250,48 +260,31 @@ def digest_of(lines: Sequence[str], labels_N: np.ndarray) -> str:
     return text.hexdigest()[:16]
 
 
-def images_below(folder: Path) -> list[tuple[str, os.DirEntry[str]]]:
-    """Relative path and entry of every image, sorted; a link's file may be missing.
+def images_below(folder: Path) -> list[str]:
+    """Relative path of every image, sorted; a link's file may be missing.
 
     What a leading dot hides, or lies in a folder that one hides, is passed over.
 
     Raises:
-        DataError: no image in it, or a folder cannot be read.
+        DataError: no image in it, a folder cannot be read, or a link to a folder that it lies in.
     """
-    entries = sorted(_images_below(folder))
-    if not entries:
+    paths: list[str] = []
+    for top, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        below = Path(top).relative_to(folder)
+        if any(os.path.samefile(top, folder / above) for above in below.parents):
+            raise DataError(f"{top} is a link to a folder that it lies in: take the link away")
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        prefix = f"{below}/" if below.parts else ""
+        for name in names:  # hidden: thumbnails, copies of a notebook, ...
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
+                paths.append(prefix + name)
+    if not paths:
         suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
         raise DataError(f"{folder} holds no image ({suffixes})", file=str(folder))
-    return entries
+    return sorted(paths)
 
 
-def _images_below(
-    folder: Path, prefix: str = "", above: tuple[str, ...] = ()
-) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """See `images_below`; `above` are the real folders that this one lies in."""
-    real = os.path.realpath(folder)
-    if real in above:
-        raise DataError(f"{folder} is a link to a folder that it lies in: take the link away")
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            try:
-                if entry.name.startswith("."):  # hidden: thumbnails, copies of a notebook, ...
-                    continue
-                if entry.is_dir():
-                    below = f"{prefix}{entry.name}/"
-                    yield from _images_below(Path(entry.path), below, (*above, real))
-                elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
-                    yield f"{prefix}{entry.name}", entry
-            except OSError as error:
-                raise _unreadable(entry, error) from error
-
-
-def _size(entry: os.DirEntry[str]) -> int:
-    try:
-        return entry.stat().st_size
-    except OSError as error:
-        raise _unreadable(entry, error) from error
-
-
-def _unreadable(entry: os.DirEntry[str], error: OSError) -> DataError:
-    return DataError(f"{entry.path} cannot be read ({error.strerror}): replace it or take it away")
+def _refuse(error: OSError) -> None:
+    raise DataError(
+        f"{error.filename} cannot be read ({error.strerror}): replace it or take it away"
+    ) from error

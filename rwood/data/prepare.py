@@ -176,7 +176,7 @@ def missing_lists(name: str, data_root: Path) -> list[str]:
             continue
         if files is None:
             below = listing.images_below(row.images(data_root) / name)
-            files = [f"{name}/{path}" for path, _ in below]
+            files = [f"{name}/{path}" for path in below]
         lines = rebuilt(row.name, files)
         if openood.checksum(lines) != row.md5_sorted:
             raise DataError(

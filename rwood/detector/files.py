@@ -47,7 +47,7 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            files += [path / name for name, _ in listing.images_below(path)]
+            files += [path / name for name in listing.images_below(path)]
         else:
             files.append(path)
     return files
