@@ -13,8 +13,8 @@ from rwood.config.study import run_digest
 from rwood.data import image_sets
 from rwood.detector.metadata import Digests, Metadata, preprocessing_of
 from rwood.detector.model import Detector, load_detector, save_detector, threshold_of
-from rwood.evaluation.embed import EmbeddedID, embed, labels_of
-from rwood.evaluation.scorer import fit, sees_raw
+from rwood.evaluation.scorer import fit
+from rwood.evaluation.validation import ValidationSets, embed_sets
 from rwood.model.checkpoint_keys import load_into, load_openood_state
 from rwood.model.encoder import encoder_of
 from rwood.model.precision import set_up
@@ -58,14 +58,8 @@ def build_detector(
     encoder.to(device).eval()  # in the plain layout, as it is when it is read back
     train = image_sets.open_set(benchmark.id.train, benchmark, data_root)
     val = image_sets.open_set(benchmark.id.val, benchmark, data_root)
-    raw = sees_raw([scorer])
-    embedded = EmbeddedID(
-        train=embed(encoder, train, benchmark, device, raw=raw),
-        labels_N=labels_of(train, device),
-        classes=benchmark.classes,
-        classifier=encoder.classifier,
-        val=embed(encoder, val, benchmark, device, raw=raw),
-    )
+    sets = ValidationSets(train, val, ood={})
+    embedded = embed_sets(encoder, sets, [scorer], benchmark, device)
     learned = fit(scorer, embedded)
     scores_N = learned.score(embedded.val).double().cpu().numpy()
     metadata = Metadata(

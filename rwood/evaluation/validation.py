@@ -72,7 +72,7 @@ def validate(
     set; all metrics are those of the best one, which `scorer/k` or `scorer/shrinkage` tells. Where
     ranks share the embedding (`how`), those other than 0 measure nothing.
     """
-    embedded = _embed(encoder, sets, [scorer], benchmark, device, how)
+    embedded = embed_sets(encoder, sets, [scorer], benchmark, device, how)
     if how.rank != 0:
         return {}
     fitted = choose(scorer, embedded)
@@ -118,11 +118,11 @@ def settle(
     if all(len(config.candidates()) == 1 for config in scorers):
         return tuple(config.candidates()[0] for config in scorers)
     sets = open_validation(benchmark, data_root)
-    embedded = _embed(encoder, sets, scorers, benchmark, device)
+    embedded = embed_sets(encoder, sets, scorers, benchmark, device)
     return tuple(choose(config, embedded).scorer for config in scorers)
 
 
-def _embed(
+def embed_sets(
     encoder: Encoder,
     sets: ValidationSets,
     scorers: Sequence[ScorerConfig],
@@ -130,6 +130,8 @@ def _embed(
     device: torch.device,
     how: EmbeddingPass = ALONE,
 ) -> EmbeddedSets:
+    """What scorers learn from and are chosen on, each set embedded once for all of them."""
+
     def rows(image_set: ImageSet, raw: bool) -> Embedded:
         return embed(encoder, image_set, benchmark, device, raw=raw, how=how)
 
