@@ -42,10 +42,6 @@ class Batch(NamedTuple):
     """Images of the global batch."""
     largest_class: int
     """Rows (views) in the global batch of the class that has most."""
-    step: int
-    """0-based, in the epoch."""
-    steps: int
-    """Steps of the epoch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +96,6 @@ def training_batches(
         world_size=world_size,
         first_step=first_step,
     )
-    steps = steps_per_epoch(total, run.batch_size)
     if image_set.files is None:
         made = _from_memory(resident(image_set, device), plan, run, benchmark, device, compiled)
     else:
@@ -108,7 +103,7 @@ def training_batches(
     for share, images, labels in made:
         # Counted on the host, from what it knows: a loss that asks must not wait for a device.
         largest = 2 * int(np.bincount(image_set.labels_N[share.batch_B.numpy()]).max())
-        yield Batch(images, labels, share.count, largest, share.step, steps)
+        yield Batch(images, labels, share.count, largest)
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:

@@ -44,11 +44,11 @@ def test_crops_are_torchvisions_on_the_original_image(
     files = opened.files
     assert files is not None
     order = torch.cat([s.rows_n for s in streaming_plan(24)])
-    for batch in epoch_of(animals, tmp_path, STILL):
-        draws = views.draw_numbers(2 * batch.count, seed=4, epoch=0, step=batch.step)
+    for step, batch in enumerate(epoch_of(animals, tmp_path, STILL)):
+        draws = views.draw_numbers(2 * batch.count, seed=4, epoch=0, step=step)
         boxes = crop_boxes(STILL.views, draws[:, :CROP_DRAWS], 16, 20)
         flips = views.parameters(STILL.views, draws, boxes, 3).flip_N
-        rows = order[10 * batch.step : 10 * batch.step + batch.count].repeat(2)
+        rows = order[10 * step : 10 * step + batch.count].repeat(2)
         for view, row in enumerate(rows.tolist()):
             top, left, height, width = boxes[view].tolist()
             image = Image.open(files.path(row)).convert("RGB")

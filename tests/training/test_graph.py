@@ -195,7 +195,7 @@ def test_what_is_captured_stays_on_the_device(
         plain = partial(take_step, study.run, worker, state, state.encoder)
         images = torch.zeros(64, 1, 8, 8, device=GPU)
         labels = torch.zeros(64, dtype=torch.int64, device=GPU)
-        batch = Batch(images, labels, 32, 8, 0, 1)
+        batch = Batch(images, labels, 32, 8)
         plain(batch, 0.1)
         CapturedStep(plain, batch)
         assert all(group["lr"].device == GPU for group in state.optimizer.param_groups)

@@ -36,7 +36,7 @@ def share(rank: int, world: int) -> Batch:
     first, second = (classes[labels] + 0.5 * torch.randn(IMAGES, 1, 8, 8, **draw) for _ in range(2))
     largest = 2 * int(torch.bincount(labels).max())
     own = slice(rank * IMAGES // world, (rank + 1) * IMAGES // world)
-    return Batch(torch.cat([first[own], second[own]]), labels[own].repeat(2), IMAGES, largest, 0, 1)
+    return Batch(torch.cat([first[own], second[own]]), labels[own].repeat(2), IMAGES, largest)
 
 
 def step(folder: Path, loss: str, rank: int, world: int) -> dict[str, Tensor]:
