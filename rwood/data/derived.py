@@ -52,18 +52,11 @@ class DerivedImages(LazyImages):
         return self._stack([self._make(row, image) for row, image in numbered])
 
     def _make(self, row: int, image_HWC: np.ndarray) -> np.ndarray:
+        if self._partner_N is not None:
+            partner = int(self._partner_N[row])
+            return mixed(image_HWC, self._images[partner : partner + 1][0])
         rng = np.random.default_rng((SEED, DERIVED.index(self._kind), row))
-        match self._kind:
-            case "permuted":
-                return permuted(image_HWC, rng)
-            case "blobs":
-                return blobs(image_HWC, rng)
-            case "jigsaw":
-                return jigsaw(image_HWC, rng)
-            case "mixed":
-                assert self._partner_N is not None
-                partner = int(self._partner_N[row])
-                return mixed(image_HWC, self._images[partner : partner + 1][0])
+        return _DRAWN[self._kind](image_HWC, rng)
 
 
 def derive(
@@ -120,6 +113,9 @@ def jigsaw(image_HWC: np.ndarray, rng: np.random.Generator) -> np.ndarray:
             c * high : (c + 1) * high, d * wide : (d + 1) * wide
         ]
     return made_HWC
+
+
+_DRAWN = {"permuted": permuted, "blobs": blobs, "jigsaw": jigsaw}
 
 
 def mixed(image_HWC: np.ndarray, other_HWC: np.ndarray) -> np.ndarray:
