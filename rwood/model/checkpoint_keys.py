@@ -17,6 +17,7 @@ from rwood.errors import DataError
 from rwood.model.backbone import OtherBackbone
 from rwood.model.encoder import Encoder
 from rwood.storage import written
+from rwood.text import first_line
 
 
 def load_openood_state(path: Path) -> dict[str, Tensor]:
@@ -40,10 +41,8 @@ def load_openood_state(path: Path) -> dict[str, Tensor]:
             file=str(path),
         ) from None
     except (OSError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "unreadable"
-        raise DataError(
-            f"{path} is not a checkpoint of tensors ({reason})", file=str(path)
-        ) from error
+        reason = f"{path} is not a checkpoint of tensors ({first_line(error)})"
+        raise DataError(reason, file=str(path)) from error
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise DataError(f"{path} is not a plain state dict (key -> tensor)", file=str(path))
     bare = {key.removeprefix("module."): value for key, value in state.items()}
