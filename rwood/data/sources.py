@@ -50,6 +50,11 @@ SOURCES: dict[str, Source] = {
     "imagenet_r": Source(f"{LARGE}/imagenet_r", "ImageNet-R, from OpenOOD"),
 }
 LAYOUT = (LISTS, CLASSIC, LARGE)
+RAW_NAMES = frozenset(
+    "cifar-10-batches-py cifar-100-python MNIST test_32x32.mat dtd val_256 "
+    "tiny-imagenet-200".split()
+)
+"""Files or folders that torchvision, or the publisher's archive, leaves behind."""
 
 
 def fetch(
@@ -129,7 +134,8 @@ def _place(name: str, member: str) -> str | None:
 
 def _from_folder(name: str, data_root: Path, folder: Path, progress: Progress) -> str:
     has_layout = any((folder / part).is_dir() for part in LAYOUT)
-    if not has_layout and SOURCES[name].downloads and _has_raw_files(folder):
+    has_raw = any((folder / part).exists() for part in RAW_NAMES)
+    if has_raw and not has_layout and SOURCES[name].downloads:
         return _prepare(name, data_root, folder, False, progress)
     target = data_root / SOURCES[name].folder
     source = folder / SOURCES[name].folder if has_layout and name != JPEG else folder
@@ -146,15 +152,3 @@ def _link(source: Path, target: Path) -> None:
         raise DataError(f"{target} is there already: move it away to link {source} in its place")
     target.parent.mkdir(parents=True, exist_ok=True)
     os.symlink(source, target, target_is_directory=True)
-
-
-def _has_raw_files(folder: Path) -> bool:
-    """Whether torchvision downloaded into this folder."""
-    return any((folder / name).exists() for name in RAW_NAMES)
-
-
-RAW_NAMES = frozenset(
-    "cifar-10-batches-py cifar-100-python MNIST test_32x32.mat dtd val_256 "
-    "tiny-imagenet-200".split()
-)
-"""Files or folders that torchvision, or the publisher's archive, leaves behind."""
