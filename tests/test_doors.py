@@ -15,10 +15,11 @@ import torch
 from typer.testing import CliRunner
 
 from rwood.cli import app
-from rwood.config.load import load_study
+from rwood.config.branches import grid
+from rwood.config.load import load_study, set_values
 from rwood.config.losses import LossConfig, loss_kind
 from rwood.config.run import RunConfig
-from rwood.config.search import apply, grid
+from rwood.config.search import apply
 from rwood.detector.model import load_detector
 from rwood.errors import DataError, SpecError
 from rwood.model.checkpoint_keys import load_backbone_weights
@@ -28,6 +29,7 @@ from rwood.results import StudyResult, load
 from rwood.search.read_trials import read_trials
 from rwood.training.loss import build_loss
 from tests.a_command import said
+from tests.search.a_search import Search
 from tests.tiny import tiny, write_tiny
 
 PARTS = '''
@@ -144,6 +146,11 @@ class Queue(Proxies):
 class Needs(Norm):
     def __init__(self, factor: float):
         super().__init__(factor=factor)
+
+
+class NeedsMargin(Proxies):
+    def __init__(self, classes: int, dims: int, margin: float, scale: float = 10.0):
+        super().__init__(classes, dims, margin=margin, scale=scale)
 
 
 class OddChild(Odd):
@@ -349,6 +356,32 @@ def test_a_search_chooses_from_an_enumeration(tmp_path: Path, parts: str) -> Non
     space = {"loss.mode": {"choices": ["hard", "soft"]}}
     study = tiny(tmp_path, run__loss={"name": f"{parts}:Nested"}, search__space=space)
     assert grid(study.run, study.the_search.space) == [{"loss.mode": "hard"}, {"loss.mode": "soft"}]
+
+
+def test_a_loss_whose_setting_has_no_default_is_one_of_several_to_search(
+    tmp_path: Path, parts: str
+) -> None:
+    name = f"{parts}:NeedsMargin"
+    space: dict[str, Any] = {
+        "loss.name": {"choices": ["reweightood", name]},
+        "loss.margin": {"low": 0.1, "high": 0.3},
+        "loss.temperature": {"low": 0.05, "high": 0.5},
+    }
+    study = tiny(tmp_path, search__space=space, search__trials=12)
+    search = Search(study, tmp_path)
+    search.run()
+    for trial in search.trials().values():
+        loss = apply(study.run, trial.params).loss
+        own = {"margin"} if loss.name == name else {"temperature"}
+        assert trial.params.keys() == {"loss.name", *(f"loss.{key}" for key in own)}
+    assert {t.params["loss.name"] for t in search.trials().values()} == {"reweightood", name}
+    changed = set_values(study, [f"loss.name={name}", "loss.margin=0.2"])
+    assert changed.run.loss.model_dump() == {"name": name, "margin": 0.2, "scale": 10.0}
+    with pytest.raises(SpecError, match="--set loss.mrgin: .* did you mean loss.margin?"):
+        set_values(study, [f"loss.name={name}", "loss.margin=0.2", "loss.mrgin=1"])
+    del space["loss.margin"]
+    with pytest.raises(SpecError, match=r"search.space: loss.margin: missing"):
+        tiny(tmp_path, search__space=space)
 
 
 def test_a_loss_of_ones_own_may_have_a_scope(tmp_path: Path, parts: str) -> None:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from rwood.config.branches import grid
 from rwood.config.load import load_benchmark, load_study
 from rwood.config.losses import ReweightOODLoss
-from rwood.config.search import grid
 from rwood.cost import estimate
 from rwood.data.known import check_known
 from tests.conftest import STUDIES

@@ -11,9 +11,8 @@ from pydantic import ValidationError
 
 from rwood.config.base import Config
 from rwood.config.benchmark import BenchmarkConfig
-from rwood.config.losses import load_loss
 from rwood.config.run import RunConfig
-from rwood.config.search import LOSS, Params, apply
+from rwood.config.search import Params, apply, parts_among
 from rwood.config.search_checks import check_search, no_such_setting
 from rwood.config.sentences import spec_error
 from rwood.config.study import StudyConfig
@@ -82,8 +81,7 @@ def set_values(study: StudyConfig, assignments: Sequence[str]) -> StudyConfig:
         return StudyConfig.model_validate_json(json.dumps(plain))
     except KeyError as error:
         key = error.args[0]
-        loss = load_loss({"name": params[LOSS]}) if LOSS in params else study.run.loss
-        under = study.run.model_copy(update={"loss": loss})
+        under = apply(study.run, parts_among(params))
         raise SpecError(f"--set {key}: {no_such_setting(key, under)}", key=key) from None
     except ValidationError as error:
         raise spec_error(error, RunConfig, prefix="--set ") from error

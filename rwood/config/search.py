@@ -1,21 +1,20 @@
 """What a study searches: ranges of dotted run settings, and how they are applied to a run."""
 
-import itertools
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from rwood.config.backbones import ModelConfig
+from rwood.config.backbones import ModelConfig, model_kind
 from rwood.config.base import Config, Seed, Seeds, distinct, number_from_text
-from rwood.config.losses import LossConfig
+from rwood.config.losses import LossConfig, loss_kind
 from rwood.config.optuna_classes import PrunerConfig, SamplerConfig, named_alone
 from rwood.config.registry import PartConfig
 from rwood.config.run import RunConfig
-from rwood.config.scorers import ScorerConfig
+from rwood.config.scorers import ScorerConfig, scorer_kind
 
 Value = float | int | str | bool
 Params = dict[str, Value]
@@ -27,7 +26,11 @@ PARTS: Mapping[str, type[PartConfig]] = {
     BACKBONE: ModelConfig,
 }
 """Names on which it depends what other settings there are -> those that are there under each."""
-D = TypeVar("D")
+_KIND_OF: Mapping[str, Callable[[str], type[PartConfig]]] = {
+    LOSS: loss_kind,
+    SCORER: scorer_kind,
+    BACKBONE: model_kind,
+}
 
 _Bound = Annotated[int | float, BeforeValidator(number_from_text)]
 
@@ -200,9 +203,11 @@ def apply(run: RunConfig, params: Params) -> RunConfig:
     plain: dict[str, Any] = run.model_dump(mode="json")
     others = [key for key in PARTS if key in params and params[key] != setting(run, key)]
     for key in others:
-        part, _, name = key.partition(".")
-        shared = PARTS[key].model_fields
-        plain[part] = {k: v for k, v in plain[part].items() if k in shared} | {name: params[key]}
+        part, shared = key.partition(".")[0], PARTS[key].model_fields
+        given = parts_among({k: v for k, v in params.items() if k.startswith(f"{part}.")})
+        plain[part] = {k: v for k, v in plain[part].items() if k in shared} | {
+            k.partition(".")[2]: v for k, v in given.items()
+        }
     if others:  # fill in their defaults
         plain = RunConfig.model_validate_json(json.dumps(plain)).model_dump(mode="json")
     for key, value in params.items():
@@ -216,40 +221,25 @@ def apply(run: RunConfig, params: Params) -> RunConfig:
     return RunConfig.model_validate_json(json.dumps(plain))
 
 
-def deciding(space: Iterable[str]) -> list[str]:
-    """The names in a space on which it depends what else there is to choose.
-
-    A loss is always one: whether there are logits to score depends on it too.
-    """
-    names = []
-    for key, kind in PARTS.items():
-        group = f"{key.partition('.')[0]}."
-        leaves = [other.removeprefix(group) for other in space if other.startswith(group)]
-        if key in space and (key == LOSS or any(leaf not in kind.model_fields for leaf in leaves)):
-            names.append(key)
-    return names
+def parts_among(params: Params) -> Params:
+    """The parts that some settings name, and of their settings those that have no default."""
+    return {
+        key: params[key]
+        for name in PARTS
+        if name in params
+        for key in (name, *_required(name, str(params[name])))
+        if key in params
+    }
 
 
-def branches(run: RunConfig, space: Mapping[str, Range | Choices]) -> list[RunConfig]:
-    """The run under all that a space has for its `deciding` names, its own first.
-
-    Raises:
-        pydantic.ValidationError: there is no such loss, or the run cannot be had with it.
-    """
-    names = deciding(space)
-    points = itertools.product(*(_ends(space[key]) for key in names))
-    under = [apply(run, dict(zip(names, point, strict=True))) for point in points]
-    return sorted(under, key=lambda branch: branch != run)
-
-
-def hyperparameters_of(run: RunConfig, space: Mapping[str, D]) -> dict[str, D]:
-    """The part of a space that a run has: what only other losses, say, have is left out.
-
-    The names on which the rest depends come first.
-    """
-    present, names = settings(run), deciding(space)
-    keys = sorted((key for key in space if key in present), key=lambda key: key not in names)
-    return {key: space[key] for key in keys}
+def _required(key: str, name: str) -> list[str]:
+    """The settings that a part has no default for; none if there is no such part."""
+    try:
+        fields = _KIND_OF[key](name).model_fields
+    except ValueError:  # whoever validates the name says so
+        return []
+    group = key.partition(".")[0]
+    return [f"{group}.{leaf}" for leaf, field in fields.items() if field.is_required()]
 
 
 def has(run: RunConfig, key: str) -> bool:
@@ -257,38 +247,8 @@ def has(run: RunConfig, key: str) -> bool:
     return key in settings(run)
 
 
-def check_space(run: RunConfig, space: Mapping[str, Range | Choices]) -> None:
-    """Try every end of every range on the run, in every branch that has the setting.
-
-    Raises:
-        KeyError: a key is a setting of the run in no branch of the space.
-        pydantic.ValidationError: an end of a range is not allowed there.
-    """
-    under, names = branches(run, space), deciding(space)
-    for key, domain in space.items():
-        having = [branch for branch in under if has(branch, key)]
-        if not having:
-            raise KeyError(key)
-        for branch in having if key not in names else ():
-            for value in _ends(domain):
-                apply(branch, {key: value})
-
-
-def grid(run: RunConfig, space: dict[str, Range | Choices]) -> list[Params]:
-    """Every combination of choices in the file's order, the base run's own before all others."""
-    points: list[Params] = []
-    names = deciding(space)
-    for branch in branches(run, space):
-        domains = hyperparameters_of(branch, space)
-        lists = [d.choices for d in domains.values() if isinstance(d, Choices)]
-        some = [dict(zip(domains, point, strict=True)) for point in itertools.product(*lists)]
-        own = {key: setting(branch, key) for key in names}
-        points += [point for point in some if point.items() >= own.items()]
-    base = {key: setting(run, key) for key in hyperparameters_of(run, space)}
-    return sorted(points, key=lambda point: point != base)
-
-
-def _ends(domain: Range | Choices) -> tuple[Value, ...]:
+def ends(domain: Range | Choices) -> tuple[Value, ...]:
+    """All choices, or both ends of a range."""
     return domain.choices if isinstance(domain, Choices) else (domain.low, domain.high)
 
 

@@ -2,19 +2,10 @@
 
 from pydantic import ValidationError
 
+from rwood.config.branches import branches, check_range, grid
 from rwood.config.losses import LOSSES
 from rwood.config.run import RunConfig
-from rwood.config.search import (
-    PARTS,
-    SearchConfig,
-    branches,
-    check_space,
-    contains,
-    grid,
-    has,
-    setting,
-    settings,
-)
+from rwood.config.search import PARTS, SearchConfig, contains, has, setting, settings
 from rwood.config.sentences import spec_error
 from rwood.config.study import StudyConfig, objectives
 from rwood.errors import SpecError
@@ -63,14 +54,12 @@ def check_search(study: StudyConfig) -> None:
 def _check_hyperparameters(run: RunConfig, search: SearchConfig) -> None:
     """Every key is a setting in some branch, every end of its range allowed there."""
     # The names first: what other settings there are depends on them.
-    names = {key: domain for key, domain in search.space.items() if key in PARTS}
-    for key, domain in (names | search.space).items():
-        some = names | {key: domain}
+    for key, domain in sorted(search.space.items(), key=lambda pair: pair[0] not in PARTS):
         try:
-            check_space(run, some)
+            check_range(run, search.space, key)
         except KeyError:
             raise SpecError(
-                f"search.space: {no_such_setting(key, *branches(run, some))}", key=key
+                f"search.space: {no_such_setting(key, *branches(run, search.space))}", key=key
             ) from None
         except ValidationError as error:
             raise spec_error(error, RunConfig, prefix="search.space: ") from error

@@ -9,8 +9,9 @@ import yaml
 
 import rwood
 from rwood.config.backbones import model_kind
+from rwood.config.branches import branches
 from rwood.config.scorers import scorer_kind
-from rwood.config.search import BACKBONE, SCORER, Choices, branches
+from rwood.config.search import BACKBONE, SCORER, Choices
 from rwood.config.study import StudyConfig
 from rwood.errors import StudyError
 from rwood.storage import is_remote

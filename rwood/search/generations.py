@@ -20,8 +20,9 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from rwood.config.base import digest
+from rwood.config.branches import hyperparameters_of
 from rwood.config.optuna_classes import HALVING
-from rwood.config.search import apply, contains, hyperparameters_of, setting
+from rwood.config.search import apply, contains, setting
 from rwood.config.study import StudyConfig, is_minimized
 from rwood.errors import StudyError
 from rwood.search.journal import StudyStorage

@@ -8,8 +8,9 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from rwood.config.branches import branch, branches, deciding, hyperparameters_of
 from rwood.config.run import RunConfig
-from rwood.config.search import SearchConfig, apply, branches, deciding, hyperparameters_of
+from rwood.config.search import SearchConfig
 from rwood.search.classes import make
 from rwood.search.space import Space, distributions
 
@@ -84,15 +85,12 @@ class Branching(TPESampler):  # type: ignore[misc]
     ) -> dict[str, Any]:
         """What all branches have, the names among it; then what else the drawn one has."""
         every = [
-            hyperparameters_of(branch, self._space) for branch in branches(self._run, self._space)
+            hyperparameters_of(under, self._space) for under in branches(self._run, self._space)
         ]
         common = {k: d for k, d in search_space.items() if all(k in domains for domains in every)}
         drawn: dict[str, Any] = super().sample_relative(study, trial, common)
-        known = trial.params | drawn
-        names = {key: known[key] for key in deciding(self._space) if key in known}
-        if not names:  # too few trials to learn from
-            return drawn
-        domains = hyperparameters_of(apply(self._run, names), search_space)
+        under = branch(self._run, self._space, trial.params | drawn)
+        domains = hyperparameters_of(under, search_space)
         rest = {key: domain for key, domain in domains.items() if key not in common}
         drawn |= super().sample_relative(study, trial, rest)
         return drawn

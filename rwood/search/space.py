@@ -10,8 +10,9 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from rwood.config.branches import branches
 from rwood.config.run import RunConfig
-from rwood.config.search import Choices, Range, SearchConfig, branches, settings
+from rwood.config.search import Choices, Range, SearchConfig, settings
 
 Space = dict[str, BaseDistribution]
 """Dotted setting -> what it is drawn from."""

@@ -15,8 +15,9 @@ import optuna
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from rwood.config.branches import branch, deciding, grid, hyperparameters_of
 from rwood.config.run import RunConfig
-from rwood.config.search import Params, apply, deciding, grid, hyperparameters_of, setting
+from rwood.config.search import Params, apply, setting
 from rwood.config.study import StudyConfig
 from rwood.errors import StorageError
 from rwood.paths import StudyPaths
@@ -204,7 +205,8 @@ class Trials:
 
     def _suggest(self, trial: Trial) -> Space:
         """Draw what a trial's branch has and the trial has not yet; all that it has then."""
-        domains = hyperparameters_of(apply(self.study.run, trial.params), self._space)
+        under = branch(self.study.run, self.search.space, trial.params)
+        domains = hyperparameters_of(under, self._space)
         for key, domain in domains.items():
             suggest(trial, key, domain)
         return domains

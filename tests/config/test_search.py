@@ -5,21 +5,11 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from rwood.config.branches import branches, check_range, grid, hyperparameters_of
 from rwood.config.load import load_study
 from rwood.config.losses import CiderLoss, SupConLoss
 from rwood.config.scorers import ScorerConfig
-from rwood.config.search import (
-    Choices,
-    Range,
-    apply,
-    branches,
-    check_space,
-    contains,
-    grid,
-    hyperparameters_of,
-    setting,
-    settings,
-)
+from rwood.config.search import Choices, Range, apply, contains, setting, settings
 
 
 def test_apply_replaces_and_validates(digits_file: Path) -> None:
@@ -46,11 +36,11 @@ def test_settings_are_dotted_and_complete(digits_file: Path) -> None:
 
 def test_spaces_are_tried_at_their_ends(digits_file: Path) -> None:
     run = load_study(digits_file).run
-    check_space(run, {"loss.temperature": Range(low=0.01, high=1.0)})
+    check_range(run, {"loss.temperature": Range(low=0.01, high=1.0)}, "loss.temperature")
     with pytest.raises(ValidationError):
-        check_space(run, {"epochs": Range(low=0, high=4)})
+        check_range(run, {"epochs": Range(low=0, high=4)}, "epochs")
     with pytest.raises(ValidationError):
-        check_space(run, {"precision": Choices(choices=("float32", "float12"))})
+        check_range(run, {"precision": Choices(choices=("float32", "float12"))}, "precision")
 
 
 def test_choices_are_numbers_where_yaml_takes_an_exponent_for_text() -> None:
@@ -97,7 +87,7 @@ def test_another_scorer_keeps_what_every_scorer_has(digits_file: Path) -> None:
     assert setting(run, "scorer.gamma") == 0.5
     run = apply(run, {"scorer.k": 7})
     names = {"scorer.name": Choices(choices=("head_gen", "knn", "head_sum"))}
-    check_space(run, names)
+    check_range(run, names, "scorer.name")
     knn, both = (apply(run, {"scorer.name": name}).scorer for name in ("knn", "head_sum"))
     assert knn == ScorerConfig(name="knn", k=7)
     assert (both.k, setting(apply(run, {"scorer.name": "head_sum"}), "scorer.weight")) == (7, 1.0)
@@ -118,11 +108,12 @@ def test_each_loss_has_its_part_of_a_space(digits_file: Path) -> None:
         "cross_entropy": ["loss.name"],
     }
     assert next(iter(found)) == "reweightood", "the base run's own comes first"
-    check_space(run, MIXED)
+    for key in MIXED:
+        check_range(run, MIXED, key)
     with pytest.raises(KeyError):
-        check_space(run, MIXED | {"loss.label": Range(low=0, high=1)})
+        check_range(run, MIXED | {"loss.label": Range(low=0, high=1)}, "loss.label")
     with pytest.raises(ValidationError, match="momentum"):
-        check_space(run, MIXED | {"loss.momentum": Range(low=0.5, high=1.5)})
+        check_range(run, MIXED | {"loss.momentum": Range(low=0.5, high=1.5)}, "loss.momentum")
 
 
 def test_scorers_and_backbones_have_their_parts_of_a_space(digits_file: Path) -> None:
@@ -135,7 +126,8 @@ def test_scorers_and_backbones_have_their_parts_of_a_space(digits_file: Path) ->
         "scorer.gamma": Choices(choices=(0.1, 0.3)),
         "model.backbone": Choices(choices=("small_cnn", "timm:resnet18")),
     }
-    check_space(run, space)
+    for key in space:
+        check_range(run, space, key)
     own = {"scorer.gamma", "model.drop_rate"}
     found = [own & hyperparameters_of(branch, space).keys() for branch in branches(run, space)]
     assert found == [set(), {"scorer.gamma"}, own, {"model.drop_rate"}]
