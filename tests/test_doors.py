@@ -1,6 +1,7 @@
 """Losses, scorers and backbones that rwood has never heard of, named by their module."""
 
 import json
+import math
 import os
 import pickle
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from typer.testing import CliRunner
 
 from rwood.cli import app
@@ -27,6 +29,7 @@ from rwood.model.encoder import build_encoder
 from rwood.ray_backend.job_folder import fill
 from rwood.results import StudyResult, load
 from rwood.search.read_trials import read_trials
+from rwood.study.record import open_record
 from rwood.training.loss import build_loss
 from tests.a_command import said
 from tests.search.a_search import Search
@@ -36,6 +39,7 @@ PARTS = '''
 import dataclasses
 import enum
 import functools
+import math
 
 import pydantic
 import torch
@@ -148,6 +152,18 @@ class Needs(Norm):
         super().__init__(factor=factor)
 
 
+class Clipped(Proxies):
+    def __init__(self, classes: int, dims: int, clip: float = math.inf, floor: float | None = None,
+                 least=-math.inf):
+        super().__init__(classes, dims)
+        self.kept = (clip, floor, least)
+
+
+class Taken(Norm):
+    def __init__(self, part: str = "whole"):
+        super().__init__()
+
+
 class NeedsMargin(Proxies):
     def __init__(self, classes: int, dims: int, margin: float, scale: float = 10.0):
         super().__init__(classes, dims, margin=margin, scale=scale)
@@ -257,6 +273,8 @@ def test_settings_of_a_part_are_checked_like_ours(tmp_path: Path, parts: str) ->
         ({"run__loss": {"name": "no_such_package:X"}}, "No module named 'no_such_package'"),
         ({"run__loss": {"name": f"./{parts}.py:Proxies"}}, "imported: .* relative import"),
         ({"run__loss": {"name": f"{parts}:Unnameable"}}, "its parameter weight cannot be"),
+        ({"run__scorer": {"name": f"{parts}:Taken"}}, "its parameter part cannot be a setting"),
+        ({"run__loss": {"name": f"{parts}:Clipped", "floor": math.inf}}, "loss.floor: got inf"),
         ({"run__loss": {"name": f"{parts}:not_callable"}}, "is int, not a class or function"),
         ({"run__scorer": {"name": "mahalanobi"}},
          "run.scorer.name: no scorer is called mahalanobi; did you mean mahalanobis?"),
@@ -382,6 +400,20 @@ def test_a_loss_whose_setting_has_no_default_is_one_of_several_to_search(
     del space["loss.margin"]
     with pytest.raises(SpecError, match=r"search.space: loss.margin: missing"):
         tiny(tmp_path, search__space=space)
+
+
+def test_a_setting_may_be_infinite_by_default(tmp_path: Path, parts: str) -> None:
+    name = f"{parts}:Clipped"
+    space = {"optimizer.lr": {"low": 0.05, "high": 0.2}}
+    study = tiny(tmp_path, run__loss={"name": name}, search__space=space)
+    assert build_loss(study.run, 7, torch.device("cpu")).kept == (math.inf, None, -math.inf)
+    for _ in range(2):  # the second start finds the same study
+        with open_record(study, tmp_path / "tiny"):
+            pass
+    (tmp_path / "resolved.yaml").write_text(yaml.safe_dump(study.model_dump(mode="json")))
+    assert load_study(tmp_path / "resolved.yaml") == study
+    finite = set_values(study, ["loss.clip=1e-3", "loss.least=.inf"])
+    assert build_loss(finite.run, 7, torch.device("cpu")).kept == (1e-3, None, math.inf)
 
 
 def test_a_loss_of_ones_own_may_have_a_scope(tmp_path: Path, parts: str) -> None:

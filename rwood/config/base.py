@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import math
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 T = TypeVar("T")
 
@@ -37,6 +38,20 @@ Positive = Annotated[Number, Field(gt=0)]
 NotNegative = Annotated[Number, Field(ge=0)]
 Share = Annotated[Number, Field(ge=0, le=1)]
 """Of a whole; a probability."""
+
+
+def number_for_json(value: float) -> float | str:
+    """The number, as text if it is infinite: JSON has no infinity."""
+    return value if math.isfinite(value) else str(value)
+
+
+Unbounded = Annotated[
+    float,
+    Field(allow_inf_nan=True),
+    BeforeValidator(number_from_text),
+    PlainSerializer(number_for_json, when_used="json"),
+]
+"""A number that may be infinite."""
 
 
 class Config(BaseModel):

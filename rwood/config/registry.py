@@ -7,6 +7,7 @@ file beside its name, are checked like any other setting, and can be searched.
 import importlib
 import inspect
 import json
+import math
 from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from importlib.metadata import entry_points
@@ -15,7 +16,7 @@ from typing import Any, ClassVar, Literal, TypeVar, get_type_hints
 from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError, create_model
 from pydantic_core import PydanticCustomError, PydanticSerializationError
 
-from rwood.config.base import Config, Number
+from rwood.config.base import Config, Number, Unbounded
 from rwood.text import did_you_mean
 
 C = TypeVar("C", bound="PartConfig")
@@ -116,8 +117,8 @@ def settings_of(
         key: the setting that holds the name.
 
     Raises:
-        ValueError: a parameter can only be given by position, clashes with a field of the base, or
-            has to be given what no file can hold.
+        ValueError: a parameter can only be given by position, has the name of something else in the
+            base, or has to be given what no file can hold.
     """
     part, path = found
     hints = _hints(part)
@@ -130,10 +131,13 @@ def settings_of(
         required = parameter.default is parameter.empty
         default = None if required else parameter.default
         kind = hints.get(parameter.name, type(default) if isinstance(default, _PLAIN) else Any)
-        kind = {float: Number, float | None: Number | None}.get(kind, kind)
+        unbounded = isinstance(default, float) and math.isinf(default)
+        number = Unbounded if unbounded else Number
+        kind = {float: number, float | None: number | None}.get(kind, kind)
         plain = _is_plain(kind, default)
         by_position = parameter.kind is parameter.POSITIONAL_ONLY
-        if by_position or parameter.name == key or (required and not plain):
+        is_taken = parameter.name == key or hasattr(base, parameter.name)
+        if by_position or is_taken or (required and not plain):
             raise ValueError(f"{name}: its parameter {parameter.name} cannot be a setting")
         if required:
             fields[parameter.name] = (kind, ...)
