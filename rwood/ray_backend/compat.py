@@ -7,7 +7,7 @@ Ray's versions in `pyproject.toml` is the one that they passed with. Nothing her
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,16 +59,16 @@ def draining_nodes() -> set[str]:
     return set(ray._private.state.state.get_draining_nodes())
 
 
-def keep_keys_out_of_actors() -> None:
-    """Tune copies the object store's keys into its actors' environments, which Ray logs in clear.
+def choose_variables_of_actors(names: Iterable[str]) -> None:
+    """Give Tune's actors these variables of the driver, and none of the object store's keys.
 
-    Every node has its own keys, and a private Ray inherits them.
+    A Ray that was there before has none of ours. The keys, which Tune copies too, Ray logs in
+    clear; every node has its own keys, and a private Ray inherits them.
     """
     from ray.tune.execution import class_cache
 
-    class_cache.ENV_VARS_TO_PROPAGATE -= {
-        name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")
-    }
+    others = {n for n in class_cache.ENV_VARS_TO_PROPAGATE if not n.startswith("AWS_")}
+    class_cache.ENV_VARS_TO_PROPAGATE = others.union(names)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 from rwood.errors import RwoodError
 from rwood.text import first_line
 
-_SETTINGS = {
+SETTINGS = {
     # The Train controller polls its workers at this interval: the default of 2 s is most of a
     # short run.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
@@ -35,6 +35,7 @@ _SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "0",
 }
+"""Variables of the driver and of what runs for it; those that the user set win."""
 WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
 """Ray's switch for an actor per run that watches for spot nodes being taken away. It is off on a
 private Ray, whose only node is this machine; see also `launch`."""
@@ -64,7 +65,7 @@ def session(
     Raises:
         RwoodError: the cluster does not answer or refuses the token.
     """
-    for key, value in _SETTINGS.items():
+    for key, value in SETTINGS.items():
         os.environ.setdefault(key, value)
     if address is None:
         os.environ.setdefault(WATCHER, "0")
@@ -122,7 +123,7 @@ def _connect(address: str | None, cpus: int | None, dashboard: bool) -> None:
                     log_to_driver=False,
                     include_dashboard=dashboard if address is None else None,
                     # A private Ray inherits the environment; a cluster must be told.
-                    runtime_env={"env_vars": _SETTINGS} if address else None,
+                    runtime_env={"env_vars": SETTINGS} if address else None,
                 )
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, ours)  # Ray's handler would end us unsaved.

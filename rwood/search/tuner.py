@@ -14,6 +14,7 @@ from rwood.paths import StudyPaths
 from rwood.ray_backend import compat
 from rwood.ray_backend.group_trial import GroupTrial
 from rwood.ray_backend.job import attempt, trial_job
+from rwood.ray_backend.session import SETTINGS
 from rwood.ray_backend.stalls import Progress
 from rwood.ray_backend.worker import SoloWorker
 from rwood.results import TrialResult
@@ -80,7 +81,7 @@ def _tune(
     on_note: Callable[[str], None],
 ) -> None:
     cluster = study.cluster
-    compat.keep_keys_out_of_actors()
+    compat.choose_variables_of_actors(SETTINGS)
     # All that may run at a time are asked for at once, so that an autoscaler sees all demand.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(cluster.max_concurrent)
     limit = cluster.stall_minutes

@@ -11,6 +11,7 @@ import ray
 from ray.train.torch import TorchTrainer
 
 from rwood.ray_backend import compat
+from rwood.ray_backend.session import SETTINGS
 
 
 def test_a_ray_without_a_dashboard_has_no_address_of_one(ray_session: None) -> None:
@@ -53,14 +54,22 @@ def test_draining_nodes_are_a_set_of_ids(ray_session: None) -> None:
     assert compat.draining_nodes() == set()
 
 
-def test_keys_stay_out_of_actors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else the object store's secret is in Ray's logs."""
+def test_actors_get_our_settings_and_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the object store's secret is in Ray's logs, and Tune waits for a stopped trial for ever.
+
+    The settings are missing where the user started Ray.
+    """
     from ray.tune.execution import class_cache
 
     names = {"AWS_SECRET_ACCESS_KEY", "OTHER"}
-    monkeypatch.setattr(class_cache, "ENV_VARS_TO_PROPAGATE", set(names))
-    compat.keep_keys_out_of_actors()
-    assert class_cache.ENV_VARS_TO_PROPAGATE == {"OTHER"}
+    monkeypatch.setattr(class_cache, "ENV_VARS_TO_PROPAGATE", names)
+    for name in (*names, *SETTINGS):
+        monkeypatch.setenv(name, "here")
+    compat.choose_variables_of_actors(SETTINGS)
+    actor = class_cache._ActorClassCache().get(type("Trainable", (), {}))
+    given = actor._default_options["runtime_env"]["env_vars"]
+    assert "TUNE_FUNCTION_THREAD_TIMEOUT_S" in given
+    assert given.keys() - class_cache.DEFAULT_ENV_VARS == {"OTHER", *SETTINGS}
 
 
 def test_tune_runs_here_through_a_client() -> None:
