@@ -86,8 +86,14 @@ def _check_reachable(address: str) -> None:
     """Ask whether anything listens there: Ray itself would try for minutes, and say nothing.
 
     Raises:
-        RwoodError: nothing does.
+        RwoodError: nothing does, or it is the address of a job server.
     """
+    if address.startswith(("http://", "https://")):
+        raise RwoodError(
+            f"--address {address} is a job server's: send it the study by rwood submit FILE "
+            f"--address {address}, or name the head node, HOST:6379 or ray://HOST:10001",
+            address=address,
+        )
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
         return  # `auto`, or a name that Ray looks up

@@ -48,6 +48,11 @@ def test_an_address_at_which_nothing_listens_is_told_at_once() -> None:
     _check_reachable("auto")
 
 
+def test_the_address_of_a_job_server_names_the_verb_that_takes_it() -> None:
+    with pytest.raises(RwoodError, match="rwood submit FILE --address http://head:8265.*HOST:6379"):
+        _check_reachable("http://head:8265")
+
+
 def test_a_clients_server_that_comes_up_late_is_asked_for_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
