@@ -189,10 +189,24 @@ def test_a_clock_that_was_set_back_costs_no_time_and_gives_none() -> None:
     trial = make_study(make_config()).trials[0]
     seconds = held_seconds(trial)
     assert seconds > 0
-    for epoch, lost in ((1, 1), (10, 0)):  # in the first epoch its own second is lost
+    for epoch in (1, 10):
         late = tuple(
             report.model_copy(update={"time": report.time - (3600 if report.epoch >= epoch else 0)})
             for report in trial.history
         )
         moved = {"history": late, "finished": (trial.finished or 0) - 3600}
-        assert held_seconds(trial.model_copy(update=moved)) == seconds - lost
+        assert held_seconds(trial.model_copy(update=moved)) == seconds
+
+
+@pytest.mark.parametrize("day_before", [1, 2, "end"])
+def test_a_day_in_which_a_study_was_stopped_costs_nothing(day_before: int | str) -> None:
+    """Before a trial's first report, with only one before the stop, or none after it."""
+    trial, times, at = make_study(make_config()).trials[0], {}, 0.0
+    for moment, seconds in ((1, 400.0), (2, 300.0), ("end", 0.1)):
+        at += seconds + (86400 if moment == day_before else 0)
+        times[moment] = at
+    history = tuple(
+        EpochReport(epoch=n, time=times[n], metrics={"sys/train_seconds": 290.0}) for n in (1, 2)
+    )
+    changes = {"started": 0.0, "history": history, "finished": times["end"]}
+    assert 580 < held_seconds(trial.model_copy(update=changes)) < 1100

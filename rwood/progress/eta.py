@@ -87,7 +87,7 @@ def _cost(trainings: Sequence[tuple[tuple[float, float] | None, History]]) -> _C
 
 def _epoch_s(history: History) -> float:
     gaps = [after.time - before.time for before, after in itertools.pairwise(history)]
-    return statistics.fmean(without_stops(gaps))
+    return statistics.fmean(without_stops(gaps, history))
 
 
 def _shared(works: Sequence[float], study: StudyConfig) -> float:

@@ -1,5 +1,6 @@
 """Final metrics of a run: what was measured, and what it cost."""
 
+import itertools
 import statistics
 from collections.abc import Mapping, Sequence
 
@@ -18,8 +19,10 @@ from rwood.results import (
 
 MEANS = tuple(f"{part}/{metric}" for part in ("near", "far") for metric in METRICS[:2])
 """FPR@95 and AUROC over the near and over the far sets."""
-_TIMES, _LEAST_S = 10, 60.0
-"""An epoch that took this many times the median, and this long, spans a stop of the study."""
+_TIMES, _LEAST_S, _LEAST_FIRST_S = 10, 60.0, 600.0
+"""An epoch that took this many times the median, and this long, spans a stop of the study; the
+first one waits for data and the compiler."""
+_TRAINED = "sys/train_seconds"
 
 
 def flat(result: RunResult) -> dict[str, float]:
@@ -70,16 +73,20 @@ def held_seconds(trial: TrialResult) -> float:
     ends = [trial.started, *(report.time for report in trial.history)]
     if trial.finished is not None:
         ends.append(max(trial.finished, ends[-1]))
-    gaps = [end - begin for begin, end in zip(ends, ends[1:], strict=False)]
-    first = max(0.0, gaps[0]) if gaps else 0.0  # It waits for data and the compiler.
-    return first + sum(without_stops(gaps[1:]))
+    gaps = [end - begin for begin, end in itertools.pairwise(ends)]
+    first = without_stops(gaps, trial.history, _LEAST_FIRST_S)[:1]
+    return sum(first + without_stops(gaps, trial.history)[1:])
 
 
-def without_stops(gaps: Sequence[float]) -> list[float]:
+def without_stops(
+    gaps: Sequence[float], history: Sequence[EpochReport], least_s: float = _LEAST_S
+) -> list[float]:
     """Seconds between reports; one that spans a stop of the study counts as the median one.
 
     So does one in which a clock was set back, or after which a node with another clock went on.
+    Beside a few gaps, of which one may be a stop, the median takes what the first epoch trained.
     """
-    usual = statistics.median_low([gap for gap in gaps if gap >= 0] or [0.0])
-    limit = max(_TIMES * usual, _LEAST_S)
+    trained = [report.metrics[_TRAINED] for report in history[:1] if _TRAINED in report.metrics]
+    usual = statistics.median_low([gap for gap in gaps if gap >= 0] + trained or [0.0])
+    limit = max(_TIMES * usual, least_s)
     return [gap if 0 <= gap <= limit else usual for gap in gaps]
