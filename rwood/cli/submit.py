@@ -69,7 +69,7 @@ def submit(
     if status and stop:
         raise SpecError("rwood submit takes --status or --stop, not both")
     if status or stop:
-        server, name = _server(address), _named(file)
+        name, server = _named(file), _server(address)
         _tell(server.stop(name) if stop else server.latest(name), as_json)
         return
     study = load_study(file)

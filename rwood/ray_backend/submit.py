@@ -60,6 +60,12 @@ class JobServer:
 
     def __init__(self, address: str) -> None:
         """Ask for the server's version."""
+        self.address = without_password(address)
+        if not address.startswith(("http://", "https://")):  # Ray would ask its own port for long.
+            raise RwoodError(
+                f"{self.address} is not the address of a Ray dashboard: give the head node's, "
+                "e.g. --address http://head:8265"
+            )
         from ray.dashboard.modules import dashboard_sdk
         from ray.dashboard.modules.job import sdk
         from ray.job_submission import JobSubmissionClient
@@ -69,7 +75,6 @@ class JobServer:
         for logger in (logging.getLogger("ray"), dashboard_sdk.logger, sdk.logger):
             logger.setLevel(logging.ERROR)
         compat.show_token()
-        self.address = without_password(address)
         with self._answering():
             self._client = JobSubmissionClient(address)
 

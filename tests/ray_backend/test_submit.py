@@ -5,10 +5,8 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from unittest.mock import Mock
 
 import pytest
-from ray.exceptions import RpcError
 
 from rwood.errors import RwoodError, StudyError
 from rwood.ray_backend.job_folder import entrypoint
@@ -91,13 +89,7 @@ def test_what_cannot_be_sent_is_said() -> None:
     assert "planted" not in str(caught.value)
 
 
-def test_a_dashboard_without_its_http_is_told_in_a_sentence(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Ray takes `host:port` for its own port, asks there for half a minute, and gives up."""
-    late = Mock(side_effect=RpcError("late"))
-    monkeypatch.setattr("ray.job_submission.JobSubmissionClient", late)
-    monkeypatch.setattr("rwood.ray_backend.compat.show_token", Mock())
-    sentence = "no Ray dashboard answers at head:8265 .* --address http://head:8265"
-    with pytest.raises(RwoodError, match=sentence):
-        JobServer("head:8265")
+@pytest.mark.parametrize("address", ["head:8265", "ray://head:10001", "auto"])
+def test_what_is_no_dashboard_is_told_at_once(address: str) -> None:
+    with pytest.raises(RwoodError, match=f"{address} is not .* --address http://head:8265"):
+        JobServer(address)
