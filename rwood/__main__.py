@@ -1,5 +1,6 @@
 """`rwood` and `python -m rwood`."""
 
+import codecs
 import errno
 import io
 import os
@@ -8,8 +9,9 @@ import sys
 from rwood.cli import app
 from rwood.errors import RunError, RwoodError
 
-_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES}
-"""What is wrong with a place to write to, not with the program: a library wrote there."""
+_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EEXIST,
+          errno.ENOTDIR, errno.EISDIR}  # fmt: skip
+"""What is wrong with a place that the user named, not with the program."""
 
 
 def main() -> None:
@@ -19,7 +21,9 @@ def main() -> None:
               file=sys.stderr)  # fmt: skip
         sys.exit(2)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # a file's name may be no UTF-8
+        utf8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
+        # A file's name may be no UTF-8; another encoding may lack signs of ours.
+        sys.stdout.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
     try:
         app()
     except RwoodError as error:
@@ -28,8 +32,8 @@ def main() -> None:
     except OSError as error:
         if error.errno not in _PLACE:
             raise
-        print(f"rwood: {error.filename or 'results'} cannot be written: {error.strerror}; what was "
-              "written before is whole", file=sys.stderr)  # fmt: skip
+        print(f"rwood: {error.filename or 'results'} cannot be read or written: {error.strerror}; "
+              "what was written before is whole", file=sys.stderr)  # fmt: skip
         sys.exit(2)
 
 

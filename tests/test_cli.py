@@ -1,5 +1,6 @@
 """The command line as a user meets it; what trains, in a process of its own."""
 
+import io
 import json
 import os
 import re
@@ -63,6 +64,10 @@ def test_check_prints_the_study_and_its_cost(digits_file: Path, tmp_path: Path) 
          "no scorer is called md"),
         (["evaluate", "no.pt", "--benchmark", "bench.yaml", "--protocol", "fsood"],
          "has no covariate-shifted set"),
+        (["evaluate", "tiny.yaml", "--export", "x.pt"],
+         "tiny.yaml is not a checkpoint of tensors"),
+        (["init", "parts", "--near", "x", "--far", "y", "--to", "tiny.yaml"],
+         "tiny.yaml cannot be read or written: Not a directory"),
         (["data", "fetch", "cifar11"], "did you mean cifar1"),
         (["data", "verify", "nowhere.yaml"], "nowhere.yaml: no such file"),
     ],
@@ -120,7 +125,8 @@ def test_train_evaluate_export(tmp_path: Path, digits_file: Path) -> None:
     assert [row.split(",")[0] for row in csv[1:]] == [
         "digit8", "digit9", "nearood", "china", "permuted", "farood",
     ]  # fmt: skip
-    again = rwood("evaluate", exported, "--benchmark", benchmark, "--json", cwd=tmp_path)
+    words = ["evaluate", exported, "--benchmark", benchmark, "--export", "again.ckpt", "--json"]
+    again = rwood(*words, cwd=tmp_path)
     tables = json.loads(again.stdout)[0]["tables"]
     assert f"{tables['ood/mahalanobis']['near']['digit8']['auroc']:.2f}" in csv[1]
 
@@ -178,6 +184,14 @@ def test_windows_is_told_so_in_a_sentence(
     monkeypatch.undo()
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith("rwood: Windows is not supported")
+
+
+def test_signs_that_a_terminal_lacks_are_told_as_codes(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="latin-1"))
+    monkeypatch.setattr("rwood.__main__.app", lambda: print("65 ± 3, −2 %", flush=True))
+    main()
+    assert written.getvalue() == b"65 \xb1 3, \\u22122 %\n"
 
 
 def test_no_module_of_posix_alone_is_imported_at_the_top() -> None:

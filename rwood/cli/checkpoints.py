@@ -83,7 +83,7 @@ def _export(checkpoints: list[Path], target: Path) -> None:
     from rwood.evaluation.checkpoints import export_checkpoint
 
     export_checkpoint(checkpoints[0], target)
-    typer.echo(f"wrote {target}")
+    typer.echo(f"wrote {target}", err=True)
 
 
 def _scorers(names: list[str], k: int) -> list[ScorerConfig]:
