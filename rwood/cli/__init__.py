@@ -33,14 +33,12 @@ def options(
     """Options before a verb."""
 
 
-app.add_typer(init.app)
-app.add_typer(study.app)
-app.add_typer(status.app)
-app.add_typer(results.app)
-app.add_typer(submit.app)
-app.add_typer(checkpoints.app)
-app.add_typer(compare.app)
-app.add_typer(detect.app)
+app.command()(init.init)
+for _verb, _help in study.STAGES.items():
+    app.command(_verb, help=_help)(study.stage_verb(_verb))
+for _command in (study.check, study.train, status.status, results.results, submit.submit,
+                 checkpoints.evaluate, compare.compare, detect.detect):  # fmt: skip
+    app.command()(_command)
 app.add_typer(data.app, name="data")
 
 __all__ = ["app"]

@@ -13,10 +13,7 @@ from rwood.config.scorers import SCORERS, ScorerConfig, load_scorer, scorer_kind
 from rwood.config.sentences import spec_error
 from rwood.errors import SpecError
 
-app = typer.Typer()
 
-
-@app.command()
 def evaluate(
     checkpoint: Annotated[
         list[Path], typer.Argument(help="One file, or several runs for mean and std.")

@@ -9,10 +9,7 @@ import typer
 from rwood.cli.options import RESULTS, AsJson, TrackingUri
 from rwood.errors import SpecError
 
-app = typer.Typer()
 
-
-@app.command()
 def compare(
     context: typer.Context,
     study: Annotated[

@@ -17,10 +17,7 @@ if TYPE_CHECKING:
     from rwood.detector.files import Verdict
     from rwood.detector.metadata import Metadata
 
-app = typer.Typer()
 
-
-@app.command()
 def detect(
     detector: Annotated[
         Path,

@@ -10,10 +10,7 @@ import typer
 from rwood.cli.options import DATA, DataRoot
 from rwood.errors import DataError, SpecError
 
-app = typer.Typer()
 
-
-@app.command()
 def init(
     folder: Annotated[
         Path,

@@ -9,8 +9,6 @@ import typer
 from rwood.cli.options import RESULTS, AsJson, File, Results, StorageUrl
 from rwood.errors import SpecError
 
-app = typer.Typer()
-
 
 class TableName(StrEnum):
     """The frames of the Python API."""
@@ -21,7 +19,6 @@ class TableName(StrEnum):
     SCORES = "scores"
 
 
-@app.command()
 def results(
     file: File,
     table: Annotated[

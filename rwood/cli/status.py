@@ -32,12 +32,10 @@ from rwood.study.plans import (
 from rwood.study.record import check_not_lost, check_storage
 from rwood.text import duration
 
-app = typer.Typer()
 _FRESH_S = 60.0
 """News that is older is said to be."""
 
 
-@app.command()
 def status(
     file: File, results: Results = RESULTS, storage: StorageUrl = None, as_json: AsJson = False
 ) -> None:

@@ -32,8 +32,6 @@ from rwood.study.context import Context
 if TYPE_CHECKING:
     from rwood.results import EpochReport
 
-app = typer.Typer()
-
 
 STAGES = {
     "run": "Search, select, rerun, report; run again, it resumes what is unfinished.",
@@ -46,7 +44,9 @@ STAGES = {
 """Verbs that open a study and run a stage of it, or all; each is a method of the opened study."""
 
 
-def _stage_verb(verb: str) -> Callable[..., None]:
+def stage_verb(verb: str) -> Callable[..., None]:
+    """The command of a stage."""
+
     def command(
         file: File,
         results: Results = RESULTS,
@@ -79,11 +79,6 @@ def _stage_verb(verb: str) -> Callable[..., None]:
     return command
 
 
-for _verb, _help in STAGES.items():
-    app.command(_verb, help=_help)(_stage_verb(_verb))
-
-
-@app.command()
 def check(
     file: File,
     images_per_s: Annotated[
@@ -117,7 +112,6 @@ def check(
         typer.echo(f"# {line}")
 
 
-@app.command()
 def train(
     file: File,
     set_: Set = None,

@@ -15,12 +15,10 @@ from rwood.storage import place
 if TYPE_CHECKING:
     from rwood.ray_backend.submit import JobServer, Submission
 
-app = typer.Typer()
 
 OnCluster = "as the cluster's nodes see it"
 
 
-@app.command()
 def submit(
     file: Annotated[
         Path,
