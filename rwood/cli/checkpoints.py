@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from pydantic import ValidationError
@@ -23,7 +23,9 @@ def evaluate(
         list[str] | None, typer.Option(help=f"One of {', '.join(SCORERS)} or one of yours.")
     ] = None,
     k: Annotated[int, typer.Option(min=1, help="Neighbour counted by knn.")] = 50,
-    protocol: Annotated[str, typer.Option(help="ood, or fsood for both.")] = "ood",
+    protocol: Annotated[
+        Literal["ood", "fsood"], typer.Option(help="ood, or fsood for both.")
+    ] = "ood",
     export: Annotated[
         Path | None, typer.Option(help="Write the checkpoint as OpenOOD reads it.")
     ] = None,
@@ -40,8 +42,6 @@ def evaluate(
         return
     config = load_benchmark(benchmark)
     configs = _scorers(scorer or ["mahalanobis"], k)
-    if protocol not in ("ood", "fsood"):
-        raise SpecError(f"--protocol {protocol}: allowed are ood and fsood")
     if protocol == "fsood" and not config.shifted:
         raise SpecError(f"--protocol fsood: benchmark {config.name} has no covariate-shifted set")
     from rwood.data.known import check_known

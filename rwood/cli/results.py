@@ -1,22 +1,15 @@
 """`rwood results`: what a study found, as tables for scripts; whoever works on it goes on."""
 
 import json
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 import typer
 
 from rwood.cli.options import RESULTS, AsJson, File, Results, StorageUrl
 from rwood.errors import SpecError
 
-
-class TableName(StrEnum):
-    """The frames of the Python API."""
-
-    TRIALS = "trials"
-    EPOCHS = "epochs"
-    RERUNS = "reruns"
-    SCORES = "scores"
+TableName = Literal["trials", "epochs", "reruns", "scores"]
+"""The frames of the Python API."""
 
 
 def results(
@@ -36,7 +29,7 @@ def results(
     if csv and as_json:
         raise SpecError("rwood results takes --csv or --json, not both")
     if csv and table is None:
-        names = ", ".join(TableName)
+        names = ", ".join(get_args(TableName))
         raise SpecError(f"--csv prints one table: name it by --table, one of {names}")
     study = load_study(file)
     outcome = read_results(study, folder=results / study.name, storage=storage)
@@ -46,8 +39,8 @@ def results(
         "champion": outcome.champion,
         "detector": str(outcome.detector),
     }
-    tables = [table] if table else [TableName.TRIALS, TableName.RERUNS]
-    frames = {name.value: getattr(outcome, name) for name in tables}
+    tables = [table] if table else ["trials", "reruns"]
+    frames = {name: getattr(outcome, name) for name in tables}
     # A named index is columns here.
     frames = {k: f if f.index.names == [None] else f.reset_index() for k, f in frames.items()}
     if csv:
