@@ -8,7 +8,6 @@ import typer
 from pydantic import ValidationError
 
 from rwood.cli.options import DATA, AsJson, DataRoot
-from rwood.config.load import load_benchmark
 from rwood.config.scorers import SCORERS, ScorerConfig, load_scorer, scorer_kind
 from rwood.config.sentences import spec_error
 from rwood.errors import SpecError
@@ -40,17 +39,17 @@ def evaluate(
         _export(checkpoint, export)
     if benchmark is None:
         return
-    config = load_benchmark(benchmark)
+    from rwood.data.known import load_known
+
+    config = load_known(benchmark)
     configs = _scorers(scorer or ["mahalanobis"], k)
     if protocol == "fsood" and not config.shifted:
         raise SpecError(f"--protocol fsood: benchmark {config.name} has no covariate-shifted set")
-    from rwood.data.known import check_known
     from rwood.evaluation.checkpoints import evaluate_checkpoints
     from rwood.report.tables import benchmark_csv, own_table
     from rwood.results import write_atomically
     from rwood.training.worker import best_device
 
-    check_known(config)
     runs = evaluate_checkpoints(
         checkpoint,
         config,

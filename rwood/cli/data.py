@@ -15,8 +15,6 @@ from rich.progress import MofNCompleteColumn, Progress, TaskID
 from rich.table import Table
 
 from rwood.cli.options import DATA, AsJson, DataRoot
-from rwood.config.benchmark import BenchmarkConfig
-from rwood.config.load import load_benchmark
 from rwood.text import count_of
 
 app = typer.Typer(help="Image sets: list, fetch, pack, verify.", no_args_is_help=True)
@@ -84,9 +82,10 @@ def fetch(
 def pack(benchmark: Benchmark, data_root: DataRoot = DATA, workers: Workers = None) -> None:
     """Decode and resize every set of a benchmark once; interrupted, it goes on where it stopped."""
     from rwood.data import image_sets, pixel_cache
+    from rwood.data.known import load_known
     from rwood.data.processes import processors
 
-    config = _load(benchmark)
+    config = load_known(benchmark)
     with _bar() as step:
         for key, ref in image_sets.references(config):
             if not image_sets.has_files(ref):
@@ -109,10 +108,11 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Check that every file decodes, counts match, and no ID image is in an OOD set."""
+    from rwood.data.known import load_known
     from rwood.data.processes import processors
     from rwood.data.verify import verify as verify_sets
 
-    config = _load(benchmark)
+    config = load_known(benchmark)
     with _bar() as step:
         checked = verify_sets(config, data_root, workers=workers or processors(), progress=step)
     if as_json:
@@ -134,14 +134,6 @@ def verify(
     if not checked.sound:
         typer.echo(f"rwood: benchmark {config.name}: not sound, see above", err=True)
         raise typer.Exit(1)
-
-
-def _load(file: Path) -> BenchmarkConfig:
-    from rwood.data.known import check_known
-
-    config = load_benchmark(file)
-    check_known(config)
-    return config
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rwood import load_study
 from rwood.cli.options import AsJson
 from rwood.errors import SpecError
 from rwood.storage import place
@@ -61,22 +62,20 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Run the study as a job on a Ray cluster; follow it, ask after it, stop it."""
-    from rwood.config.load import load_study
-    from rwood.data.known import check_study
+    from rwood.ray_backend.submit import JobServer
 
     if status and stop:
         raise SpecError("rwood submit takes --status or --stop, not both")
     if status or stop:
-        name, server = _named(file), _server(address)
+        name, server = _named(file), JobServer(address)
         _tell(server.stop(name) if stop else server.latest(name), as_json)
         return
     study = load_study(file)
-    check_study(study)
     if results is None:
         raise SpecError(f"rwood submit needs --results: the results folder {OnCluster}")
     if requirements is not None and not requirements.is_file():
         raise SpecError(f"--requirements {requirements}: there is no such file")
-    server = _server(address)
+    server = JobServer(address)
     made = server.submit(
         study,
         results=results,
@@ -96,16 +95,8 @@ def submit(
 
 def _named(file: Path) -> str:
     """The name of a study: a file's, or the word itself where it is no path."""
-    from rwood.config.load import load_study
-
     is_path = file.name != str(file) or file.suffix or file.is_file()
     return load_study(file).name if is_path else str(file)
-
-
-def _server(address: str) -> "JobServer":
-    from rwood.ray_backend.submit import JobServer
-
-    return JobServer(address)
 
 
 def _follow(server: "JobServer", id: str, file: Path, quiet: bool) -> "Submission":

@@ -1,6 +1,9 @@
 """Whether the image sets that a benchmark names can be had; opens no data."""
 
+from pathlib import Path
+
 from rwood.config.benchmark import BenchmarkConfig, SubsetSet, whole_set
+from rwood.config.load import load_benchmark
 from rwood.config.study import StudyConfig
 from rwood.data.image_sets import NAMED, check_name, references
 from rwood.errors import SpecError
@@ -28,6 +31,13 @@ def check_known(benchmark: BenchmarkConfig) -> None:
                 )
         if isinstance(ref, SubsetSet):
             _check_subset(ref, key, where, benchmark.classes)
+
+
+def load_known(file: Path) -> BenchmarkConfig:
+    """Read a benchmark file, and refuse it likewise."""
+    config = load_benchmark(file)
+    check_known(config)
+    return config
 
 
 def check_study(study: StudyConfig) -> None:
