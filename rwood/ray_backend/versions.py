@@ -17,14 +17,10 @@ def versions() -> dict[str, str]:
 
 
 def _commit(folder: Path) -> str | None:
+    """The whole hash, and `-dirty` after it if a tracked file is another."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True
-        )
-        state = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
-            cwd=folder, capture_output=True, text=True, check=True,
-        )  # fmt: skip
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip() + ("-dirty" if state.stdout.strip() else "")
+    return done.stdout.strip()
