@@ -27,15 +27,16 @@ def entrypoint(results: Path, data_root: Path | None, tracking_uri: str | None) 
     Raises:
         StudyError: a path that only means something here, or a login in the address.
     """
-    words = ["python", "-m", "rwood", "run", STUDY_YAML, "--results", str(results)]
+    words = ["python", "-m", "rwood", "run", STUDY_YAML]
     for option, path in (("--results", results), ("--data-root", data_root)):
-        if path is not None and not is_remote(path) and not PurePosixPath(path).is_absolute():
+        if path is None:
+            continue
+        if not is_remote(path) and not PurePosixPath(path).is_absolute():
             raise StudyError(
                 f"{option} {path} is a path of this machine: name the folder as the cluster's "
                 "nodes see it, from the root"
             )
-    if data_root is not None:
-        words += ["--data-root", str(data_root)]
+        words += [option, str(path)]
     if tracking_uri is not None:
         if without_password(tracking_uri) != tracking_uri:
             raise StudyError(

@@ -41,8 +41,7 @@ class TrainingPool:
         """Start nothing yet."""
         self._cluster, self._storage = cluster, storage
         self._idle: list[Any] = []
-        limit = cluster.stall_minutes
-        self._progress = Progress(None if limit is None else 60 * limit)
+        self._progress = Progress(cluster.stall_minutes)
 
     def fit(
         self,

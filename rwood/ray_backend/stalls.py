@@ -20,8 +20,8 @@ class Progress:
     how long an epoch takes, and nothing is a stall unless the study names a limit.
     """
 
-    limit_s: float | None = None
-    """`cluster.stall_minutes`, in seconds."""
+    limit_minutes: float | None = None
+    """`cluster.stall_minutes`."""
     last: dict[Hashable, float] = field(default_factory=dict)
     """Training -> seconds of the monotonic clock."""
     gaps: deque[float] = field(default_factory=lambda: deque(maxlen=200))
@@ -43,8 +43,8 @@ class Progress:
 
     def limit(self) -> float | None:
         """Seconds without a report that are a stall; None if not known yet."""
-        if self.limit_s is not None:
-            return self.limit_s
+        if self.limit_minutes is not None:
+            return 60 * self.limit_minutes
         return max(_LEAST_S, _FACTOR * statistics.median(self.gaps)) if self.gaps else None
 
     def stalled(self, now: float) -> list[Hashable]:

@@ -84,8 +84,7 @@ def _tune(
     compat.choose_variables_of_actors(SETTINGS)
     # All that may run at a time are asked for at once, so that an autoscaler sees all demand.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(cluster.max_concurrent)
-    limit = cluster.stall_minutes
-    progress = Progress(None if limit is None else 60 * limit)
+    progress = Progress(cluster.stall_minutes)
     with compat.tune_here():
         tuner = tune.Tuner(
             _trainable(study, folder, data_root),

@@ -30,7 +30,7 @@ def test_ten_times_the_median_between_reports_is_a_stall_and_never_less_than_ten
 
 
 def test_a_named_limit_counts_from_the_workers_start_and_a_waiting_trial_never_stalls() -> None:
-    progress = Progress(limit_s=30.0)
+    progress = Progress(limit_minutes=0.5)
     progress.start(3, now=100.0)
     assert progress.stalled(now=131.0) == [3]
     progress.end(3)
@@ -52,7 +52,7 @@ def test_a_stalled_trial_is_started_again_once_then_failed(monkeypatch: pytest.M
 
     killed: list[Any] = []
     monkeypatch.setattr(compat, "kill_worker", killed.append)
-    ends, told, progress = Ends(), [], Progress(limit_s=60.0)
+    ends, told, progress = Ends(), [], Progress(limit_minutes=1.0)
     watch = StallWatch(ends, progress, told.append)  # type: ignore[arg-type]
     trials = [TuneTrial({"number": number}) for number in (0, 1)]
     for trial in trials:
