@@ -11,16 +11,18 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from rwood.config.study import StudyConfig
 from rwood.data import image_sets
 from rwood.data.loaders import Batch
 from rwood.model.precision import Precision
+from rwood.training import compiled
 from rwood.training import graph as graphs
 from rwood.training import train as loop
 from rwood.training.begin import begin
 from rwood.training.graph import CapturedStep, GraphedStep, TakeStep
 from rwood.training.state import RunState
 from rwood.training.train import take_step, train_epoch
-from rwood.training.worker import LocalWorker
+from rwood.training.worker import LocalWorker, Worker
 from tests.fake_cuda import GPU, fake_cuda
 from tests.tiny import tiny
 from tests.training.a_step import steps_of
@@ -97,6 +99,15 @@ def tapes(monkeypatch: pytest.MonkeyPatch) -> list[Tape]:
     return made
 
 
+def begun(folder: Path, loss: str, device: torch.device) -> tuple[StudyConfig, Worker, RunState]:
+    """A run whose own steps are plain ones, on a GPU too."""
+    study = tiny(
+        folder, run__loss={"name": loss}, run__epochs=EPOCHS, run__compile=False, search=None
+    )
+    worker = LocalWorker(folder, device)
+    return study, worker, begin(study.run, study.benchmark, worker, folder, "float32")
+
+
 def train(
     folder: Path,
     loss: str,
@@ -104,10 +115,8 @@ def train(
     device: torch.device = CPU,
 ) -> RunState:
     """Some epochs of three batches, the last of which is smaller."""
-    study = tiny(folder, run__loss={"name": loss}, run__epochs=EPOCHS, search=None)
-    worker = LocalWorker(folder, device)
+    study, worker, state = begun(folder, loss, device)
     train_set = image_sets.open_set(study.benchmark.id.train, study.benchmark, folder)
-    state = begin(study.run, study.benchmark, worker, folder, "float32")
     step_with = how(steps_of(study, worker, state), state)
     losses: list[float] = []
     for epoch in range(EPOCHS):
@@ -214,6 +223,15 @@ def test_who_replays(tmp_path: Path, loss: str) -> None:
         assert isinstance(step, GraphedStep) == (loss == "reweightood")
         state.compiled = False
         assert not isinstance(steps_of(study, worker, state), GraphedStep)
+
+
+def test_replayed_steps_are_compared_with_plain_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the test below too, which runs on a GPU only."""
+    monkeypatch.setattr(compiled, "_why_not", lambda kind: None)
+    with fake_cuda():
+        assert not isinstance(steps_of(*begun(tmp_path, "reweightood", GPU)), GraphedStep)
 
 
 @pytest.mark.gpu
