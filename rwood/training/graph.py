@@ -89,9 +89,11 @@ class GraphedStep:
             self._gave_up = True
             self._graphs.clear()
             after.forget_half_a_step()
+            # The end of a capture that failed raises too, and knows less than what broke it.
+            reason = first_line(error.__context__ or error)
             self._note(
-                "compile: this run's steps cannot be replayed from a CUDA graph "
-                f"({first_line(error)}); they run kernel by kernel"
+                f"compile: this run's steps cannot be replayed from a CUDA graph ({reason}); they "
+                "run kernel by kernel"
             )
         after.restore()
         for group in self._state.optimizer.param_groups:
