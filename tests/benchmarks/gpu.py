@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from gpu_checks import check, compiled_as_eager
-from gpu_runs import EPOCHS_A_RUNG, FULL_EPOCHS, evaluation, search, training
+from gpu_runs import EPOCHS_A_RUNG, FULL_EPOCHS, NOTES, evaluation, search, training
 from gpu_step import DEVICE, GPU, SMALL, Size, ceilings, gradient_error, packed, training_steps
 from PIL import Image
 from torchvision import transforms
@@ -110,7 +110,7 @@ def main() -> None:
     size, started = SMALL if options.small else Size(), time.monotonic()
     name = torch.cuda.get_device_name(DEVICE) if GPU else f"CPU ({platform.machine()})"
     result = {"device": name, "torch": torch.__version__, "small": options.small}
-    result |= {"size": asdict(size), "parts": {}, "failed": {}}
+    result |= {"size": asdict(size), "parts": {}, "failed": {}, "notes": NOTES}
     print(f"{name}, torch {torch.__version__}\n\n| what | measured |\n|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for part, measure in parts(size, Path(folder)).items():
@@ -131,6 +131,8 @@ def main() -> None:
     for goal, row in result["goals"].items():
         measured = "-" if row["measured"] is None else f"{row['measured']:.3g}"
         print(f"| {goal} | {measured} | {row['goal']} |")
+    for note in dict.fromkeys(NOTES):
+        print(f"\n{note}")
     raise SystemExit(bool(result["failed"]))
 
 

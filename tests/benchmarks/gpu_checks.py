@@ -26,6 +26,8 @@ from rwood.training.worker import LocalWorker
 LOSSES = ("reweightood", "supcon", "cider", "palm", "cross_entropy")
 TOLERANCE = 2e-3
 """Relative, of an epoch's loss: float32 sums in another order, over a few steps."""
+PATIENCE_S = 150
+"""After so long the first part has failed, and the others have their turn."""
 
 
 def check() -> dict[str, float]:
@@ -33,6 +35,7 @@ def check() -> dict[str, float]:
 
     Raises:
         RuntimeError: the process failed.
+        TimeoutExpired: it took longer than `PATIENCE_S`.
         ValueError: a difference is above the tolerance.
     """
     done = subprocess.run(
@@ -40,6 +43,7 @@ def check() -> dict[str, float]:
         env={**os.environ, "NVIDIA_TF32_OVERRIDE": "0", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"},
         capture_output=True,
         text=True,
+        timeout=PATIENCE_S,
     )
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])

@@ -39,6 +39,8 @@ FULL_EPOCHS, FULL_VALIDATIONS = 100, 10
 TRIALS, RUNGS = 16, (1, 3, 9)
 """Rungs of the study (11, 33 and 99 epochs), an epoch for eleven."""
 EPOCHS_A_RUNG = 11
+NOTES: list[str] = []
+"""What the runs say: of steps that are not compiled, or not replayed from a CUDA graph."""
 
 
 @contextmanager
@@ -88,7 +90,8 @@ def training(size: Size, folder: Path, compiled: bool) -> dict[str, float]:
     heard = Heard()
     run = run_of(size, epochs=EPOCHS, validate_every=VALIDATE_EVERY, compile=compiled)
     with noise_sets(size.divisor):
-        train(run, STUDY.benchmark, LocalWorker(folder, DEVICE, heard), data_root=folder)
+        worker = LocalWorker(folder, DEVICE, heard, on_note=NOTES.append)
+        train(run, STUDY.benchmark, worker, data_root=folder)
     epoch = statistics.median(heard.gaps(validated=False))
     validation = statistics.median(heard.gaps(validated=True)) - epoch
     start = heard.times[1] - heard.times[0] - epoch
@@ -131,7 +134,7 @@ def search(size: Size, folder: Path, compiled: bool) -> dict[str, float]:
         for number in range(TRIALS):
             settings = {"loss.temperature": float(rng.uniform(0.05, 0.5)), "seed": number}
             run = run_of(size, epochs=RUNGS[-1], validate_every=1, compile=compiled, **settings)
-            worker = LocalWorker(folder / str(number), DEVICE)
+            worker = LocalWorker(folder / str(number), DEVICE, on_note=NOTES.append)
             epochs = training_epochs(
                 run, STUDY.benchmark, worker, folder=worker.folder, data_root=folder
             )
