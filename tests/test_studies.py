@@ -1,5 +1,6 @@
 """Every shipped study and benchmark loads, and opens as the house asks."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,10 @@ def test_studies_load_and_say_what_they_cost(path: Path) -> None:
     for word in ("# Question:", "# Command:", "# Cost:", "# Expected:"):
         assert word in opening, f"{path.name} does not say {word}"
     assert f"studies/{path.relative_to(STUDIES)}" in opening
+    said = re.search(r"(\d+) million", opening)
+    counted = re.search(r"about ([\d,]+) training images", "\n".join(estimate(study)))
+    if said and counted:  # the estimate counts epochs alone where nobody says how many images
+        assert int(said[1]) == round(int(counted[1].replace(",", "")) / 1e6)
 
 
 @pytest.mark.parametrize("path", BENCHMARKS, ids=lambda p: p.stem)
