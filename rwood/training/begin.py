@@ -63,17 +63,19 @@ def _optimizer(run: RunConfig, trained: list[nn.Parameter]) -> torch.optim.SGD:
 
 def wrap(encoder: Encoder, worker: Worker, compiled: bool) -> nn.Module:
     """What the loss sees: the encoder, over all workers."""
-    network: nn.Module = encoder
     if compiled:
         encoder.compile(dynamic=False)  # two shapes: the last batch of an epoch is smaller
     if worker.world_size == 1:
-        return network
+        return encoder
     convert_global_batch_norm(encoder, dist.group.WORLD)
     devices = [worker.device.index] if worker.device.type == "cuda" else None
-    # Every worker computes the same buffers: none needs to be sent.
-    return nn.parallel.DistributedDataParallel(
-        network, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
+    network = nn.parallel.DistributedDataParallel(
+        encoder, device_ids=devices, gradient_as_bucket_view=True
     )
+    # Every worker computes the same buffers: none needs to be sent. As an argument it is deprecated
+    # since torch 2.14, which has another one for it.
+    network.broadcast_buffers = False
+    return network
 
 
 def step_of(run: RunConfig, worker: Worker, state: RunState, plain: TakeStep) -> TakeStep:

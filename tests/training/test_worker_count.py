@@ -4,6 +4,7 @@ In float64, on the whole path of a step: encoder, batch norm over the global bat
 global batch, data-parallel gradients; with shares of unequal size.
 """
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from rwood.data.loaders import Batch
 from rwood.method.losses import Cider
@@ -20,6 +22,7 @@ from rwood.training.loss import build_loss, gradient_share, loss_of
 from rwood.training.worker import LocalWorker
 from tests.ranks import join, start_ranks
 from tests.tiny import tiny
+from tests.training.test_fake_cuda import two_ranks
 
 WORLDS = (1, 2, 3, 4)
 IMAGES = 13
@@ -91,3 +94,14 @@ def test_every_worker_has_the_step_of_one(
             scale = max(1.0, float(expected[name].abs().max()))
             gap = float((value - expected[name]).abs().max()) / scale
             assert gap < TOLERANCE, f"{name} of rank {rank}"
+
+
+def test_wrapping_sends_no_buffers_and_warns_of_nothing(tmp_path: Path) -> None:
+    study = tiny(tmp_path, search=None)
+    encoder = build_encoder(study.run.model, channels=1, seed=0)
+    worker = LocalWorker(tmp_path, torch.device("cpu"), world_size=2)
+    with two_ranks(), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        network = wrap(encoder, worker, False)
+    assert isinstance(network, DistributedDataParallel)
+    assert not network.will_sync_module_buffers()
