@@ -4,9 +4,7 @@ import torch
 from torch import Tensor
 
 from rwood.evaluation.embed import Embedded, EmbeddedID
-
-ROWS = 2**16
-"""Embeddings widened to float64 at a time: those of ImageNet-1k would take 21 GB at once."""
+from rwood.method.statistics import class_means, class_moments
 
 
 def accuracies(embedded: EmbeddedID, queries: Embedded, labels_Q: Tensor) -> dict[str, float]:
@@ -23,16 +21,6 @@ def accuracies(embedded: EmbeddedID, queries: Embedded, labels_Q: Tensor) -> dic
         assert queries.raw_ND is not None
         percent["classifier"] = classifier_accuracy(embedded.classifier, queries.raw_ND, labels_Q)
     return percent
-
-
-def class_means(embeddings_ND: Tensor, labels_N: Tensor, classes: int) -> Tensor:
-    """(C, D) mean embedding of each class, in float64."""
-    sums_CD = torch.zeros(classes, embeddings_ND.shape[1], dtype=torch.float64)
-    sums_CD = sums_CD.to(embeddings_ND.device)
-    for start in range(0, len(labels_N), ROWS):
-        rows = slice(start, start + ROWS)
-        sums_CD.index_add_(0, labels_N[rows], embeddings_ND[rows].double())
-    return sums_CD / torch.bincount(labels_N, minlength=classes).unsqueeze(1)
 
 
 def nearest_mean_accuracy(means_CD: Tensor, embeddings_QD: Tensor, labels_Q: Tensor) -> float:
@@ -57,26 +45,22 @@ def classifier_accuracy(
 
 
 def linear_probe_accuracy(
-    train_ND: Tensor, labels_N: Tensor, test_QD: Tensor, labels_Q: Tensor, classes: int
+    train_ND: Tensor, labels_N: Tensor, test_QD: Tensor, labels_Q: Tensor
 ) -> float:
     """Accuracy, in percent, of a ridge classifier on one-hot targets (closed form, no iterations).
 
     The penalty is 1e-6 x the mean eigenvalue of the second-moment matrix: only enough to make the
     system solvable when an embedding has dead dimensions.
     """
-    counts_C = torch.bincount(labels_N, minlength=classes).double()
-    means_CD = class_means(train_ND, labels_N, classes).nan_to_num()  # a class may have no row
-    mean_D = (counts_C / len(train_ND)) @ means_CD
-    gram_DD = torch.zeros_like(mean_D).repeat(len(mean_D), 1)
-    for start in range(0, len(train_ND), ROWS):
-        centred_nD = train_ND[start : start + ROWS].double() - mean_D
-        gram_DD.addmm_(centred_nD.T, centred_nD)
-    penalty = 1e-6 * gram_DD.diagonal().mean().clamp_min(1e-300)
-    share_C = counts_C / len(train_ND)
+    present_C, own_N = torch.unique(labels_N, return_inverse=True)  # a class may have no row
+    moments = class_moments(train_ND, own_N, classes=len(present_C))
+    mean_D, covariance_DD = moments.mean_D(), moments.total_DD()
+    penalty = 1e-6 * covariance_DD.diagonal().mean().clamp_min(1e-300)
+    share_C = moments.count_C / len(train_ND)
     # Centred rows sum to nothing, so that the targets need no centring and no N x C matrix.
     weights_DC = torch.linalg.solve(
-        gram_DD + penalty * torch.eye(len(gram_DD), dtype=torch.float64, device=gram_DD.device),
-        (counts_C[:, None] * (means_CD - mean_D)).T,
+        covariance_DD + torch.diag(penalty.expand_as(mean_D)),
+        (share_C[:, None] * (moments.means_CD - mean_D)).T,
     )
-    guess_Q = ((test_QD.double() - mean_D) @ weights_DC + share_C).argmax(dim=1)
+    guess_Q = present_C[((test_QD.double() - mean_D) @ weights_DC + share_C).argmax(dim=1)]
     return 100.0 * float((guess_Q == labels_Q).double().mean())

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from rwood.config.registry import asked_for, find
 from rwood.config.scorers import SCORERS, ScorerConfig
 from rwood.errors import DataError, SpecError
-from rwood.evaluation.accuracy import class_means
 from rwood.evaluation.embed import Embedded, EmbeddedID
 from rwood.method import scorers
 from rwood.method.scorers import LastLayer
+from rwood.method.statistics import class_means
 
 
 class Scorer(Protocol):

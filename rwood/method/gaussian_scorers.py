@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .checks import beside, check_embeddings, chunks
-from .statistics import ClassSums, class_sums, shrunk
+from .statistics import ClassMoments, class_moments, shrunk
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,6 @@ def fit_mahalanobis(
     rtol: float | None = None,
     shrinkage: float = 0.0,
 ) -> Mahalanobis:
-    """Class means and the inverse of their common covariance: see `mahalanobis_from_sums`."""
-    sums = class_sums(embeddings_ND, labels_N, classes=classes)
-    return mahalanobis_from_sums(sums, rtol=rtol, shrinkage=shrinkage)
-
-
-def mahalanobis_from_sums(
-    sums: ClassSums, *, rtol: float | None = None, shrinkage: float = 0.0
-) -> Mahalanobis:
     """Class means and the inverse of their common covariance, which has divisor N.
 
     Lee et al., NeurIPS 2018, with the whitening of the pseudo-inverse: directions of less variance
@@ -57,17 +49,22 @@ def mahalanobis_from_sums(
     instead of a matrix product for every class, and in float64 throughout.
 
     Args:
-        sums: class sums of the training rows.
+        embeddings_ND: training rows.
+        labels_N: their classes.
+        classes: C.
         rtol: by default D times the float64 epsilon, which is the authors' rule.
         shrinkage: see `statistics.shrunk`; the authors have none.
 
     Raises:
         ValueError: a class has no row, or all rows coincide with their class mean.
     """
-    means_CD = sums.means_CD()
-    centre_D = means_CD.mean(0)
-    whitening_DK = _whitening(shrunk(sums.within_DD(), shrinkage), rtol)
-    return Mahalanobis(centre_D, whitening_DK, (means_CD - centre_D) @ whitening_DK)
+    return _tied(class_moments(embeddings_ND, labels_N, classes=classes), rtol, shrinkage)
+
+
+def _tied(moments: ClassMoments, rtol: float | None, shrinkage: float) -> Mahalanobis:
+    centre_D = moments.means_CD.mean(0)
+    whitening_DK = _whitening(shrunk(moments.within_DD(), shrinkage), rtol)
+    return Mahalanobis(centre_D, whitening_DK, (moments.means_CD - centre_D) @ whitening_DK)
 
 
 def score_mahalanobis(state: Mahalanobis, embeddings_QD: Tensor) -> Tensor:
@@ -120,15 +117,13 @@ def fit_rmds(
 ) -> Rmds:
     """Gaussians of the relative Mahalanobis distance.
 
-    `rtol` (see `mahalanobis_from_sums`) and `shrinkage` are those of both covariances.
+    `rtol` (see `fit_mahalanobis`) and `shrinkage` are those of both covariances.
     """
-    sums = class_sums(embeddings_ND, labels_N, classes=classes)
-    near = mahalanobis_from_sums(sums, rtol=rtol, shrinkage=shrinkage)
-    background_whitening_DB = _whitening(shrunk(sums.total_DD(), shrinkage), rtol)
+    moments = class_moments(embeddings_ND, labels_N, classes=classes)
     return Rmds(
-        **vars(near),
-        background_mean_D=sums.mean_D(),
-        background_whitening_DB=background_whitening_DB,
+        **vars(_tied(moments, rtol, shrinkage)),
+        background_mean_D=moments.mean_D(),
+        background_whitening_DB=_whitening(shrunk(moments.total_DD(), shrinkage), rtol),
     )
 
 
@@ -160,15 +155,15 @@ def fit_ssd(embeddings_ND: Tensor, *, rtol: float | None = None) -> Ssd:
     Rows are scaled to unit length and every dim to zero mean and unit variance; of the covariance
     of that, a pseudo-inverse. Sehwag et al., ICLR 2021. Differs from the authors' code: a dim
     without variance is left unscaled (there: divided by 1e-10) and so does not count; and the
-    cut-off of directions, `rtol`, is that of `mahalanobis_from_sums`.
+    cut-off of directions, `rtol`, is that of `fit_mahalanobis`.
     """
     check_embeddings(embeddings_ND)
-    sums = class_sums(F.normalize(embeddings_ND.double(), dim=1))
-    covariance_DD = sums.total_DD()
+    moments = class_moments(F.normalize(embeddings_ND.double(), dim=1))
+    covariance_DD = moments.total_DD()
     deviation_D = covariance_DD.diagonal().clamp_min(0.0).sqrt()
     scale_D = torch.where(deviation_D > 1e-10, deviation_D, 1.0)
     standard_DD = covariance_DD / torch.outer(scale_D, scale_D)
-    return Ssd(sums.mean_D(), _whitening(standard_DD, rtol) / scale_D[:, None])
+    return Ssd(moments.mean_D(), _whitening(standard_DD, rtol) / scale_D[:, None])
 
 
 def score_ssd(state: Ssd, embeddings_QD: Tensor) -> Tensor:

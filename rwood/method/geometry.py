@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .checks import check_embeddings
-from .statistics import class_sums
+from .statistics import class_moments
 
 # Rounding of a squared distance, relative to the largest squared norm.
 _ROUNDING = 1e-13
@@ -75,7 +75,7 @@ def class_dispersion(embeddings_ND: Tensor, labels_N: Tensor, *, classes: int) -
     """
     if classes < 2:
         raise ValueError("dispersion needs two classes or more")
-    unit_CD = F.normalize(class_sums(embeddings_ND, labels_N, classes=classes).means_CD(), dim=1)
+    unit_CD = F.normalize(class_moments(embeddings_ND, labels_N, classes=classes).means_CD, dim=1)
     one_C, two_C = torch.triu_indices(classes, classes, 1, device=unit_CD.device)
     # From chords instead of acos, which loses half of the digits at small angles.
     chords = (unit_CD[one_C] - unit_CD[two_C]).norm(dim=1)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .checks import beside, check_embeddings, chunks
-from .statistics import class_sums
+from .statistics import class_moments
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,9 @@ def fit_vim(embeddings_ND: Tensor, weight_CD: Tensor, bias_C: Tensor, *, dims: i
         raise ValueError(f"dims = {dims} of {width} leaves ViM no residual space or all of it")
     weight_CD, bias_C = weight_CD.double(), bias_C.double()
     origin_D = -torch.linalg.pinv(weight_CD) @ bias_C
-    sums = class_sums(embeddings_ND)
+    moments = class_moments(embeddings_ND)
     # Ascending eigenvalues: the first are those the training embeddings use least.
-    residual_DK = torch.linalg.eigh(sums.moment_DD(origin_D)).eigenvectors[:, : width - dims]
+    residual_DK = torch.linalg.eigh(moments.moment_DD(origin_D)).eigenvectors[:, : width - dims]
     norms, logits = embeddings_ND.new_zeros(2, dtype=torch.float64).unbind()
     for chunk_ND in chunks(embeddings_ND.double(), width):
         norms = norms + ((chunk_ND - origin_D) @ residual_DK).norm(dim=1).sum()

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .checks import beside, check_embeddings, chunks
-from .statistics import class_sums
+from .statistics import class_moments
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Cosine:
 def fit_cosine(embeddings_ND: Tensor, labels_N: Tensor, *, classes: int) -> Cosine:
     """Direction of every class; rows may have any length."""
     unit_ND = F.normalize(embeddings_ND.double(), dim=1)
-    return Cosine(F.normalize(class_sums(unit_ND, labels_N, classes=classes).means_CD(), dim=1))
+    return Cosine(F.normalize(class_moments(unit_ND, labels_N, classes=classes).means_CD, dim=1))
 
 
 def score_cosine(state: Cosine, embeddings_QD: Tensor) -> Tensor:

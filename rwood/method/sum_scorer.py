@@ -44,7 +44,7 @@ def fit_head_sum(
     """A head and Gaussians of the training rows, and the scale of both scores on validation rows.
 
     The (V, D) validation rows are of ID images. Training rows would not do for the scale: both
-    parts were fitted to them and flatter them. `rtol` and `shrinkage`: see `mahalanobis_from_sums`.
+    parts were fitted to them and flatter them. `rtol` and `shrinkage`: see `fit_mahalanobis`.
     """
     check_embeddings(val_VD, embeddings_ND.shape[-1])
     head = fit_head(embeddings_ND, labels_N, classes=classes)

@@ -6,8 +6,8 @@ from golden_recipes import GOLDEN, golden_features
 from scipy.linalg import pinvh
 from scipy.special import logsumexp
 
-from rwood.method import scorers
-from rwood.method.statistics import accumulate, empty_class_sums, shrunk
+from rwood.method import scorers, statistics
+from rwood.method.statistics import class_moments, shrunk
 
 
 def features(rows=120, dims=9, classes=4, seed=0, scale=None):
@@ -127,29 +127,28 @@ def test_queries_of_many_chunks_score_as_one_by_one():
         assert scores[row].item() == pytest.approx(alone.item(), rel=1e-12)
 
 
-def test_sums_over_parts_are_the_sums_over_all():
+@pytest.mark.parametrize("rows", [1, 70, 1024])
+def test_moments_do_not_depend_on_the_rows_handled_at_once(rows, monkeypatch):
     train, labels, queries = features(rows=150)
     train = train + 30.0
-    whole = accumulate(empty_class_sums(4, 9), train, labels)
-    streamed = empty_class_sums(4, 9)
-    for rows in (slice(0, 10), slice(10, 90), slice(90, None)):
-        streamed = accumulate(streamed, train[rows], labels[rows])
+    monkeypatch.setattr(statistics, "_CHUNK_ROWS", rows)
+    moments = class_moments(train, labels, classes=4)
     slow = np.cov(train.numpy().T, bias=True)
-    for sums in (whole, streamed):
-        np.testing.assert_array_equal(sums.count_C.numpy(), np.bincount(labels.numpy()))
-        np.testing.assert_allclose(sums.total_DD().numpy(), slow, rtol=1e-12, atol=1e-13)
-        np.testing.assert_allclose(sums.mean_D().numpy(), train.numpy().mean(0), rtol=1e-14)
-        torch.testing.assert_close(sums.within_DD(), whole.within_DD(), rtol=1e-12, atol=1e-13)
-        scores = scorers.score_mahalanobis(scorers.mahalanobis_from_sums(sums), queries + 30.0)
-        expected = slow_mahalanobis(train, labels, queries + 30.0).min(1)
-        np.testing.assert_allclose(scores.numpy(), expected, rtol=1e-9)
+    np.testing.assert_array_equal(moments.count_C.numpy(), np.bincount(labels.numpy()))
+    np.testing.assert_allclose(moments.total_DD().numpy(), slow, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(moments.mean_D().numpy(), train.numpy().mean(0), rtol=1e-14)
+    scores = scorers.score_mahalanobis(
+        scorers.fit_mahalanobis(train, labels, classes=4), queries + 30.0
+    )
+    expected = slow_mahalanobis(train, labels, queries + 30.0).min(1)
+    np.testing.assert_allclose(scores.numpy(), expected, rtol=1e-9)
 
 
 def test_float32_rows_are_summed_in_float64_however_collapsed_the_classes():
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(6000) % 10
     rows = (torch.eye(10, 16)[labels] + 1e-4 * torch.randn(6000, 16, generator=generator)).float()
-    within = accumulate(empty_class_sums(10, 16), rows, labels).within_DD().numpy()
+    within = class_moments(rows, labels, classes=10).within_DD().numpy()
     wide = rows.double().numpy()
     means = np.stack([wide[labels == c].mean(0) for c in range(10)])
     slow = np.cov((wide - means[labels]).T, bias=True)
