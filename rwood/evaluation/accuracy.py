@@ -10,38 +10,23 @@ from rwood.method.statistics import class_means, class_moments
 def accuracies(embedded: EmbeddedID, queries: Embedded, labels_Q: Tensor) -> dict[str, float]:
     """`nearest_mean` and, of a classifier, `classifier` accuracy, in percent.
 
+    Share of queries whose nearest class mean (Euclidean) is their own class; and whose largest
+    logit is, which is OpenOOD's ACC.
+
     Args:
         embedded: of the ID sets, with the classifier, if there is one.
         queries: ID images, with their raw rows if there is a classifier.
         labels_Q: (Q,) their classes.
     """
     means_CD = class_means(embedded.train.unit_ND, embedded.labels_N, embedded.classes)
-    percent = {"nearest_mean": nearest_mean_accuracy(means_CD, queries.unit_ND, labels_Q)}
+    nearest_Q = torch.cdist(queries.unit_ND.double(), means_CD).argmin(dim=1)
+    percent = {"nearest_mean": _percent_right(nearest_Q, labels_Q)}
     if embedded.classifier is not None:
         assert queries.raw_ND is not None
-        percent["classifier"] = classifier_accuracy(embedded.classifier, queries.raw_ND, labels_Q)
+        weight_CD, bias_C = embedded.classifier
+        likeliest_Q = torch.addmm(bias_C, queries.raw_ND, weight_CD.T).argmax(dim=1)
+        percent["classifier"] = _percent_right(likeliest_Q, labels_Q)
     return percent
-
-
-def nearest_mean_accuracy(means_CD: Tensor, embeddings_QD: Tensor, labels_Q: Tensor) -> float:
-    """Share of queries, in percent, whose nearest class mean (Euclidean) is their own class."""
-    nearest_Q = torch.cdist(embeddings_QD.double(), means_CD).argmin(dim=1)
-    return 100.0 * float((nearest_Q == labels_Q).double().mean())
-
-
-def classifier_accuracy(
-    classifier: tuple[Tensor, Tensor], raw_QD: Tensor, labels_Q: Tensor
-) -> float:
-    """Share of queries, in percent, whose largest logit is their own class: OpenOOD's ACC.
-
-    Args:
-        classifier: weights (C, D) and biases (C,) of the last layer.
-        raw_QD: (Q, D) the backbone's output as it is.
-        labels_Q: (Q,) classes.
-    """
-    weight_CD, bias_C = classifier
-    guess_Q = torch.addmm(bias_C, raw_QD, weight_CD.T).argmax(dim=1)
-    return 100.0 * float((guess_Q == labels_Q).double().mean())
 
 
 def linear_probe_accuracy(
@@ -63,4 +48,8 @@ def linear_probe_accuracy(
         (share_C[:, None] * (moments.means_CD - mean_D)).T,
     )
     guess_Q = present_C[((test_QD.double() - mean_D) @ weights_DC + share_C).argmax(dim=1)]
+    return _percent_right(guess_Q, labels_Q)
+
+
+def _percent_right(guess_Q: Tensor, labels_Q: Tensor) -> float:
     return 100.0 * float((guess_Q == labels_Q).double().mean())
