@@ -30,15 +30,14 @@ def accuracies(embedded: EmbeddedID, queries: Embedded, labels_Q: Tensor) -> dic
 
 
 def linear_probe_accuracy(
-    train_ND: Tensor, labels_N: Tensor, test_QD: Tensor, labels_Q: Tensor
+    train_ND: Tensor, labels_N: Tensor, test_QD: Tensor, labels_Q: Tensor, classes: int
 ) -> float:
     """Accuracy, in percent, of a ridge classifier on one-hot targets (closed form, no iterations).
 
     The penalty is 1e-6 x the mean eigenvalue of the second-moment matrix: only enough to make the
     system solvable when an embedding has dead dimensions.
     """
-    present_C, own_N = torch.unique(labels_N, return_inverse=True)  # a class may have no row
-    moments = class_moments(train_ND, own_N, classes=len(present_C))
+    moments = class_moments(train_ND, labels_N, classes=classes)
     mean_D, covariance_DD = moments.mean_D(), moments.total_DD()
     penalty = 1e-6 * covariance_DD.diagonal().mean().clamp_min(1e-300)
     share_C = moments.count_C / len(train_ND)
@@ -47,7 +46,7 @@ def linear_probe_accuracy(
         covariance_DD + torch.diag(penalty.expand_as(mean_D)),
         (share_C[:, None] * (moments.means_CD - mean_D)).T,
     )
-    guess_Q = present_C[((test_QD.double() - mean_D) @ weights_DC + share_C).argmax(dim=1)]
+    guess_Q = ((test_QD.double() - mean_D) @ weights_DC + share_C).argmax(dim=1)
     return _percent_right(guess_Q, labels_Q)
 
 

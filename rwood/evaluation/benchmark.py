@@ -83,7 +83,9 @@ def run_benchmark(
                 scores, torch.cat([scores["id/test"], *shifted])
             )
     queries, labels_Q = embedded["id/test"], labels_of(parts["id/test"], device)
-    probe = linear_probe_accuracy(train.unit_ND, known.labels_N, queries.unit_ND, labels_Q)
+    probe = linear_probe_accuracy(
+        train.unit_ND, known.labels_N, queries.unit_ND, labels_Q, benchmark.classes
+    )
     return BenchmarkOutcome(
         tables=tables,
         id_metrics={"linear_probe": probe} | accuracies(known, queries, labels_Q),
