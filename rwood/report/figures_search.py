@@ -56,7 +56,7 @@ def show_panel(axis: Any, panel: Panel) -> None:
 def draw_curves(inputs: ReportInputs, path: Path) -> Path:
     """The objective after every validated epoch of every trial."""
     figure, axes = figures.canvas(3.7)
-    axis, objective, named = axes[0, 0], inputs.objective, set()
+    axis, objective = axes[0, 0], inputs.objective
     looks = {
         "complete": {"color": figures.BLUE, "linewidth": 1.1, "alpha": 0.65},
         "pruned": {"color": figures.GREY, "linewidth": 1.0, "alpha": 0.7, "linestyle": "--"},
@@ -70,9 +70,8 @@ def draw_curves(inputs: ReportInputs, path: Path) -> Path:
             continue
         name = "champion" if trial.number == inputs.study.champion else trial.state
         cut = {"marker": "v", "markevery": [-1], "markerfacecolor": "none"}
-        axis.plot(*zip(*points, strict=True), label=None if name in named else name,
-                  **looks[name], **(cut if name == "pruned" else {}))  # fmt: skip
-        named.add(name)
+        axis.plot(*zip(*points, strict=True), label=name, **looks[name],
+                  **(cut if name == "pruned" else {}))  # fmt: skip
     figures.dress(axis, "epoch", metric_title(objective))
     figures.integer_ticks(axis)
     figures.legend(figure, axis, ncols=5)
