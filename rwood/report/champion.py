@@ -10,7 +10,7 @@ from rwood.report.finding import finding
 from rwood.report.inputs import ReportInputs
 from rwood.report.outcome import outcome_table
 from rwood.report.table import in_markdown
-from rwood.report.tables import cell, own_key, own_table, seed_values, versus_table
+from rwood.report.tables import mean_cell, own_key, own_table, versus_table
 from rwood.results import StudyResult
 
 LIMIT = 5000
@@ -65,7 +65,7 @@ def champion_tags(record: StudyResult) -> dict[str, str]:
     runs = record.of("champion")
     metrics: tuple[Metric, ...] = ("auroc", "fpr95")
     return {
-        f"{part}/{metric}": cell(seed_values(runs, f"{part}ood", metric))
+        f"{part}/{metric}": mean_cell(runs, f"{part}ood", metric)
         for part in ("near", "far")
         for metric in metrics
     }

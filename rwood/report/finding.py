@@ -6,7 +6,7 @@ from rwood.report.hyperparameters import hyperparameters, metric_title
 from rwood.report.inputs import ReportInputs
 from rwood.report.paired import TEST, PairedDifference, p_value
 from rwood.report.table import plain_number, signed
-from rwood.report.tables import cell, gain, seed_values
+from rwood.report.tables import gain, mean_cell, seed_values
 from rwood.results import RunResult
 from rwood.text import count_of
 
@@ -16,7 +16,7 @@ def finding(inputs: ReportInputs) -> str:
     study = inputs.study
     if not inputs.runs:
         return _unfinished(inputs)
-    near, far = _mean(inputs.runs, "nearood"), _mean(inputs.runs, "farood")
+    near, far = mean_cell(inputs.runs, "nearood"), mean_cell(inputs.runs, "farood")
     reach = f"a near-OOD AUROC of {near} % and a far-OOD AUROC of {far} % ({_seeds(inputs.runs)})"
     if inputs.config.search is None:
         return f"The base run reaches {reach}; nothing was searched."
@@ -31,7 +31,7 @@ def finding(inputs: ReportInputs) -> str:
     champion += "" if study.champion is None else f" (trial {study.champion})"
     if not inputs.base_runs:
         return f"{champion} reaches {reach}; the base run was not rerun to compare with."
-    base = _mean(inputs.base_runs, "nearood")
+    base = mean_cell(inputs.base_runs, "nearood")
     return (
         f"{champion} reaches a near-OOD AUROC of {near} % against {base} % for the base run "
         f"({_seeds(inputs.runs)}): {_verdict(inputs)}."
@@ -62,10 +62,6 @@ def _settings(inputs: ReportInputs) -> str:
         if parameter.key in params
     ]
     return ", ".join(words) if words else "its settings"
-
-
-def _mean(runs: list[RunResult], row: str) -> str:
-    return cell(seed_values(runs, row))
 
 
 def _seeds(runs: list[RunResult]) -> str:

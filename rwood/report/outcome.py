@@ -8,8 +8,8 @@ from rwood.report.finding import finding
 from rwood.report.inputs import ReportInputs
 from rwood.report.paired import p_value
 from rwood.report.table import Table, signed
-from rwood.report.tables import cell, gain, own_key, row_values, seed_values
-from rwood.results import RunResult, StudyResult
+from rwood.report.tables import gain, mean_cell
+from rwood.results import StudyResult
 
 _ROWS: tuple[tuple[str, str, Metric], ...] = (
     ("near AUROC", "nearood", "auroc"),
@@ -30,25 +30,20 @@ def outcome(study: StudyConfig, record: StudyResult) -> str:
 
 def outcome_table(inputs: ReportInputs) -> Table:
     """Near and far means over the seeds; the base run and the difference where both were rerun."""
-    base = inputs.base_runs if inputs.study.champion_params else []
+    runs, base = inputs.runs, inputs.base_runs if inputs.study.champion_params else []
     columns = ("%", "champion", "base run", "difference", "p") if base else ("%", "base run")
     if inputs.study.champion_params and not base:
         columns = ("%", "champion")
     rows = tuple(
-        (title, _mean(inputs.runs, row, metric), *(_beside(inputs, row, metric) if base else ()))
+        (title, mean_cell(runs, row, metric), *(_beside(inputs, row, metric) if base else ()))
         for title, row, metric in _ROWS
-        if row in row_values(inputs.runs, own_key(inputs.runs[0]))
     )
     return Table(columns, rows)
 
 
-def _mean(runs: list[RunResult], row: str, metric: Metric) -> str:
-    return cell(seed_values(runs, row, metric))
-
-
 def _beside(inputs: ReportInputs, row: str, metric: Metric) -> tuple[str, str, str]:
     difference = gain(inputs.runs, inputs.base_runs, row, metric)
-    mean = _mean(inputs.base_runs, row, metric)
+    mean = mean_cell(inputs.base_runs, row, metric)
     return (
         (mean, "/", "/")
         if difference is None

@@ -76,6 +76,11 @@ def cell(values: Sequence[float]) -> str:
     return with_std(mean, std if len(values) > 1 else None)
 
 
+def mean_cell(runs: Sequence[RunResult], row: str, metric: Metric = "auroc") -> str:
+    """The runs' mean ± std of a metric on one row of the benchmark, see `seed_values`."""
+    return cell(seed_values(runs, row, metric))
+
+
 def benchmark_csv(runs: Sequence[RunResult], key: str) -> str:
     """OpenOOD's CSV of runs of one label; two accuracies of the embedding stand beside ACC.
 
