@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from rwood.errors import SpecError
-from rwood.text import login_of, without_password
+from rwood.text import first_line, login_of, without_password
 from rwood.tracked.views import EXPERIMENT
 
 _LOG = logging.getLogger(__name__)
@@ -192,6 +192,4 @@ def without_login(uri: str) -> str:
 
 def reason(error: Exception, uri: str) -> str:
     """First line of what MLflow raised, without the address's password."""
-    lines = str(error).strip().splitlines()
-    text = lines[0] if lines else type(error).__name__
-    return text.replace(login_of(uri), "")
+    return first_line(error).replace(login_of(uri), "")
