@@ -12,6 +12,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rwood.config.base import digest
+from rwood.config.benchmark import METRICS
 from rwood.config.scorers import AnyScorer
 from rwood.config.search import Params
 from rwood.config.study import StudyConfig
@@ -212,9 +213,19 @@ class StudyResult(Record):
     versions: dict[str, str] = {}
     """Packages, Python, git commit, device."""
 
+    @property
+    def trainings_per_trial(self) -> int:
+        """One for each of `search.seeds`, or a single one."""
+        search = self.config.get("search")
+        return len(search.get("seeds", ())) or 1 if isinstance(search, dict) else 1
+
     def of(self, label: str) -> list[RunResult]:
         """Reruns with a label, by seed."""
         return sorted((r for r in self.runs if r.label == label), key=lambda r: r.seed)
+
+
+COMPARED = tuple(f"{part}/{metric}" for part in ("near", "far") for metric in METRICS)
+"""Metrics of a rerun by which studies are compared, e.g. `near/auroc`."""
 
 
 @dataclass(frozen=True)
@@ -229,7 +240,7 @@ class StudySummary:
     objective_name: str | None
     """E.g. `val/auroc`; None without a search."""
     seeds: dict[int, dict[str, float]]
-    """Seed -> metric (`near/auroc`, ...) -> percent, of the champion's reruns."""
+    """Seed -> metric of `COMPARED` -> percent, of the champion's reruns."""
     seconds: float
     """Of all trials and reruns, added up."""
     gpu_seconds: float

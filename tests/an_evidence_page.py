@@ -14,14 +14,14 @@ from pathlib import Path
 from rwood.config.benchmark import Metric
 from rwood.config.load import load_study
 from rwood.config.study import StudyConfig
-from rwood.report.compare import COMPARED, Comparison, as_plain, compare_studies
+from rwood.report.compare import Comparison, as_plain, compare_studies
 from rwood.report.finals import stage_table
 from rwood.report.inputs import ReportInputs
 from rwood.report.paired import PairedDifference, p_value, paired_difference
 from rwood.report.table import Table, signed
 from rwood.report.tables import cell, gain, gain_cells, row_values
 from rwood.report.trials import cost_table, saving, trial_table
-from rwood.results import RunResult, StudyResult, StudySummary, load
+from rwood.results import COMPARED, RunResult, StudyResult, StudySummary, load
 from rwood.text import duration
 from rwood.tracked.measures import cost, flat, held_seconds
 from rwood.tracking.client import local_uri

@@ -4,17 +4,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from rwood.config.benchmark import METRICS, Metric
+from rwood.config.benchmark import Metric
 from rwood.config.study import is_minimized
 from rwood.report.hyperparameters import metric_title
 from rwood.report.paired import TEST, PairedDifference, paired_difference
 from rwood.report.table import Table, plain_number
 from rwood.report.tables import axis_title, cell, gain_cells
-from rwood.results import StudySummary
+from rwood.results import COMPARED, StudySummary
 from rwood.text import count_of, duration
 
-COMPARED = tuple(f"{part}/{metric}" for part in ("near", "far") for metric in METRICS)
-"""Metrics of a rerun that are compared, e.g. `near/auroc`."""
 _ABSENT = "/"
 
 

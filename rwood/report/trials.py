@@ -33,12 +33,12 @@ def epochs_run(trial: TrialResult) -> int:
 
 def saving(study: StudyResult, config: StudyConfig) -> Saving:
     """Epochs run and epochs that a search without early stopping would have run, of all seeds."""
-    seeds = max(1, len(config.search.seeds)) if config.search else 1
+    each = study.trainings_per_trial
     ended = [t for t in study.trials if t.state in ("complete", "pruned")]
     return Saving(
         pruned=sum(t.state == "pruned" for t in ended),
-        epochs_run=seeds * sum(epochs_run(t) for t in ended),
-        epochs_full=seeds * sum(int(t.params.get("epochs", config.run.epochs)) for t in ended),
+        epochs_run=each * sum(epochs_run(t) for t in ended),
+        epochs_full=each * sum(int(t.params.get("epochs", config.run.epochs)) for t in ended),
     )
 
 
@@ -90,9 +90,7 @@ def cost_table(study: StudyResult) -> Table:
     """Wall time of each stage, epochs of the trials and time of the reruns."""
     rows = [(f"{stage} (wall time)", duration(s)) for stage, s in study.wall_seconds.items()]
     if study.trials:
-        search = study.config.get("search")
-        seeds = len(search["seeds"]) if isinstance(search, dict) else 0
-        epochs = max(1, seeds) * sum(epochs_run(trial) for trial in study.trials)
+        epochs = study.trainings_per_trial * sum(epochs_run(trial) for trial in study.trials)
         trials = count_of(len(study.trials), "trial")
         rows.append(("epochs of all trials", f"{epochs:,} in {trials}"))
     counted: set[str] = set()

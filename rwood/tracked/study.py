@@ -72,8 +72,7 @@ def trial_run(record: StudyResult, trial: TrialResult, *, inputs: Inputs = ()) -
     metrics = _goals(trial)
     if trial.state != "running":
         metrics |= cost(record, trial.history, held_seconds(trial))
-        search = record.config.get("search")
-        metrics["epochs"] *= len(search.get("seeds", ())) or 1 if isinstance(search, dict) else 1
+        metrics["epochs"] *= record.trainings_per_trial
     return TrackedRun(
         key=trial_key(record, trial.number),
         name=f"trial-{trial.number:04d}",

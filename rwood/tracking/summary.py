@@ -4,14 +4,12 @@ import ast
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rwood.config.benchmark import METRICS
 from rwood.errors import StudyError
-from rwood.results import StudySummary
+from rwood.results import COMPARED, StudySummary
 from rwood.text import did_you_mean, without_password
 from rwood.tracking.client import KEY_TAG, all_runs, connect, local_file, reason, without_login
 from rwood.tracking.server_run import current_params
 
-_METRICS = tuple(f"{part}/{metric}" for part in ("near", "far") for metric in METRICS)
 _CHAMPION, _BASE = "champion", "base"
 
 
@@ -118,7 +116,7 @@ class _Runs:
             objective_name=self._searched("rwood.objective"),
             seeds={
                 int(run.data.params["seed"]): {
-                    k: v for k, v in run.data.metrics.items() if k in _METRICS
+                    k: v for k, v in run.data.metrics.items() if k in COMPARED
                 }
                 for run in self.reruns(label)
                 if run.info.status == "FINISHED"

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from rwood.report.compare import COMPARED, Comparison, as_plain, compare_studies, draw_comparison
-from rwood.results import StudySummary
+from rwood.report.compare import Comparison, as_plain, compare_studies, draw_comparison
+from rwood.results import COMPARED, StudySummary
 
 
 def summary(name: str, near: dict[int, float], **changes: object) -> StudySummary:
