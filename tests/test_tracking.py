@@ -512,20 +512,28 @@ def test_unknown_names_are_named(toy: str, tmp_path: Path) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_the_champion_is_registered_once_and_the_alias_moves(uri: str, tmp_path: Path) -> None:
+def test_the_champion_is_registered_once_and_the_alias_moves(uri: str) -> None:
     second = replace(a_run(1, "complete"), key="id/search/1")
     send(uri, [a_run(1, "complete"), second])
     client, ids = connect(uri), {k: r["id"] for k, r in store(uri).items()}
-    places = [(tmp_path / f"model{n}").as_uri() for n in (1, 2)]
-    first = register_champion(uri, "toy", places[0], ids["id/search/0"], description="AUROC 97",
-                              question="Which?", tags={"rwood.champion": "0"})  # fmt: skip
+    experiment = client.get_experiment_by_name("toy").experiment_id
+
+    def logged(key: str) -> str:
+        return client.create_logged_model(experiment, "m", source_run_id=ids[key]).model_uri
+
+    def register(model: str, key: str, description: str) -> str:
+        return register_champion(uri, "toy", model, ids[key], question="Which?",
+                                 description=description, tags={"rwood.champion": "0"}
+                                 )  # fmt: skip
+
+    models = [logged("id/search/0"), logged("id/search/1")]
+    assert register(models[0], "id/search/0", "AUROC 97") == "1"
     for _ in range(2):
-        again = register_champion(uri, "toy", places[0], ids["id/search/0"], description="AUROC 98")
-        assert again == first == "1"
+        assert register(models[0], "id/search/0", "AUROC 98") == "1"
     version = client.get_model_version_by_alias("toy", "champion")
     assert (str(version.version), version.description) == ("1", "AUROC 98")
     assert version.tags == {"rwood.champion": "0"}
-    assert register_champion(uri, "toy", places[1], ids["id/search/1"]) == "2"
+    assert register(models[1], "id/search/1", "") == "2"
     assert str(client.get_model_version_by_alias("toy", "champion").version) == "2"
     assert [str(v.version) for v in client.search_model_versions("name = 'toy'")] == ["2", "1"]
     assert client.get_model_version("toy", "1").description == "AUROC 98"

@@ -15,9 +15,9 @@ def register_champion(
     model_uri: str,
     run_id: str,
     *,
-    question: str = "",
-    description: str = "",
-    tags: Mapping[str, str] | None = None,
+    question: str,
+    description: str,
+    tags: Mapping[str, str],
 ) -> str:
     """Register a logged model as the study's champion and move the alias to it.
 
@@ -26,7 +26,7 @@ def register_champion(
     Args:
         uri: MLflow server or store.
         name: of the registered model: the study's; made if it is not there.
-        model_uri: `models:/m-...` as logged, or where its artifacts are.
+        model_uri: `models:/m-...` as logged.
         run_id: the run that made it.
         question: what the study asks, shown on the model's page.
         description: Markdown, shown on the version's page.
@@ -36,21 +36,18 @@ def register_champion(
         The version's number.
     """
     client = connect(uri)
-    scheme, _, model_id = model_uri.partition("models:/")
-    logged = scheme == "" and model_id.startswith("m-")
-    source = client.get_logged_model(model_id).artifact_location if logged else model_uri
+    model_id = model_uri.removeprefix("models:/")
+    source = client.get_logged_model(model_id).artifact_location
     models = client.search_registered_models(f"name = '{name}'")
     if not models:
         client.create_registered_model(name, {"rwood.study": name}, question)
-    elif question and models[0].description != question:
+    elif models[0].description != question:
         client.update_registered_model(name, question)
     versions = client.search_model_versions(f"name = '{name}'")
     version = next((v for v in versions if v.run_id == run_id and v.source == source), None)
     if version is None:
-        version = client.create_model_version(
-            name, source, run_id, model_id=model_id if logged else None
-        )
-    _describe(client, name, str(version.version), description, tags or {})
+        version = client.create_model_version(name, source, run_id, model_id=model_id)
+    _describe(client, name, str(version.version), description, tags)
     client.set_registered_model_alias(name, CHAMPION_ALIAS, str(version.version))
     return str(version.version)
 
