@@ -126,7 +126,7 @@ def load_scores(path: Path) -> ScoreSamples:
     """
     import numpy as np
 
-    arrays = _load_arrays(path)
+    arrays = load_arrays(path)
     threshold = None
     if arrays.get("id/val", np.empty(0)).size:
         threshold = float(np.quantile(arrays["id/val"], ACCEPTED, method="inverted_cdf"))
@@ -153,7 +153,7 @@ def project_embeddings(path: Path, seed: int = 0) -> EmbeddingPicture:
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-    arrays = _load_arrays(path)
+    arrays = load_arrays(path)
     sets = {"ID": arrays["id/test"]}
     for part in ("near", "far"):
         sets |= {f"{part}: {name}": rows for name, rows in _below(arrays, f"{part}/").items()}
@@ -177,7 +177,12 @@ def project_embeddings(path: Path, seed: int = 0) -> EmbeddingPicture:
     )
 
 
-def _load_arrays(path: Path) -> dict[str, Array]:
+def load_arrays(path: Path) -> dict[str, Array]:
+    """Every array of a run's `scores.npz` or `embeddings.npz`, by name.
+
+    Raises:
+        StudyError: the file cannot be read or has no `id/test`.
+    """
     import numpy as np
 
     try:

@@ -13,6 +13,7 @@ from rwood import results
 from rwood.config.study import StudyConfig
 from rwood.errors import StudyError
 from rwood.paths import StudyPaths
+from rwood.report.inputs import load_arrays
 from rwood.results import EpochReport, RunResult, StudyResult, TrialResult
 from rwood.search.read_trials import read_trials
 from rwood.storage import exists
@@ -110,7 +111,7 @@ class StudyResults:
         )  # fmt: skip
         frames = []
         for job in jobs if self.record.runs else ():
-            for name, values in _arrays(job.paths.scores).items():
+            for name, values in load_arrays(job.paths.scores).items():
                 part, _, subset = name.partition("/")
                 frames.append(
                     pd.DataFrame({"label": job.label or CHAMPION, "seed": job.run.seed,
@@ -149,11 +150,3 @@ def _epochs(training: str, history: Iterable[EpochReport]) -> list[dict[str, Any
 
 def _name(run: RunResult) -> str:
     return f"{run.label}-seed{run.seed}"
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError) as error:
-        raise StudyError(f"{path} cannot be read: {error}", file=str(path)) from error
