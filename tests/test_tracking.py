@@ -211,9 +211,11 @@ def test_a_resumed_study_sends_the_missing_steps_only(uri: str) -> None:
 def test_long_histories_arrive_whole(uri: str) -> None:
     metrics = {f"val/set{n}/auroc": float(n) for n in range(400)}
     history = tuple(EpochReport(epoch=e, time=e, metrics=metrics) for e in range(1, 6))
-    send(uri, [replace(a_run(0), history=history)])
+    final = {f"ood/scorer{n}/auroc": float(n) for n in range(1200)}
+    send(uri, [replace(a_run(0), history=history, metrics=final)])
     client = connect(uri)
     run_id = store_id(client)
+    assert client.get_run(run_id).data.metrics.keys() == metrics.keys() | final.keys()
     for name in ("val/set0/auroc", "val/set399/auroc"):
         assert [m.step for m in client.get_metric_history(run_id, name)] == [1, 2, 3, 4, 5]
 

@@ -77,10 +77,10 @@ class Document:
     """The figure above all sections, if there is one."""
 
     @property
-    def pictures(self) -> list[Path]:
-        """Files of the figures, in order."""
+    def pictures(self) -> list[Picture]:
+        """The figures, in order."""
         blocks = [*self.overview, *(b for s in self.sections for b in s.blocks)]
-        return [block.path for block in blocks if isinstance(block, Picture)]
+        return [block for block in blocks if isinstance(block, Picture)]
 
     def markdown(self, folder: Path) -> str:
         """The report as Markdown; pictures are linked from the folder that it will lie in."""

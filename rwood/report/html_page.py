@@ -2,23 +2,19 @@
 
 import base64
 
-from rwood.report.document import Document, Picture
+from rwood.report.document import Document
 
 
 def to_html(document: Document) -> str:
     """The document as one self-contained page, readable in light and dark, without scripts too."""
     from jinja2 import Environment, PackageLoader
     from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
 
     pages = Environment(loader=PackageLoader("rwood", "report"), autoescape=True)
     pages.filters["kind"] = lambda block: type(block).__name__
     pages.filters["base64"] = lambda path: base64.b64encode(path.read_bytes()).decode("ascii")
     pages.filters["in_script"] = lambda text: Markup(text.replace("<", "\\u003c"))
-    blocks = (block for section in document.sections for block in section.blocks)
-    plots = any(isinstance(block, Picture) and block.plot for block in blocks)
-    page = pages.get_template("page.html.j2")
-    if not plots:
-        return page.render(document=document, plotly="")
-    from plotly.offline import get_plotlyjs
-
-    return page.render(document=document, plotly=get_plotlyjs())
+    plots = any(picture.plot for picture in document.pictures)
+    plotly = get_plotlyjs() if plots else ""
+    return pages.get_template("page.html.j2").render(document=document, plotly=plotly)

@@ -25,4 +25,4 @@ def render_report(inputs: ReportInputs, folder: Path) -> list[Path]:
     texts |= {"report.md": document.markdown(folder), "report.html": to_html(document)}
     for name, text in texts.items():
         write_atomically(folder / name, text)
-    return [*(folder / name for name in texts), *document.pictures]
+    return [*(folder / name for name in texts), *(picture.path for picture in document.pictures)]

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,12 +128,11 @@ class Sender:
             self._request(server, rows, params, tags)
             server.step = epoch or server.step
             params, tags = {}, {}
-        self._request(server, (), params, tags)
 
     def _request(
         self,
         server: ServerRun,
-        rows: list[Row] | tuple[()] = (),
+        rows: Sequence[Row] = (),
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:

@@ -21,7 +21,7 @@ CHANGED = "rwood.now."
 _GONE = "no longer set"
 """The tag's text where the run has no such parameter any more."""
 _BATCH = 800
-"""Metrics a request: MLflow takes 1000 entries, of them 100 parameters and 100 tags."""
+"""Metrics of epochs in a request, which takes 1000 entries with parameters and tags (100 each)."""
 
 
 @dataclass
@@ -80,21 +80,14 @@ def _key(metric: str) -> str:
 def batches(
     history: Sequence[EpochReport], final: Sequence[Row]
 ) -> Iterator[tuple[list[Row], int]]:
-    """Rows that fit a request, each with the last epoch in it (0: none).
+    """Rows for a request each, with the last epoch in it (0: none); at least one.
 
-    An epoch is on the server with all its metrics or none; final metrics come last.
+    An epoch is on the server with all its metrics or none. Final metrics come with the last
+    epochs, where MLflow's client splits what is too much.
     """
-    groups = [
-        ([(_key(n), v, r.time, r.epoch) for n, v in r.metrics.items()], r.epoch) for r in history
-    ]
-    groups += [([row], 0) for row in final]
-    batch: list[Row] = []
-    last = 0
-    for rows, epoch in groups:
-        if batch and len(batch) + len(rows) > _BATCH:
-            yield batch, last
-            batch, last = [], 0
-        batch.extend(rows)
-        last = epoch or last
-    if batch:
-        yield batch, last
+    size = max(1, _BATCH // max([1, *(len(report.metrics) for report in history)]))
+    for start in range(0, len(history) or 1, size):
+        reports = history[start : start + size]
+        rows = [(_key(n), v, r.time, r.epoch) for r in reports for n, v in r.metrics.items()]
+        is_last = start + size >= len(history)
+        yield [*rows, *(final if is_last else ())], reports[-1].epoch if reports else 0

@@ -110,7 +110,7 @@ def test_the_star_is_not_called_the_nearest_where_the_finals_chose(front: Report
 @pytest.mark.usefixtures("unpainted")
 def test_one_objective_has_no_front(inputs: ReportInputs, tmp_path: Path) -> None:
     document = build_document(inputs, tmp_path / "figures")
-    assert "front.png" not in {path.name for path in document.pictures}
+    assert "front.png" not in {picture.path.name for picture in document.pictures}
 
 
 def test_mlflow_tells_of_front_and_spread(front: ReportInputs) -> None:
