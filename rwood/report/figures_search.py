@@ -1,5 +1,6 @@
 """Figures of the search: panels of trials, learning curves, importance."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from rwood.report.inputs import ReportInputs
 from rwood.report.panels import LOOKS, Panel
 
 LETTERS = 24
-"""Letters of ticks that a slice has room for side by side; longer ones are slanted."""
+"""Letters that fit beside a slice, as a line of its y label, and below it: ticks, else slanted."""
 
 
 def draw_panels(panels: Sequence[Panel], path: Path) -> Path:
@@ -21,8 +22,8 @@ def draw_panels(panels: Sequence[Panel], path: Path) -> Path:
     figure, axes = figures.canvas(height, rows, columns, sharey=shared)
     for place, (axis, panel) in enumerate(zip(axes.flat, panels, strict=False)):
         show_panel(axis, panel)
-        if shared and columns > 1:
-            axis.set_ylabel("" if place % columns else panel.y.replace(" (%)", "\n(%)"))
+        if shared and place % columns:
+            axis.set_ylabel("")
         if columns > 1 and sum(len(text) for _, text in panel.ticks) > LETTERS:
             axis.tick_params(axis="x", rotation=20)
     for axis in axes.flat[len(panels) :]:
@@ -46,7 +47,8 @@ def show_panel(axis: Any, panel: Panel) -> None:
             colour = look.edge if look.face == "none" else look.face
             axis.errorbar(points.x, points.y, points.y_std, points.x_std, fmt="none",
                           ecolor=colour, linewidth=1, alpha=0.4)  # fmt: skip
-    figures.dress(axis, panel.x, panel.y)
+    lines = [part for line in panel.y.split("\n") for part in textwrap.wrap(line, LETTERS)]
+    figures.dress(axis, panel.x, "\n".join(lines))
     if panel.ticks:
         axis.set_xticks(*zip(*panel.ticks, strict=True))
     axis.set_xlim(panel.limits)

@@ -28,7 +28,8 @@ CSV_TITLES: dict[Metric, str] = {
 }
 """Metrics as OpenOOD's tables name them."""
 _METRICS = {str(metric): title for metric, title in CSV_TITLES.items()} | {
-    "nearest_mean": "nearest-mean accuracy"
+    "families": "AUROC over families",
+    "nearest_mean": "nearest-mean accuracy",
 }
 _PARTS = {"val": "validation", "near": "near-OOD", "far": "far-OOD"}
 

@@ -91,6 +91,7 @@ def test_last_metrics() -> None:
     [
         ("val/auroc", "validation AUROC (%)"),
         ("val/tin/fpr95", "validation FPR@95 on tin (%)"),
+        ("val/families", "validation AUROC over families (%)"),
         ("near/aupr_in", "near-OOD AUPR_IN (%)"),
     ],
 )
