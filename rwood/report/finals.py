@@ -183,8 +183,8 @@ def power_sentence(runs: Sequence[RunResult], base_runs: Sequence[RunResult]) ->
     if difference is None or len(difference.seeds) < 2:
         return ""
     count = len(difference.seeds)
-    chance = paired_power(1.0, 1.0, count, 0.025)
-    least = detectable_difference(1.0, count, 0.025)
+    chance = paired_power(1.0, count, 0.025)
+    least = detectable_difference(count, 0.025)
     return (
         f"With {count_of(count, 'paired seed')} a true difference of one seed std is shown in "
         f"{100 * chance:.0f} % of studies (two-sided, 5 %); one of {least:.1f} seed std in 80 %."
