@@ -110,17 +110,14 @@ def _search(inputs: ReportInputs, figures: Path) -> list[Block]:
     return [*blocks, Folded("All trials", trial_table(inputs))]
 
 
-def _first(inputs: ReportInputs) -> str:
-    return "First objective" if len(inputs.study.objectives) > 1 else "Objective"
-
-
 def _search_pictures(inputs: ReportInputs, figures: Path) -> list[Block]:
     history, slices = [history_panel(inputs)], slice_panels(inputs)
+    first = "First objective" if len(inputs.study.objectives) > 1 else "Objective"
     blocks: list[Block] = [
         Picture(
             figures_search.draw_panels(history, figures / "history.png"),
             "Search history",
-            f"{_first(inputs)} of every trial. The star is the champion, the line the best "
+            f"{first} of every trial. The star is the champion, the line the best "
             "complete trial so far; a trial pruned stands at its last value, from fewer "
             f"epochs.{outside_sentence(inputs)}",
             plot_panels(history),

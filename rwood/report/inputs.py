@@ -138,12 +138,11 @@ def load_scores(path: Path) -> ScoreSamples:
     )
 
 
-def project_embeddings(path: Path, seed: int = 0) -> EmbeddingPicture:
+def project_embeddings(path: Path) -> EmbeddingPicture:
     """Lay out a run's `embeddings.npz` in the plane by PCA, then t-SNE where points suffice.
 
     Args:
         path: arrays `id/test` (n, d), `id/test_labels` (n,), `near/<set>` and `far/<set>` (n, d).
-        seed: of t-SNE.
 
     Raises:
         StudyError: the file cannot be read or has no `id/test`.
@@ -163,11 +162,11 @@ def project_embeddings(path: Path, seed: int = 0) -> EmbeddingPicture:
     labels = arrays.get("id/test_labels", np.empty(0))
     classes[: len(labels)] = labels
     enough = count >= _TSNE_FROM
-    points = PCA(min(30 if enough else 2, width, count), random_state=seed).fit_transform(rows)
+    points = PCA(min(30 if enough else 2, width, count), random_state=0).fit_transform(rows)
     if enough:
         with threadpool_limits(1):  # several threads spin for minutes where cores are shared
             near = min(30, count / 4)
-            tsne = TSNE(2, init="pca", perplexity=near, max_iter=_TSNE_TURNS, random_state=seed)
+            tsne = TSNE(2, init="pca", perplexity=near, max_iter=_TSNE_TURNS, random_state=0)
             points = tsne.fit_transform(points)
     return EmbeddingPicture(
         points=points,

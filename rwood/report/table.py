@@ -83,9 +83,9 @@ def plain_number(value: object) -> str:
     return str(value)
 
 
-def signed(value: float, digits: int = 2) -> str:
+def signed(value: float) -> str:
     """A difference with its sign; a rounded zero has none."""
-    text = f"{value:+.{digits}f}"
+    text = f"{value:+.2f}"
     return text.lstrip("+-") if float(text) == 0 else text.replace("-", "−")
 
 
