@@ -135,16 +135,12 @@ def open_experiment(client: Any, name: str, artifacts: Path | None, tags: Mappin
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         location = artifacts.resolve().as_uri() if artifacts else None
-        made = str(client.create_experiment(name, location, _KIND))
-    else:
-        made = str(experiment.experiment_id)
-    tag_experiment(client, made, tags, {} if experiment is None else experiment.tags)
-    return made
+        experiment = client.get_experiment(client.create_experiment(name, location, _KIND))
+    tag_experiment(client, experiment, tags)
+    return str(experiment.experiment_id)
 
 
-def tag_experiment(
-    client: Any, experiment_id: str, tags: Mapping[str, str], known: Mapping[str, str]
-) -> None:
+def tag_experiment(client: Any, experiment: Any, tags: Mapping[str, str]) -> None:
     """Set the tags of an experiment that it does not have yet.
 
     One that the server refuses is left out, with a line in the log: before 3.16 MLflow
@@ -153,11 +149,11 @@ def tag_experiment(
     from mlflow.exceptions import MlflowException
 
     for key, text in tags.items():
-        value = text.replace(EXPERIMENT, experiment_id)
-        if known.get(key) == value:
+        value = text.replace(EXPERIMENT, experiment.experiment_id)
+        if experiment.tags.get(key) == value:
             continue
         try:
-            client.set_experiment_tag(experiment_id, key, value)
+            client.set_experiment_tag(experiment.experiment_id, key, value)
         except MlflowException as error:
             if error.get_http_status_code() != 400:
                 raise

@@ -1,6 +1,6 @@
 """What a failed request says: the server is away, or it does not take this run."""
 
-from rwood.text import without_password
+from rwood.text import count_of, without_password
 from rwood.tracking.client import reason
 
 _TRANSIENT = {408, 429, 499}
@@ -25,20 +25,18 @@ def is_refusal(error: Exception) -> bool:
     return 400 <= status < 500 and status not in _TRANSIENT
 
 
-def unsent_sentence(
-    uri: str, *, waiting: str | None, why: str, refused: dict[str, str]
-) -> str | None:
+def unsent_sentence(uri: str, *, waiting: int, why: str, refused: dict[str, str]) -> str | None:
     """The sentence for what MLflow lacks at the end; None if it has everything.
 
-    `waiting` counts the runs that were not sent, e.g. `3 runs`; `refused` has the name of a run
-    that could not be sent -> the reason.
+    `waiting` counts the runs that were not sent; `refused` has the name of a run that could not be
+    sent -> the reason.
     """
     sentences = []
     server = f"MLflow at {without_password(uri)}"
-    if waiting is not None:
+    if waiting:
         sentences.append(
-            f"{server} did not take {waiting} ({why}); nothing is lost: the next rwood run sends "
-            "them"
+            f"{server} did not take {count_of(waiting, 'run')} ({why}); nothing is lost: the next "
+            "rwood run sends them"
         )
     if refused:
         name, cause = next(iter(refused.items()))

@@ -1,7 +1,6 @@
 """The model registry: a study's detector under the study's name, the champion by alias."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from rwood.tracking.client import connect
 
@@ -47,17 +46,11 @@ def register_champion(
     version = next((v for v in versions if v.run_id == run_id and v.source == source), None)
     if version is None:
         version = client.create_model_version(name, source, run_id, model_id=model_id)
-    _describe(client, name, str(version.version), description, tags)
-    client.set_registered_model_alias(name, CHAMPION_ALIAS, str(version.version))
-    return str(version.version)
-
-
-def _describe(
-    client: Any, name: str, version: str, description: str, tags: Mapping[str, str]
-) -> None:
-    had = client.get_model_version(name, version)
-    if had.description != description:
-        client.update_model_version(name, version, description)
+    number = str(version.version)
+    if version.description != description:
+        client.update_model_version(name, number, description)
     for key, value in tags.items():
-        if had.tags.get(key) != value:
-            client.set_model_version_tag(name, version, key, value)
+        if version.tags.get(key) != value:
+            client.set_model_version_tag(name, number, key, value)
+    client.set_registered_model_alias(name, CHAMPION_ALIAS, number)
+    return number

@@ -44,8 +44,8 @@ class Sender:
             self._log_inputs(run, server)
             self._log(run, server)
             if run.experiment:
-                known = self._client.get_experiment(self._experiment).tags
-                tag_experiment(self._client, self._experiment, run.experiment, known)
+                experiment = self._client.get_experiment(self._experiment)
+                tag_experiment(self._client, experiment, run.experiment)
             self._log_artifacts(run, server)
         finally:  # What cannot be sent leaves no finished run RUNNING.
             self._set_status(run, server)

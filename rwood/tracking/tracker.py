@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from rwood.text import count_of
 from rwood.tracked.run import TrackedRun
 from rwood.tracking.client import make_store, readdress_artifacts, reason, without_login
 from rwood.tracking.failures import cause, is_refusal, unsent_sentence
@@ -97,12 +96,7 @@ class Tracker:
             atexit.unregister(self._leave)
         waiting, refused = self._pending.left()
         why = "interrupted" if self._pending.interrupted else "too slow"
-        return unsent_sentence(
-            self.uri,
-            waiting=count_of(waiting, "run") if waiting else None,
-            why=self._error or why,
-            refused=refused,
-        )
+        return unsent_sentence(self.uri, waiting=waiting, why=self._error or why, refused=refused)
 
     def _drain(self, timeout: float, signals: list[int]) -> None:
         done, since = -1, time.monotonic()
