@@ -29,8 +29,8 @@ def benchmark_blocks(inputs: ReportInputs, figures: Path) -> list[Block]:
     blocks: list[Block] = [
         own_table(runs, key, id_set, whose),
         *_verdicts(runs, key, id_set, whose),
+        *texts(accuracy_sentence(runs, whose)),
     ]
-    blocks += texts(accuracy_sentence(runs, whose))
     if base:
         base_key = own_key(base[0])
         if id_set:

@@ -102,11 +102,8 @@ def benchmark_csv(runs: Sequence[RunResult], key: str) -> str:
 def benchmark_files(inputs: ReportInputs) -> dict[str, str]:
     """File name -> CSV: `benchmark.csv` is the champion's, one more a label, protocol, scorer."""
     out: dict[str, str] = {}
-    groups = {inputs.label: inputs.runs} | ({"base": inputs.base_runs} if inputs.base_runs else {})
-    for label, runs in groups.items():
-        if not runs:
-            continue
-        first = own_key(runs[0])
+    for runs in inputs.groups.values() if inputs.runs else ():
+        label, first = runs[0].label, own_key(runs[0])
         for key in runs[0].tables:
             if key != first:
                 name = f"benchmark_{label}_{key.replace('/', '_')}.csv"

@@ -62,8 +62,7 @@ def _flat_table(table: BenchmarkTable) -> dict[str, float]:
 
 def cost(record: StudyResult, history: Sequence[EpochReport], seconds: float) -> dict[str, float]:
     """What a training cost; GPUs count as long as they were held."""
-    cluster = record.config.get("cluster")
-    config = ClusterConfig.model_validate(cluster if isinstance(cluster, dict) else {})
+    config = ClusterConfig.model_validate(record.config.get("cluster", {}))
     gpus = config.workers * config.gpus_per_worker
     return {"epochs": float(len(history)), "seconds": seconds, "gpu_seconds": seconds * gpus}
 
