@@ -26,6 +26,7 @@ from rwood.data import streaming, views
 from rwood.data.opened import ImageSet
 from rwood.data.rows import LazyImages, RowImages
 from rwood.data.sharding import Share, shares
+from rwood.data.streaming import Made
 
 DEVICE_SHARE = 0.25
 """Largest share of a GPU's free memory that a resident image set may take: trials may share one."""
@@ -185,7 +186,7 @@ def _from_memory(
     benchmark: BenchmarkConfig,
     device: torch.device,
     compiled: bool,
-) -> Iterator[tuple[Share, Tensor, Tensor]]:
+) -> Iterator[Made]:
     augment = _augment(compiled and device.type == "cuda")
     for share in plan:
         drawn = views.draw_views(

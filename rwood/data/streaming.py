@@ -7,9 +7,8 @@ or worker handles an image.
 """
 
 from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -25,17 +24,8 @@ from rwood.data.sharding import Share
 
 STEPS_AHEAD = 2
 """Steps whose images are decoded before they are asked for."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Pending:
-    """A step whose images are being decoded."""
-
-    share: Share
-    draws_2nK: Tensor
-    images_2nHWC: Tensor
-    """uint8, filled by the jobs."""
-    jobs: list[Future[None]]
+Made = tuple[Share, Tensor, Tensor]
+"""A share with its (2n, C, S, S) float32 views and its (2n,) labels, on the device."""
 
 
 def from_files(
@@ -44,24 +34,23 @@ def from_files(
     run: RunConfig,
     benchmark: BenchmarkConfig,
     device: torch.device,
-) -> Iterator[tuple[Share, Tensor, Tensor]]:
-    """Each share with its (2n, C, S, S) float32 views and its (2n,) labels, on the device.
+) -> Iterator[Made]:
+    """Each share with its views and labels.
 
     Decodes with as many threads as torch computes with.
 
     Raises:
         DataError: a file is missing or damaged.
     """
-    labels_N = torch.from_numpy(files.labels_N)
     pool = ThreadPoolExecutor(max(1, torch.get_num_threads()))
-    ahead: deque[_Pending] = deque()
+    ahead: deque[Callable[[], Made]] = deque()
     try:
         for share in plan:
             ahead.append(_start(pool, files, share, run, benchmark, device))
             if len(ahead) > STEPS_AHEAD:
-                yield _finish(ahead.popleft(), labels_N, run, benchmark, device)
+                yield ahead.popleft()()
         while ahead:
-            yield _finish(ahead.popleft(), labels_N, run, benchmark, device)
+            yield ahead.popleft()()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -73,24 +62,38 @@ def _start(
     run: RunConfig,
     benchmark: BenchmarkConfig,
     device: torch.device,
-) -> _Pending:
-    draws = views.draw_numbers(2 * share.count, seed=run.seed, epoch=share.epoch, step=share.step)[
-        share.views_2n
-    ]
+) -> Callable[[], Made]:
+    """Begin to decode the images of a share; what is returned waits for them."""
+    draws_2nK = views.draw_numbers(
+        2 * share.count, seed=run.seed, epoch=share.epoch, step=share.step
+    )[share.views_2n]
     size, count = benchmark.image_size, len(share.rows_n)
-    images = torch.empty(
+    images_2nHWC = torch.empty(
         (2 * count, size, size, benchmark.channels),
         dtype=torch.uint8,
         pin_memory=device.type == "cuda",
     )
-    target = images.numpy()
+    target = images_2nHWC.numpy()
     jobs = [
         pool.submit(
-            _cut, files, row, run.views, draws[[i, count + i]], target[i], target[count + i]
+            _cut, files, row, run.views, draws_2nK[[i, count + i]], target[i], target[count + i]
         )
         for i, row in enumerate(share.rows_n.tolist())
     ]
-    return _Pending(share, draws, images, jobs)
+
+    def made() -> Made:
+        for job in jobs:
+            job.result()
+        images = images_2nHWC.to(device, non_blocking=True).permute(0, 3, 1, 2)
+        whole = torch.tensor([0, 0, size, size]).repeat(len(images), 1)
+        drawn = views.parameters(run.views, draws_2nK, whole, benchmark.channels).to(device)
+        finished = views.augment(
+            images, drawn, mean=benchmark.mean, std=benchmark.std, output_size=None
+        )
+        labels_2n = torch.from_numpy(files.labels_N)[share.rows_n].repeat(2)
+        return share, finished, views.sent(labels_2n, device)
+
+    return made
 
 
 def _cut(
@@ -111,24 +114,3 @@ def _cut(
         cut = image.crop((left, top, left + width, top + height))
         cut = cut.resize((size, size), Image.Resampling.BILINEAR)
         target[:] = np.asarray(cut).reshape(target.shape)
-
-
-def _finish(
-    pending: _Pending,
-    labels_N: Tensor,
-    run: RunConfig,
-    benchmark: BenchmarkConfig,
-    device: torch.device,
-) -> tuple[Share, Tensor, Tensor]:
-    for job in pending.jobs:
-        job.result()
-    images = pending.images_2nHWC.to(device, non_blocking=True).permute(0, 3, 1, 2)
-    whole = torch.tensor([0, 0, benchmark.image_size, benchmark.image_size])
-    drawn = views.parameters(
-        run.views, pending.draws_2nK, whole.repeat(len(images), 1), benchmark.channels
-    )
-    made = views.augment(
-        images, drawn.to(device), mean=benchmark.mean, std=benchmark.std, output_size=None
-    )
-    labels = views.sent(labels_N[pending.share.rows_n].repeat(2), device)
-    return pending.share, made, labels
