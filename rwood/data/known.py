@@ -1,8 +1,9 @@
 """Whether the image sets that a benchmark names can be had; opens no data."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from rwood.config.benchmark import BenchmarkConfig, SubsetSet, whole_set
+from rwood.config.benchmark import BenchmarkConfig, ImageSetRef, SubsetSet, whole_set
 from rwood.config.load import load_benchmark
 from rwood.config.study import StudyConfig
 from rwood.data.image_sets import NAMED, check_name, references
@@ -17,20 +18,11 @@ def check_known(benchmark: BenchmarkConfig) -> None:
         SpecError: which name, and the nearest right one. Opens no data.
     """
     for key, ref in references(benchmark):
-        where = f"benchmark {benchmark.name}: {key}: "
-        whole = whole_set(ref)
+        where, whole = f"benchmark {benchmark.name}: {key}: ", whole_set(ref)
         if isinstance(whole, str):
             check_name(whole, where)
-            classes = NAMED[whole].classes
-            if key.startswith(("id.", "shifted.")) and classes != benchmark.classes:
-                raise SpecError(
-                    f"{where}{whole} has {count_of(classes, 'ID class', 'ID classes')}, the "
-                    f"benchmark says {benchmark.classes}",
-                    key=key,
-                    got=whole,
-                )
-        if isinstance(ref, SubsetSet):
-            _check_subset(ref, key, where, benchmark.classes)
+        for got, reason in _problems(key, ref, benchmark.classes):
+            raise SpecError(f"{where}{reason}", key=key, got=got)
 
 
 def load_known(file: Path) -> BenchmarkConfig:
@@ -59,17 +51,16 @@ def check_study(study: StudyConfig) -> None:
         )
 
 
-def _check_subset(ref: SubsetSet, key: str, where: str, classes: int) -> None:
-    known = NAMED[ref.of].count if isinstance(ref.of, str) else None
-    if known is not None and ref.images > known:
-        raise SpecError(
-            f"{where}{ref.of} has {count_of(known, 'image')}, not {ref.images:,}",
-            key=key,
-            got=ref.images,
-        )
-    if key == "id.train" and ref.images < classes:
-        raise SpecError(
-            f"{where}{count_of(ref.images, 'image')} cannot show all {classes} classes",
-            key=key,
-            got=ref.images,
-        )
+def _problems(key: str, ref: ImageSetRef, classes: int) -> Iterator[tuple[str | int, str]]:
+    """What cannot be of a set whose name is known, and why."""
+    whole = whole_set(ref)
+    row = NAMED[whole] if isinstance(whole, str) else None
+    if row and key.startswith(("id.", "shifted.")) and row.classes != classes:
+        known = count_of(row.classes, "ID class", "ID classes")
+        yield str(whole), f"{whole} has {known}, the benchmark says {classes}"
+    if isinstance(ref, SubsetSet):
+        if row and row.count is not None and ref.images > row.count:
+            yield ref.images, f"{whole} has {count_of(row.count, 'image')}, not {ref.images:,}"
+        if key == "id.train" and ref.images < classes:
+            images = count_of(ref.images, "image")
+            yield ref.images, f"{images} cannot show all {classes} classes"
