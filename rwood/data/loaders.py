@@ -151,16 +151,11 @@ def resident(image_set: ImageSet, device: torch.device) -> Resident:
     """
     key = (image_set.digest, str(device))
     if key not in _RESIDENT:
-        images = image_set.images_NHWC
-        if isinstance(images, RowImages):
-            pixels = _pixels(images.whole_MHWC, images.digest, device)
-            rows = torch.from_numpy(images.rows_N)
-        else:
-            assert isinstance(images, np.ndarray)
-            pixels = _pixels(images, image_set.digest, device)
-            rows = torch.arange(len(images))
+        images = RowImages.of(image_set.images_NHWC, image_set.digest)
+        pixels = _pixels(images.whole_MHWC, images.digest, device)
+        rows = torch.from_numpy(images.rows_N).to(pixels.device)
         labels = torch.tensor(image_set.labels_N, device=device)
-        _RESIDENT[key] = Resident(pixels, rows.to(pixels.device), labels)
+        _RESIDENT[key] = Resident(pixels, rows, labels)
     return _RESIDENT[key]
 
 

@@ -57,9 +57,7 @@ def _rows(part: ImageSet, rows_N: np.ndarray, labels_N: np.ndarray) -> ImageSet:
     if isinstance(images, FileImages):
         assert files is not None
         made = images.of(files)
-    elif isinstance(images, RowImages):
-        made = RowImages(images.whole_MHWC, images.rows_N[rows_N], images.digest)
     else:
-        assert isinstance(images, np.ndarray)
-        made = RowImages(images, rows_N, part.digest)
+        held = RowImages.of(images, part.digest)
+        made = RowImages(held.whole_MHWC, held.rows_N[rows_N], held.digest)
     return ImageSet(part.name, made, labels_N, digest, files)

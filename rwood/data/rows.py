@@ -35,6 +35,14 @@ class RowImages(LazyImages):
         super().__init__(len(rows_N), *whole_MHWC.shape[1:])
         self.whole_MHWC, self.rows_N, self.digest = whole_MHWC, rows_N, digest
 
+    @classmethod
+    def of(cls, images: np.ndarray | LazyImages, digest: str) -> "RowImages":
+        """All images of an array whose pixels the digest names; rows of another as they are."""
+        if isinstance(images, cls):
+            return images
+        assert isinstance(images, np.ndarray)
+        return cls(images, np.arange(len(images)), digest)
+
     def __getitem__(self, rows: slice) -> np.ndarray:
         """Read some images."""
         images_NHWC: np.ndarray = self.whole_MHWC[self.rows_N[rows]]
