@@ -66,16 +66,19 @@ def convert_global_batch_norm(module: nn.Module, group: dist.ProcessGroup | None
         group: the workers; default all of them.
 
     Raises:
-        SpecError: the network has a batch norm other than `nn.BatchNorm2d`.
+        SpecError: the network has a batch norm other than `nn.BatchNorm2d`, or one without weights
+            or momentum.
     """
     if not dist.is_initialized() or dist.get_world_size(group) == 1:
         return
+    kinds = (nn.BatchNorm2d, GlobalBatchNorm2d)
     for child in module.modules():
-        kinds = (nn.BatchNorm2d, GlobalBatchNorm2d)
-        if isinstance(child, nn.modules.batchnorm._BatchNorm) and type(child) not in kinds:
+        if not isinstance(child, nn.modules.batchnorm._BatchNorm):
+            continue
+        if type(child) not in kinds or not child.affine or child.momentum is None:
             raise SpecError(
-                f"model.backbone: {type(child).__name__} is no plain nn.BatchNorm2d and "
-                "cannot cover several workers; set cluster.workers to 1"
+                f"model.backbone: {type(child).__name__} is no plain nn.BatchNorm2d, with weights "
+                "and a momentum, and cannot cover several workers; set cluster.workers to 1"
             )
     for name, child in list(module.named_modules()):
         if type(child) is nn.BatchNorm2d:

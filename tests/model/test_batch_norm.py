@@ -114,14 +114,23 @@ def test_converting_without_workers_changes_nothing() -> None:
     assert type(net[1]) is nn.BatchNorm2d
 
 
-@pytest.mark.parametrize("kind", [nn.BatchNorm1d, nn.BatchNorm3d, nn.SyncBatchNorm])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.BatchNorm1d(4),
+        nn.BatchNorm3d(4),
+        nn.SyncBatchNorm(4),
+        nn.BatchNorm2d(4, momentum=None),  # whose statistics would stay as they began
+        nn.BatchNorm2d(4, affine=False),
+    ],
+)
 def test_a_batch_norm_that_cannot_cover_workers_is_refused(
-    monkeypatch: pytest.MonkeyPatch, kind: type[nn.Module]
+    monkeypatch: pytest.MonkeyPatch, layer: nn.Module
 ) -> None:
     monkeypatch.setattr(dist, "is_initialized", lambda: True)
     monkeypatch.setattr(dist, "get_world_size", lambda group: 2)
-    with pytest.raises(SpecError, match=f"{kind.__name__} is no plain nn.BatchNorm2d"):
-        convert_global_batch_norm(nn.Sequential(kind(4)))
+    with pytest.raises(SpecError, match=f"{type(layer).__name__} is no plain nn.BatchNorm2d"):
+        convert_global_batch_norm(nn.Sequential(layer))
 
 
 def test_state_dict_and_evaluation_are_those_of_plain_batch_norm() -> None:
