@@ -88,8 +88,11 @@ def fetch(
         if source.is_dir():
             return _from_folder(name, data_root, source, progress)
         return _from_archive(name, data_root, source, progress)
-    except PermissionError as error:
-        raise DataError(f"{error.filename} cannot be written: choose another data root") from error
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or data_root} cannot be written ({error.strerror}): choose another "
+            "data root"
+        ) from error
 
 
 def _prepare(name: str, data_root: Path, raw: Path, download: bool, progress: Progress) -> str:

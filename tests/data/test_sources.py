@@ -1,5 +1,6 @@
 """Fetching: archives that stay inside, folders that are linked, torchvision's sets as trees."""
 
+import errno
 import io
 import os
 import tarfile
@@ -10,7 +11,7 @@ import pytest
 import torchvision
 from PIL import Image
 
-from rwood.data import openood, prepare, sources
+from rwood.data import archives, openood, prepare, sources
 from rwood.errors import DataError, SpecError
 
 
@@ -228,6 +229,17 @@ def test_raw_files_in_a_folder_need_no_download(tmp_path: Path, fakes: None) -> 
     (tmp_path / "raw" / "MNIST").mkdir(parents=True)
     sources.fetch("mnist", tmp_path / "root", source=tmp_path / "raw")
     assert len(tree(tmp_path / "root" / "images_classic" / "mnist")) == 9
+
+
+def test_a_full_disk_says_where_it_was_full(
+    tmp_path: Path, fakes: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(archives, "write_whole", full)
+    with pytest.raises(DataError, match=r"cannot be written \(No space left on device\): choose"):
+        sources.fetch("svhn", tmp_path)
 
 
 def test_a_failed_download_says_how_to_go_on(
