@@ -181,18 +181,17 @@ def save_detector(
 
 def _read_tensors(path: Path, metadata: Metadata) -> Mapping[str, Tensor]:
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != metadata.digests.tensors:
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != metadata.digests.tensors:
             raise DataError(
                 f"{path} is damaged or belongs to another {METADATA_FILE}: build the detector "
                 "again",
                 file=str(path),
             )
-        tensors: dict[str, Tensor] = load_file(path)
+        tensors: dict[str, Tensor] = load(content)
         return tensors
     except FileNotFoundError:
         raise DataError(f"{path} is missing: build the detector again", file=str(path)) from None
