@@ -140,23 +140,18 @@ def embedding_batches(
             yield views.normalize(images, benchmark.mean, benchmark.std)
 
 
-_RESIDENT: dict[tuple[str, str], Resident] = {}
 _PIXELS: dict[tuple[str, str], Tensor] = {}
 
 
 def resident(image_set: ImageSet, device: torch.device) -> Resident:
-    """A set in memory, put there once a process: trials of an actor share it.
+    """A set in memory; its pixels are put there once a process: trials of an actor share them.
 
     Parts of a set share its pixels, so that all folds of one take the memory of one.
     """
-    key = (image_set.digest, str(device))
-    if key not in _RESIDENT:
-        images = RowImages.of(image_set.images_NHWC, image_set.digest)
-        pixels = _pixels(images.whole_MHWC, images.digest, device)
-        rows = torch.from_numpy(images.rows_N).to(pixels.device)
-        labels = torch.tensor(image_set.labels_N, device=device)
-        _RESIDENT[key] = Resident(pixels, rows, labels)
-    return _RESIDENT[key]
+    images = RowImages.of(image_set.images_NHWC, image_set.digest)
+    pixels = _pixels(images.whole_MHWC, images.digest, device)
+    rows = torch.from_numpy(images.rows_N).to(pixels.device)
+    return Resident(pixels, rows, torch.tensor(image_set.labels_N, device=device))
 
 
 def _pixels(images_NHWC: np.ndarray, digest: str, device: torch.device) -> Tensor:

@@ -112,7 +112,7 @@ def test_order_and_views_are_keyed_by_seed_and_epoch(
 def test_a_resident_set_is_put_on_the_device_once(digits: ImageSet) -> None:
     held = loaders.resident(digits, CPU)
     same = ImageSet("other name", digits.images_NHWC, digits.labels_N, digits.digest)
-    assert loaders.resident(same, CPU) is held
+    assert loaders.resident(same, CPU).images_MCHW is held.images_MCHW
     assert held.images_MCHW.dtype == torch.uint8
 
 
