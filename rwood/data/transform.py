@@ -68,11 +68,7 @@ def _of_sixteen_bits(image: Image.Image) -> Image.Image:
 
 def _centre(image: Image.Image, size: int) -> Image.Image:
     """Crop the centre; a side shorter than the crop is padded with black, as torchvision does."""
-    width, height = image.size
-    if width < size or height < size:
-        left, top = max((size - width) // 2, 0), max((size - height) // 2, 0)
-        padded = Image.new(image.mode, (max(width, size), max(height, size)))
-        padded.paste(image, (left, top))
-        image, (width, height) = padded, padded.size
-    left, top = round((width - size) / 2), round((height - size) / 2)
+    left, top = (
+        round((side - size) / 2) if side > size else -((size - side) // 2) for side in image.size
+    )
     return image.crop((left, top, left + size, top + size))
