@@ -168,24 +168,22 @@ def missing_lists(name: str, data_root: Path) -> list[str]:
     Raises:
         DataError: a rebuilt list is not OpenOOD's, so the tree is not complete.
     """
-    written = []
-    files: list[str] | None = None
-    for row in openood.table().values():
-        path = row.list_path(data_root)
-        if row.tree != name or path.exists():
-            continue
-        if files is None:
-            below = listing.images_below(row.images(data_root) / name)
-            files = [f"{name}/{path}" for path in below]
+    of_tree = [row for row in openood.table().values() if row.tree == name]
+    missing = [row for row in of_tree if not row.list_path(data_root).exists()]
+    if not missing:
+        return []
+    folder = missing[0].images(data_root) / name
+    files = [f"{name}/{path}" for path in listing.images_below(folder)]
+    for row in missing:
         lines = rebuilt(row.name, files)
         if openood.checksum(lines) != row.md5_sorted:
             raise DataError(
-                f"{row.images(data_root) / name} does not hold what {row.name} lists "
-                f"({len(lines):,} of {row.count:,} images): delete it and fetch {name} again"
+                f"{folder} does not hold what {row.name} lists ({len(lines):,} of {row.count:,} "
+                f"images): delete it and fetch {name} again"
             )
-        archives.write_whole(path, "".join(f"{line}\n" for line in lines).encode())
-        written.append(row.name)
-    return written
+        text = "".join(f"{line}\n" for line in lines)
+        archives.write_whole(row.list_path(data_root), text.encode())
+    return [row.name for row in missing]
 
 
 def rebuilt(name: str, files: list[str]) -> list[str]:
