@@ -216,18 +216,21 @@ def _read_journal(journal: Path) -> dict[int, tuple[str, bool]]:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a pack; the operating system frees it if the process dies."""
+    """Hold the lock of a pack; the operating system frees it if the process dies.
+
+    Raises:
+        DataError: the folder cannot be written, now or while the lock is held.
+    """
     import fcntl
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.with_suffix(".lock").open("w")
+        with path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
     except OSError as error:
         raise DataError(
             f"{path.parent} cannot be written ({error.strerror}): packs need it; use a data root "
             "of your own with links to the image folders",
             file=str(path.parent),
         ) from error
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

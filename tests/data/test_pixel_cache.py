@@ -1,5 +1,7 @@
 """Packs: right pixels, never half of one, resumed, written once."""
 
+import errno
+import os
 import threading
 from pathlib import Path
 
@@ -182,12 +184,20 @@ def test_processes_that_want_the_same_pack_write_it_once(
     assert sorted(decoded) == list(range(20))
 
 
+def full(file: int) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def test_no_room_and_no_permission_are_said_in_a_sentence(
     files: Listing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DataError, match="cannot be written .*: packs need it"):
         pixel_cache.pack(files, HOW, tmp_path / "file")
+    with monkeypatch.context() as patch:
+        patch.setattr(pixel_cache.os, "fsync", full)
+        with pytest.raises(DataError, match=r"cannot be written \(No space"):
+            pixel_cache.pack(files, HOW, tmp_path)
     usage = type("Usage", (), {"free": 100})
     monkeypatch.setattr(pixel_cache.shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(DataError, match="has 0.0 GB free, the pack needs"):
