@@ -144,6 +144,8 @@ class FinalsResult(Record):
 
     candidates: dict[int, Params]
     """Trials that race, the best of the search first, with their settings."""
+    rules: dict[str, object] = {}
+    """The section `finals` that they follow, as plain JSON."""
     race: dict[int, tuple[float, ...]] = {}
     """Trial -> its objective on each seed of the race."""
     finalist: int | None = None

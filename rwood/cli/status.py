@@ -18,7 +18,7 @@ from rwood.paths import StudyPaths
 from rwood.progress.state import StudyState
 from rwood.progress.status import Running, Status, read_live, running_lines
 from rwood.results import StudyResult, TrialResult, load
-from rwood.storage import exists, is_remote
+from rwood.storage import is_remote
 from rwood.study.measured import is_measured
 from rwood.study.plans import (
     Plan,
@@ -29,7 +29,7 @@ from rwood.study.plans import (
     rerun_plan,
     trials_to_run,
 )
-from rwood.study.record import check_not_lost, check_storage
+from rwood.study.record import read_record
 from rwood.text import duration
 
 _FRESH_S = 60.0
@@ -61,20 +61,15 @@ def read_status(study: StudyConfig, folder: Path, storage: str | None = None) ->
     """How far a study is; reads only.
 
     Raises:
-        StudyError: a record is not one of this version, or the trials are in another storage.
+        StudyError: the record is another study's or version's, or the trials are elsewhere.
     """
     from rwood.search.read_trials import read_trials
 
-    paths = StudyPaths(folder)
-    if not exists(paths.record):
-        check_not_lost(folder)
+    paths, record = StudyPaths(folder), read_record(study, folder, storage)
+    if record is None:
         return Status(study.name, "not started", False, None)
-    record = load(StudyResult, paths.record)
-    check_storage(record, storage)
     trials = list(read_trials(study, folder, storage).values()) if study.search else []
-    finals = study.model_dump(mode="json")["finals"]  # Other ones' verdict does not count.
-    same = study.search is None or finals == record.config["finals"]
-    decided = same and is_decided(study, record)
+    decided = is_decided(study, record, trials)
     plan: Plan = []
     if decided:
         plan = rerun_plan(study, record.champion_params, trials)

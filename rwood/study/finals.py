@@ -29,6 +29,7 @@ from rwood.study.plans import (
     finals_of,
     label_of,
     race_plan,
+    rules_of,
     select_candidates,
 )
 
@@ -55,9 +56,10 @@ def run_finals(
     `train` runs those of some trainings that are not done, and is told which part of the finals it
     is; `on_change` is told of the finals so far.
     """
-    params = {trial.number: trial.params for trial in trials}
-    candidates = {number: params[number] for number in select_candidates(study, trials)}
-    finals = FinalsResult(candidates=candidates, objective=_name_of_values(study))
+    candidates = select_candidates(study, trials)
+    finals = FinalsResult(
+        candidates=candidates, rules=rules_of(study), objective=_name_of_values(study)
+    )
 
     def train_all(plan: Plan, part: str) -> Runs:
         on_change(finals)

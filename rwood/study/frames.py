@@ -9,17 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rwood import results
 from rwood.config.study import StudyConfig
 from rwood.errors import StudyError
 from rwood.paths import StudyPaths
 from rwood.report.inputs import load_arrays
 from rwood.results import EpochReport, RunResult, StudyResult, TrialResult
 from rwood.search.read_trials import read_trials
-from rwood.storage import exists
-from rwood.study.plans import CHAMPION, label_of
-from rwood.study.record import check_not_lost, check_storage
-from rwood.study.rerun import plan
+from rwood.study.plans import label_of
+from rwood.study.record import read_record
 from rwood.tracked.measures import flat
 
 
@@ -105,16 +102,15 @@ class StudyResults:
         Raises:
             StudyError: the scores of a rerun cannot be read.
         """
-        jobs = plan(
-            self.study, self.record.champion_params, self.all_trials, folder=self.folder,
-            data_root=Path(),
-        )  # fmt: skip
-        frames = []
-        for job in jobs if self.record.runs else ():
-            for name, values in load_arrays(job.paths.scores).items():
+        frames, runs = [], dict[str, RunResult]()
+        for run in self.record.runs:
+            runs.setdefault(run.digest, run)
+        for run in runs.values():
+            scores = StudyPaths(self.folder).rerun(run.label, run.seed, run.digest).scores
+            for name, values in load_arrays(scores).items():
                 part, _, subset = name.partition("/")
                 frames.append(
-                    pd.DataFrame({"label": job.label or CHAMPION, "seed": job.run.seed,
+                    pd.DataFrame({"label": run.label, "seed": run.seed,
                                   "part": part, "set": subset, "score": values})
                 )  # fmt: skip
         columns = ["label", "seed", "part", "set", "score"]
@@ -125,14 +121,11 @@ def read_results(study: StudyConfig, *, folder: Path, storage: str | None = None
     """What a study found so far; whoever works on it is not disturbed.
 
     Raises:
-        StudyError: the study was never started there, or its trials are in another storage.
+        StudyError: another study or none was started there, or its trials are in another storage.
     """
-    path = StudyPaths(folder).record
-    if not exists(path):
-        check_not_lost(folder)
+    record = read_record(study, folder, storage)
+    if record is None:
         raise StudyError(f"{folder} holds no results: run study {study.name} first")
-    record = results.load(StudyResult, path)
-    check_storage(record, storage)
     trials = tuple(read_trials(study, folder, storage).values()) if study.search else ()
     return StudyResults(study, record, folder, trials)
 

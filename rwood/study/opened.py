@@ -44,6 +44,7 @@ class OpenedStudy:
         """Start tracking; `check` raises a StudyError if the study is no longer this process's."""
         self.config, self.context, self.folder, self.screen = study, context, folder, screen
         self._check, self._noted = check, float("-inf")
+        self._is_complete = False
         self.paths = StudyPaths(folder)
         self.record = record
         self._mlflow = MlflowUpdates(study, folder, context.results, context.tracking_uri, record)
@@ -61,7 +62,7 @@ class OpenedStudy:
                 problem = self._mlflow.close(interrupted=interrupted)
         if problem:
             self.screen.note(problem)
-        elif not interrupted and self.record.runs and (self.paths.report).exists():
+        elif not interrupted and self._is_complete:
             self._save(finished=digest(self.config))
 
     def _trials(self) -> tuple[TrialResult, ...]:
@@ -149,7 +150,7 @@ class OpenedStudy:
         finally:
             spent = self.record.wall_seconds
             total = spent.get(stage, 0.0) + time.monotonic() - started
-            self._save(wall_seconds={**spent, stage: total})
+            self._save(wall_seconds={**spent, stage: total}, finished=None)
 
     def _save(self, **changes: object) -> None:
         """Change the record; histories of trials stay in their own files."""

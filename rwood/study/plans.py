@@ -24,14 +24,17 @@ def finals_folder(study: StudyConfig, study_folder: Path, label: str, run: RunCo
     return StudyPaths(study_folder).finals(label, run.seed, digest).folder
 
 
-def is_decided(study: StudyConfig, record: StudyResult) -> bool:
-    """True once there is a champion for the benchmark, proved where the study has finals."""
+def is_decided(study: StudyConfig, record: StudyResult, trials: Iterable[TrialResult]) -> bool:
+    """True if the champion is that of the present trials and rules, proved if there are finals."""
     if study.search is None:
         return True
     if study.finals is None:
-        return record.champion is not None
+        ranked = rank_trials(trials, study.search.objectives)
+        return record.finals is None and bool(ranked) and record.champion == ranked[0].number
     finals = record.finals
-    if finals is None or finals.promoted is None:
+    if finals is None or finals.promoted is None or finals.rules != rules_of(study):
+        return False
+    if finals.candidates != select_candidates(study, trials):
         return False
     # A process may be killed between the verdict and the champion.
     winner = finals.finalist if finals.promoted else None
@@ -51,21 +54,27 @@ def finals_of(study: StudyConfig) -> FinalsConfig:
     return study.finals
 
 
+def rules_of(study: StudyConfig) -> dict[str, object]:
+    """The finals of a study as plain JSON."""
+    return finals_of(study).model_dump(mode="json")
+
+
 def label_of(number: int) -> str:
     """What a trial's setting is called in finals and reruns."""
     return f"trial-{number:04d}"
 
 
-def select_candidates(study: StudyConfig, trials: Iterable[TrialResult]) -> tuple[int, ...]:
-    """Numbers of the trials that race: the best of the search that are not the base run.
+def select_candidates(study: StudyConfig, trials: Iterable[TrialResult]) -> dict[int, Params]:
+    """The trials that race, with their settings: the best of the search but the base run.
 
     Of trials with the same settings the first one stands for all.
     """
-    first: dict[str, int] = {}
+    first: dict[str, TrialResult] = {}
     for trial in rank_trials(trials, study.the_search.objectives):
         if apply(study.run, trial.params) != study.run:
-            first.setdefault(trial.digest, trial.number)
-    return tuple(list(first.values())[: finals_of(study).candidates])
+            first.setdefault(trial.digest, trial)
+    best = list(first.values())[: finals_of(study).candidates]
+    return {trial.number: trial.params for trial in best}
 
 
 def race_plan(study: StudyConfig, candidates: Mapping[int, Params]) -> Plan:

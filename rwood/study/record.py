@@ -82,10 +82,8 @@ def _take(lock: Any, folder: Path) -> None:
 
 
 def _read(study: StudyConfig, folder: Path) -> StudyResult:
-    path = StudyPaths(folder).record
-    config = study.model_dump(mode="json")
-    if not path.exists():
-        check_not_lost(folder)
+    config, record = study.model_dump(mode="json"), _stored(study, folder)
+    if record is None:
         record = StudyResult(
             name=study.name,
             id=uuid.uuid4().hex[:12],
@@ -95,17 +93,38 @@ def _read(study: StudyConfig, folder: Path) -> StudyResult:
             config=config,
             versions=versions(),
         )
-        results.save(record, path)
+        results.save(record, StudyPaths(folder).record)
         return record
-    record = results.load(StudyResult, path)
-    if trial_digest(record.config) != study.trial_digest:
-        raise StudyError(
-            f"{folder} belongs to another study: {_first_difference(record.config, config)}; "
-            "choose another name or --results, or move the folder away",
-            folder=str(folder),
-        )
     changes = record.changes + tuple(_changes(record, config))
     return record.model_copy(update={"config": config, "versions": versions(), "changes": changes})
+
+
+def read_record(study: StudyConfig, folder: Path, url: str | None) -> StudyResult | None:
+    """The record of a study so far, None without one; whoever works on it is not disturbed.
+
+    Raises:
+        StudyError: the folder belongs to another study, or the study's trials are elsewhere.
+    """
+    record = _stored(study, folder)
+    if record is not None:
+        check_storage(record, url)
+    return record
+
+
+def _stored(study: StudyConfig, folder: Path) -> StudyResult | None:
+    path = StudyPaths(folder).record
+    if not storage.exists(path):
+        _check_not_lost(folder)
+        return None
+    record = results.load(StudyResult, path)
+    if trial_digest(record.config) != study.trial_digest:
+        difference = _first_difference(record.config, study.model_dump(mode="json"))
+        raise StudyError(
+            f"{folder} belongs to another study: {difference}; choose another name or --results, "
+            "or move the folder away",
+            folder=str(folder),
+        )
+    return record
 
 
 def check_storage(record: StudyResult, url: str | None) -> str | None:
@@ -122,7 +141,7 @@ def check_storage(record: StudyResult, url: str | None) -> str | None:
     return shown
 
 
-def check_not_lost(folder: Path) -> None:
+def _check_not_lost(folder: Path) -> None:
     """Refuse results whose record was deleted: a new one would not know what they are.
 
     Raises:

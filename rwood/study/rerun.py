@@ -1,7 +1,7 @@
 """The reruns of the benchmark stage as trainings, and which are done."""
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from rwood.config.held_out import without_held_out
@@ -51,11 +51,18 @@ def finished(job: Job, study: StudyConfig) -> RunResult | None:
     return result if is_measured(result, study) else None
 
 
-def base_of(runs: Sequence[RunResult]) -> list[RunResult]:
-    """The champion's reruns as the base run's, where the champion is the base run; else none."""
-    if any(run.label == BASE for run in runs):
-        return []
-    return [r.model_copy(update={"label": BASE}) for r in runs if r.label == CHAMPION]
+def results_of(jobs: Iterable[Job], study: StudyConfig) -> tuple[RunResult, ...]:
+    """Results of all reruns; none if one of them is missing.
+
+    Where the champion is the base run, its reruns stand for the base run's too.
+    """
+    found = [finished(job, study) for job in jobs]
+    runs = [run for run in found if run is not None]
+    if len(runs) < len(found):
+        return ()
+    if study.rerun.base and all(run.label != BASE for run in runs):
+        runs += [r.model_copy(update={"label": BASE}) for r in runs if r.label == CHAMPION]
+    return tuple(runs)
 
 
 def hand_over(jobs: Iterable[Job], paths: StudyPaths) -> None:

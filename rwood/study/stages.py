@@ -23,7 +23,7 @@ from rwood.study.measured import superseded
 from rwood.study.opened import OpenedStudy
 from rwood.study.plans import CHAMPION, is_decided, trials_to_run
 from rwood.study.record import check_storage, open_record
-from rwood.study.rerun import base_of, finished, hand_over, plan
+from rwood.study.rerun import finished, hand_over, plan, results_of
 from rwood.text import count_of, short
 from rwood.tracking.client import check_uri
 
@@ -144,11 +144,11 @@ class Study(OpenedStudy):
 
     def benchmark(self) -> None:
         """Rerun champion, base and the trials of `rerun.trials` over seeds on the test sets."""
-        if not is_decided(self.config, self.record):
+        if not is_decided(self.config, self.record, self._trials()):
             stage = "select" if self.config.finals is None else "finals"
             raise StudyError(
-                f"study {self.config.name} has no champion yet: run `rwood search` and "
-                f"`rwood {stage}` first, or `rwood run`"
+                f"study {self.config.name} has no champion yet, or its file or trials changed "
+                f"since: run `rwood search` and `rwood {stage}` first, or `rwood run`"
             )
         jobs = self._jobs()
         left = [job for job in jobs if finished(job, self.config) is None]
@@ -157,30 +157,34 @@ class Study(OpenedStudy):
         detail += f", {kept} to score again without training" if kept else ""
         self._mlflow.benchmark(self.record, "running")
         self._train("benchmark", detail, jobs, lambda job: finished(job, self.config) is not None)
-        runs = [result for job in jobs if (result := finished(job, self.config)) is not None]
-        for job, result in zip(jobs, runs, strict=True):
+        runs = results_of(jobs, self.config)
+        for job, result in zip(jobs, runs, strict=False):
             self._mlflow.training(self.record, job, result.history, result)
-        runs += base_of(runs) if self.config.rerun.base else []
         earlier = superseded(self.record.runs, runs)
-        self._save(runs=tuple(runs), earlier=self.record.earlier + ((earlier,) if earlier else ()))
+        self._save(runs=runs, earlier=self.record.earlier + ((earlier,) if earlier else ()))
         hand_over(jobs, self.paths)
         self._mlflow.benchmark(self.record, "complete")
 
     def report(self) -> None:
         """Write tables, figures and the page from what is on disk."""
-        if not self.record.runs:
+        trials, jobs = self._trials(), self._jobs()
+        decided = is_decided(self.config, self.record, trials)
+        runs = results_of(jobs, self.config)
+        measured = [(run.label, run.digest) for run in self.record.runs]
+        if not decided or not runs or [(run.label, run.digest) for run in runs] != measured:
             raise StudyError(
-                f"study {self.config.name} has no benchmark yet: run `rwood benchmark` first"
+                f"study {self.config.name} has no benchmark yet, or its file or trials changed "
+                "since: run `rwood benchmark` first"
             )
         self.screen.stage("report", str(self.paths.report))
-        record, jobs = self.record.model_copy(update={"trials": self._trials()}), self._jobs()
+        record = self.record.model_copy(update={"trials": trials})
         with self._timed("report"):
             files = self._write_report(record, jobs)
         self._mlflow.benchmark(self.record, "complete", files)
-        job = next(job for job in jobs if job.detector)
-        if (result := finished(job, self.config)) is not None:  # another start may have sent it
-            self._mlflow.training(self.record, job, result.history, result)
-        self._mlflow.register(self.record, job)
+        # The first job has the detector; another start may have sent it.
+        self._mlflow.training(self.record, jobs[0], runs[0].history, runs[0])
+        self._mlflow.register(self.record, jobs[0])
+        self._is_complete = self.config.search is None or not trials_to_run(self.config, trials)
 
     def _write_report(self, record: results.StudyResult, jobs: list[Job]) -> list[Path]:
         """Of each label of reruns it shows the scores and embeddings of the first seed."""

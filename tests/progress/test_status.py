@@ -20,7 +20,7 @@ from rwood.progress.eta import trials_left
 from rwood.progress.state import StudyState
 from rwood.progress.status import Running, save_live
 from rwood.results import FinalsResult, StudyResult
-from rwood.study.plans import rerun_folder, rerun_plan
+from rwood.study.plans import rerun_folder, rerun_plan, rules_of, select_candidates
 from tests.report.a_study import make_config, make_study
 from tests.stored_trials import store_trials
 
@@ -200,13 +200,12 @@ def test_the_finals_are_a_stage_with_its_trainings_and_a_verdict(
     config, record, folder = study
     finals = config.model_copy(update={"finals": FinalsConfig(candidates=2, race_seeds=1)})
     record = record.model_copy(update={"config": finals.model_dump(mode="json")})
-    params = {t.number: t.params for t in record.trials}
-    race = FinalsResult(candidates={3: params[3], 4: params[4]})
+    race = FinalsResult(candidates=select_candidates(finals, record.trials), rules=rules_of(finals))
     write(finals, folder, record.model_copy(update={"runs": (), "champion": None, "finals": race}))
     told = read_status(finals, folder)
     assert (told.stage, told.reruns, told.reruns_wanted) == ("finals", 0, 2)
     over = race.model_copy(
-        update={"finalist": 3, "promoted": False, "sentence": "The base run stays, because."}
+        update={"finalist": 4, "promoted": False, "sentence": "The base run stays, because."}
     )
     base = {"champion": 0, "champion_params": {}}
     done = record.model_copy(update={"runs": (), "finals": over, **base})
@@ -237,7 +236,9 @@ def test_a_study_whose_finals_were_edited_since_is_not_finished(
     config, record, folder = study
     rules = FinalsConfig(candidates=1, confirm_seeds=2)
     config = config.model_copy(update={"finals": rules})
-    over = FinalsResult(candidates={4: record.champion_params}, finalist=4, promoted=True)
+    best = select_candidates(config, record.trials)
+    assert best == {2: record.champion_params}
+    over = FinalsResult(candidates=best, rules=rules_of(config), finalist=2, promoted=True)
     plain = {"config": config.model_dump(mode="json"), "finished": digest(config)}
     tested = {"test_sets": study_config.tested_digest(config.benchmark)}
     runs = tuple(run.model_copy(update=tested) for run in record.runs)

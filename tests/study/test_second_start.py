@@ -1,11 +1,13 @@
 """What a second start of a study makes of what the first one left; nothing is trained."""
 
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
 from rwood.cli.status import read_status
+from rwood.config.study import StudyConfig
 from rwood.errors import StudyError
 from rwood.results import FinalsResult
 from rwood.search.generations import open_generation
@@ -13,12 +15,20 @@ from rwood.search.journal import open_storage
 from rwood.storage import written
 from rwood.study import frames
 from rwood.study.context import Context
-from rwood.study.plans import is_decided
+from rwood.study.plans import is_decided, rules_of
 from rwood.study.stages import open_study
 from tests.stored_trials import store_trials
 from tests.study.test_study import Recorder
 from tests.study.test_study_finals import FINALS, TRIALS
 from tests.tiny import tiny
+
+ENDED = [trial.model_copy(update={"finished": 1.0}) for trial in TRIALS[:4]]
+
+
+def verdict(study: StudyConfig) -> FinalsResult:
+    """The finals of those trials, over: the best of the search is promoted."""
+    candidates = {number: ENDED[number].params for number in (2, 3)}
+    return FinalsResult(candidates=candidates, rules=rules_of(study), finalist=2, promoted=True)
 
 
 def test_a_search_that_was_killed_has_its_trials_and_their_storage(
@@ -95,13 +105,48 @@ def test_a_finals_stage_that_was_killed_after_its_verdict_has_no_champion_to_mea
 ) -> None:
     """The next stage took the base run for the setting that was promoted."""
     study, place = tiny(tmp_path, finals=FINALS), Context(results, tmp_path)
-    finals = FinalsResult(candidates={2: TRIALS[2].params}, finalist=2, promoted=True)
     with open_study(study, place, Recorder(study)) as opened:
-        opened._save(finals=finals)
-        with pytest.raises(StudyError, match="has no champion yet: run .* and `rwood finals`"):
+        store_trials(study, opened.folder, ENDED, opened.record.id)
+        opened._save(finals=verdict(study))
+        with pytest.raises(StudyError, match="has no champion yet, .*: run .* and `rwood finals`"):
             opened.benchmark()
-        opened._save(champion_params=TRIALS[2].params)
-        assert is_decided(study, opened.record)
+        opened._save(champion_params=ENDED[2].params)
+        assert is_decided(study, opened.record, opened._trials())
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"finals": {**FINALS, "alpha": 0.2}},
+        {"finals": {**FINALS, "first_seed": 2000}},
+        {"finals": None},
+        {"search__space": {"loss.temperature": {"low": 0.05, "high": 0.35},
+                           "loss.between_shift": {"low": 0.0, "high": 6.0}}},
+    ],
+)  # fmt: skip
+def test_a_champion_of_other_rules_or_trials_is_not_measured(
+    tmp_path: Path, results: Path, edit: dict[str, Any]
+) -> None:
+    study, place = tiny(tmp_path, finals=FINALS), Context(results, tmp_path)
+    with open_study(study, place, Recorder(study)) as opened:
+        store_trials(study, opened.folder, ENDED, opened.record.id)
+        opened._save(finals=verdict(study), champion=2, champion_params=ENDED[2].params)
+        assert is_decided(study, opened.record, opened._trials())
+    study = tiny(tmp_path, **{"finals": FINALS, **edit})
+    with open_study(study, place, Recorder(study)) as opened:
+        for stage in (opened.benchmark, opened.report):
+            with pytest.raises(StudyError, match="yet, or its file or trials changed since: run"):
+                stage()
+
+
+def test_who_reads_the_results_of_another_study_is_told(tmp_path: Path, results: Path) -> None:
+    study, place = tiny(tmp_path), Context(results, tmp_path)
+    with open_study(study, place, Recorder(study)):
+        pass
+    longer = tiny(tmp_path, run__epochs=8)
+    for read in (read_status, frames.read_results):
+        with pytest.raises(StudyError, match="belongs to another study: run.epochs was 4, is 8"):
+            read(longer, folder=results / "tiny")
 
 
 @pytest.mark.parametrize("kind", ["to", "from"])

@@ -17,6 +17,7 @@ from rwood.paths import StudyPaths
 from rwood.progress.display import Lines
 from rwood.results import StudyResult, is_finished, load
 from rwood.study.context import Context
+from rwood.study.frames import read_results
 from rwood.study.stages import Study, open_study
 from tests.conftest import with_store
 from tests.stored_trials import trials_in
@@ -208,6 +209,27 @@ def test_a_study_whose_detector_was_not_registered_is_not_finished(
                 opened.report()
         assert any("did not take the detector" in line for line in view.lines) == away
         assert is_finished(study, results / "tiny") == (not away)
+
+
+def test_a_stage_alone_after_an_edit_leaves_the_rest_to_do(
+    finished: tuple[StudyConfig, Path, Any],
+) -> None:
+    """The next start took the study for finished with what it had never measured."""
+    study, results, _ = finished
+    folder, place = results / "tiny", Context(results, results)
+    record = StudyPaths(folder).record.read_bytes()
+    more = study.rerun.model_copy(update={"seeds": (1, 2, 3)})
+    edited = study.model_copy(update={"rerun": more})
+    with open_study(edited, place, Recorder(edited)) as opened:
+        opened.search()
+    assert not is_finished(edited, folder)
+    with (
+        pytest.raises(StudyError, match="benchmark yet, or its file or trials changed since: run"),
+        open_study(edited, place, Recorder(edited)) as opened,
+    ):
+        opened.report()
+    assert set(read_results(edited, folder=folder).scores["seed"]) == {1, 2}
+    StudyPaths(folder).record.write_bytes(record)
 
 
 def test_a_folder_of_another_study_is_refused(

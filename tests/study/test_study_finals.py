@@ -97,8 +97,8 @@ def study(tmp_path: Path) -> StudyConfig:
 
 
 def test_the_best_settings_that_are_not_the_base_run_race(study: StudyConfig) -> None:
-    assert select_candidates(study, TRIALS) == (2, 3)
-    assert select_candidates(study, TRIALS[:1]) == ()
+    assert select_candidates(study, TRIALS) == {2: TRIALS[2].params, 3: TRIALS[3].params}
+    assert select_candidates(study, TRIALS[:1]) == {}
 
 
 def test_a_setting_that_is_better_on_fresh_seeds_is_promoted(
