@@ -64,7 +64,7 @@ def stage_verb(verb: str) -> Callable[..., None]:
 
         study = _load(file, set_, trials)
         folder = results / study.name
-        if verb == "run" and is_finished(study, folder):
+        if verb == "run" and not retry_failed and is_finished(study, folder):
             page = StudyPaths(folder).report
             done = f"study {study.name} is finished, nothing is left to do: {page}"
             typer.echo(f"{_outcome(study, folder)}\n\n{done}", err=as_json)

@@ -2,9 +2,12 @@
 
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+from typer.testing import CliRunner
 
+from rwood.cli import app
 from rwood.cli.status import read_status
 from rwood.config.base import digest
 from rwood.errors import StudyError
@@ -25,6 +28,21 @@ def test_a_finished_study_that_lacks_a_file_is_not_finished(tmp_path: Path) -> N
     assert is_finished(study, paths.folder)
     paths.report.unlink()
     assert not is_finished(study, paths.folder)
+
+
+def test_failed_trials_of_a_finished_study_are_taken_up_where_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, paths = tiny(tmp_path), StudyPaths(tmp_path / "tiny")
+    save(make_study(study, finished=digest(study)), paths.record)
+    paths.report.touch()
+    paths.detector.mkdir()
+    worked = Mock()
+    monkeypatch.setattr("rwood.cli.study._work", worked)
+    words = ["run", str(tmp_path / "tiny.yaml"), "--results", str(tmp_path)]
+    for more, count in (([], 0), (["--retry-failed"], 1)):
+        assert CliRunner().invoke(app, [*words, *more]).exit_code == 0
+        assert worked.call_count == count
 
 
 def test_a_base_run_that_was_trained_alone_is_in_no_studys_way(tmp_path: Path) -> None:
