@@ -6,13 +6,12 @@ from typing import Any
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from rwood.config.branches import branch, branches, deciding, hyperparameters_of
 from rwood.config.run import RunConfig
 from rwood.config.search import SearchConfig
 from rwood.search.classes import make
-from rwood.search.space import Space, distributions
 
 _SEQUENCES = ("QMCSampler",)
 """Samplers whose seed names one sequence for the whole study."""
@@ -32,39 +31,15 @@ def build_sampler(run: RunConfig, search: SearchConfig, number: int) -> BaseSamp
     shift = 0 if search.sampler.name in _SEQUENCES else number
     seed = (search.seed * 1_000_003 + shift) % 2**32
     defaults: dict[str, Any] = {"seed": seed, "warn_independent_sampling": False}
-    if search.sampler.name != "tpe":
-        defaults["warn_asynchronous_seeding"] = False
-        made: BaseSampler = make("sampler", search.sampler, defaults)
+    if search.sampler.name == "tpe":
+        defaults |= {"multivariate": True, "constant_liar": True, "n_startup_trials": 8}
+    quiet = {"warn_asynchronous_seeding": False}
+    made: BaseSampler = make("sampler", search.sampler, defaults | quiet)
+    if search.sampler.name != "tpe" or not deciding(search.space):
         return made
-    defaults |= {"multivariate": True, "constant_liar": True, "n_startup_trials": 8}
-    make("sampler", search.sampler, defaults)  # or say what is wrong with its arguments
-    settings = {**defaults, **search.sampler.arguments}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna calls multivariate TPE experimental.
-        if deciding(search.space):
-            return Branching(run, search, **{"group": True, **settings})
-        return KnownSpace(distributions(run, search), **settings)
-
-
-class KnownSpace(TPESampler):  # type: ignore[misc]
-    """TPE that is told the space, which Optuna else finds out from all trials at every proposal.
-
-    At 1,000 trials that is a quarter of a proposal. What it draws is the same.
-    """
-
-    def __init__(self, space: Space, **settings: Any) -> None:
-        """Keep the space, in the order that Optuna has."""
-        super().__init__(**settings)
-        self._known = dict(sorted(space.items()))
-
-    def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """The space, once a trial has ended."""
-        ended = (TrialState.COMPLETE, TrialState.PRUNED)
-        if not study.get_trials(deepcopy=False, states=ended):
-            return {}
-        return {key: d for key, d in self._known.items() if not d.single()}
+        return Branching(run, search, **{"group": True, **defaults, **search.sampler.arguments})
 
 
 class Branching(TPESampler):  # type: ignore[misc]
