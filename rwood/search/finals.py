@@ -51,15 +51,8 @@ def race(values: Mapping[int, Sequence[float]]) -> int:
         values: trial number -> its objective on each fresh seed, the same seeds for all.
 
     Raises:
-        StudyError: no candidate, a value that is not finite, or unequal numbers of seeds.
+        StudyError: a value that is not finite.
     """
-    counts = {len(objectives) for objectives in values.values()}
-    if len(counts) != 1 or 0 in counts:
-        raise StudyError(
-            "The race takes at least one candidate and the same fresh seeds of each, but it got "
-            + (", ".join(f"{len(v)} of trial {k}" for k, v in sorted(values.items())) or "none")
-            + "."
-        )
     for number, objectives in values.items():
         _check_finite(objectives, f"trial {number} in the race")
     return max(sorted(values), key=lambda number: statistics.fmean(values[number]))
@@ -73,11 +66,11 @@ def gate(differences: Sequence[float], alpha: float) -> Comparison:
     sign-flip test, whose p is then 2 ** -n, shows it (four seeds at alpha 0.1).
 
     Args:
-        differences: finalist minus base run, one per paired seed.
+        differences: finalist minus base run, one per paired seed, at least two.
         alpha: level of the one-sided test.
 
     Raises:
-        StudyError: fewer than two differences, or one that is not finite.
+        StudyError: one of them is not finite.
     """
     compared = _compare(differences, alpha, 0.0, "the objective")
     too_few = all_equal(differences) and 0.5 ** len(differences) > alpha
@@ -97,12 +90,13 @@ def guard(
     by its mean.
 
     Args:
-        differences: family -> finalist minus base run in points (AUROC, accuracy), one per seed.
+        differences: family -> finalist minus base run in points (AUROC, accuracy), one per seed,
+            at least two.
         alpha: level of each one-sided test.
         delta: points that may be lost.
 
     Raises:
-        StudyError: fewer than two differences, or one that is not finite.
+        StudyError: one of them is not finite.
     """
     return {
         family: _compare(points, alpha, -delta, f"the family {family}")
@@ -128,9 +122,6 @@ def verdict(finalist: int, gated: Comparison, guarded: Mapping[str, Comparison])
 
 
 def _compare(differences: Sequence[float], alpha: float, limit: float, whose: str) -> Comparison:
-    if len(differences) < 2:
-        count = count_of(len(differences), "paired difference")
-        raise StudyError(f"The finals compare at least 2 paired seeds; {whose} has {count}.")
     _check_finite(differences, whose)
     mean, std = statistics.fmean(differences), statistics.stdev(differences)
     half = 0.0 if all_equal(differences) else half_width(std, len(differences), alpha)

@@ -29,20 +29,9 @@ def test_equal_means_go_to_the_lower_number() -> None:
     assert race({7: [1.0, 2.0], 3: [2.0, 1.0], 5: [0.0, 1.0]}) == 3
 
 
-@pytest.mark.parametrize(
-    ("values", "sentence"),
-    [
-        ({}, "it got none"),
-        ({3: [1.0, 2.0], 1: [1.0]}, "it got 1 of trial 1, 2 of trial 3"),
-        ({3: [], 1: []}, "it got 0 of trial 1, 0 of trial 3"),
-        ({3: [1.0], 1: [math.nan]}, "trial 1 in the race has nan"),
-    ],
-)
-def test_a_race_of_unequal_candidates_is_refused(
-    values: dict[int, list[float]], sentence: str
-) -> None:
-    with pytest.raises(StudyError, match=sentence):
-        race(values)
+def test_a_value_that_is_not_finite_wins_no_race() -> None:
+    with pytest.raises(StudyError, match="trial 1 in the race has nan"):
+        race({3: [1.0], 1: [math.nan]})
 
 
 def test_the_gate_is_the_lower_bound_of_a_paired_t_test() -> None:
@@ -77,17 +66,9 @@ def test_equal_differences_pass_where_the_sign_flip_test_would(
     assert gated.bound == pytest.approx(difference)
 
 
-@pytest.mark.parametrize(
-    ("differences", "sentence"),
-    [
-        ([], "at least 2 paired seeds; the objective has 0 paired differences"),
-        ([1.0], "at least 2 paired seeds; the objective has 1 paired difference"),
-        ([1.0, math.inf], "finite values; the objective has inf"),
-    ],
-)
-def test_the_gate_refuses_what_it_cannot_test(differences: list[float], sentence: str) -> None:
-    with pytest.raises(StudyError, match=sentence):
-        gate(differences, alpha=0.1)
+def test_the_gate_refuses_what_is_not_finite() -> None:
+    with pytest.raises(StudyError, match="finite values; the objective has inf"):
+        gate([1.0, math.inf], alpha=0.1)
 
 
 def test_every_family_has_to_stay_above_minus_delta() -> None:
