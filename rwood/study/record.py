@@ -17,11 +17,12 @@ from rwood.study import lease
 from rwood.study.plans import ALONE
 from rwood.text import without_password
 
-_WHOLE = ("benchmark", "run")
-_IDENTITY = ("name", *_WHOLE, "search", "search.objective", "search.seeds")
+_IDENTITY = ("benchmark.", "run.", "search.objective", "search.seeds")
 """Settings that name a study: with others it is another study, and its trials count for nothing."""
-_FREE = frozenset(f"benchmark.{part}" for part in (*TEST_SETS, "published", "id.test"))
-"""Settings of those that no trial sees."""
+_FREE = (*(f"benchmark.{part}" for part in (*TEST_SETS, "published", "id.test")), "run.compile")
+"""Settings of those that change no trial."""
+_RECORDED = ("search.", "finals", "cluster.")
+"""Settings whose changes are recorded."""
 
 
 @contextmanager
@@ -160,32 +161,31 @@ def _check_not_lost(folder: Path) -> None:
 
 def _changes(record: StudyResult, config: dict[str, Any]) -> Iterator[Change]:
     """What this start of search and finals does in another way; nothing before its first trial."""
-    if not record.trials:
-        return
-    for part in ("search", "finals", "cluster"):
-        old, new = _flat(record.config.get(part), part), _flat(config.get(part), part)
-        for key in dict.fromkeys([*old, *new]):
-            if old.get(key) != new.get(key):
-                yield Change(
-                    trials=len(record.trials), key=key, before=old.get(key), after=new.get(key)
-                )
+    for key, before, after in _differences(record.config, config) if record.trials else ():
+        if key.startswith(_RECORDED):
+            yield Change(trials=len(record.trials), key=key, before=before, after=after)
 
 
-def _flat(node: Any, key: str) -> dict[str, Any]:
+def _first_difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """The first setting that makes it another study, with its old and new value."""
+    return next(
+        f"{key} was {before!r}, is {after!r}"
+        for key, before, after in _differences(old, new)
+        if key.startswith(_IDENTITY) and not key.startswith(_FREE)
+    )
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Dotted key, old and new value of every setting that differs; None is one without it."""
+    before, after = _flat(old), _flat(new)
+    for key in dict.fromkeys([*after, *before]):
+        if before.get(key) != after.get(key):
+            yield key, before.get(key), after.get(key)
+
+
+def _flat(node: Any, key: str = "") -> dict[str, Any]:
     """Dotted keys of a tree of settings; a searched setting's range is one value."""
     if not isinstance(node, dict) or key.startswith("search.space."):
         return {key: node}
-    return {k: v for name, child in node.items() for k, v in _flat(child, f"{key}.{name}").items()}
-
-
-def _first_difference(old: Any, new: Any, key: str = "") -> str:
-    """Dotted key, old and new value of the first setting that differs."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in [*new, *(n for n in old if n not in new)]:
-            if f"{key}{name}" in _FREE:
-                continue
-            if f"{key}{name}" not in _IDENTITY and key.partition(".")[0] not in _WHOLE:
-                continue
-            if old.get(name) != new.get(name):
-                return _first_difference(old.get(name), new.get(name), f"{key}{name}.")
-    return f"{key.rstrip('.')} was {old!r}, is {new!r}"
+    below = f"{key}." if key else ""
+    return {k: v for name, child in node.items() for k, v in _flat(child, below + name).items()}

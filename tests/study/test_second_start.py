@@ -143,10 +143,17 @@ def test_who_reads_the_results_of_another_study_is_told(tmp_path: Path, results:
     study, place = tiny(tmp_path), Context(results, tmp_path)
     with open_study(study, place, Recorder(study)):
         pass
-    longer = tiny(tmp_path, run__epochs=8)
-    for read in (read_status, frames.read_results):
-        with pytest.raises(StudyError, match="belongs to another study: run.epochs was 4, is 8"):
-            read(longer, folder=results / "tiny")
+    edits: list[tuple[dict[str, Any], str]] = [
+        ({"run__epochs": 8}, "run.epochs was 4, is 8"),
+        ({"run__compile": False, "search__objective": "families"},
+         "search.objective was 'val/auroc', is 'val/families'"),
+        ({"search": None}, "search.objective was 'val/auroc', is None"),
+    ]  # fmt: skip
+    for edit, difference in edits:
+        other = tiny(tmp_path, **edit)
+        for read in (read_status, frames.read_results):
+            with pytest.raises(StudyError, match=f"belongs to another study: {difference};"):
+                read(other, folder=results / "tiny")
 
 
 @pytest.mark.parametrize("kind", ["to", "from"])
