@@ -12,11 +12,11 @@ from rwood.config.search import (
     Params,
     Range,
     apply,
-    ends,
     has,
     parts_among,
     setting,
     settings,
+    values_of,
 )
 
 D = TypeVar("D")
@@ -44,7 +44,7 @@ def branch(run: RunConfig, space: Mapping[str, Range | Choices], params: Params)
     Raises:
         pydantic.ValidationError: there is no such part, or the run cannot be had with it.
     """
-    first: Params = {key: ends(domain)[0] for key, domain in space.items() if key not in PARTS}
+    first: Params = {key: values_of(space, key)[0] for key in space if key not in PARTS}
     names = {key: params[key] for key in deciding(space) if key in params}
     others = {key: name for key, name in names.items() if name != setting(run, key)}
     return apply(run, names | parts_among(first | others))
@@ -57,7 +57,7 @@ def branches(run: RunConfig, space: Mapping[str, Range | Choices]) -> list[RunCo
         pydantic.ValidationError: there is no such loss, or the run cannot be had with it.
     """
     names = deciding(space)
-    points = itertools.product(*(ends(space[key]) for key in names))
+    points = itertools.product(*(values_of(space, key) for key in names))
     under = [branch(run, space, dict(zip(names, point, strict=True))) for point in points]
     return sorted(under, key=lambda other: other != run)
 
@@ -83,7 +83,7 @@ def check_range(run: RunConfig, space: Mapping[str, Range | Choices], key: str) 
     if not having:
         raise KeyError(key)
     for under in having if key not in deciding(space) else ():
-        for value in ends(space[key]):
+        for value in values_of(space, key):
             apply(under, {key: value})
 
 

@@ -26,11 +26,12 @@ PARTS: Mapping[str, type[PartConfig]] = {
     BACKBONE: ModelConfig,
 }
 """Names on which it depends what other settings there are -> those that are there under each."""
-_KIND_OF: Mapping[str, Callable[[str], type[PartConfig]]] = {
+KIND_OF: Mapping[str, Callable[[str], type[PartConfig]]] = {
     LOSS: loss_kind,
     SCORER: scorer_kind,
     BACKBONE: model_kind,
 }
+"""The same names -> a part's settings by its name; a ValueError if there is no such part."""
 
 _Bound = Annotated[int | float, BeforeValidator(number_from_text)]
 
@@ -235,7 +236,7 @@ def parts_among(params: Params) -> Params:
 def _required(key: str, name: str) -> list[str]:
     """The settings that a part has no default for; none if there is no such part."""
     try:
-        fields = _KIND_OF[key](name).model_fields
+        fields = KIND_OF[key](name).model_fields
     except ValueError:  # whoever validates the name says so
         return []
     group = key.partition(".")[0]
@@ -247,9 +248,12 @@ def has(run: RunConfig, key: str) -> bool:
     return key in settings(run)
 
 
-def ends(domain: Range | Choices) -> tuple[Value, ...]:
-    """All choices, or both ends of a range."""
-    return domain.choices if isinstance(domain, Choices) else (domain.low, domain.high)
+def values_of(space: Mapping[str, Range | Choices], key: str) -> tuple[Value, ...]:
+    """All choices of a setting, or both ends of its range; none if it is not searched."""
+    domain = space.get(key)
+    if isinstance(domain, Range):
+        return (domain.low, domain.high)
+    return domain.choices if domain else ()
 
 
 def contains(domain: Range | Choices, value: Any) -> bool:

@@ -10,7 +10,7 @@ from rwood.config.held_out import without_held_out
 from rwood.config.losses import loss_kind
 from rwood.config.run import RunConfig, no_logits, what_trains
 from rwood.config.scorers import CLASSIFIER_SCORERS, AnyScorerName
-from rwood.config.search import LOSS, Choices, SearchConfig
+from rwood.config.search import LOSS, SearchConfig, values_of
 
 
 class RerunConfig(Config):
@@ -187,9 +187,8 @@ class StudyConfig(Config):
 
     def _losses(self) -> list[str]:
         """Names of the losses that a rerun may have."""
-        domain = self.search.space.get(LOSS) if self.search else None
-        chosen = domain.choices if isinstance(domain, Choices) else ()
-        return [self.run.loss.name, *map(str, chosen)]
+        space = self.search.space if self.search else {}
+        return [self.run.loss.name, *map(str, values_of(space, LOSS))]
 
     @property
     def trial_digest(self) -> str:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from rwood.config.benchmark import BenchmarkConfig
-from rwood.config.search import Choices
+from rwood.config.search import values_of
 from rwood.config.study import StudyConfig
 from rwood.data import decode
 from rwood.data.image_sets import files_of, has_files, references
@@ -39,8 +39,7 @@ def check_files(study: StudyConfig, data_root: Path) -> None:
         DataError: names the setting's key.
     """
     check_sets(study.benchmark, data_root)
-    searched = study.search.space.get("model.weights") if study.search else None
-    several = searched.choices if isinstance(searched, Choices) else ()
+    several = values_of(study.search.space, "model.weights") if study.search else ()
     for name in several or (study.run.model.weights,):
         if name is not None and not (path := data_root / str(name)).is_file():
             key = "search.space.model.weights" if several else "run.model.weights"

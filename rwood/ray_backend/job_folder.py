@@ -8,10 +8,8 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 import rwood
-from rwood.config.backbones import model_kind
-from rwood.config.branches import branches
 from rwood.config.scorers import scorer_kind
-from rwood.config.search import BACKBONE, SCORER, Choices
+from rwood.config.search import KIND_OF, values_of
 from rwood.config.study import StudyConfig
 from rwood.errors import StudyError
 from rwood.storage import is_remote
@@ -73,12 +71,9 @@ def fill(folder: Path, study: StudyConfig, *, code: bool) -> None:
 
 def _parts(study: StudyConfig) -> list[str]:
     """Classes and functions that a run of the study is made of, as `package.module:Name`."""
-    space = study.search.space if study.search else {}
-    runs = branches(study.run, space)
-    parts = [part for run in runs for part in (run.loss.part, run.scorer.part, run.model.part)]
+    run, space = study.run, study.search.space if study.search else {}
+    parts = [run.loss.part, run.scorer.part, run.model.part]
     parts += [scorer_kind(name).part for name in study.rerun.scorers]
-    for key, kind_of in ((SCORER, scorer_kind), (BACKBONE, model_kind)):
-        domain = space.get(key)
-        names = domain.choices if isinstance(domain, Choices) else ()
-        parts += [kind_of(str(name)).part for name in names]
+    for key, kind_of in KIND_OF.items():
+        parts += [kind_of(str(name)).part for name in values_of(space, key)]
     return [part for part in parts if part]
