@@ -5,8 +5,6 @@ from typing import Any
 
 import yaml
 
-_DEPTH = 50
-"""Nesting of a settings file; YAML's own parser would run out of stack at some hundreds."""
 _NODES = 100_000
 """Names and values of a settings file, aliases written out."""
 _NAMES = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
@@ -19,12 +17,6 @@ def parse(text: str) -> Any:
     Raises:
         yaml.YAMLError: not YAML, a key twice in one mapping, or values that settings cannot be.
     """
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > _DEPTH:
-            raise _error("more than {} levels of nesting", _DEPTH, event.start_mark)
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()
@@ -34,6 +26,8 @@ def parse(text: str) -> Any:
         return loader.construct_document(node)
     except (AttributeError, LookupError, TypeError, ValueError) as error:  # PyYAML checks little
         raise _error("a date, number or other value that cannot be: {}", error, None) from error
+    except RecursionError as error:
+        raise _error("too many levels of nesting", 0, None) from error
     finally:
         loader.dispose()
 
