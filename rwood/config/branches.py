@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rwood.config.run import RunConfig
 from rwood.config.search import (
@@ -12,9 +12,7 @@ from rwood.config.search import (
     Params,
     Range,
     apply,
-    has,
     parts_among,
-    setting,
     settings,
     values_of,
 )
@@ -46,7 +44,8 @@ def branch(run: RunConfig, space: Mapping[str, Range | Choices], params: Params)
     """
     first: Params = {key: values_of(space, key)[0] for key in space if key not in PARTS}
     names = {key: params[key] for key in deciding(space) if key in params}
-    others = {key: name for key, name in names.items() if name != setting(run, key)}
+    present = settings(run)
+    others = {key: name for key, name in names.items() if name != present[key]}
     return apply(run, names | parts_among(first | others))
 
 
@@ -72,6 +71,12 @@ def hyperparameters_of(run: RunConfig, space: Mapping[str, D]) -> dict[str, D]:
     return {key: space[key] for key in keys}
 
 
+def params_of(run: RunConfig, space: Mapping[str, Any]) -> Params:
+    """What a run has for every setting of a space that it has."""
+    present = settings(run)
+    return {key: present[key] for key in hyperparameters_of(run, space)}
+
+
 def check_range(run: RunConfig, space: Mapping[str, Range | Choices], key: str) -> None:
     """Try every end of a setting's range on the run, in every branch that has the setting.
 
@@ -79,7 +84,7 @@ def check_range(run: RunConfig, space: Mapping[str, Range | Choices], key: str) 
         KeyError: the key is a setting of the run in no branch of the space.
         pydantic.ValidationError: an end of the range is not allowed there.
     """
-    having = [under for under in branches(run, space) if has(under, key)]
+    having = [under for under in branches(run, space) if key in settings(under)]
     if not having:
         raise KeyError(key)
     for under in having if key not in deciding(space) else ():
@@ -90,12 +95,11 @@ def check_range(run: RunConfig, space: Mapping[str, Range | Choices], key: str) 
 def grid(run: RunConfig, space: dict[str, Range | Choices]) -> list[Params]:
     """Every combination of choices in the file's order, the base run's own before all others."""
     points: list[Params] = []
-    names = deciding(space)
+    names = {key: space[key] for key in deciding(space)}
     for under in branches(run, space):
         domains = hyperparameters_of(under, space)
         lists = [d.choices for d in domains.values() if isinstance(d, Choices)]
         some = [dict(zip(domains, point, strict=True)) for point in itertools.product(*lists)]
-        own = {key: setting(under, key) for key in names}
-        points += [point for point in some if point.items() >= own.items()]
-    base = {key: setting(run, key) for key in hyperparameters_of(run, space)}
+        points += [point for point in some if point.items() >= params_of(under, names).items()]
+    base = params_of(run, space)
     return sorted(points, key=lambda point: point != base)

@@ -169,15 +169,6 @@ class SearchConfig(Config):
         return self
 
 
-def setting(run: RunConfig, key: str) -> Any:
-    """Value of a dotted setting.
-
-    Raises:
-        KeyError: the run has no such setting.
-    """
-    return settings(run)[key]
-
-
 def settings(run: Config, prefix: str = "") -> dict[str, Any]:
     """Every dotted setting of a run with its value, of an enumeration as files have it."""
     flat: dict[str, Any] = {}
@@ -202,7 +193,8 @@ def apply(run: RunConfig, params: Params) -> RunConfig:
         pydantic.ValidationError: a value is not allowed there.
     """
     plain: dict[str, Any] = run.model_dump(mode="json")
-    others = [key for key in PARTS if key in params and params[key] != setting(run, key)]
+    present = settings(run)
+    others = [key for key in PARTS if params.get(key, present[key]) != present[key]]
     for key in others:
         part, shared = key.partition(".")[0], PARTS[key].model_fields
         given = parts_among({k: v for k, v in params.items() if k.startswith(f"{part}.")})

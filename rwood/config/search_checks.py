@@ -5,7 +5,7 @@ from pydantic import ValidationError
 from rwood.config.branches import branches, check_range, grid
 from rwood.config.losses import LOSSES
 from rwood.config.run import RunConfig
-from rwood.config.search import PARTS, SearchConfig, contains, has, setting, settings
+from rwood.config.search import PARTS, SearchConfig, contains, settings
 from rwood.config.sentences import spec_error
 from rwood.config.study import StudyConfig, objectives
 from rwood.errors import SpecError
@@ -53,6 +53,7 @@ def check_search(study: StudyConfig) -> None:
 
 def _check_hyperparameters(run: RunConfig, search: SearchConfig) -> None:
     """Every key is a setting in some branch, every end of its range allowed there."""
+    present = settings(run)
     # The names first: what other settings there are depends on them.
     for key, domain in sorted(search.space.items(), key=lambda pair: pair[0] not in PARTS):
         try:
@@ -63,9 +64,9 @@ def _check_hyperparameters(run: RunConfig, search: SearchConfig) -> None:
             ) from None
         except ValidationError as error:
             raise spec_error(error, RunConfig, prefix="search.space: ") from error
-        if has(run, key) and not contains(domain, setting(run, key)):
+        if key in present and not contains(domain, present[key]):
             raise SpecError(
-                f"search.space: {key}: the base run's {setting(run, key)} is outside "
+                f"search.space: {key}: the base run's {present[key]} is outside "
                 f"the range; it is the first trial, so widen the range or change run.{key}",
                 key=key,
             )

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rwood.config.benchmark import Metric
-from rwood.config.search import Choices, Range, Value, has, setting
+from rwood.config.search import Choices, Range, Value, settings
 from rwood.config.study import StudyConfig
 from rwood.report.table import plain_number
 from rwood.results import TrialResult
@@ -117,11 +117,8 @@ class Hyperparameter:
 def hyperparameters(config: StudyConfig) -> list[Hyperparameter]:
     """The study's searched settings in the file's order; none without a search."""
     space = config.search.space if config.search else {}
-    run = config.run
-    return [
-        Hyperparameter(key, domain, setting(run, key) if has(run, key) else None)
-        for key, domain in space.items()
-    ]
+    present = settings(config.run)
+    return [Hyperparameter(key, domain, present.get(key)) for key, domain in space.items()]
 
 
 def last_metrics(trial: TrialResult, metric: str) -> tuple[float, float | None] | None:

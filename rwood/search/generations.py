@@ -20,9 +20,9 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from rwood.config.base import digest
-from rwood.config.branches import hyperparameters_of
+from rwood.config.branches import params_of
 from rwood.config.optuna_classes import HALVING
-from rwood.config.search import apply, contains, setting
+from rwood.config.search import apply, contains
 from rwood.config.study import StudyConfig, is_minimized
 from rwood.errors import StudyError
 from rwood.search.journal import StudyStorage
@@ -224,9 +224,9 @@ def present_params(params: Mapping[str, Any], study: StudyConfig) -> dict[str, A
         run = apply(study.run, dict(params))
     except (KeyError, ValueError):
         return None
-    domains = hyperparameters_of(run, study.the_search.space)
-    present = {key: setting(run, key) for key in domains}
-    inside = all(contains(domain, present[key]) for key, domain in domains.items())
+    space = study.the_search.space
+    present = params_of(run, space)
+    inside = all(contains(space[key], value) for key, value in present.items())
     return present if inside and apply(study.run, present) == run else None
 
 

@@ -15,9 +15,9 @@ import optuna
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from rwood.config.branches import branch, deciding, grid, hyperparameters_of
+from rwood.config.branches import branch, deciding, grid, hyperparameters_of, params_of
 from rwood.config.run import RunConfig
-from rwood.config.search import Params, apply, setting
+from rwood.config.search import Params, apply
 from rwood.config.study import StudyConfig
 from rwood.errors import StorageError
 from rwood.paths import StudyPaths
@@ -191,7 +191,7 @@ class Trials:
             return next((point for point in points if point not in done), points[0])
         if number > 0:
             return None
-        return {key: setting(run, key) for key in hyperparameters_of(run, self._space)}
+        return params_of(run, self._space)
 
     def _take_up(self, number: int) -> int:
         """Go on with a trial that an earlier start left running; nothing is drawn anew."""

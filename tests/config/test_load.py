@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from rwood.config.load import load_benchmark, load_study, set_values
-from rwood.config.search import setting
+from rwood.config.search import settings
 from rwood.config.study import RerunConfig, run_digest
 from rwood.data.known import check_study
 from rwood.errors import SpecError
@@ -323,7 +323,7 @@ def test_logits_are_scored_where_there_are_some(tmp_path: Path, digits_file: Pat
         set_values(study, ["loss.name=supcon", "scorer.name=knn"])
     plain = study.model_copy(update={"rerun": RerunConfig()})
     changed = set_values(plain, ["scorer.name=knn", "loss.temperature=0.2", "loss.name=supcon"])
-    assert (changed.run.loss.name, setting(changed.run, "loss.temperature")) == ("supcon", 0.2)
+    assert (changed.run.loss.name, settings(changed.run)["loss.temperature"]) == ("supcon", 0.2)
     with pytest.raises(
         SpecError, match="loss.momentum is a setting of loss.name cider and palm, not"
     ):
