@@ -4,7 +4,6 @@ import contextlib
 import queue
 import time
 from collections.abc import Callable, Generator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,58 +67,12 @@ class TrainingPool:
             RunError: the training failed, or its workers died more often than `cluster.retries`.
             StorageError: a worker could not write its results.
         """
-        deliver = partial(self._deliver, job, name, on_report, on_note)
         if self._cluster.workers > 1:
-            group = self._cluster
-            deliver(
-                launch.messages(job, group, name=name, storage=self._storage, cancelled=cancelled)
+            messages = launch.messages(
+                job, self._cluster, name=name, storage=self._storage, cancelled=cancelled
             )
-            return
-        for left in reversed(range(self._cluster.retries + 1)):
-            try:
-                self._fit_alone(job, name, deliver, cancelled)
-                return
-            except _Lost as lost:
-                if left == 0:
-                    tries = count_of(self._cluster.retries + 1, "attempt")
-                    raise RunError(
-                        f"{name}: {lost}; given up after {tries}", name=name, kind="environment"
-                    ) from lost
-                on_note(f"{name}: {lost}; it goes on from its checkpoint")
-
-    def close(self) -> None:
-        """End the processes that are kept."""
-        while self._idle:
-            _end(self._idle.pop())
-
-    def _fit_alone(
-        self, job: Job, name: str, deliver: Callable[[_Messages], None], cancelled: _Asked
-    ) -> None:
-        actor = self._take()
-        reusable = False
-        try:
-            deliver(self._messages(actor, job, name, cancelled))
-            reusable = not cancelled()
-        except RayTaskError as error:
-            raise _Lost(one_line(error.cause)) from error
-        except RayActorError as error:
-            raise _Lost(cause_of_death(str(error))) from error
-        finally:
-            self._progress.end(name)
-            if reusable:
-                self._idle.append(actor)
-            else:
-                _end(actor)
-
-    def _deliver(
-        self,
-        job: Job,
-        name: str,
-        on_report: Callable[[EpochReport], None],
-        on_note: Callable[[str], None],
-        messages: _Messages,
-    ) -> None:
-        """Pass on what workers say; raise what they say of their end."""
+        else:
+            messages = self._from_one_worker(job, name, cancelled)
         with contextlib.closing(messages):
             for message in messages:
                 if REPORT in message:
@@ -134,6 +87,42 @@ class TrainingPool:
                 if FAILURE in message:
                     sentence = f"{name}: {message[FAILURE]}"
                     raise RunError(sentence, name=name, kind=message[KIND])
+
+    def close(self) -> None:
+        """End the processes that are kept."""
+        while self._idle:
+            _end(self._idle.pop())
+
+    def _from_one_worker(self, job: Job, name: str, cancelled: _Asked) -> _Messages:
+        """What a worker says, and those that take its place when it is lost."""
+        for left in reversed(range(self._cluster.retries + 1)):
+            try:
+                yield from self._attempt(job, name, cancelled)
+                return
+            except _Lost as lost:
+                if left == 0:
+                    tries = count_of(self._cluster.retries + 1, "attempt")
+                    raise RunError(
+                        f"{name}: {lost}; given up after {tries}", name=name, kind="environment"
+                    ) from lost
+                yield {NOTE: f"{name}: {lost}; it goes on from its checkpoint"}
+
+    def _attempt(self, job: Job, name: str, cancelled: _Asked) -> _Messages:
+        """What one worker says, which is kept for the next training if it ends well."""
+        actor, reusable = self._take(), False
+        try:
+            yield from self._messages(actor, job, name, cancelled)
+            reusable = not cancelled()
+        except RayTaskError as error:
+            raise _Lost(one_line(error.cause)) from error
+        except RayActorError as error:
+            raise _Lost(cause_of_death(str(error))) from error
+        finally:
+            self._progress.end(name)
+            if reusable:
+                self._idle.append(actor)
+            else:
+                _end(actor)
 
     def _messages(self, actor: Any, job: Job, name: str, cancelled: _Asked) -> _Messages:
         """What the worker says, until it is done.
