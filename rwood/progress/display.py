@@ -4,8 +4,9 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -45,40 +46,40 @@ class _Screen:
 
     def known(self, trials: Iterable[TrialResult]) -> None:
         """Trials of earlier starts."""
-        with self._lock:
-            self._state.begin(trials)
-            self._tell()
+        self._take(self._state.begin, trials)
 
     def reruns(self, names: Iterable[str]) -> None:
         """Reruns that are left."""
-        with self._lock:
-            self._began = time.time()
-            self._state.wait_for(names)
-            self._tell(now=True)
+        self._began = time.time()
+        self._take(self._state.wait_for, names, now=True)
 
     def trial(self, trial: TrialResult) -> None:
         """A trial changed."""
-        with self._lock:
-            self._state.see(trial)
-            self._tell()
+        self._take(self._state.see, trial)
 
     def epoch(self, name: str, report: EpochReport, epochs: int) -> None:
         """A rerun did an epoch."""
-        with self._lock:
-            self._state.hear(name, report, epochs)
-            self._tell()
+        self._take(self._state.hear, name, report, epochs)
 
     def done(self, name: str) -> None:
         """A rerun is measured, or has failed."""
-        with self._lock:
-            self._state.trained_at.pop(name, None)
-            self._tell()
+        self._take(lambda: self._state.trained_at.pop(name, None))
+
+    def __enter__(self) -> Self:
+        """Show what follows."""
+        return self
 
     def __exit__(self, *_: object) -> None:
         """Nothing runs any more."""
         if self._live_file and self._written > 0:
             with contextlib.suppress(Exception):
                 self._live_file.unlink(missing_ok=True)
+
+    def _take(self, note: Callable[..., object], *facts: object, now: bool = False) -> None:
+        """Take note of something, and leave the status on disk: at once, or every second."""
+        with self._lock:
+            note(*facts)
+            self._tell(now)
 
     def _tell(self, now: bool = False) -> None:
         at = time.monotonic()
@@ -118,10 +119,6 @@ class Lines(_Screen):
         with self._lock:
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def __enter__(self) -> "Lines":
-        """Nothing to set up."""
-        return self
-
 
 class LiveView(_Screen):
     """A view that refreshes itself, for terminals; finished stages stay above it as lines."""
@@ -148,10 +145,10 @@ class LiveView(_Screen):
         """A line that stays."""
         self._live.console.print(text, markup=False, highlight=False)
 
-    def __enter__(self) -> "LiveView":
+    def __enter__(self) -> Self:
         """Start drawing."""
         self._live.__enter__()
-        return self
+        return super().__enter__()
 
     def __exit__(self, *exception: object) -> None:
         """Leave the lines, take the view away."""

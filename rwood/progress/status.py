@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from rwood import results
 from rwood.config.search import Params
 from rwood.storage import content
@@ -144,11 +146,8 @@ def save_live(status: Status, path: Path) -> None:
 def read_live(path: Path) -> Status | None:
     """The status that a running study left; None if there is none that can be read."""
     try:
-        plain = json.loads(content(path))
-        running = tuple(Running(**{**row, "curve": tuple(row["curve"])})
-                        for row in plain["running"])  # fmt: skip
-        return Status(**{**plain, "running": running})
-    except (OSError, ValueError, KeyError, TypeError):
+        return TypeAdapter(Status).validate_json(content(path))
+    except (OSError, ValidationError):
         return None
 
 
