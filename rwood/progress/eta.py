@@ -19,7 +19,6 @@ _PRIOR = 3
 """How many trials' worth the rule of early stopping counts beside the trials that are over."""
 
 History = Sequence[EpochReport]
-_Cost = tuple[float, float]
 
 
 def trials_left(study: StudyConfig, trials: Iterable[TrialResult], *, begun: int) -> float | None:
@@ -32,11 +31,11 @@ def trials_left(study: StudyConfig, trials: Iterable[TrialResult], *, begun: int
     from rwood.cost import expected_epochs
 
     known = list(trials)
-    ends = ((t.finished or (t.history[-1].time if t.history else t.started)) for t in known)
-    cost = _cost([((t.started, end), t.history) for t, end in zip(known, ends, strict=True)])
-    if cost is None:
+    epoch_s = _usual_epoch_s(trial.history for trial in known)
+    if epoch_s is None:
         return None
-    start_s, epoch_s = cost
+    beside_s = statistics.median_low(_beside_reports_s(t) for t in known if len(t.history) > 1)
+    start_s = max(0.0, beside_s - epoch_s)
     over = [len(t.history) for t in known if t.state in ("complete", "pruned")]
     prior = expected_epochs(study)
     usual = (sum(over) + _PRIOR * prior) / (len(over) + _PRIOR)
@@ -59,30 +58,24 @@ def reruns_left(
     A rerun that waits has an empty history; trials tell the pace until the reruns do. `epochs` is
     how many each has, where it is known to be another number than the study's.
     """
-    cost = _cost([(None, history) for history in histories.values()])
-    cost = cost or _cost([(None, trial.history) for trial in trials])
-    if cost is None:
+    epoch_s = _usual_epoch_s(histories.values()) or _usual_epoch_s(t.history for t in trials)
+    if epoch_s is None:
         return None
-    _, epoch_s = cost
     done = {name: history[-1].epoch if history else 0 for name, history in histories.items()}
     left = (epochs.get(name, study.run.epochs) - epoch for name, epoch in done.items())
     return _shared([count * epoch_s for count in left if count > 0], study)
 
 
-def _cost(trainings: Sequence[tuple[tuple[float, float] | None, History]]) -> _Cost | None:
-    """Median seconds beside the epochs (start, end), and of an epoch, of the last trainings."""
-    timed = [training for training in trainings if len(training[1]) > 1]
-    timed = sorted(timed, key=lambda training: training[1][-1].time)[-_RECENT:]
-    if not timed:
-        return None
-    spans = [history[-1].time - history[0].time for _, history in timed]
-    epoch_s = statistics.median(_epoch_s(history) for _, history in timed)
-    beside = [
-        times[1] - times[0] - span - epoch_s
-        for (times, _), span in zip(timed, spans, strict=True)
-        if times is not None
-    ]
-    return max(0.0, statistics.median_low(beside) if beside else 0.0), epoch_s
+def _usual_epoch_s(histories: Iterable[History]) -> float | None:
+    """Median seconds of an epoch of the last trainings; None if none has reported two."""
+    timed = sorted((h for h in histories if len(h) > 1), key=lambda history: history[-1].time)
+    return statistics.median(map(_epoch_s, timed[-_RECENT:])) if timed else None
+
+
+def _beside_reports_s(trial: TrialResult) -> float:
+    """Seconds of a trial until its first report and after its last."""
+    first, last = trial.history[0].time, trial.history[-1].time
+    return first - trial.started + (trial.finished or last) - last
 
 
 def _epoch_s(history: History) -> float:
