@@ -166,10 +166,8 @@ def probe(folder: Path) -> Iterator[tuple[Path, str]]:
         with written(path) as file:
             file.write(text.encode())
         back = content(path).decode("ascii", "replace")
-    except StorageError as error:
-        raise unwritable(folder, error.__cause__ or error) from error
     except Exception as error:  # An object store's library raises errors of its own.
-        raise unwritable(folder, error) from error
+        raise unwritable(folder, error.__cause__ or error) from error
     if back != text:
         raise StudyError(f"the results folder {folder} does not keep what is written to it")
     try:
