@@ -60,17 +60,16 @@ def evaluate(
     )
     if as_json:
         typer.echo(json.dumps([run.model_dump(mode="json") for run in runs], indent=1))
-    for key in runs[0].tables:
-        if not as_json:
+    else:
+        for key in runs[0].tables:
             typer.echo(own_table(runs, key, config.published, "The checkpoint").markdown() + "\n")
-        if csv is not None:
-            write_atomically(csv / f"{key.replace('/', '_')}.csv", benchmark_csv(runs, key))
-    if not as_json:
         for name in runs[0].id_metrics:
             values = ", ".join(f"{run.id_metrics[name]:.2f}" for run in runs)
-            typer.echo(
-                f"{name.replace('_', ' ')} accuracy on the ID test set, in percent: {values}"
-            )
+            name = name.replace("_", " ")
+            typer.echo(f"{name} accuracy on the ID test set, in percent: {values}")
+    if csv is not None:
+        for key in runs[0].tables:
+            write_atomically(csv / f"{key.replace('/', '_')}.csv", benchmark_csv(runs, key))
 
 
 def _export(checkpoints: list[Path], target: Path) -> None:
