@@ -148,15 +148,10 @@ def _connect(address: str | None, cpus: int | None, dashboard: bool) -> None:
 def quiet(log: Path) -> None:
     """Send what libraries log and warn to a file instead of the screen."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    root = logging.getLogger()
-    if not any(getattr(h, "baseFilename", None) == str(log.resolve()) for h in root.handlers):
-        handler = logging.FileHandler(log.resolve())
-        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-        for old in list(root.handlers):
-            root.removeHandler(old)
-            if type(old) is logging.FileHandler:  # of an earlier session of this process
-                old.close()
-        root.addHandler(handler)
+    handlers = logging.getLogger().handlers
+    if not any(getattr(h, "baseFilename", None) == str(log.resolve()) for h in handlers):
+        line = "%(asctime)s %(name)s %(levelname)s %(message)s"
+        logging.basicConfig(filename=log.resolve(), format=line, force=True)
     logging.captureWarnings(True)
     logging.raiseExceptions = False  # A log that cannot be written ends nothing.
     for name in ("ray", "ray.tune", "ray.train", "optuna", "mlflow", "alembic", "py.warnings"):
