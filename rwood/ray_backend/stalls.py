@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
-from rwood.text import count_of
+from rwood.text import duration
 
 _LEAST_S = 600.0
 _FACTOR = 10
@@ -57,7 +57,4 @@ class Progress:
     @property
     def silence(self) -> str:
         """What a stall is, for a sentence."""
-        seconds = self.limit() or 0.0
-        if seconds < 60:
-            return f"no report for {count_of(round(seconds), 'second')}"
-        return f"no report for {count_of(round(seconds / 60), 'minute')}"
+        return f"no report for {duration(self.limit() or 0.0)}"

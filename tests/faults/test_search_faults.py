@@ -153,7 +153,7 @@ def test_a_trial_that_hangs_is_started_again_then_failed_and_the_others_go_on(
     trials = trials_in(folder)
     assert trials[number].state == "failed"
     assert trials[number].failure == "environment"
-    assert trials[number].error == "no report for 15 seconds, for the second time"
+    assert trials[number].error == "no report for 15 s, for the second time"
     others = {trial.state for n, trial in trials.items() if n != number}
     assert others == {"complete"}
     again = Driver("search", file, None, "--retry-failed")

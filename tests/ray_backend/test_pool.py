@@ -150,7 +150,7 @@ def test_a_worker_that_says_nothing_any_more_is_replaced(
     with closing(TrainingPool(study.cluster, tmp_path / "ray")) as pool:
         pool.fit(job(study, tmp_path), name="frozen", on_report=freeze_once, on_note=told.append)
     assert {report.epoch for report in seen} == set(range(1, 7))
-    assert told == ["frozen: no report for 9 seconds; it goes on from its checkpoint"]
+    assert told == ["frozen: no report for 9.0 s; it goes on from its checkpoint"]
 
 
 def test_a_cancelled_training_frees_its_worker(

@@ -62,5 +62,5 @@ def test_a_stalled_trial_is_started_again_once_then_failed(monkeypatch: pytest.M
         watch.checked = 0.0
         watch.on_step_begin(0, trials)
         assert killed == [trials[0]] * wanted
-    assert told == ["trial 0: no report for 1 minute; it is started again from its checkpoint"]
-    assert ends.failed == [(0, "no report for 1 minute, for the second time", "environment")]
+    assert told == ["trial 0: no report for 1 min 00 s; it is started again from its checkpoint"]
+    assert ends.failed == [(0, "no report for 1 min 00 s, for the second time", "environment")]
