@@ -1,10 +1,10 @@
 """The verbs. A body loads, calls one function, and prints; nothing heavy is imported up here."""
 
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
+from rwood import __version__
 from rwood.cli import checkpoints, compare, data, detect, init, results, status, study, submit
 
 app = typer.Typer(
@@ -17,7 +17,7 @@ app = typer.Typer(
 
 def _print_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"rwood {version('rwood')}")
+        typer.echo(f"rwood {__version__}")
         raise typer.Exit
 
 

@@ -124,9 +124,8 @@ def verify(
             typer.echo(f"{mark:<4}{report.key:<24}{report.images:>8,} images{packed}")
             for problem in report.problems:
                 typer.echo(f"    {problem}")
-        for d in (*checked.shared, *(d for d in checked.duplicates if d not in checked.shared))[
-            :20
-        ]:
+        others = (d for d in checked.duplicates if d not in checked.shared)
+        for d in (*checked.shared, *others)[:20]:
             typer.echo(f"duplicate: {d.key} {d.image} = {d.id_key} {d.id_image}")
         duplicates, shared = len(checked.duplicates) - len(checked.shared), len(checked.shared)
         typer.echo(f"{count_of(duplicates, 'image')} of ID sets with the pixels of a train image")
