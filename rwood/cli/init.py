@@ -60,8 +60,8 @@ def init(
     ood = [_ood_sets(folders, data_root) for folders in (near, far, val or ())]
     if both := ood[0].keys() & ood[1].keys():
         raise DataError(f"{min(both)} is both a near and a far set: name one of two folders anew")
-    if len(own_images.given_parts(folder)) == len(parts):
-        places = own_images.given_parts(folder)
+    places = own_images.given_parts(folder)
+    if len(places) == len(parts):
         id_sets = {part: {"folder": _place(folder / places[part], data_root)} for part in parts}
     else:
         id_sets = {}

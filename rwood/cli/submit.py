@@ -115,10 +115,9 @@ def _tell(job: "Submission", as_json: bool) -> None:
         typer.echo(json.dumps(asdict(job), indent=1))
         return
     line = f"{job.id}: {job.state.lower()}"
-    if job.started is not None:
-        line += f", started {time.strftime('%F %T', time.localtime(job.started))}"
-    if job.ended is not None:
-        line += f", ended {time.strftime('%F %T', time.localtime(job.ended))}"
+    for word, at in (("started", job.started), ("ended", job.ended)):
+        if at is not None:
+            line += f", {word} {time.strftime('%F %T', time.localtime(at))}"
     if job.exit_code:
         line += f", exit code {job.exit_code}"
     typer.echo(line)
