@@ -58,22 +58,9 @@ class TrainWorker:
     folder: Path
     queue: Queue
     """To the driver."""
-
-    @property
-    def rank(self) -> int:
-        """0..world_size-1."""
-        return int(ray.train.get_context().get_world_rank())
-
-    @property
-    def world_size(self) -> int:
-        """Processes in the group."""
-        return int(ray.train.get_context().get_world_size())
-
-    @property
-    def device(self) -> torch.device:
-        """The rank's GPU, or the CPU."""
-        device: torch.device = ray.train.torch.get_device()
-        return device
+    rank: int = field(default_factory=lambda: ray.train.get_context().get_world_rank())
+    world_size: int = field(default_factory=lambda: ray.train.get_context().get_world_size())
+    device: torch.device = field(default_factory=ray.train.torch.get_device)
 
     def report(self, report: EpochReport) -> None:
         """Report to Ray Train; a barrier over the ranks."""
