@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import MofNCompleteColumn, Progress, TaskID
-from rich.table import Table
+from rich.table import Column, Table
 
 from rwood.cli.options import DATA, AsJson, DataRoot
 from rwood.text import count_of
@@ -37,10 +37,9 @@ def list_(data_root: DataRoot = DATA, as_json: AsJson = False) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 140
-    table = Table(box=None, pad_edge=False)
-    for title in ("image set", "images", "classes", "state", "files", "packs", "source"):
-        right = title in ("images", "classes")
-        table.add_column(title, justify="right" if right else "left", no_wrap=True)
+    titles = ("image set", "images", "classes", "state", "files", "packs", "source")
+    table = Table(*(Column(title, no_wrap=True) for title in titles), box=None, pad_edge=False)
+    table.columns[1].justify = table.columns[2].justify = "right"
     for row in rows:
         table.add_row(
             row.name,

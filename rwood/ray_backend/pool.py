@@ -177,11 +177,8 @@ class TrainingWorker:
 
     def messages(self) -> list[dict[str, Any]]:
         """What was said since the last time; waits for something."""
-        messages = [self._outbox.get()]
-        with contextlib.suppress(queue.Empty):
-            while True:
-                messages.append(self._outbox.get_nowait())
-        return messages
+        waiting = self._outbox.qsize()  # Nobody else takes any.
+        return [self._outbox.get() for _ in range(max(1, waiting))]
 
 
 _Actor = ray.remote(max_concurrency=2)(TrainingWorker)
