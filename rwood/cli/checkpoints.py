@@ -11,6 +11,8 @@ from rwood.cli.options import DATA, AsJson, DataRoot
 from rwood.config.scorers import SCORERS, ScorerConfig, load_scorer, scorer_kind
 from rwood.config.sentences import spec_error
 from rwood.errors import SpecError
+from rwood.report.tables import benchmark_csv, own_table
+from rwood.results import write_atomically
 
 
 def evaluate(
@@ -46,8 +48,6 @@ def evaluate(
     if protocol == "fsood" and not config.shifted:
         raise SpecError(f"--protocol fsood: benchmark {config.name} has no covariate-shifted set")
     from rwood.evaluation.checkpoints import evaluate_checkpoints
-    from rwood.report.tables import benchmark_csv, own_table
-    from rwood.results import write_atomically
     from rwood.training.worker import best_device
 
     runs = evaluate_checkpoints(

@@ -8,6 +8,7 @@ import typer
 
 from rwood.cli.options import RESULTS, AsJson, TrackingUri
 from rwood.errors import SpecError
+from rwood.results import write_atomically
 
 
 def compare(
@@ -26,7 +27,6 @@ def compare(
 ) -> None:
     """Set studies side by side, from MLflow: settings that differ, results, tests, cost."""
     from rwood.report.compare import as_plain, compare_studies, draw_comparison
-    from rwood.results import write_atomically
     from rwood.tracking.summary import read_settings, read_summary
 
     if len(set(study)) < len(study):

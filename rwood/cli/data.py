@@ -15,6 +15,7 @@ from rich.progress import MofNCompleteColumn, Progress, TaskID
 from rich.table import Column, Table
 
 from rwood.cli.options import DATA, AsJson, DataRoot
+from rwood.data.processes import processors
 from rwood.text import count_of
 
 app = typer.Typer(help="Image sets: list, fetch, pack, verify.", no_args_is_help=True)
@@ -82,7 +83,6 @@ def pack(benchmark: Benchmark, data_root: DataRoot = DATA, workers: Workers = No
     """Decode and resize every set of a benchmark once; interrupted, it goes on where it stopped."""
     from rwood.data import image_sets, pixel_cache
     from rwood.data.known import load_known
-    from rwood.data.processes import processors
 
     config = load_known(benchmark)
     with _bar() as step:
@@ -108,7 +108,6 @@ def verify(
 ) -> None:
     """Check that every file decodes, counts match, and no ID image is in an OOD set."""
     from rwood.data.known import load_known
-    from rwood.data.processes import processors
     from rwood.data.verify import verify as verify_sets
 
     config = load_known(benchmark)

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from rwood.cli.options import DATA, DataRoot
+from rwood.config.load import load_study
 from rwood.errors import DataError, SpecError
+from rwood.results import write_atomically
 
 
 def init(
@@ -39,10 +41,8 @@ def init(
     data_root: DataRoot = DATA,
 ) -> None:
     """Write a benchmark and a study for folders of your own images; they run as they are."""
-    from rwood.config.load import load_study
     from rwood.config.new_study import benchmark_text, study_text
     from rwood.data import own_images
-    from rwood.results import write_atomically
 
     if not near or not far:
         raise SpecError(

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, get_args
 import typer
 
 from rwood.cli.options import RESULTS, AsJson, File, Results, StorageUrl
+from rwood.config.load import load_study
 from rwood.errors import SpecError
 
 TableName = Literal["trials", "epochs", "reruns", "scores"]
@@ -23,7 +24,6 @@ def results(
     as_json: AsJson = False,
 ) -> None:
     """Print verdict, champion, trials and reruns of a study, as text, CSV or JSON."""
-    from rwood.config.load import load_study
     from rwood.study.frames import read_results
 
     if csv and as_json:

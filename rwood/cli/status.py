@@ -13,12 +13,14 @@ from rich.console import Console
 
 from rwood.cli.options import RESULTS, AsJson, File, Results, StorageUrl
 from rwood.config.base import digest
+from rwood.config.load import load_study
 from rwood.config.study import StudyConfig
 from rwood.paths import StudyPaths
 from rwood.progress.state import StudyState
 from rwood.progress.status import Running, Status, read_live, running_lines
 from rwood.results import StudyResult, TrialResult, load
 from rwood.storage import is_remote
+from rwood.study.lease import LEASE_S, last_holder
 from rwood.study.measured import is_measured
 from rwood.study.plans import (
     Plan,
@@ -40,8 +42,6 @@ def status(
     file: File, results: Results = RESULTS, storage: StorageUrl = None, as_json: AsJson = False
 ) -> None:
     """Tell how far a study is, from its results folder, wherever it runs."""
-    from rwood.config.load import load_study
-
     study = load_study(file)
     status = read_status(study, results / study.name, storage)
     if as_json:
@@ -165,8 +165,6 @@ def _process(lock: Path) -> tuple[str | None, bool | None]:
 
 def _leaser(folder: Path) -> tuple[str | None, bool | None]:
     """The same on an object store, which has a lease for a lock."""
-    from rwood.study.lease import LEASE_S, last_holder
-
     holder = last_holder(folder)
     if holder is None:
         return None, False

@@ -4,7 +4,7 @@ import json
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -27,11 +27,8 @@ from rwood.cli.options import (
 from rwood.config.load import load_study, naming, set_values
 from rwood.config.study import StudyConfig
 from rwood.paths import StudyPaths
+from rwood.results import EpochReport, StudyResult, is_finished, load
 from rwood.study.context import Context
-
-if TYPE_CHECKING:
-    from rwood.results import EpochReport
-
 
 STAGES = {
     "run": "Search, select, rerun, report; run again, it resumes what is unfinished.",
@@ -60,8 +57,6 @@ def stage_verb(verb: str) -> Callable[..., None]:
         trials: Trials = None,
         as_json: AsJson = False,
     ) -> None:
-        from rwood.results import is_finished
-
         study = _load(file, set_, trials)
         folder = results / study.name
         if verb == "run" and not retry_failed and is_finished(study, folder):
@@ -127,7 +122,7 @@ def train(
     console = Console(highlight=False, stderr=as_json)
     epochs = study.run.epochs
 
-    def say(report: "EpochReport") -> None:
+    def say(report: EpochReport) -> None:
         shown = {k: v for k, v in report.metrics.items() if k in ("val/auroc", "val/fpr95")}
         values = "".join(f"  {name} {value:.2f}" for name, value in shown.items())
         loss = report.metrics["train/loss"]
@@ -195,6 +190,5 @@ def _work(study: StudyConfig, verb: str, context: Context, quiet: bool) -> None:
 
 def _outcome(study: StudyConfig, folder: Path) -> str:
     from rwood.report.outcome import outcome
-    from rwood.results import StudyResult, load
 
     return outcome(study, load(StudyResult, StudyPaths(folder).record))

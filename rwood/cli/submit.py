@@ -4,18 +4,15 @@ import json
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from rwood import load_study
 from rwood.cli.options import AsJson
 from rwood.errors import SpecError
+from rwood.ray_backend.submit import JobServer, Submission
 from rwood.storage import place
-
-if TYPE_CHECKING:
-    from rwood.ray_backend.submit import JobServer, Submission
-
 
 OnCluster = "as the cluster's nodes see it"
 
@@ -62,8 +59,6 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Run the study as a job on a Ray cluster; follow it, ask after it, stop it."""
-    from rwood.ray_backend.submit import JobServer
-
     if status and stop:
         raise SpecError("rwood submit takes --status or --stop, not both")
     if status or stop:
@@ -99,7 +94,7 @@ def _named(file: Path) -> str:
     return load_study(file).name if is_path else str(file)
 
 
-def _follow(server: "JobServer", id: str, file: Path, quiet: bool) -> "Submission":
+def _follow(server: JobServer, id: str, file: Path, quiet: bool) -> Submission:
     try:
         return server.follow(id, lambda text: typer.echo(text, nl=False, err=quiet))
     except KeyboardInterrupt:
@@ -110,7 +105,7 @@ def _follow(server: "JobServer", id: str, file: Path, quiet: bool) -> "Submissio
         raise typer.Exit(130) from None
 
 
-def _tell(job: "Submission", as_json: bool) -> None:
+def _tell(job: Submission, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(asdict(job), indent=1))
         return

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from rwood.config.study import StudyConfig
-from rwood.cost import expected_epochs
 from rwood.results import EpochReport, TrialResult
 from rwood.tracked.measures import without_stops
 
@@ -29,6 +28,8 @@ def trials_left(study: StudyConfig, trials: Iterable[TrialResult], *, begun: int
     many as early stopping lets an average trial run; one that runs may be stopped at its next rung.
     Of the trials that are over the last ones suffice; `begun` counts all so far.
     """
+    from rwood.cost import expected_epochs
+
     known = list(trials)
     epoch_s = _usual_epoch_s(trial.history for trial in known)
     if epoch_s is None:
