@@ -33,11 +33,9 @@ def kind_of(error: BaseException, *, alone: bool = True) -> FailureKind:
         error: raised by one of its processes.
         alone: False for a rank of several: what nobody foresaw may be the death of another rank.
     """
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return "setting"
     if isinstance(error, DataError | OSError | RayError):
         return "environment"
-    if isinstance(error, RwoodError):
+    if isinstance(error, RwoodError | torch.OutOfMemoryError | MemoryError):
         return "setting"
     broken = isinstance(error, RuntimeError) and any(mark in str(error) for mark in _DEVICE)
     return "environment" if broken or not alone else "setting"
