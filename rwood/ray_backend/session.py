@@ -10,7 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import ray
+
 from rwood.errors import RwoodError
+from rwood.ray_backend import compat
 from rwood.text import first_line
 
 SETTINGS = {
@@ -70,8 +73,6 @@ def session(
     if address is None:
         os.environ.setdefault(WATCHER, "0")
     quiet(log)
-    import ray
-
     attached = ray.is_initialized()
     if not attached:
         _connect(address, cpus, dashboard)
@@ -108,10 +109,6 @@ def _check_reachable(address: str) -> None:
 
 
 def _connect(address: str | None, cpus: int | None, dashboard: bool) -> None:
-    import ray
-
-    from rwood.ray_backend import compat
-
     compat.log_instead_of_printing()
     ours = signal.getsignal(signal.SIGTERM)
     if address is None:
