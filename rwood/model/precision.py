@@ -62,8 +62,7 @@ class Precision:
 
 def precision_on(precision: PrecisionName, device: torch.device, channels: int) -> Precision:
     """With its layout: colour images gain from channels last, grey digits do not."""
-    fast = device.type in ("cuda", "cpu")
-    return Precision(precision, device, channels_last=fast and channels == 3)
+    return Precision(precision, device, channels_last=channels == 3)
 
 
 def set_up(device: torch.device) -> None:

@@ -4,7 +4,6 @@ import copy
 import json
 import logging
 import time
-from pathlib import Path
 from typing import get_args
 
 import torch
@@ -16,13 +15,12 @@ from rwood.config.run import RunConfig
 from rwood.model.precision import Precision, PrecisionName, precision_on
 from rwood.training.worker import Worker
 
-BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
-"""Flags of CPUs that multiply bfloat16 in hardware; without, it is slower than float32."""
+BFLOAT16_FEATURES = ("avx512_bf16", "amx_bf16", "bf16")
+"""Features of CPUs that multiply bfloat16 in hardware; without, it is slower than float32."""
 PROBE_VALUES = 2**18
 """Pixel values in the batch of a timing step: seconds even for a large network."""
 PROBE_STEPS = 2
 
-_CPU_INFO = Path("/proc/cpuinfo")
 _CHOSEN: dict[str, PrecisionName] = {}
 _log = logging.getLogger("rwood.training")
 
@@ -54,8 +52,6 @@ def _auto(
     """float16 on a GPU; on a CPU the faster of two, where it has bfloat16; else float32."""
     if worker.device.type == "cuda":
         return "float16"
-    if worker.device.type != "cpu":
-        return "float32"
     names = get_args(PrecisionName)
     chosen: PrecisionName = "float32"
     if worker.rank == 0:
@@ -109,10 +105,6 @@ def _seconds_a_step(
 
 
 def cpu_has_bfloat16() -> bool:
-    """Whether the CPU says that it multiplies bfloat16; False where it does not say."""
-    try:
-        text = _CPU_INFO.read_text(encoding="utf-8")
-    except OSError:
-        return False
-    lines = (line for line in text.splitlines() if line.lower().startswith(("flags", "features")))
-    return bool(BFLOAT16_FLAGS & set(next(lines, "").split()))
+    """Whether the CPU says that it multiplies bfloat16."""
+    features = torch.cpu.get_capabilities()
+    return any(features.get(name) for name in BFLOAT16_FEATURES)
