@@ -4,16 +4,14 @@ import copy
 import json
 import logging
 import time
-from typing import get_args
 
 import torch
-import torch.distributed as dist
 from torch import nn
 
 from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.run import RunConfig
 from rwood.model.precision import Precision, PrecisionName, precision_on
-from rwood.training.worker import Worker
+from rwood.training.worker import Worker, of_rank_0
 
 BFLOAT16_FEATURES = ("avx512_bf16", "amx_bf16", "bf16")
 """Features of CPUs that multiply bfloat16 in hardware; without, it is slower than float32."""
@@ -37,13 +35,10 @@ def choose_precision(
     It is the one `kept` in a checkpoint, else what the run asks for, else chosen for it (`auto`).
     The encoder is fresh, with frozen parameters frozen, and left as it is.
     """
-    if kept is not None:
-        precision = kept
-    elif run.precision == "auto":
-        precision = _auto(run, benchmark, encoder, worker)
-    else:
-        precision = run.precision
-    return precision_on(precision, worker.device, benchmark.channels)
+    name = kept or run.precision
+    if name == "auto":
+        name = _auto(run, benchmark, encoder, worker)
+    return precision_on(name, worker.device, benchmark.channels)
 
 
 def _auto(
@@ -52,15 +47,10 @@ def _auto(
     """float16 on a GPU; on a CPU the faster of two, where it has bfloat16; else float32."""
     if worker.device.type == "cuda":
         return "float16"
-    names = get_args(PrecisionName)
     chosen: PrecisionName = "float32"
     if worker.rank == 0:
         chosen = _faster(run, benchmark, encoder, worker.world_size)
-    if worker.world_size > 1:
-        index = torch.tensor(names.index(chosen))
-        dist.broadcast(index, 0)
-        chosen = names[int(index)]
-    return chosen
+    return of_rank_0(chosen, worker)
 
 
 def _faster(

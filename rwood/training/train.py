@@ -8,7 +8,6 @@ from functools import partial, reduce
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from rwood.config.benchmark import BenchmarkConfig
@@ -30,7 +29,7 @@ from rwood.training.begin import begin, step_of, wrap
 from rwood.training.graph import Check, TakeStep
 from rwood.training.loss import average_gradients, check_finite, gradient_share, loss_of, start_loss
 from rwood.training.state import RunState
-from rwood.training.worker import Worker
+from rwood.training.worker import Worker, of_rank_0
 
 SMOOTHING = 0.8
 """Weight of the past in the smoothed loss, restarted at 0 each epoch as the authors do."""
@@ -141,7 +140,8 @@ def _one_epoch(
     }
     if worker.device.type == "cuda":
         metrics["sys/gpu_memory_gb"] = torch.cuda.max_memory_allocated(worker.device) / 1e9
-    least = _of_rank_0(smoothed, worker)
+    # Under a local loss each rank has its own, and all keep one epoch.
+    least = of_rank_0(smoothed, worker)
     if run.checkpoint == "lowest_loss" and least <= state.best_loss:
         state.best_loss = least
         state.best_weights = state.weights()
@@ -271,15 +271,6 @@ def _note(unread: list[Tensor], run: RunConfig, state: RunState, epoch: int, rat
     check_finite(values, run, epoch, len(state.losses), rate)
     state.losses += values
     unread.clear()
-
-
-def _of_rank_0(value: float, worker: Worker) -> float:
-    """The value of rank 0: under a local loss each rank has its own, and all keep one epoch."""
-    if worker.world_size == 1:
-        return value
-    shared = torch.tensor(value, dtype=torch.float64, device=worker.device)
-    dist.broadcast(shared, 0)
-    return float(shared)
 
 
 def _keep(

@@ -4,11 +4,14 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
+import torch.distributed as dist
 
 from rwood.results import EpochReport
+
+T = TypeVar("T")
 
 
 class Worker(Protocol):
@@ -62,6 +65,14 @@ class LocalWorker:
     def preemption_requested(self) -> bool:
         """Never: nobody says so."""
         return False
+
+
+def of_rank_0(value: T, worker: Worker) -> T:
+    """The value that rank 0 has, a plain one (collective)."""
+    shared = [value]
+    if worker.world_size > 1:
+        dist.broadcast_object_list(shared, 0, device=worker.device)
+    return shared[0]
 
 
 def best_device() -> torch.device:

@@ -19,7 +19,7 @@ from rwood.method.losses import Cider
 from rwood.model.encoder import build_encoder
 from rwood.training.begin import wrap
 from rwood.training.loss import build_loss, gradient_share, loss_of
-from rwood.training.worker import LocalWorker
+from rwood.training.worker import LocalWorker, of_rank_0
 from tests.ranks import join, start_ranks
 from tests.tiny import tiny
 from tests.training.test_fake_cuda import two_ranks
@@ -68,6 +68,8 @@ def work(rank: int, folder: Path) -> None:
     for world in WORLDS:
         if rank < world:
             dist.init_process_group("gloo", f"file://{folder}/store{world}", None, world, rank)
+            worker = LocalWorker(mine, torch.device("cpu"), rank=rank, world_size=world)
+            assert of_rank_0(f"of rank {rank}", worker) == "of rank 0"
             found[world] = {loss: step(mine, loss, rank, world) for loss in LOSSES}
             dist.destroy_process_group()
     torch.save(found, folder / f"{rank}.pt")
