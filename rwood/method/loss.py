@@ -47,8 +47,7 @@ class Loss(nn.Module):
     rows' complete gradient: parameter gradients are summed over ranks.
 
     `start(means_CD)`, if there is one, is called before the first step with the mean projection of
-    each class over the ID train set, in evaluation mode and without augmentation; zero for a class
-    without an image.
+    each class over the ID train set, in evaluation mode and without augmentation.
 
     Any other module whose `forward` takes rows and labels is a loss too, of each rank's own rows.
     """

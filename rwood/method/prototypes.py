@@ -159,7 +159,7 @@ class Cider(Loss):
     def start(self, means_CD: Tensor) -> None:
         """Begin with the direction of each class's mean projection, as in the authors' code.
 
-        OpenOOD takes the ID validation set. A class without an image has a zero row.
+        OpenOOD takes the ID validation set.
         """
         self.prototypes_CD.copy_(F.normalize(means_CD, dim=1))
 

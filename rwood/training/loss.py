@@ -19,7 +19,7 @@ from rwood.data.loaders import Batch, embedding_batches
 from rwood.data.opened import ImageSet
 from rwood.data.sharding import edges
 from rwood.errors import NonFiniteLossError
-from rwood.evaluation.embed import BATCH
+from rwood.evaluation.embed import BATCH, labels_of
 from rwood.method.losses import Loss, Rows
 from rwood.model.encoder import Encoder
 from rwood.training.worker import Worker
@@ -116,7 +116,7 @@ def start_loss(
     if start is None:
         return
     device = next(encoder.parameters()).device
-    labels_N = torch.tensor(train_set.labels_N, device=device)
+    labels_N = labels_of(train_set, device)
     means_CD = torch.zeros(
         benchmark.classes, row_length(run, benchmark.classes), dtype=torch.float64, device=device
     )
@@ -132,7 +132,7 @@ def start_loss(
     encoder.train()
     if world > 1:
         dist.all_reduce(means_CD)
-    means_CD /= labels_N.bincount(minlength=benchmark.classes).clamp_min(1)[:, None]
+    means_CD /= labels_N.bincount(minlength=benchmark.classes)[:, None]
     start(means_CD)
 
 
@@ -143,9 +143,8 @@ def row_length(run: RunConfig, classes: int) -> int:
 
 def _one_workers_order(edges: list[int], device: torch.device) -> Tensor:
     """(N,) rows in rank order -> in the order that one worker has: first views, then second."""
-    firsts, seconds = [], []
-    for begin, end in pairwise(edges):
-        rows = torch.arange(2 * begin, 2 * end, device=device)
-        firsts.append(rows[: end - begin])
-        seconds.append(rows[end - begin :])
-    return torch.cat([*firsts, *seconds])
+    views_of_rank = [
+        torch.arange(2 * begin, 2 * end, device=device).view(2, end - begin)
+        for begin, end in pairwise(edges)
+    ]
+    return torch.cat(views_of_rank, dim=1).flatten()
