@@ -1,6 +1,6 @@
 """Rows on their way to a statistic or a score: checked, cut into chunks, beside their tensors.
 
-Legend of shape suffixes: N or Q rows, D dims.
+Legend of shape suffixes: N or Q rows, D dims, K dims of another space.
 """
 
 from __future__ import annotations
@@ -42,3 +42,14 @@ def beside(rows_QD: Tensor, *state: Tensor) -> list[Tensor]:
     """Fitted tensors on the device of the rows and in the dtype of their chunks."""
     dtype = torch.promote_types(rows_QD.dtype, torch.float32)
     return [tensor.to(rows_QD.device, dtype) for tensor in state]
+
+
+def squared_distance(rows_QD: Tensor, point_D: Tensor, map_DK: Tensor) -> Tensor:
+    """(Q,) squared distances to a point in the space that a matrix maps to."""
+    point_D, map_DK = beside(rows_QD, point_D, map_DK)
+    return torch.cat(
+        [
+            ((chunk_QD - point_D) @ map_DK).square_().sum(1)
+            for chunk_QD in chunks(rows_QD, max(map_DK.shape))
+        ]
+    )

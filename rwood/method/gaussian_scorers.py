@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .checks import beside, check_embeddings, chunks
+from .checks import beside, check_embeddings, chunks, squared_distance
 from .statistics import ClassMoments, class_moments, shrunk
 
 
@@ -133,7 +133,9 @@ def score_rmds(state: Rmds, embeddings_QD: Tensor) -> Tensor:
     Negative scores are ordinary.
     """
     near_Q = score_mahalanobis(state, embeddings_QD)
-    return near_Q - _distance(embeddings_QD, state.background_mean_D, state.background_whitening_DB)
+    return near_Q - squared_distance(
+        embeddings_QD, state.background_mean_D, state.background_whitening_DB
+    )
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ def fit_ssd(embeddings_ND: Tensor, *, rtol: float | None = None) -> Ssd:
 def score_ssd(state: Ssd, embeddings_QD: Tensor) -> Tensor:
     """Squared Mahalanobis distance of the unit row to the one mean."""
     check_embeddings(embeddings_QD, state.mean_D.shape[0])
-    return _distance(F.normalize(embeddings_QD, dim=1), state.mean_D, state.whitening_DK)
+    return squared_distance(F.normalize(embeddings_QD, dim=1), state.mean_D, state.whitening_DK)
 
 
 def _whitening(covariance_DD: Tensor, rtol: float | None) -> Tensor:
@@ -182,14 +184,3 @@ def _whitening(covariance_DD: Tensor, rtol: float | None) -> Tensor:
         raise ValueError("the embeddings have no variance to fit a Gaussian on")
     whitening_DK: Tensor = directions_DD[:, kept_D] / variances_D[kept_D].sqrt()
     return whitening_DK
-
-
-def _distance(embeddings_QD: Tensor, mean_D: Tensor, whitening_DK: Tensor) -> Tensor:
-    """Squared Mahalanobis distance to one mean."""
-    mean_D, whitening_DK = beside(embeddings_QD, mean_D, whitening_DK)
-    return torch.cat(
-        [
-            ((chunk_QD - mean_D) @ whitening_DK).square_().sum(1)
-            for chunk_QD in chunks(embeddings_QD, max(whitening_DK.shape))
-        ]
-    )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .checks import beside, check_embeddings, chunks
+from .checks import beside, check_embeddings, chunks, squared_distance
 from .statistics import class_moments
 
 
@@ -91,11 +91,10 @@ def fit_vim(embeddings_ND: Tensor, weight_CD: Tensor, bias_C: Tensor, *, dims: i
     moments = class_moments(embeddings_ND)
     # Ascending eigenvalues: the first are those the training embeddings use least.
     residual_DK = torch.linalg.eigh(moments.moment_DD(origin_D)).eigenvectors[:, : width - dims]
-    norms, logits = embeddings_ND.new_zeros(2, dtype=torch.float64).unbind()
-    for chunk_ND in chunks(embeddings_ND.double(), width):
-        norms = norms + ((chunk_ND - origin_D) @ residual_DK).norm(dim=1).sum()
-        logits = logits + (chunk_ND @ weight_CD.T + bias_C).amax(1).sum()
-    return Vim(weight_CD, bias_C, origin_D, residual_DK, logits / norms)
+    wide_ND, layer = embeddings_ND.double(), LastLayer(weight_CD, bias_C)
+    lengths_N = squared_distance(wide_ND, origin_D, residual_DK).sqrt()
+    largest_N = torch.cat([classify(layer, chunk).amax(1) for chunk in chunks(wide_ND, width)])
+    return Vim(weight_CD, bias_C, origin_D, residual_DK, largest_N.sum() / lengths_N.sum())
 
 
 def score_vim(state: Vim, embeddings_QD: Tensor) -> Tensor:
@@ -103,12 +102,8 @@ def score_vim(state: Vim, embeddings_QD: Tensor) -> Tensor:
 
     Queries are as the classifier sees them.
     """
-    check_embeddings(embeddings_QD, state.origin_D.shape[0])
-    weight_CD, bias_C, origin_D, residual_DK, alpha = beside(
-        embeddings_QD, state.weight_CD, state.bias_C, state.origin_D, state.residual_DK, state.alpha
-    )
-    scores = []
-    for chunk_QD in chunks(embeddings_QD, max(*residual_DK.shape, weight_CD.shape[0])):
-        virtual_Q = alpha * ((chunk_QD - origin_D) @ residual_DK).norm(dim=1)
-        scores.append(virtual_Q - (chunk_QD @ weight_CD.T + bias_C).logsumexp(1))
-    return torch.cat(scores)
+    energy_Q = score_energy(classify(state, embeddings_QD))
+    (alpha,) = beside(embeddings_QD, state.alpha)
+    lengths_Q = squared_distance(embeddings_QD, state.origin_D, state.residual_DK).sqrt()
+    virtual_Q: Tensor = alpha * lengths_Q
+    return virtual_Q + energy_Q
