@@ -31,10 +31,6 @@ class Head(LastLayer):
     mean_D: Tensor
 
 
-head_logits = classify
-"""(Q, C) logits of a head."""
-
-
 def fit_head(embeddings_ND: Tensor, labels_N: Tensor, *, classes: int) -> Head:
     """Multinomial logistic regression with a penalty of |W|^2 / (2 N), as scikit-learn's C = 1.
 

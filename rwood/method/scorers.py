@@ -33,7 +33,6 @@ from .gaussian_scorers import (
 from .head_scorers import (
     Head,
     fit_head,
-    head_logits,
     score_head_fdbd,
     score_head_gen,
     score_head_mls,
@@ -62,7 +61,6 @@ __all__ = [
     "fit_rmds",
     "fit_ssd",
     "fit_vim",
-    "head_logits",
     "nearest_class_mahalanobis",
     "score_cosine",
     "score_energy",

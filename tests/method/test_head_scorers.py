@@ -30,7 +30,7 @@ def test_the_head_is_scikit_learns_logistic_regression(rows, head):
     reference = LogisticRegression(C=1.0, tol=1e-10, max_iter=10_000)
     reference.fit(points.numpy(), labels.numpy())
     expected = torch.from_numpy(reference.decision_function(queries.numpy()))
-    found = scorers.head_logits(head, queries)
+    found = scorers.classify(head, queries)
     # Biases are free up to a constant, which no probability sees.
     difference = found - expected
     spread = difference - difference.mean(1, keepdim=True)
@@ -87,6 +87,6 @@ def test_what_cannot_be_fitted_or_scored_is_said(rows, head):
             scorers.Head(head.weight_CD[:1], head.bias_C[:1], head.mean_D), queries
         )
     with pytest.raises(ValueError):  # noqa: PT011
-        scorers.head_logits(head, queries[:, :3])
+        scorers.classify(head, queries[:, :3])
     with pytest.raises(ValueError):  # noqa: PT011
         scorers.fit_head(points * math.nan, labels, classes=5)
