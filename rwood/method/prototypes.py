@@ -124,12 +124,11 @@ def update_prototypes(
     # Position of every row within its class: a stable sort keeps the order of the batch.
     order_N = torch.argsort(labels_N, stable=True)
     sorted_N = labels_N[order_N]
-    positions_N = torch.arange(labels_N.shape[0], device=labels_N.device)
     starts_N = torch.searchsorted(sorted_N, sorted_N)
+    positions_N = torch.arange(labels_N.shape[0], device=labels_N.device) - starts_N
     if longest_class is None:
-        in_class_N = positions_N - starts_N
-        longest_class = int(in_class_N.max()) + 1 if labels_N.shape[0] else 0
-    slots_N = (positions_N - starts_N) * classes + sorted_N
+        longest_class = int(labels_N.bincount(minlength=classes).max())
+    slots_N = positions_N * classes + sorted_N
     turns_TCD = unit_ND.new_zeros(longest_class * classes, dims).index_copy(
         0, slots_N, unit_ND[order_N]
     )
