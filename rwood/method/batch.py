@@ -122,23 +122,30 @@ def with_gradient(unit_nD: Tensor, loss: Tensor, gradient_nD: Tensor) -> Tensor:
     return attached
 
 
-def unit_rows(projections_nD: Tensor, labels_n: Tensor) -> Tensor:
-    """Rows of length one in at least float32, with gradient through the normalisation.
-
-    Half precision becomes float32, autocast is ignored; a zero row stays zero. The labels check the
-    shapes only.
+def wide_rows(outputs_nD: Tensor, labels_n: Tensor) -> Tensor:
+    """Projections or logits in at least float32. The labels check the shapes only.
 
     Raises:
         ValueError: the shapes of rows and labels do not fit.
     """
-    if projections_nD.ndim != 2 or labels_n.shape != projections_nD.shape[:1]:
+    if outputs_nD.ndim != 2 or labels_n.shape != outputs_nD.shape[:1]:
         raise ValueError(
-            "projections must be (rows, dims) and labels (rows,), "
-            f"got {tuple(projections_nD.shape)} and {tuple(labels_n.shape)}"
+            "projections must be (rows, dims), logits (rows, classes) and labels (rows,), "
+            f"got {tuple(outputs_nD.shape)} and {tuple(labels_n.shape)}"
         )
+    return outputs_nD.to(torch.promote_types(outputs_nD.dtype, torch.float32))
+
+
+def unit_rows(projections_nD: Tensor, labels_n: Tensor) -> Tensor:
+    """Rows of length one in at least float32, with gradient through the normalisation.
+
+    Autocast is ignored; a zero row stays zero.
+
+    Raises:
+        ValueError: see `wide_rows`.
+    """
     with torch.autocast(projections_nD.device.type, enabled=False):
-        wide_nD = projections_nD.to(torch.promote_types(projections_nD.dtype, torch.float32))
-        return F.normalize(wide_nD, dim=1)
+        return F.normalize(wide_rows(projections_nD, labels_n), dim=1)
 
 
 def scalar_like(tensor: Tensor, number: float | Tensor) -> Tensor:

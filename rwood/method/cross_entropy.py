@@ -12,7 +12,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from .batch import Ranks
+from .batch import Ranks, wide_rows
 from .loss import Loss
 
 
@@ -46,14 +46,9 @@ def cross_entropy_loss(
     Raises:
         ValueError: the shapes of logits and labels, or the row counts, do not fit.
     """
-    if logits_NC.ndim != 2 or labels_N.shape != logits_NC.shape[:1]:
-        raise ValueError(
-            "logits must be (rows, classes) and labels (rows,), "
-            f"got {tuple(logits_NC.shape)} and {tuple(labels_N.shape)}"
-        )
-    ranks = Ranks(logits_NC, rows_per_rank, group)
+    wide_nC = wide_rows(logits_NC, labels_N)
+    ranks = Ranks(wide_nC, rows_per_rank, group)
     with torch.autocast(logits_NC.device.type, enabled=False):
-        wide_nC = logits_NC.to(torch.promote_types(logits_NC.dtype, torch.float32))
         return ranks.mean(
             F.cross_entropy(wide_nC, labels_N, reduction="sum", label_smoothing=label_smoothing)
         )
