@@ -104,11 +104,9 @@ def _open_parts(benchmark: BenchmarkConfig, data_root: Path, fsood: bool) -> dic
 
 
 def _table(scores: Mapping[str, Tensor], id_scores: Tensor) -> BenchmarkTable:
-    def part(prefix: str) -> dict[str, SetMetrics]:
-        return {
-            name.removeprefix(prefix): SetMetrics(**ood_metrics(id_scores, ood)._asdict())
-            for name, ood in scores.items()
-            if name.startswith(prefix)
-        }
-
-    return BenchmarkTable(near=part("near/"), far=part("far/"))
+    parts: dict[str, dict[str, SetMetrics]] = {"near": {}, "far": {}}
+    for name, ood in scores.items():
+        part, _, ood_set = name.partition("/")
+        if part in parts:
+            parts[part][ood_set] = SetMetrics(**ood_metrics(id_scores, ood)._asdict())
+    return BenchmarkTable(**parts)

@@ -83,9 +83,8 @@ def validate(
     for name, ood in embedded.ood.items():
         ood_scores = fitted.score(ood)
         overlaps.append(score_overlap(id_scores, ood_scores))
-        measured = ood_metrics(id_scores, ood_scores)
-        for metric in METRICS:
-            metrics[f"val/{name}/{metric}"] = float(getattr(measured, metric))
+        measured = ood_metrics(id_scores, ood_scores)._asdict()
+        metrics |= {f"val/{name}/{metric}": value for metric, value in measured.items()}
     if sets.ood:
         for metric in METRICS:
             metrics[f"val/{metric}"] = statistics.fmean(
