@@ -1,39 +1,57 @@
-"""A run before its first step: network, loss, optimiser, precision, and how it takes steps."""
+"""A run before its first step: network, loss, optimiser, precision, and how it takes steps.
 
+Legend of shape suffixes: N images, D dims, C classes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from rwood.config.backbones import BACKBONES
 from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.losses import LOSSES
 from rwood.config.run import RunConfig
+from rwood.data.loaders import embedding_batches
+from rwood.data.opened import ImageSet
+from rwood.evaluation.embed import BATCH, labels_of
 from rwood.model.batch_norm import convert_global_batch_norm
 from rwood.model.checkpoint_keys import load_backbone_weights
 from rwood.model.encoder import Encoder, encoder_of, freeze
 from rwood.model.precision import PrecisionName, set_up
 from rwood.training.compiled import compiles
 from rwood.training.graph import GraphedStep, TakeStep
-from rwood.training.loss import build_loss
+from rwood.training.loss import build_loss, row_length
 from rwood.training.precision import choose_precision
 from rwood.training.state import RunState
 from rwood.training.worker import Worker
 
 
-def begin(
-    run: RunConfig,
-    benchmark: BenchmarkConfig,
-    worker: Worker,
-    data_root: Path,
-    precision: PrecisionName | None,
-) -> RunState:
+@dataclass(frozen=True)
+class Task:
+    """What a training is given: the same from its first step to its last."""
+
+    run: RunConfig
+    benchmark: BenchmarkConfig
+    """Of the run's fold where there is a held-out set: pixel statistics, sizes, validation sets."""
+    worker: Worker
+    """Rank, world size, device."""
+    data_root: Path
+    train_set: ImageSet
+    """The ID train set."""
+
+
+def begin(task: Task, precision: PrecisionName | None) -> RunState:
     """A run before its first step, in the precision that it was started with before."""
+    run, benchmark, worker = task.run, task.benchmark, task.worker
     torch.manual_seed(run.seed)
     encoder = encoder_of(run, benchmark)
     if run.model.weights is not None:
-        load_backbone_weights(encoder, data_root / run.model.weights)
+        load_backbone_weights(encoder, task.data_root / run.model.weights)
     set_up(worker.device)
     loss = build_loss(run, benchmark.classes, worker.device)
     freeze(encoder, run.model)
@@ -61,6 +79,35 @@ def _optimizer(run: RunConfig, trained: list[nn.Parameter]) -> torch.optim.SGD:
     return optimizer
 
 
+def start_loss(task: Task, state: RunState) -> None:
+    """Hand a loss that asks for it the classes' mean projections, before the first step.
+
+    Workers embed a batch each in turn: of a large set, no one could while the others wait.
+    """
+    start: Callable[[Tensor], None] | None = getattr(state.loss, "start", None)
+    if start is None:
+        return
+    encoder, device, classes = state.encoder, task.worker.device, task.benchmark.classes
+    rank, world = task.worker.rank, task.worker.world_size
+    labels_N = labels_of(task.train_set, device)
+    means_CD = torch.zeros(
+        classes, row_length(task.run, classes), dtype=torch.float64, device=device
+    )
+    batches = embedding_batches(
+        task.train_set, task.benchmark, device=device, batch=BATCH, rank=rank, world_size=world
+    )
+    encoder.eval()
+    with torch.no_grad():
+        for images, first in zip(batches, count(rank * BATCH, world * BATCH)):
+            rows = slice(first, first + len(images))
+            means_CD.index_add_(0, labels_N[rows], encoder.project(images).double())
+    encoder.train()
+    if world > 1:
+        dist.all_reduce(means_CD)
+    means_CD /= labels_N.bincount(minlength=classes)[:, None]
+    start(means_CD)
+
+
 def wrap(encoder: Encoder, worker: Worker, compiled: bool) -> nn.Module:
     """What the loss sees: the encoder, over all workers."""
     if compiled:
@@ -78,14 +125,14 @@ def wrap(encoder: Encoder, worker: Worker, compiled: bool) -> nn.Module:
     return network
 
 
-def step_of(run: RunConfig, worker: Worker, state: RunState, plain: TakeStep) -> TakeStep:
+def step_of(task: Task, state: RunState, plain: TakeStep) -> TakeStep:
     """How a run takes its steps.
 
     Compiled and alone on a GPU, it replays them from CUDA graphs, if loss and backbone are ours and
     the loss carries nothing from step to step.
     """
-    ours = run.loss.name in LOSSES and run.model.backbone in BACKBONES
-    alone = worker.device.type == "cuda" and worker.world_size == 1
+    ours = task.run.loss.name in LOSSES and task.run.model.backbone in BACKBONES
+    alone = task.worker.device.type == "cuda" and task.worker.world_size == 1
     if state.compiled and alone and ours and not list(state.loss.buffers()):
-        return GraphedStep(plain, state, worker.note)
+        return GraphedStep(plain, state, task.worker.note)
     return plain

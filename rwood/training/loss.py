@@ -1,27 +1,22 @@
-"""The loss of a run: which module, over whose rows, how it starts, and that it stays finite.
+"""The loss of a run: which module, over whose rows, and that it stays finite.
 
 Legend of shape suffixes: M rows (views) of this worker, N rows of all workers, D dims, C classes.
 """
 
 import math
-from collections.abc import Callable
-from itertools import count, pairwise
+from itertools import pairwise
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.losses import LOSSES
 from rwood.config.registry import asked_for, find
 from rwood.config.run import RunConfig
-from rwood.data.loaders import Batch, embedding_batches
-from rwood.data.opened import ImageSet
+from rwood.data.loaders import Batch
 from rwood.data.sharding import edges
 from rwood.errors import NonFiniteLossError
-from rwood.evaluation.embed import BATCH, labels_of
 from rwood.method.losses import Loss, Rows
-from rwood.model.encoder import Encoder
 from rwood.training.worker import Worker
 
 
@@ -98,42 +93,6 @@ def average_gradients(loss: nn.Module, worker: Worker) -> None:
             if parameter.grad is not None:
                 dist.all_reduce(parameter.grad)
                 parameter.grad /= worker.world_size
-
-
-def start_loss(
-    loss: nn.Module,
-    run: RunConfig,
-    encoder: Encoder,
-    train_set: ImageSet,
-    benchmark: BenchmarkConfig,
-    worker: Worker,
-) -> None:
-    """Hand a loss that asks for it the classes' mean projections, before the first step.
-
-    Workers embed a batch each in turn: of a large set, no one could while the others wait.
-    """
-    start: Callable[[Tensor], None] | None = getattr(loss, "start", None)
-    if start is None:
-        return
-    device = next(encoder.parameters()).device
-    labels_N = labels_of(train_set, device)
-    means_CD = torch.zeros(
-        benchmark.classes, row_length(run, benchmark.classes), dtype=torch.float64, device=device
-    )
-    rank, world = worker.rank, worker.world_size
-    encoder.eval()
-    with torch.no_grad():
-        batches = embedding_batches(
-            train_set, benchmark, device=device, batch=BATCH, rank=rank, world_size=world
-        )
-        for images, first in zip(batches, count(rank * BATCH, world * BATCH)):
-            rows = slice(first, first + len(images))
-            means_CD.index_add_(0, labels_N[rows], encoder.project(images).double())
-    encoder.train()
-    if world > 1:
-        dist.all_reduce(means_CD)
-    means_CD /= labels_N.bincount(minlength=benchmark.classes)[:, None]
-    start(means_CD)
 
 
 def row_length(run: RunConfig, classes: int) -> int:

@@ -16,7 +16,6 @@ from rwood.config.run import RunConfig
 from rwood.config.study import run_digest
 from rwood.data import image_sets, loaders
 from rwood.data.loaders import Batch
-from rwood.data.opened import ImageSet
 from rwood.evaluation.embed import EmbeddingPass
 from rwood.evaluation.validation import open_validation, validate
 from rwood.method.schedule import learning_rate
@@ -25,9 +24,9 @@ from rwood.model.encoder import Encoder
 from rwood.paths import RunPaths
 from rwood.results import EpochReport
 from rwood.training import checkpoint
-from rwood.training.begin import begin, step_of, wrap
+from rwood.training.begin import Task, begin, start_loss, step_of, wrap
 from rwood.training.graph import Check, TakeStep
-from rwood.training.loss import average_gradients, check_finite, gradient_share, loss_of, start_loss
+from rwood.training.loss import average_gradients, check_finite, gradient_share, loss_of
 from rwood.training.state import RunState
 from rwood.training.worker import Worker, of_rank_0
 
@@ -91,49 +90,39 @@ def training_epochs(
     digest = run_digest(run, benchmark)
     train_set = image_sets.open_set(benchmark.id.train, benchmark, data_root)
     saved = checkpoint.load_latest(folder, digest, worker.note)
-    state = begin(run, benchmark, worker, data_root, saved.get("precision") if saved else None)
+    task = Task(run, benchmark, worker, data_root, train_set)
+    state = begin(task, saved.get("precision") if saved else None)
     if saved is not None:
         state.load_state_dict(saved)
         yield from list(state.history)
     else:
-        start_loss(state.loss, run, state.encoder, train_set, benchmark, worker)
+        start_loss(task, state)
     network = wrap(state.encoder, worker, state.compiled)
-    step = step_of(run, worker, state, partial(take_step, run, worker, state, network))
+    step = step_of(task, state, partial(take_step, task, state, network))
     with checkpoint.Writer(folder, digest, behind=worker.device.type == "cuda") as writer:
         for _ in range(len(state.history), run.epochs):
-            yield _one_epoch(
-                run, benchmark, worker, state, step, train_set, writer, data_root=data_root
-            )
+            yield _one_epoch(task, state, step, writer)
     if state.best_weights is not None:
         state.encoder.load_state_dict(state.best_weights)
     return state.encoder
 
 
 def _one_epoch(
-    run: RunConfig,
-    benchmark: BenchmarkConfig,
-    worker: Worker,
-    state: RunState,
-    step: TakeStep,
-    train_set: ImageSet,
-    writer: checkpoint.Writer,
-    *,
-    data_root: Path,
+    task: Task, state: RunState, step: TakeStep, writer: checkpoint.Writer
 ) -> EpochReport:
     """Train the next epoch, validate, and hand the checkpoint to its writer."""
+    run, worker = task.run, task.worker
     epoch, earlier, cpu_started = len(state.history), state.seconds, time.process_time()
     started = time.monotonic() - earlier
     keep = partial(_keep, worker, writer, epoch, state, started)
-    mean, smoothed, rate = train_epoch(
-        run, benchmark, worker, state, step, train_set, epoch, keep=keep
-    )
+    mean, smoothed, rate = train_epoch(task, state, step, epoch, keep=keep)
     seconds = time.monotonic() - started
     state.losses, state.seconds = [], 0.0
     metrics = {
         "train/loss": mean,
         "train/loss_smoothed": smoothed,
         "train/lr": rate,
-        "sys/images_per_s": len(train_set.labels_N) / seconds,
+        "sys/images_per_s": len(task.train_set.labels_N) / seconds,
         "sys/train_seconds": seconds,
         "sys/cpu_cores": (time.process_time() - cpu_started) / (seconds - earlier),
         "sys/significand_bits": float(state.precision.significand_bits),
@@ -147,11 +136,11 @@ def _one_epoch(
         state.best_weights = state.weights()
     done = epoch + 1
     if done % run.validate_every == 0 or done == run.epochs:
-        sets = open_validation(benchmark, data_root)
+        sets = open_validation(task.benchmark, task.data_root)
         half = state.precision.name if worker.device.type == "cuda" else "float32"
         how = EmbeddingPass(half, worker.rank, worker.world_size)
         with state.kept_weights() as encoder:
-            metrics |= validate(encoder, sets, benchmark, run.scorer, worker.device, how=how)
+            metrics |= validate(encoder, sets, task.benchmark, run.scorer, worker.device, how=how)
     report = EpochReport(epoch=done, time=time.time(), metrics=metrics)
     state.history.append(report)
     if worker.rank == 0:
@@ -164,27 +153,16 @@ def _one_epoch(
 
 
 def train_epoch(
-    run: RunConfig,
-    benchmark: BenchmarkConfig,
-    worker: Worker,
-    state: RunState,
-    step_with: TakeStep,
-    train_set: ImageSet,
-    epoch: int,
-    *,
-    keep: Callable[[], None],
+    task: Task, state: RunState, step_with: TakeStep, epoch: int, *, keep: Callable[[], None]
 ) -> tuple[float, float, float]:
     """Train one epoch, or what is left of it after the steps whose losses the state holds.
 
     Every few steps the worker is asked whether it is being preempted; if so, `keep` is called.
 
     Args:
-        run: what to train.
-        benchmark: pixel statistics and sizes.
-        worker: rank, world size, device.
+        task: what the training is given.
         state: of the run; changed.
         step_with: how the run takes a step: `take_step`, or from a CUDA graph.
-        train_set: the ID train set.
         epoch: 0-based.
         keep: writes a checkpoint.
 
@@ -195,15 +173,16 @@ def train_epoch(
         NonFiniteLossError: the loss became NaN or infinite; no step was taken with it. A GPU is
             asked at the end of the epoch: until then steps without a finite gradient are skipped.
     """
+    run, worker = task.run, task.worker
     state.encoder.train()
-    steps = loaders.steps_per_epoch(len(train_set.labels_N), run.batch_size)
+    steps = loaders.steps_per_epoch(len(task.train_set.labels_N), run.batch_size)
     unread: list[Tensor] = []
     rate = math.nan
     first = len(state.losses)
     batches = loaders.training_batches(
-        train_set,
+        task.train_set,
         run,
-        benchmark,
+        task.benchmark,
         epoch=epoch,
         rank=worker.rank,
         world_size=worker.world_size,
@@ -226,8 +205,7 @@ def train_epoch(
 
 
 def take_step(
-    run: RunConfig,
-    worker: Worker,
+    task: Task,
     state: RunState,
     network: nn.Module,
     batch: Batch,
@@ -237,14 +215,14 @@ def take_step(
     """Change the weights by the gradient of one batch; see `TakeStep`.
 
     Args:
-        run: what to train.
-        worker: rank, world size, device.
+        task: what the training is given.
         state: of the run; changed.
         network: the encoder, over all workers.
         batch: this worker's share.
         rate: learning rate.
         check: called with the loss on a CPU; if it raises, no step was taken.
     """
+    run, worker = task.run, task.worker
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     state.optimizer.zero_grad(set_to_none=True)

@@ -31,7 +31,7 @@ from rwood.training.worker import LocalWorker
 from tests.conftest import STUDIES
 from tests.fake_cuda import GPU, HostWait, fake_cuda
 from tests.tiny import tiny
-from tests.training.a_step import steps_of
+from tests.training.a_step import steps_of, task_of
 
 LOSSES = ("reweightood", "supcon", "cider", "palm", "cross_entropy")
 
@@ -39,15 +39,12 @@ LOSSES = ("reweightood", "supcon", "cider", "palm", "cross_entropy")
 def train_an_epoch(folder: Path, loss: str, precision: str, ranks: int = 1) -> RunState:
     """The loop on a fake GPU, up to the end of an epoch, where losses are read."""
     study = tiny(folder, run__loss={"name": loss}, run__precision=precision, search=None)
-    train_set = image_sets.open_set(study.benchmark.id.train, study.benchmark, folder)
-    worker = LocalWorker(folder, GPU, world_size=ranks)
-    state = begin(study.run, study.benchmark, worker, folder, None)
+    task = task_of(study, LocalWorker(folder, GPU, world_size=ranks), folder)
+    state = begin(task, None)
     if ranks > 1:  # without DDP's reducer, which wants a CUDA context
         convert_global_batch_norm(state.encoder, dist.group.WORLD)
     with patch.object(loop, "_note", forget):
-        loop.train_epoch(study.run, study.benchmark, worker, state,
-                         steps_of(study, worker, state), train_set, 0,
-                         keep=lambda: None)  # fmt: skip
+        loop.train_epoch(task, state, steps_of(task, state), 0, keep=lambda: None)
     return state
 
 
@@ -84,7 +81,7 @@ def test_the_peak_is_reset_on_a_device_in_use(tmp_path: Path) -> None:
         patch.object(Precision, "place", place),
         patch("torch.cuda.reset_peak_memory_stats", lambda device: placed.append(device == GPU)),
     ):
-        begin(study.run, study.benchmark, LocalWorker(tmp_path, GPU), tmp_path, None)
+        begin(task_of(study, LocalWorker(tmp_path, GPU), tmp_path), None)
     assert placed == [True, True]
 
 

@@ -11,21 +11,19 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from rwood.config.study import StudyConfig
-from rwood.data import image_sets
 from rwood.data.loaders import Batch
 from rwood.model.precision import Precision
 from rwood.training import compiled
 from rwood.training import graph as graphs
 from rwood.training import train as loop
-from rwood.training.begin import begin
+from rwood.training.begin import Task, begin
 from rwood.training.graph import CapturedStep, GraphedStep, TakeStep
 from rwood.training.state import RunState
 from rwood.training.train import take_step, train_epoch
-from rwood.training.worker import LocalWorker, Worker
+from rwood.training.worker import LocalWorker
 from tests.fake_cuda import GPU, fake_cuda
 from tests.tiny import tiny
-from tests.training.a_step import steps_of
+from tests.training.a_step import steps_of, task_of
 
 CPU = torch.device("cpu")
 EPOCHS = 4
@@ -102,13 +100,13 @@ def tapes(monkeypatch: pytest.MonkeyPatch) -> list[Tape]:
     return made
 
 
-def begun(folder: Path, loss: str, device: torch.device) -> tuple[StudyConfig, Worker, RunState]:
+def begun(folder: Path, loss: str, device: torch.device) -> tuple[Task, RunState]:
     """A run whose own steps are plain ones, on a GPU too."""
     study = tiny(
         folder, run__loss={"name": loss}, run__epochs=EPOCHS, run__compile=False, search=None
     )
-    worker = LocalWorker(folder, device)
-    return study, worker, begin(study.run, study.benchmark, worker, folder, "float32")
+    task = task_of(study, LocalWorker(folder, device), folder)
+    return task, begin(task, "float32")
 
 
 def train(
@@ -118,13 +116,11 @@ def train(
     device: torch.device = CPU,
 ) -> RunState:
     """Some epochs of three batches, the last of which is smaller."""
-    study, worker, state = begun(folder, loss, device)
-    train_set = image_sets.open_set(study.benchmark.id.train, study.benchmark, folder)
-    step_with = how(steps_of(study, worker, state), state)
+    task, state = begun(folder, loss, device)
+    step_with = how(steps_of(task, state), state)
     losses: list[float] = []
     for epoch in range(EPOCHS):
-        train_epoch(study.run, study.benchmark, worker, state, step_with, train_set, epoch,
-                    keep=lambda: None)  # fmt: skip
+        train_epoch(task, state, step_with, epoch, keep=lambda: None)
         losses += state.losses
         state.losses = []
     state.losses = losses
@@ -201,8 +197,9 @@ def test_what_is_captured_stays_on_the_device(
     worker = LocalWorker(tmp_path, GPU)
     monkeypatch.setattr(graphs, "captured", lambda step: (None, step()))
     with fake_cuda():
-        state = begin(study.run, study.benchmark, worker, tmp_path, None)
-        plain = partial(take_step, study.run, worker, state, state.encoder)
+        task = task_of(study, worker, tmp_path)
+        state = begin(task, None)
+        plain = partial(take_step, task, state, state.encoder)
         images = torch.zeros(64, 1, 8, 8, device=GPU)
         labels = torch.zeros(64, dtype=torch.int64, device=GPU)
         batch = Batch(images, labels, 32, 8)
@@ -218,12 +215,13 @@ def test_who_replays(tmp_path: Path, loss: str) -> None:
     study = tiny(tmp_path, run__loss={"name": loss}, search=None)
     with fake_cuda():
         worker = LocalWorker(tmp_path, GPU)
-        state = begin(study.run, study.benchmark, worker, tmp_path, None)
+        task = task_of(study, worker, tmp_path)
+        state = begin(task, None)
         state.compiled = True
-        step = steps_of(study, worker, state)
+        step = steps_of(task, state)
         assert isinstance(step, GraphedStep) == (loss == "reweightood")
         state.compiled = False
-        assert not isinstance(steps_of(study, worker, state), GraphedStep)
+        assert not isinstance(steps_of(task, state), GraphedStep)
 
 
 def test_replayed_steps_are_compared_with_plain_ones(

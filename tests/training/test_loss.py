@@ -11,13 +11,14 @@ import torch.nn.functional as F
 from rwood.config.study import run_digest
 from rwood.data import image_sets, loaders
 from rwood.data.sharding import edges, shares
-from rwood.model.encoder import build_encoder
 from rwood.training import checkpoint
-from rwood.training.loss import _one_workers_order, build_loss, start_loss
+from rwood.training.begin import begin, start_loss
+from rwood.training.loss import _one_workers_order
 from rwood.training.train import train
 from rwood.training.worker import LocalWorker
 from tests.ranks import join, start_ranks
 from tests.tiny import tiny
+from tests.training.a_step import task_of
 
 CPU = torch.device("cpu")
 
@@ -47,18 +48,17 @@ def test_batches_know_the_rows_of_their_largest_class(tmp_path: Path) -> None:
 
 def test_prototypes_start_at_the_mean_projection_of_their_class(tmp_path: Path) -> None:
     study = tiny(tmp_path, run__loss={"name": "cider"}, search=None)
-    digits = image_sets.open_set("digits/train", study.benchmark, tmp_path)
-    encoder = build_encoder(study.run.model, channels=1, seed=0).train()
-    worker = LocalWorker(tmp_path, CPU)
-    loss = build_loss(study.run, study.benchmark.classes, CPU)
-    start_loss(loss, study.run, encoder, digits, study.benchmark, worker)
+    task = task_of(study, LocalWorker(tmp_path, CPU), tmp_path)
+    state = begin(task, "float32")
+    start_loss(task, state)
+    digits, encoder = task.train_set, state.encoder
     assert encoder.training
     pixels = torch.from_numpy(digits.images_NHWC[:]).permute(0, 3, 1, 2) / 255
     images = (pixels - study.benchmark.mean[0]) / study.benchmark.std[0]
     encoder.eval()
     with torch.no_grad():
         projections = encoder.project(images).double()
-    for label, prototype in enumerate(loss.prototypes_CD):
+    for label, prototype in enumerate(state.loss.prototypes_CD):
         mean = projections[torch.from_numpy(digits.labels_N == label)].mean(0)
         torch.testing.assert_close(prototype.double(), mean / mean.norm(), rtol=0, atol=1e-6)
 
@@ -66,13 +66,13 @@ def test_prototypes_start_at_the_mean_projection_of_their_class(tmp_path: Path) 
 def started(folder: Path, rank: int = 0, world: int = 1) -> tuple[torch.Tensor, int]:
     """The prototypes that a rank starts with, and how many images it embedded."""
     study = tiny(folder, run__loss={"name": "cider"}, search=None)
-    digits = image_sets.open_set("digits/train", study.benchmark, folder)
-    encoder, embedded = build_encoder(study.run.model, channels=1, seed=0), []
-    encoder.backbone.register_forward_hook(lambda _, inputs, __: embedded.append(len(inputs[0])))
-    loss = build_loss(study.run, study.benchmark.classes, CPU)
-    worker = LocalWorker(folder, CPU, rank=rank, world_size=world)
-    start_loss(loss, study.run, encoder, digits, study.benchmark, worker)
-    return loss.prototypes_CD, sum(embedded)
+    task = task_of(study, LocalWorker(folder, CPU, rank=rank, world_size=world), folder)
+    state, embedded = begin(task, "float32"), []
+    state.encoder.backbone.register_forward_hook(
+        lambda _, inputs, __: embedded.append(len(inputs[0]))
+    )
+    start_loss(task, state)
+    return state.loss.prototypes_CD, sum(embedded)
 
 
 def start_on_rank(rank: int, folder: Path) -> None:
