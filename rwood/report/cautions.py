@@ -32,20 +32,18 @@ def _benchmark(inputs: ReportInputs) -> Iterator[str]:
     for part in ("near", "far"):
         by_scorer = {key: fmean(seed_values(runs, f"{part}ood", key=key))
                      for key in runs[0].tables if key.startswith("ood")}  # fmt: skip
-        own = by_scorer.get(own_key(runs[0]))
-        if own is not None and own < CHANCE:
+        if by_scorer[own_key(runs[0])] < CHANCE:
             yield (
                 f"The {part}-OOD AUROC is below {CHANCE:.0f} %: {inputs.whose} takes these OOD "
                 "images for more ordinary than ID images."
             )
-        if by_scorer:
-            low, high = (pick(by_scorer, key=lambda k: by_scorer[k]) for pick in (min, max))
-            if by_scorer[high] - by_scorer[low] > DISAGREEMENT:
-                yield (
-                    f"On the same embeddings {key_words(high)} reach a {part}-OOD AUROC of "
-                    f"{by_scorer[high]:.2f} % and {key_words(low)} {by_scorer[low]:.2f} %: the "
-                    "choice of the scorer matters more than most settings."
-                )
+        low, high = (pick(by_scorer, key=lambda k: by_scorer[k]) for pick in (min, max))
+        if by_scorer[high] - by_scorer[low] > DISAGREEMENT:
+            yield (
+                f"On the same embeddings {key_words(high)} reach a {part}-OOD AUROC of "
+                f"{by_scorer[high]:.2f} % and {key_words(low)} {by_scorer[low]:.2f} %: the choice "
+                "of the scorer matters more than most settings."
+            )
     angles = [run.history[-1].metrics.get("id/dispersion") for run in runs if run.history]
     if angles and all(angle is not None and angle < COLLAPSED for angle in angles):
         yield (

@@ -17,11 +17,8 @@ MEANS = frozenset({"nearood", "farood"})
 
 
 def own_key(run: RunResult) -> str:
-    """`<protocol>/<scorer>` of the run's own scorer."""
-    scorer = run.run.get("scorer")
-    name = scorer.get("name") if isinstance(scorer, dict) else None
-    key = f"ood/{name}"
-    return key if key in run.tables else next(iter(run.tables))
+    """`<protocol>/<scorer>` of the run's own scorer, whose table comes first."""
+    return next(iter(run.tables))
 
 
 def key_words(key: str) -> str:

@@ -14,7 +14,6 @@ from rwood.report.tables import (
     benchmark_files,
     gain,
     gain_table,
-    own_key,
     own_table,
     versus_table,
 )
@@ -96,10 +95,6 @@ def test_base_alone_is_the_benchmark(inputs: ReportInputs) -> None:
         "benchmark.csv",
         "benchmark_base_ood_knn.csv",
     ]
-
-
-def test_own_scorer_names_the_own_table() -> None:
-    assert own_key(make_run("base", 1, 0.0, run={"scorer": {"name": "knn"}})) == "ood/knn"
 
 
 def test_published_file_is_read() -> None:
