@@ -4,6 +4,8 @@ import math
 import statistics
 from collections.abc import Sequence
 
+import yaml
+
 from rwood.config.search import Choices, Range, apply, contains
 from rwood.config.study import is_minimized
 from rwood.report.document import Block, Folded, texts
@@ -168,6 +170,8 @@ def _worth(inputs: ReportInputs) -> list[str]:
 
 def _changes(inputs: ReportInputs) -> list[str]:
     def shown(value: object) -> str:
+        if isinstance(value, dict):  # A range, as a study file has it.
+            return yaml.safe_dump(value, default_flow_style=True, sort_keys=False).strip()
         return "nothing" if value is None else str(value)
 
     return [

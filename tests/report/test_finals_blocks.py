@@ -9,7 +9,7 @@ from rwood.report.document import Folded
 from rwood.report.finals import finals_blocks, search_sentences
 from rwood.report.inputs import ReportInputs
 from rwood.report.table import Table
-from rwood.results import FinalsResult
+from rwood.results import Change, FinalsResult
 from rwood.search.finals import gate, guard, verdict
 
 
@@ -62,6 +62,20 @@ def test_the_best_of_a_solved_fpr_is_no_negative_zero(inputs: ReportInputs) -> N
     (worth,) = (s for s in search_sentences(replace(inputs, study=study)) if "best" in s)
     assert "0.00 of 1, 0.00 of 2," in worth
     assert "-0.00" not in worth
+
+
+def test_a_range_that_was_changed_is_written_as_in_a_study_file(inputs: ReportInputs) -> None:
+    before, after = ({"low": low, "high": 0.2, "log": True} for low in (0.02, 0.01))
+    changes = (
+        Change(trials=24, key="search.space.optimizer.lr", before=before, after=after),
+        Change(trials=24, key="search.pruner.name", before="asha", after=None),
+    )
+    study = inputs.study.model_copy(update={"changes": changes})
+    assert search_sentences(replace(inputs, study=study))[-2:] == [
+        "After 24 trials search.space.optimizer.lr was changed from {low: 0.02, high: 0.2, log: "
+        "true} to {low: 0.01, high: 0.2, log: true}.",
+        "After 24 trials search.pruner.name was changed from asha to nothing.",
+    ]
 
 
 @pytest.mark.parametrize(
