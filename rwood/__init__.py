@@ -79,9 +79,9 @@ def run(
     from rich.console import Console
 
     from rwood.progress.display import screen
-    from rwood.results import is_finished
     from rwood.storage import place
     from rwood.study.context import Context
+    from rwood.study.record import is_finished
     from rwood.study.stages import open_study
 
     where = place(str(results))

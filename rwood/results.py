@@ -11,14 +11,11 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rwood.config.base import digest
 from rwood.config.benchmark import METRICS
 from rwood.config.scorers import AnyScorer
 from rwood.config.search import Params
-from rwood.config.study import StudyConfig
 from rwood.errors import StudyError
-from rwood.paths import StudyPaths
-from rwood.storage import content, exists, written
+from rwood.storage import content, written
 
 TrialState = Literal["running", "complete", "pruned", "failed"]
 FailureKind = Literal["setting", "environment"]
@@ -258,14 +255,6 @@ class StudySummary:
 
 
 R = TypeVar("R", bound=Record)
-
-
-def is_finished(study: StudyConfig, folder: Path) -> bool:
-    """True if nothing is left to do for a study in its results folder, and nothing is missing."""
-    paths = StudyPaths(folder)
-    if not all(map(exists, (paths.record, paths.report, paths.detector))):
-        return False
-    return load(StudyResult, paths.record).finished == digest(study)
 
 
 def mean_of(rows: Iterable[SetMetrics]) -> SetMetrics:

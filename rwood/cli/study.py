@@ -27,8 +27,9 @@ from rwood.cli.options import (
 from rwood.config.load import load_study, naming, set_values
 from rwood.config.study import StudyConfig
 from rwood.paths import StudyPaths
-from rwood.results import EpochReport, StudyResult, is_finished, load
+from rwood.results import EpochReport, StudyResult, load
 from rwood.study.context import Context
+from rwood.study.record import is_finished
 
 STAGES = {
     "run": "Search, select, rerun, report; run again, it resumes what is unfinished.",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rwood import results, storage
+from rwood.config.base import digest
 from rwood.config.study import TEST_SETS, StudyConfig, trial_digest
 from rwood.errors import StorageError, StudyError
 from rwood.paths import StudyPaths
@@ -98,6 +99,14 @@ def _read(study: StudyConfig, folder: Path) -> StudyResult:
         return record
     changes = record.changes + tuple(_changes(record, config))
     return record.model_copy(update={"config": config, "versions": versions(), "changes": changes})
+
+
+def is_finished(study: StudyConfig, folder: Path) -> bool:
+    """True if nothing is left to do for a study in its results folder, and nothing is missing."""
+    paths = StudyPaths(folder)
+    if not all(map(storage.exists, (paths.record, paths.report, paths.detector))):
+        return False
+    return results.load(StudyResult, paths.record).finished == digest(study)
 
 
 def read_record(study: StudyConfig, folder: Path, url: str | None) -> StudyResult | None:

@@ -12,9 +12,9 @@ from rwood.cli.status import read_status
 from rwood.config.base import digest
 from rwood.errors import StudyError
 from rwood.paths import StudyPaths
-from rwood.results import is_finished, save
+from rwood.results import save
 from rwood.study.frames import read_results
-from rwood.study.record import open_record
+from rwood.study.record import is_finished, open_record
 from tests.report.a_study import make_study
 from tests.tiny import tiny
 

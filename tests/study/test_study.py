@@ -15,9 +15,10 @@ from rwood.data import image_sets
 from rwood.errors import StudyError
 from rwood.paths import StudyPaths
 from rwood.progress.display import Lines
-from rwood.results import StudyResult, is_finished, load
+from rwood.results import StudyResult, load
 from rwood.study.context import Context
 from rwood.study.frames import read_results
+from rwood.study.record import is_finished
 from rwood.study.stages import Study, open_study
 from tests.conftest import with_store
 from tests.stored_trials import trials_in
