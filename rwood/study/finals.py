@@ -9,7 +9,6 @@ from pathlib import Path
 
 from rwood import results
 from rwood.config.benchmark import families_of
-from rwood.config.run import RunConfig
 from rwood.config.study import FAMILIES, StudyConfig, is_minimized
 from rwood.evaluation.families import (
     FamilyWeights,
@@ -63,7 +62,11 @@ def run_finals(
 
     def train_all(plan: Plan, part: str) -> Runs:
         on_change(finals)
-        jobs = [_job(study, *each, folder=folder, data_root=data_root) for each in plan]
+        jobs = [
+            job_of(study, run, finals_folder(study, folder, label, run), data_root,
+                   label=label, validates=True)
+            for label, run in plan
+        ]  # fmt: skip
         if jobs:
             train(jobs, part)
         runs: dict[str, dict[int, FinalsRun]] = {}
@@ -84,11 +87,6 @@ def run_finals(
         finals = _decided(study, finals, train_all(plan, "confirmation"), weights)
     on_change(finals)
     return finals
-
-
-def _job(study: StudyConfig, label: str, run: RunConfig, *, folder: Path, data_root: Path) -> Job:
-    place = finals_folder(study, folder, label, run)
-    return job_of(study, run, place, data_root, label=label, validates=True)
 
 
 def _after_race(

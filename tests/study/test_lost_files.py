@@ -53,6 +53,19 @@ def test_a_base_run_that_was_trained_alone_is_in_no_studys_way(tmp_path: Path) -
         assert record.runs == ()
 
 
+def test_scores_that_were_cut_off_are_named(tmp_path: Path) -> None:
+    study, paths = tiny(tmp_path), StudyPaths(tmp_path / "tiny")
+    record = make_study(study)
+    save(record, paths.record)
+    for run in record.runs:
+        scores = paths.rerun(run.label, run.seed, run.digest).scores
+        scores.parent.mkdir(parents=True, exist_ok=True)
+        scores.write_bytes(b"PK\x03\x04")
+    found = read_results(study, folder=paths.folder)
+    with pytest.raises(StudyError, match=r"scores\.npz: cannot be read as arrays"):
+        _ = found.scores
+
+
 @pytest.mark.parametrize("left", ["optuna.journal", "runs/base-seed1-0123abcd"])
 def test_results_whose_record_is_gone_are_not_taken_for_a_new_study(
     tmp_path: Path, left: str
