@@ -1,6 +1,7 @@
 """Optuna's storage of a study: a journal in the results folder, or any that a URL names."""
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -19,28 +20,6 @@ from rwood.text import first_line, login_of, without_password
 
 _SEGMENT_BYTES = 256 * 2**10
 """Size from which an object store's journal goes on in another segment."""
-
-
-class Lock(JournalFileOpenLock):  # type: ignore[misc]
-    """Optuna's lock of a journal file, which its holder may take again."""
-
-    def __init__(self, path: str) -> None:
-        """Count how often it is held."""
-        super().__init__(path)
-        self._depth = 0
-
-    def acquire(self) -> bool:
-        """Wait for the file, unless it is held here."""
-        if self._depth == 0:
-            super().acquire()
-        self._depth += 1
-        return True
-
-    def release(self) -> None:
-        """Give the file free once the first holder here is done."""
-        self._depth -= 1
-        if self._depth == 0:
-            super().release()
 
 
 class Journal(BaseJournalBackend):  # type: ignore[misc]
@@ -62,8 +41,9 @@ class Journal(BaseJournalBackend):  # type: ignore[misc]
         self._segment = _download(mirror, path) if mirror is not None else 0
         _cut_half_line(path)
         self._segment_start = path.stat().st_size
-        self._lock = Lock(str(path))
-        self._file = JournalFileBackend(str(path), self._lock)
+        self._lock = JournalFileOpenLock(str(path))
+        # It writes in a batch alone, which holds the file's lock already.
+        self._file = JournalFileBackend(str(path), threading.RLock())
         self._pending: list[dict[str, Any]] | None = None
         self._count: int | None = None
         """Operations in the file, while a batch is open and once they were read."""
@@ -87,10 +67,9 @@ class Journal(BaseJournalBackend):  # type: ignore[misc]
         Raises:
             StorageError: the file cannot be written.
         """
-        if self._pending is not None:
+        with self.batch():
+            assert self._pending is not None
             self._pending += logs
-        else:
-            self._write(logs)
 
     @contextmanager
     def batch(self) -> Iterator[None]:
@@ -111,8 +90,9 @@ class Journal(BaseJournalBackend):  # type: ignore[misc]
             pending, self._pending = self._pending, None
             if pending:
                 self._write(pending)
-                for _ in self._file.read_logs(self._count or 0):
-                    pass  # It remembers where lines begin, and later reads start there.
+                if self._count is not None:
+                    for _ in self._file.read_logs(self._count):
+                        pass  # It remembers where lines begin, and later reads start there.
         finally:
             self._pending = None
             self._lock.release()
