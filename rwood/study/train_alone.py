@@ -11,11 +11,9 @@ from rwood.config.study import ClusterConfig, StudyConfig, run_digest
 from rwood.errors import StudyError
 from rwood.paths import StudyPaths
 from rwood.ray_backend.job import job_of, work
-from rwood.ray_backend.nodes import check_nodes
-from rwood.ray_backend.pool import TrainingPool
-from rwood.ray_backend.session import session
 from rwood.results import EpochReport
-from rwood.storage import grown
+from rwood.study.connection import Connection
+from rwood.study.context import Context
 from rwood.study.plans import ALONE
 from rwood.training.worker import LocalWorker
 
@@ -37,7 +35,8 @@ def train_alone(
         The last epoch's report, and the run's folder (`encoder.pt` are the weights).
 
     Raises:
-        StudyError: the study asks for a GPU, and this machine has none.
+        DataError: an image set is missing, short or corrupt.
+        StudyError: the study asks for a GPU or for CPUs that there are not.
     """
     benchmark = without_held_out(study.benchmark)
     digest = run_digest(study.run, benchmark)
@@ -59,12 +58,11 @@ def train_alone(
             torch.set_num_threads(threads)
             torch.use_deterministic_algorithms(False)
     else:
-        name = f"{study.name}-{folder.name}"
-        with grown(paths.log) as log, session(address, log=log):
-            if address is not None:
-                check_nodes(study, folder, data_root)
-            with closing(TrainingPool(study.cluster, StudyPaths(folder).ray)) as pool:
-                pool.fit(job, name=name, on_report=keep, on_note=on_note)
+        context = Context(results, data_root, address)
+        with closing(Connection(study, context, paths.folder, on_note, on_note)) as connection:
+            connection.connect()
+            name = f"{study.name}-{folder.name}"
+            connection.pool.fit(job, name=name, on_report=keep, on_note=on_note)
     return last[-1], folder
 
 

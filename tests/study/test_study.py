@@ -20,6 +20,7 @@ from rwood.study.context import Context
 from rwood.study.frames import read_results
 from rwood.study.record import is_finished
 from rwood.study.stages import Study, open_study
+from rwood.study.train_alone import train_alone
 from tests.conftest import with_store
 from tests.stored_trials import trials_in
 from tests.tiny import tiny
@@ -243,6 +244,15 @@ def test_a_folder_of_another_study_is_refused(
         open_study(other, Context(results, results), Recorder(other)),
     ):
         pass
+
+
+def test_a_base_run_alone_waits_for_no_workers_that_cannot_start(
+    tmp_path: Path, results: Path
+) -> None:
+    study = tiny(tmp_path, search=None, cluster__workers=1000)
+    with pytest.raises(StudyError, match="a training asks for 1,000 CPU cores"):
+        train_alone(study, results=results, data_root=tmp_path, address=None,
+                    on_report=print, on_note=print)  # fmt: skip
 
 
 def test_two_drivers_on_one_study(tmp_path: Path, results: Path) -> None:
