@@ -87,7 +87,10 @@ def run(
     where = place(str(results))
     context = Context(where, Path(data_root), address, tracking_uri, storage, retry_failed)
     if not is_finished(study, where / study.name):
+        from rwood.ray_backend.session import logging_restored
+
         with (
+            logging_restored(),
             screen(study, Console(highlight=False), where / study.name) as view,
             open_study(study, context, view) as opened,
         ):

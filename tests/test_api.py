@@ -2,8 +2,10 @@
 
 import io
 import json
+import logging
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +92,28 @@ def test_the_detector_of_a_study(found: StudyResults) -> None:
     images = np.random.default_rng(0).integers(0, 255, (3, 8, 8, 1), dtype=np.uint8)
     said = detector.predict(images)
     assert said.score.shape == said.ood.shape == said.nearest_class.shape == (3,)
+
+
+def test_a_program_logs_as_before_once_a_study_ran(
+    found: StudyResults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rwood.ray_backend.session import quiet
+
+    class Opened:
+        def run(self) -> None:
+            quiet(tmp_path / "rwood.log")
+            logging.getLogger("library").warning("while it runs")
+
+    messages: list[str] = []
+    own = logging.Handler()
+    own.emit = lambda record: messages.append(record.getMessage())
+    monkeypatch.setattr("rwood.study.stages.open_study", lambda *_: nullcontext(Opened()))
+    monkeypatch.setattr(logging.getLogger(), "handlers", [own])
+    with pytest.raises(StudyError, match="holds no results"):
+        rwood.run(found.study, results=tmp_path)
+    logging.getLogger("library").warning("afterwards")
+    assert messages == ["afterwards"]
+    assert "while it runs" in (tmp_path / "rwood.log").read_text(encoding="utf-8")
 
 
 def test_a_finished_study_is_read_and_not_run(found: StudyResults) -> None:

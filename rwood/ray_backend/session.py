@@ -142,13 +142,35 @@ def _connect(address: str | None, cpus: int | None, dashboard: bool) -> None:
             raise RwoodError(f"{what}: {first_line(error)}", address=address) from error
 
 
+class _LogFile(logging.FileHandler):
+    """A file of `quiet`'s, for all of a process."""
+
+
+@contextmanager
+def logging_restored() -> Iterator[None]:
+    """Let a program log as before once the block ends: `quiet` takes its handlers away."""
+    root = logging.getLogger()
+    handlers, raises = list(root.handlers), logging.raiseExceptions
+    try:
+        yield
+    finally:
+        for added in set(root.handlers) - set(handlers):
+            added.close()
+        root.handlers[:] = handlers
+        logging.captureWarnings(False)
+        logging.raiseExceptions = raises
+
+
 def quiet(log: Path) -> None:
     """Send what libraries log and warn to a file instead of the screen."""
     log.parent.mkdir(parents=True, exist_ok=True)
     handlers = logging.getLogger().handlers
-    if not any(getattr(h, "baseFilename", None) == str(log.resolve()) for h in handlers):
-        line = "%(asctime)s %(name)s %(levelname)s %(message)s"
-        logging.basicConfig(filename=log.resolve(), format=line, force=True)
+    for earlier in handlers:
+        if isinstance(earlier, _LogFile):
+            earlier.close()
+    handlers[:] = [_LogFile(log.resolve())]
+    line = "%(asctime)s %(name)s %(levelname)s %(message)s"
+    handlers[0].setFormatter(logging.Formatter(line))
     logging.captureWarnings(True)
     logging.raiseExceptions = False  # A log that cannot be written ends nothing.
     for name in ("ray", "ray.tune", "ray.train", "optuna", "mlflow", "alembic", "py.warnings"):
