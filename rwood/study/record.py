@@ -177,11 +177,12 @@ def _changes(record: StudyResult, config: dict[str, Any]) -> Iterator[Change]:
 
 def _first_difference(old: dict[str, Any], new: dict[str, Any]) -> str:
     """The first setting that makes it another study, with its old and new value."""
-    return next(
+    differences = (
         f"{key} was {before!r}, is {after!r}"
         for key, before, after in _differences(old, new)
         if key.startswith(_IDENTITY) and not key.startswith(_FREE)
     )
+    return next(differences, "a part of its run has other settings, or settings of another type")
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:

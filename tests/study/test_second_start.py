@@ -156,6 +156,20 @@ def test_who_reads_the_results_of_another_study_is_told(tmp_path: Path, results:
                 read(other, folder=results / "tiny")
 
 
+def test_a_setting_that_a_part_no_longer_has_makes_another_study(
+    tmp_path: Path, results: Path
+) -> None:
+    study, place = tiny(tmp_path), Context(results, tmp_path)
+    with open_study(study, place, Recorder(study)) as opened:
+        opened.record.config["run"]["loss"]["margin"] = None
+        opened._save()
+    with (
+        pytest.raises(StudyError, match="another study: a part of its run has other settings"),
+        open_study(study, place, Recorder(study)),
+    ):
+        pass
+
+
 @pytest.mark.parametrize("kind", ["to", "from"])
 def test_results_that_were_copied_to_or_from_an_object_store_keep_their_trials(
     tmp_path: Path, results: Path, bucket: Path, kind: str
