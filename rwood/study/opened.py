@@ -150,12 +150,12 @@ class OpenedStudy:
         finally:
             spent = self.record.wall_seconds
             total = spent.get(stage, 0.0) + time.monotonic() - started
-            self._save(wall_seconds={**spent, stage: total}, finished=None)
+            self._save(wall_seconds={**spent, stage: total})
 
     def _save(self, **changes: object) -> None:
-        """Change the record; histories of trials stay in their own files."""
+        """Change the record, which is finished no more; histories of trials stay in their files."""
         self._check()
-        self.record = self.record.model_copy(update=changes)
+        self.record = self.record.model_copy(update={"finished": None, **changes})
         slim = tuple(t.model_copy(update={"history": ()}) for t in self.record.trials)
         results.save(self.record.model_copy(update={"trials": slim}), self.paths.record)
 

@@ -7,6 +7,7 @@ from unittest.mock import Mock
 import pytest
 
 from rwood.cli.status import read_status
+from rwood.config.base import digest
 from rwood.config.study import StudyConfig
 from rwood.errors import StudyError
 from rwood.results import FinalsResult
@@ -16,6 +17,7 @@ from rwood.storage import written
 from rwood.study import frames
 from rwood.study.context import Context
 from rwood.study.plans import is_decided, rules_of
+from rwood.study.record import is_finished
 from rwood.study.stages import open_study
 from tests.stored_trials import store_trials
 from tests.study.test_study import Recorder
@@ -137,6 +139,24 @@ def test_a_champion_of_other_rules_or_trials_is_not_measured(
         for stage in (opened.benchmark, opened.report):
             with pytest.raises(StudyError, match="yet, or its file or trials changed since: run"):
                 stage()
+
+
+def test_an_edit_that_is_taken_back_after_a_stage_leaves_no_finished_study(
+    tmp_path: Path, results: Path
+) -> None:
+    study, place = tiny(tmp_path, finals=FINALS), Context(results, tmp_path)
+    with open_study(study, place, Recorder(study)) as opened:
+        store_trials(study, opened.folder, ENDED, opened.record.id)
+        opened._save(finals=verdict(study), champion=2, champion_params=ENDED[2].params,
+                     finished=digest(study))  # fmt: skip
+    paths = opened.paths
+    paths.report.touch()
+    paths.detector.mkdir()
+    assert is_finished(study, paths.folder)
+    edited = tiny(tmp_path, finals=None)
+    with open_study(edited, place, Recorder(edited)) as opened:
+        opened.select()
+    assert not is_finished(study, paths.folder)
 
 
 def test_who_reads_the_results_of_another_study_is_told(tmp_path: Path, results: Path) -> None:
