@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from rwood.config.held_out import without_held_out
-from rwood.config.study import ClusterConfig, StudyConfig, run_digest
+from rwood.config.study import TEST_SETS, ClusterConfig, StudyConfig, run_digest
 from rwood.errors import StudyError
 from rwood.paths import StudyPaths
 from rwood.ray_backend.job import job_of, work
@@ -35,7 +35,7 @@ def train_alone(
         The last epoch's report, and the run's folder (`encoder.pt` are the weights).
 
     Raises:
-        DataError: an image set is missing, short or corrupt.
+        DataError: an image set that it sees is missing, short or corrupt.
         StudyError: the study asks for a GPU or for CPUs that there are not.
     """
     benchmark = without_held_out(study.benchmark)
@@ -59,7 +59,10 @@ def train_alone(
             torch.use_deterministic_algorithms(False)
     else:
         context = Context(results, data_root, address)
-        with closing(Connection(study, context, paths.folder, on_note, on_note)) as connection:
+        # No training sees the test sets: they need not be there yet.
+        seen = benchmark.model_copy(update=dict.fromkeys(TEST_SETS, {}))
+        trained = study.model_copy(update={"benchmark": seen})
+        with closing(Connection(trained, context, paths.folder, on_note, on_note)) as connection:
             connection.connect()
             name = f"{study.name}-{folder.name}"
             connection.pool.fit(job, name=name, on_report=keep, on_note=on_note)

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from rwood.config.base import digest
+from rwood.config.benchmark import FolderSet
 from rwood.config.study import StudyConfig
 from rwood.data import image_sets
 from rwood.errors import StudyError
@@ -250,6 +251,8 @@ def test_a_base_run_alone_waits_for_no_workers_that_cannot_start(
     tmp_path: Path, results: Path
 ) -> None:
     study = tiny(tmp_path, search=None, cluster__workers=1000)
+    not_there = study.benchmark.model_copy(update={"near": {"mine": FolderSet(folder="mine")}})
+    study = study.model_copy(update={"benchmark": not_there})
     with pytest.raises(StudyError, match="a training asks for 1,000 CPU cores"):
         train_alone(study, results=results, data_root=tmp_path, address=None,
                     on_report=print, on_note=print)  # fmt: skip
