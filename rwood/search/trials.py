@@ -171,8 +171,7 @@ class Trials:
             if first is not None:
                 self._main.enqueue_trial(first)
             self._main.sampler = build_sampler(self.study.run, self.search, number)
-            choice = {key: self._space[key] for key in deciding(self._space)}
-            trial = self._main.ask(fixed_distributions=choice)
+            trial = self._main.ask()
             drawn = self._suggest(trial)
             judged = trial
             if self._pruning is not self._main:
@@ -205,6 +204,8 @@ class Trials:
 
     def _suggest(self, trial: Trial) -> Space:
         """Draw what a trial's branch has and the trial has not yet; all that it has then."""
+        for key in deciding(self._space):
+            suggest(trial, key, self._space[key])
         under = branch(self.study.run, self.search.space, trial.params)
         domains = hyperparameters_of(under, self._space)
         for key, domain in domains.items():

@@ -12,6 +12,8 @@ from rwood.config.study import StudyConfig
 from rwood.errors import SpecError
 from rwood.search.check import check_search
 from rwood.search.classes import class_names
+from rwood.search.generations import latest
+from rwood.search.journal import open_storage
 from tests.search.a_search import Search, objective, outcome
 from tests.tiny import tiny
 
@@ -68,6 +70,25 @@ def test_a_trial_has_the_settings_of_its_loss_and_no_other(
     assert first["loss.name"] == "reweightood"
     assert (first["loss.temperature"], first["loss.between_shift"]) == (0.1, 4.0)
     assert outcome(killed(mixed, tmp_path / "killed", 5).trials()) == outcome(trials)
+
+
+def test_a_trial_that_a_kill_left_without_a_loss_in_a_database_is_drawn_whole(
+    tmp_path: Path, mixed: StudyConfig
+) -> None:
+    search = Search(mixed, tmp_path / "s", url=f"sqlite:///{tmp_path}/optuna.db")
+    search.run(3)
+    with open_storage(search.folder, search.url) as store:
+        main = latest(store.optuna, mixed.name)
+        assert main is not None
+        for _ in range(4):
+            main.ask()
+    search.run()
+    trials = search.trials()
+    assert len(trials) == 40
+    for trial in trials.values():
+        assert trial.params.keys() == OWN[str(trial.params["loss.name"])] | {
+            "loss.name", "optimizer.lr",
+        }  # fmt: skip
 
 
 def test_a_trial_has_the_settings_of_its_scorer_and_no_other(tmp_path: Path) -> None:
