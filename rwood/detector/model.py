@@ -181,17 +181,19 @@ def save_detector(
 
 def _read_tensors(path: Path, metadata: Metadata) -> Mapping[str, Tensor]:
     from safetensors import SafetensorError
-    from safetensors.torch import load
+    from safetensors.torch import load_file
 
     try:
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != metadata.digests.tensors:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != metadata.digests.tensors:
             raise DataError(
                 f"{path} is damaged or belongs to another {METADATA_FILE}: build the detector "
                 "again",
                 file=str(path),
             )
-        tensors: dict[str, Tensor] = load(content)
+        # Mapped, not read: processes that serve one detector share gigabytes of neighbours.
+        tensors: dict[str, Tensor] = load_file(path)
         return tensors
     except FileNotFoundError:
         raise DataError(f"{path} is missing: build the detector again", file=str(path)) from None

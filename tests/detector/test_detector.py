@@ -260,6 +260,14 @@ def test_what_is_no_image_is_refused(detector: Detector, images: Any, sentence: 
         detector.predict(images)
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux tells what is mapped")
+def test_processes_share_the_memory_of_a_detectors_tensors(
+    detector: Detector, folder: Path
+) -> None:
+    """The neighbours of ImageNet are ten gigabytes, which each server would hold for itself."""
+    assert str(folder / "detector.safetensors") in Path("/proc/self/maps").read_text()
+
+
 def test_damaged_files_are_named(folder: Path, tmp_path: Path) -> None:
     def broken(name: str, change: Callable[[bytes], bytes]) -> Path:
         copy = tmp_path / f"copy{len(list(tmp_path.iterdir()))}"
