@@ -90,8 +90,8 @@ def fetch(
         return _from_archive(name, data_root, source, progress)
     except OSError as error:
         raise DataError(
-            f"{error.filename or data_root} cannot be written ({error.strerror}): choose another "
-            "data root"
+            f"{error.filename or data_root} cannot be read or written ({error.strerror}): choose "
+            "another copy or another data root"
         ) from error
 
 

@@ -238,7 +238,7 @@ def test_a_full_disk_says_where_it_was_full(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(archives, "write_whole", full)
-    with pytest.raises(DataError, match=r"cannot be written \(No space left on device\): choose"):
+    with pytest.raises(DataError, match=r"or written \(No space left on device\): choose"):
         sources.fetch("svhn", tmp_path)
 
 
@@ -274,6 +274,9 @@ def test_places_and_textures_keep_their_names(
     assert tree(tmp_path / "images_classic" / "places365") == {
         "field-cultivated/Places365_val_00000001.jpg": b"jpeg"
     }
+    file.unlink()
+    with pytest.raises(DataError, match=r"0001.jpg cannot be read or written \(No such file"):
+        sources.fetch("places365", tmp_path / "other", source=raw)
 
 
 def listed(root: Path, name: str) -> list[str]:
