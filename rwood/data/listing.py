@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -269,22 +270,30 @@ def images_below(folder: Path) -> list[str]:
         DataError: no image in it, a folder cannot be read, or a link to a folder that it lies in.
     """
     paths: list[str] = []
-    for top, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
-        below = Path(top).relative_to(folder)
-        if any(os.path.samefile(top, folder / above) for above in below.parents):
-            raise DataError(f"{top} is a link to a folder that it lies in: take the link away")
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        prefix = f"{below}/" if below.parts else ""
-        for name in names:  # hidden: thumbnails, copies of a notebook, ...
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
-                paths.append(prefix + name)
+    try:
+        for top, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
+            below = Path(top).relative_to(folder)
+            if any(os.path.samefile(top, folder / above) for above in below.parents):
+                raise DataError(f"{top} is a link to a folder that it lies in: take the link away")
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            prefix = f"{below}/" if below.parts else ""
+            for name in names:
+                if name.startswith("."):  # thumbnails, copies of a notebook, ...
+                    continue
+                if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
+                    paths.append(prefix + name)
+                elif os.path.islink(link := os.path.join(top, name)):
+                    with suppress(FileNotFoundError):
+                        os.stat(link)  # a forbidden folder's is among the files
+    except OSError as error:
+        raise DataError(
+            f"{error.filename} cannot be read ({error.strerror}): replace it or take it away"
+        ) from error
     if not paths:
         suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
         raise DataError(f"{folder} holds no image ({suffixes})", file=str(folder))
     return sorted(paths)
 
 
-def _refuse(error: OSError) -> None:
-    raise DataError(
-        f"{error.filename} cannot be read ({error.strerror}): replace it or take it away"
-    ) from error
+def _raise(error: OSError) -> None:
+    raise error

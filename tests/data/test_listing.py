@@ -143,3 +143,7 @@ def test_links_that_lead_in_circles_or_nowhere_are_named(tmp_path: Path) -> None
     (folder / "self.png").symlink_to("self.png")
     with pytest.raises(DataError, match=r"self.png cannot be read \(Too many levels"):
         read_folder(folder, name="images", class_names=None)
+    (folder / "self.png").unlink()
+    (folder / "more").symlink_to("more")  # a folder's, for all that is known
+    with pytest.raises(DataError, match=r"more cannot be read \(Too many levels"):
+        read_folder(folder, name="images", class_names=None)
