@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from rich.filesize import decimal
 
+from rwood.config.backbones import dim_of
 from rwood.config.benchmark import (
     BenchmarkConfig,
     ClassesSet,
@@ -146,8 +147,8 @@ def data_sentence(benchmark: BenchmarkConfig) -> str:
 def memory_sentence(study: StudyConfig) -> str:
     """Device memory of a worker: to train, and to score with the ID train set's embeddings."""
     model, benchmark = study.run.model, study.benchmark
-    network = NETWORKS.get(model.backbone)
-    if network is None or model.dim is None:
+    network, dim = NETWORKS.get(model.backbone), dim_of(model)
+    if network is None or dim is None:
         return f"backbone {model.backbone} is not in the table, so only a run can tell"
     scale, frozen = model.width / network.width, model.trainable == "layer4"
     learns = network.last_stage if frozen else network.parameters
@@ -163,7 +164,7 @@ def memory_sentence(study: StudyConfig) -> str:
     if images is None:
         return sentence
     raw = study.run.scorer.is_raw or any(scorer_kind(n)(name=n).is_raw for n in study.rerun.scorers)
-    embeddings = 4 * images * model.dim * (2 if raw else 1)
+    embeddings = 4 * images * dim * (2 if raw else 1)
     return f"{sentence} to train, {decimal(round(weights + embeddings))} on the first's to score"
 
 

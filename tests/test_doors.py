@@ -89,6 +89,11 @@ class Flat(nn.Module):
         return torch.relu(self.fc(self.layer(images.flatten(1))))
 
 
+class Sized(Flat):
+    def __init__(self, channels: int, dim: int = 16, copy: bool = True):
+        super().__init__(channels, features=dim)
+
+
 def scaled(make):
     def made(classes: int, dims: int, *, scale: float = 5.0):
         return make(classes, dims, scale=scale)
@@ -287,6 +292,18 @@ def test_settings_of_a_part_are_checked_like_ours(tmp_path: Path, parts: str) ->
     for changes, sentence in wrong:
         with pytest.raises(SpecError, match=sentence):
             tiny(tmp_path, **changes)
+
+
+def test_a_setting_may_be_called_dim_or_copy(tmp_path: Path, parts: str) -> None:
+    model = {"backbone": f"{parts}:Sized", "dim": 24}
+    space: dict[str, Any] = {
+        "model.dim": {"low": 8, "high": 32},
+        "model.copy": {"choices": [True, False]},
+    }
+    run = tiny(tmp_path, run__model=model, search__space=space).run
+    changed = apply(run, {"model.dim": 12, "model.copy": False})
+    for config, dim in ((run.model, 24), (changed.model, 12)):
+        assert build_encoder(config, channels=1, seed=0).dim == dim
 
 
 def test_a_backbone_of_ones_own_starts_from_weights_that_were_saved_without_rwood(

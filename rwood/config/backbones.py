@@ -35,15 +35,15 @@ class ModelConfig(PartConfig):
     trainable: Literal["all", "layer4"] = "all"
     """`layer4`: only the last stage and the head are trained."""
 
-    @property
-    def dim(self) -> int | None:
-        """Length of an embedding; None if only the network itself can tell."""
-        factor = BACKBONES.get(self.backbone)
-        return None if factor is None else self.width * factor
-
     def __reduce__(self) -> tuple[Any, ...]:
         """By name and values: other people's settings are made when they are read."""
         return (load_model, (self.model_dump(mode="json"),))
+
+
+def dim_of(model: ModelConfig) -> int | None:
+    """Length of an embedding; None if only the network itself can tell."""
+    factor = BACKBONES.get(model.backbone)
+    return None if factor is None else model.width * factor
 
 
 @lru_cache

@@ -136,7 +136,9 @@ def settings_of(
         kind = {float: number, float | None: number | None}.get(kind, kind)
         plain = _is_plain(kind, default)
         by_position = parameter.kind is parameter.POSITIONAL_ONLY
-        is_taken = parameter.name == key or hasattr(base, parameter.name)
+        others = getattr(base, parameter.name, None)
+        free = others is None or hasattr(others, "__deprecated__")  # as pydantic's `copy`
+        is_taken = parameter.name == key or not free
         if by_position or is_taken or (required and not plain):
             raise ValueError(f"{name}: its parameter {parameter.name} cannot be a setting")
         if required:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from rwood.config.backbones import AnyModel
+from rwood.config.backbones import AnyModel, dim_of
 from rwood.config.base import Config, NotNegative, Number, Positive, Seed, Share
 from rwood.config.losses import AnyLoss, ReweightOODLoss
 from rwood.config.scorers import CLASSIFIER_SCORERS, AnyScorer, ScorerConfig
@@ -118,11 +118,11 @@ class RunConfig(Config):
     def _scorable(self) -> "RunConfig":
         if self.scorer.name in CLASSIFIER_SCORERS and not self.is_classifier:
             raise ValueError(no_logits("scorer.name", self.scorer.name, self.loss.name))
-        dim = self.model.dim
+        dim = dim_of(self.model)
         if self.scorer.name == "vim" and dim is not None and (self.scorer.dims or 1) >= dim:
             raise ValueError(
                 f"scorer.dims: {self.scorer.dims} leaves vim no residual, since an embedding of "
-                f"model.backbone {self.model.backbone} has {self.model.dim} dims"
+                f"model.backbone {self.model.backbone} has {dim} dims"
             )
         return self
 
