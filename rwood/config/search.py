@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from enum import Enum
 from typing import Annotated, Any
 
@@ -197,21 +197,28 @@ def apply(run: RunConfig, params: Params) -> RunConfig:
     others = [key for key in PARTS if params.get(key, present[key]) != present[key]]
     for key in others:
         part, shared = key.partition(".")[0], PARTS[key].model_fields
-        given = parts_among({k: v for k, v in params.items() if k.startswith(f"{part}.")})
-        plain[part] = {k: v for k, v in plain[part].items() if k in shared} | {
-            k.partition(".")[2]: v for k, v in given.items()
-        }
-    if others:  # fill in their defaults
+        plain[part] = {k: v for k, v in plain[part].items() if k in shared}
+    if others:  # fill in their defaults, beside all that is known already
+        _replace(plain, params, parts_among(params))
         plain = RunConfig.model_validate_json(json.dumps(plain)).model_dump(mode="json")
+    for key in _replace(plain, params):
+        raise KeyError(key)
+    return RunConfig.model_validate_json(json.dumps(plain))
+
+
+def _replace(plain: dict[str, Any], params: Params, new: Collection[str] = ()) -> list[str]:
+    """Put settings where a plain run has them; add the new, and return those that it has not."""
+    absent = []
     for key, value in params.items():
         *parents, leaf = key.split(".")
         node: Any = plain
         for part in parents:
             node = node.get(part) if isinstance(node, dict) else None
-        if not isinstance(node, dict) or leaf not in node:
-            raise KeyError(key)
-        node[leaf] = value
-    return RunConfig.model_validate_json(json.dumps(plain))
+        if isinstance(node, dict) and (leaf in node or key in new):
+            node[leaf] = value
+        else:
+            absent.append(key)
+    return absent
 
 
 def parts_among(params: Params) -> Params:

@@ -96,6 +96,18 @@ def test_another_scorer_keeps_what_every_scorer_has(digits_file: Path) -> None:
         apply(run, {"scorer.name": "ssdd"})
 
 
+def test_what_is_set_together_is_judged_together(digits_file: Path) -> None:
+    """vim needs fewer dims than the embedding has, and that is twice the width of small_cnn."""
+    run = load_study(digits_file).run
+    names = {"model.backbone": "resnet18_32x32", "loss.name": "cross_entropy", "scorer.name": "vim"}
+    run = apply(run, {**names, "model.width": 4, "scorer.dims": 20})
+    small = apply(run, {"model.backbone": "small_cnn", "model.width": 16})
+    assert (small.model.backbone, small.scorer.dims) == ("small_cnn", 20)
+    assert apply(run, {"model.backbone": "small_cnn", "scorer.dims": 5}).scorer.dims == 5
+    with pytest.raises(KeyError, match="loss.momentum"):
+        apply(run, {"loss.name": "supcon", "scorer.name": "knn", "loss.momentum": 0.5})
+
+
 def test_each_loss_has_its_part_of_a_space(digits_file: Path) -> None:
     run = load_study(digits_file).run
     found = {
