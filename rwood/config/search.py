@@ -186,7 +186,7 @@ def apply(run: RunConfig, params: Params) -> RunConfig:
 
     Another loss, scorer or backbone keeps the settings that each of them has, and starts from its
     own defaults in all others: what one calls by a name means nothing to another. So a loss keeps
-    none.
+    none, and a network of timm after another of timm, made by the same function, all.
 
     Raises:
         KeyError: a key is not a setting of the run.
@@ -196,8 +196,10 @@ def apply(run: RunConfig, params: Params) -> RunConfig:
     present = settings(run)
     others = [key for key in PARTS if params.get(key, present[key]) != present[key]]
     for key in others:
-        part, shared = key.partition(".")[0], PARTS[key].model_fields
-        plain[part] = {k: v for k, v in plain[part].items() if k in shared}
+        part, kind = key.partition(".")[0], _kind(key, str(params[key]))
+        same = kind.part and kind.part == getattr(run, part).part
+        kept = (kind if same else PARTS[key]).model_fields
+        plain[part] = {k: v for k, v in plain[part].items() if k in kept}
     if others:  # fill in their defaults, beside all that is known already
         _replace(plain, params, parts_among(params))
         plain = RunConfig.model_validate_json(json.dumps(plain)).model_dump(mode="json")
@@ -233,13 +235,17 @@ def parts_among(params: Params) -> Params:
 
 
 def _required(key: str, name: str) -> list[str]:
-    """The settings that a part has no default for; none if there is no such part."""
-    try:
-        fields = KIND_OF[key](name).model_fields
-    except ValueError:  # whoever validates the name says so
-        return []
-    group = key.partition(".")[0]
+    """The settings that a part has no default for."""
+    group, fields = key.partition(".")[0], _kind(key, name).model_fields
     return [f"{group}.{leaf}" for leaf, field in fields.items() if field.is_required()]
+
+
+def _kind(key: str, name: str) -> type[PartConfig]:
+    """The settings of a part; those that each has if there is no such part."""
+    try:
+        return KIND_OF[key](name)
+    except ValueError:  # whoever validates the name says so
+        return PARTS[key]
 
 
 def has(run: RunConfig, key: str) -> bool:

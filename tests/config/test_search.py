@@ -146,6 +146,8 @@ def test_scorers_and_backbones_have_their_parts_of_a_space(digits_file: Path) ->
     timm = apply(run, {"model.backbone": "timm:resnet18", "model.drop_rate": 0.2})
     assert (timm.model.width, settings(timm)["model.drop_rate"]) == (8, 0.2)
     assert apply(timm, {"model.backbone": "small_cnn"}) == run
+    other = apply(timm, {"model.backbone": "timm:resnet34"})
+    assert settings(other)["model.drop_rate"] == 0.2, "one function makes all networks of timm"
     assert len(grid(run, space)) == (1 + 2) * (1 + 2)
 
 
