@@ -414,6 +414,8 @@ def test_a_loss_whose_setting_has_no_default_is_one_of_several_to_search(
     assert changed.run.loss.model_dump() == {"name": name, "margin": 0.2, "scale": 10.0}
     with pytest.raises(SpecError, match="--set loss.mrgin: .* did you mean loss.margin?"):
         set_values(study, [f"loss.name={name}", "loss.margin=0.2", "loss.mrgin=1"])
+    with pytest.raises(SpecError, match="--set loss.margin: got 'x', should be a valid number"):
+        set_values(changed, [f"loss.name={name}", "loss.margin=x", "loss.mrgin=1"])
     del space["loss.margin"]
     with pytest.raises(SpecError, match=r"search.space: loss.margin: missing"):
         tiny(tmp_path, search__space=space)

@@ -76,13 +76,13 @@ def set_values(study: StudyConfig, assignments: Sequence[str]) -> StudyConfig:
         except yaml.YAMLError:
             raise SpecError(f"--set {word}: {text} is not a value of YAML", key=key) from None
     try:
-        run = apply(study.run, params)
+        try:
+            run = apply(study.run, params)
+        except KeyError as error:
+            key, under = error.args[0], apply(study.run, parts_among(params))
+            raise SpecError(f"--set {key}: {no_such_setting(key, under)}", key=key) from None
         plain = {**study.model_dump(mode="json"), "run": run.model_dump(mode="json")}
         return StudyConfig.model_validate_json(json.dumps(plain))
-    except KeyError as error:
-        key = error.args[0]
-        under = apply(study.run, parts_among(params))
-        raise SpecError(f"--set {key}: {no_such_setting(key, under)}", key=key) from None
     except ValidationError as error:
         raise spec_error(error, RunConfig, prefix="--set ") from error
 
