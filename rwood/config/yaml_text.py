@@ -5,6 +5,8 @@ from typing import Any
 
 import yaml
 
+_DEPTH = 100
+"""Nesting of a settings file; pydantic takes JSON of 200 levels."""
 _NODES = 100_000
 """Names and values of a settings file, aliases written out."""
 _NAMES = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
@@ -36,6 +38,8 @@ def _check(node: yaml.Node, above: tuple[int, ...], count: list[int]) -> None:
     count[0] += 1
     if count[0] > _NODES:
         raise _error("aliases that make more than {} values", _NODES, node.start_mark)
+    if len(above) > _DEPTH:
+        raise _error("more than {} levels of nesting", _DEPTH, node.start_mark)
     if id(node) in above:
         raise _error("an anchor that contains itself", 0, node.start_mark)
     inside = (*above, id(node))

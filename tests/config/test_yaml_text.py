@@ -31,6 +31,7 @@ LAUGHS = "a0: &a0 [1, 1]\n" + "".join(
         (r'"\ud800": a', "half of a character"),
         ("a: &a [*a]\n", "an anchor that contains itself"),
         ("[" * 3000 + "]" * 3000, "too many levels of nesting"),
+        ("a: " + "[" * 250 + "]" * 250, "more than 100 levels of nesting"),
         ("a: " + "[" * 80 + "]" * 80, "a: unknown setting"),
         (LAUGHS, "more than 100000 values"),
         ("a: [1", "not valid YAML"),
