@@ -86,7 +86,7 @@ def run(
 
     where = place(str(results))
     context = Context(where, Path(data_root), address, tracking_uri, storage, retry_failed)
-    if not is_finished(study, where / study.name):
+    if retry_failed or not is_finished(study, where / study.name):
         from rwood.ray_backend.session import logging_restored
 
         with (

@@ -7,6 +7,7 @@ from unittest.mock import Mock
 import pytest
 from typer.testing import CliRunner
 
+import rwood
 from rwood.cli import app
 from rwood.cli.status import read_status
 from rwood.config.base import digest
@@ -43,6 +44,10 @@ def test_failed_trials_of_a_finished_study_are_taken_up_where_that_is_asked_for(
     for more, count in (([], 0), (["--retry-failed"], 1)):
         assert CliRunner().invoke(app, [*words, *more]).exit_code == 0
         assert worked.call_count == count
+    opened = Mock(side_effect=StudyError("opened"))
+    monkeypatch.setattr("rwood.study.stages.open_study", opened)
+    with pytest.raises(StudyError, match="opened"):
+        rwood.run(study, results=tmp_path, retry_failed=True)
 
 
 def test_a_base_run_that_was_trained_alone_is_in_no_studys_way(tmp_path: Path) -> None:
