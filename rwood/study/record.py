@@ -134,7 +134,11 @@ def _stored(study: StudyConfig, folder: Path) -> StudyResult | None:
             "or move the folder away",
             folder=str(folder),
         )
-    return record
+    if record.finals is None or record.finals.rules:
+        return record
+    # Of a version that kept them in the config alone.
+    finals = record.finals.model_copy(update={"rules": record.config.get("finals") or {}})
+    return record.model_copy(update={"finals": finals})
 
 
 def check_storage(record: StudyResult, url: str | None) -> str | None:

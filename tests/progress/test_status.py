@@ -242,11 +242,15 @@ def test_a_study_whose_finals_were_edited_since_is_not_finished(
     plain = {"config": config.model_dump(mode="json"), "finished": digest(config)}
     tested = {"test_sets": study_config.tested_digest(config.benchmark)}
     runs = tuple(run.model_copy(update=tested) for run in record.runs)
-    write(config, folder, record.model_copy(update={"finals": over, "runs": runs, **plain}))
+    record = record.model_copy(update={"finals": over, "runs": runs, **plain})
+    write(config, folder, record)
     for rerun in rerun_plan(config, record.champion_params, ()):
         results.save(runs[0], rerun_folder(config, folder, *rerun) / "result.json")
     StudyPaths(folder).detector.mkdir()
     StudyPaths(folder).report.touch()
+    assert read_status(config, folder).stage == "finished"
+    before = over.model_copy(update={"rules": {}})  # as records were first written
+    results.save(record.model_copy(update={"finals": before}), StudyPaths(folder).record)
     assert read_status(config, folder).stage == "finished"
     told = read_status(config.model_copy(update={"question": "And now?"}), folder)
     assert told.stage == "report"

@@ -74,7 +74,9 @@ def test_without_finals_an_earlier_verdict_is_forgotten(tmp_path: Path, results:
     with open_study(study, place, Recorder(study)) as opened:
         trials = [trial.model_copy(update={"finished": 1.0}) for trial in TRIALS[:3]]
         store_trials(study, opened.folder, trials, opened.record.id)
-        verdict = FinalsResult(candidates={}, promoted=False, sentence="The base run stays.")
+        verdict = FinalsResult(
+            rules=rules_of(study), candidates={}, promoted=False, sentence="The base run stays."
+        )
         opened._save(finals=verdict, champion=0, trials=tuple(trials[:1]))
     study = tiny(tmp_path, finals=None)
     with open_study(study, place, Recorder(study)) as opened:
