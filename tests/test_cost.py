@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rwood.config.backbones import ModelConfig
+from rwood.config.backbones import ModelConfig, dim_of
 from rwood.config.benchmark import BenchmarkConfig
 from rwood.config.load import load_study
 from rwood.config.study import StudyConfig
@@ -93,7 +93,7 @@ def test_the_table_of_networks_is_true(name: str) -> None:
     row = NETWORKS[name]
     config = ModelConfig(backbone=name, width=row.width, trainable="layer4")  # type: ignore[arg-type]
     encoder = build_encoder(config, channels=1 if name == "small_cnn" else 3, seed=0)
-    assert encoder.dim == config.dim
+    assert encoder.dim == dim_of(config)
     total = sum(p.numel() for p in encoder.parameters())
     assert total == pytest.approx(row.parameters, rel=0.05)
     freeze(encoder, config)
