@@ -5,6 +5,7 @@ Legend of shape suffixes: N images, D dims, C classes.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import unwrap
 from itertools import count
 from pathlib import Path
 
@@ -67,10 +68,23 @@ def begin(task: Task, precision: PrecisionName | None) -> RunState:
     return RunState(encoder, loss, optimizer, kind.scaler(), kind, [], compiled)
 
 
+class _SGD(torch.optim.SGD):
+    """torch's SGD without its compiler, whose import takes as long as all else before a first step.
+
+    torch imports it so that these methods are not compiled; here nothing compiles them.
+    """
+
+    add_param_group = unwrap(torch.optim.SGD.add_param_group)
+    zero_grad = unwrap(torch.optim.SGD.zero_grad)
+    state_dict = unwrap(torch.optim.SGD.state_dict)
+    load_state_dict = unwrap(torch.optim.SGD.load_state_dict)
+    step = torch.no_grad()(unwrap(torch.optim.SGD.step))
+
+
 def _optimizer(run: RunConfig, trained: list[nn.Parameter]) -> torch.optim.SGD:
     nesterov = run.optimizer.nesterov and run.optimizer.momentum > 0  # which torch insists on
     settings = {**run.optimizer.model_dump(), "nesterov": nesterov}
-    optimizer = torch.optim.SGD(trained, fused=True, **settings)
+    optimizer = _SGD(trained, fused=True, **settings)
     if run.optimizer.momentum:
         # The fused step makes the buffers without a value, and leaves them so where it skips a
         # first gradient that is not finite.

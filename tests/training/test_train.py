@@ -4,6 +4,8 @@ import errno
 import json
 import math
 import re
+import subprocess
+import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +24,7 @@ from rwood.evaluation.validation import open_validation, validate
 from rwood.model.encoder import Encoder
 from rwood.paths import RunPaths
 from rwood.results import EpochReport
-from rwood.training import checkpoint
+from rwood.training import begin, checkpoint
 from rwood.training import train as loop
 from rwood.training.train import PREEMPTION_STEPS, train
 from rwood.training.worker import LocalWorker
@@ -133,14 +135,14 @@ def test_a_non_finite_loss_stops_before_the_step(
         loss = real(*args)
         return loss * math.nan if calls[0] == 6 else loss
 
-    stepped = torch.optim.SGD.step
+    stepped = begin._SGD.step
 
-    def counted(self: torch.optim.SGD, *args: Any, **kwargs: Any) -> Any:
+    def counted(self: begin._SGD, *args: Any, **kwargs: Any) -> Any:
         seen.append(calls[0])
         return stepped(self, *args, **kwargs)
 
     monkeypatch.setattr(loop, "loss_of", poisoned)
-    monkeypatch.setattr(torch.optim.SGD, "step", counted)
+    monkeypatch.setattr(begin._SGD, "step", counted)
     worker = LocalWorker(tmp_path / "run", CPU)
     with pytest.raises(NonFiniteLossError, match=r"nan in epoch 2, step 3, at learning rate"):
         train(study.run, study.benchmark, worker, data_root=tmp_path)
@@ -152,6 +154,26 @@ def test_training_opens_no_test_set(tmp_path: Path, opened: list[ImageSetRef]) -
     study = tiny(tmp_path, run__epochs=1)
     train(study.run, study.benchmark, LocalWorker(tmp_path / "run", CPU), data_root=tmp_path)
     assert set(opened) == {"digits/train", "digits/val", "digits/7", "digits/flower"}
+
+
+def test_a_run_that_compiles_nothing_does_not_load_the_compiler(tmp_path: Path) -> None:
+    """Its import takes longer than this run."""
+    code = """
+import sys
+from pathlib import Path
+import torch
+from rwood.training.train import train
+from rwood.training.worker import LocalWorker
+from tests.tiny import tiny
+folder = Path(sys.argv[1])
+study = tiny(folder, search=None)
+train(study.run, study.benchmark, LocalWorker(folder, torch.device("cpu")), data_root=folder)
+print("torch._dynamo" in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False"]
 
 
 def test_the_checkpoint_of_the_lowest_smoothed_loss(tmp_path: Path) -> None:
