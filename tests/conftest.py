@@ -1,5 +1,6 @@
 """What all tests share: the digits study, one Ray for the session, the real images if present."""
 
+import math
 import os
 
 # Networks of a test are so small that a second thread only waits for the first. Before torch.
@@ -123,7 +124,7 @@ def finals_study(
 
 @pytest.fixture
 def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are made but not painted, which is most of a report's work."""
+    """Figures are made but not painted, nor laid out by t-SNE: most of a report's work."""
     leave_unpainted(monkeypatch)
 
 
@@ -134,6 +135,7 @@ def leave_unpainted(patch: pytest.MonkeyPatch) -> None:
         file.write(b"a picture")
 
     patch.setattr("matplotlib.figure.Figure.savefig", save)
+    patch.setattr("rwood.report.inputs._TSNE_FROM", math.inf)
 
 
 @pytest.fixture
