@@ -136,8 +136,8 @@ def settings_of(
         kind = {float: number, float | None: number | None}.get(kind, kind)
         plain = _is_plain(kind, default)
         by_position = parameter.kind is parameter.POSITIONAL_ONLY
-        others = getattr(base, parameter.name, None)
-        free = others is None or hasattr(others, "__deprecated__")  # as pydantic's `copy`
+        inherited = getattr(base, parameter.name, None)
+        free = inherited is None or hasattr(inherited, "__deprecated__")  # as pydantic's `copy`
         is_taken = parameter.name == key or not free
         if by_position or is_taken or (required and not plain):
             raise ValueError(f"{name}: its parameter {parameter.name} cannot be a setting")

@@ -203,8 +203,8 @@ def apply(run: RunConfig, params: Params) -> RunConfig:
     if others:  # fill in their defaults, beside all that is known already
         _replace(plain, params, parts_among(params))
         plain = RunConfig.model_validate_json(json.dumps(plain)).model_dump(mode="json")
-    for key in _replace(plain, params):
-        raise KeyError(key)
+    if absent := _replace(plain, params):
+        raise KeyError(absent[0])
     return RunConfig.model_validate_json(json.dumps(plain))
 
 

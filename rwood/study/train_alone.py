@@ -7,13 +7,15 @@ from pathlib import Path
 import torch
 
 from rwood.config.held_out import without_held_out
-from rwood.config.study import TEST_SETS, ClusterConfig, StudyConfig, run_digest
+from rwood.config.study import ClusterConfig, StudyConfig, run_digest
 from rwood.errors import StudyError
 from rwood.paths import StudyPaths
 from rwood.ray_backend.job import job_of, work
+from rwood.ray_backend.nodes import check_machine, check_nodes
+from rwood.ray_backend.pool import TrainingPool
+from rwood.ray_backend.session import session
 from rwood.results import EpochReport
-from rwood.study.connection import Connection
-from rwood.study.context import Context
+from rwood.storage import grown
 from rwood.study.plans import ALONE
 from rwood.training.worker import LocalWorker
 
@@ -35,7 +37,6 @@ def train_alone(
         The last epoch's report, and the run's folder (`encoder.pt` are the weights).
 
     Raises:
-        DataError: an image set that it sees is missing, short or corrupt.
         StudyError: the study asks for a GPU or for CPUs that there are not.
     """
     benchmark = without_held_out(study.benchmark)
@@ -58,14 +59,14 @@ def train_alone(
             torch.set_num_threads(threads)
             torch.use_deterministic_algorithms(False)
     else:
-        context = Context(results, data_root, address)
-        # No training sees the test sets: they need not be there yet.
-        seen = benchmark.model_copy(update=dict.fromkeys(TEST_SETS, {}))
-        trained = study.model_copy(update={"benchmark": seen})
-        with closing(Connection(trained, context, paths.folder, on_note, on_note)) as connection:
-            connection.connect()
-            name = f"{study.name}-{folder.name}"
-            connection.pool.fit(job, name=name, on_report=keep, on_note=on_note)
+        name = f"{study.name}-{folder.name}"
+        with grown(paths.log) as log, session(address, log=log):
+            if address is None:
+                check_machine(study.cluster)
+            else:
+                check_nodes(study, folder, data_root)
+            with closing(TrainingPool(study.cluster, StudyPaths(folder).ray)) as pool:
+                pool.fit(job, name=name, on_report=keep, on_note=on_note)
     return last[-1], folder
 
 
